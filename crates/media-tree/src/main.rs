@@ -1,0 +1,2 @@
+//! The media-tree program.
+fn main() {}

@@ -1,0 +1,21 @@
+//! Ids, units, node roles, tracks: plain data shared by every plane. Knows no protocol, no I/O.
+//!
+//! Everything here is a checked value: a constructor refuses what the grammar or the standard
+//! forbids, so that the rest of the program never asks again.
+#![forbid(unsafe_code)]
+
+mod broadcast;
+mod epoch;
+mod id;
+mod media;
+mod role;
+mod rtp;
+mod units;
+
+pub use broadcast::{Broadcast, BroadcastState, Layer, Track};
+pub use epoch::{Epoch, KeyGeneration};
+pub use id::{BroadcastId, IdError, NodeId, TreeId};
+pub use media::{Codec, Kind, Mid, Rid, TokenError};
+pub use role::Role;
+pub use rtp::{NtpTime, SeqNo, Ssrc};
+pub use units::Bitrate;

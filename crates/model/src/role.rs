@@ -1,0 +1,47 @@
+//! What a node does in the tree.
+
+use std::fmt;
+
+/// The role of a node, and the value of the `node_type` label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Receives broadcasts and gives every RTP stream its tree-wide identity.
+    Injection,
+    /// Receives from parents, forwards to children.
+    Relay,
+    /// Serves viewers.
+    Egress,
+    /// All of them in one process.
+    All,
+}
+
+impl Role {
+    /// The word used in configuration, labels and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Injection => "injection",
+            Self::Relay => "relay",
+            Self::Egress => "egress",
+            Self::All => "all",
+        }
+    }
+
+    /// Takes publishers.
+    #[must_use]
+    pub const fn is_injection(self) -> bool {
+        matches!(self, Self::Injection | Self::All)
+    }
+
+    /// Serves viewers.
+    #[must_use]
+    pub const fn is_egress(self) -> bool {
+        matches!(self, Self::Egress | Self::All)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,2 @@
+//! `cargo xtask`: the one door to every task of this repository.
+fn main() {}
