@@ -1,0 +1,145 @@
+//! Which addresses an answer lists, and in which order.
+//!
+//! The order matters: FFmpeg tries only the first candidate. So it is the address that the client most
+//! probably reaches: the configured public one, else the one that its HTTP request arrived on.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Most candidates of one answer: a host with many bridges must not blow it up.
+pub const CANDIDATES_MAX: usize = 12;
+
+/// What is known when an offer arrives.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The configured address of a one-to-one NAT.
+    pub public_ip: Option<IpAddr>,
+    /// The local address that the HTTP request arrived on.
+    pub request_local: IpAddr,
+    /// Where the HTTP request came from.
+    pub request_peer: IpAddr,
+    /// The host's addresses that the media socket can be reached on, loopback included or not.
+    pub host_addresses: &'a [IpAddr],
+    /// UDP port of the media socket.
+    pub port: u16,
+}
+
+/// The addresses of an answer, best first: the public one; then IPv4 before IPv6, and in each family the
+/// address of the request, the others as the host lists them, loopback. Loopback only if the HTTP peer is on
+/// this host itself: to anyone else it would be their own. Link-local IPv6 addresses are left out, since
+/// candidates have no zone.
+#[must_use]
+pub fn order(known: &Known<'_>) -> Vec<SocketAddr> {
+    let request_peer = known.request_peer.to_canonical();
+    let is_peer_local = request_peer.is_loopback()
+        || request_peer == known.request_local.to_canonical()
+        || known.host_addresses.iter().any(|address| address.to_canonical() == request_peer);
+
+    let request_local = known.request_local.to_canonical();
+    let mut of_host: Vec<IpAddr> = std::iter::once(request_local)
+        .chain(known.host_addresses.iter().map(IpAddr::to_canonical))
+        .filter(|address| is_usable(*address) && (is_peer_local || !address.is_loopback()))
+        .collect();
+    // The sort is stable: within a rank the order of the host stays.
+    of_host.sort_by_key(|address| {
+        let is_last = address.is_loopback() && *address != request_local;
+        (address.is_ipv6(), *address != request_local, is_last)
+    });
+
+    let mut ordered: Vec<SocketAddr> = Vec::new();
+    for address in known.public_ip.map(|address| address.to_canonical()).into_iter().chain(of_host) {
+        let address = SocketAddr::new(address, known.port);
+        if !ordered.contains(&address) && ordered.len() < CANDIDATES_MAX {
+            ordered.push(address);
+        }
+    }
+    ordered
+}
+
+fn is_usable(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => is_unicast_link_local(address),
+    };
+    !(address.is_unspecified() || address.is_multicast() || is_link_local)
+}
+
+const fn is_unicast_link_local(address: Ipv6Addr) -> bool {
+    address.segments()[0] & 0xffc0 == 0xfe80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("address")
+    }
+
+    fn ordered(public: Option<&str>, local: &str, peer: &str, host: &[&str]) -> Vec<String> {
+        let host_addresses: Vec<IpAddr> = host.iter().map(|text| ip(text)).collect();
+        let known = Known {
+            public_ip: public.map(ip),
+            request_local: ip(local),
+            request_peer: ip(peer),
+            host_addresses: &host_addresses,
+            port: 50_000,
+        };
+        order(&known).iter().map(|address| address.ip().to_string()).collect()
+    }
+
+    const HOST: [&str; 5] = ["127.0.0.1", "192.168.1.5", "10.0.0.7", "::1", "2001:db8::5"];
+
+    #[test]
+    fn t03_the_address_of_the_request_comes_first() {
+        let addresses = ordered(None, "10.0.0.7", "10.0.0.99", &HOST);
+        assert_eq!(addresses, ["10.0.0.7", "192.168.1.5", "2001:db8::5"]);
+    }
+
+    #[test]
+    fn t03_the_public_address_comes_before_all() {
+        let addresses = ordered(Some("203.0.113.9"), "10.0.0.7", "198.51.100.3", &HOST);
+        assert_eq!(addresses, ["203.0.113.9", "10.0.0.7", "192.168.1.5", "2001:db8::5"]);
+        let addresses = ordered(Some("192.168.1.5"), "10.0.0.7", "198.51.100.3", &HOST);
+        assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "2001:db8::5"], "and stands there once");
+    }
+
+    #[test]
+    fn a_request_over_loopback_gets_loopback_first_and_the_rest_for_firefox() {
+        let addresses = ordered(None, "127.0.0.1", "127.0.0.1", &HOST);
+        assert_eq!(addresses, ["127.0.0.1", "192.168.1.5", "10.0.0.7", "2001:db8::5", "::1"]);
+    }
+
+    #[test]
+    fn a_local_peer_on_another_address_gets_loopback_last() {
+        let addresses = ordered(None, "192.168.1.5", "192.168.1.5", &HOST);
+        assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "127.0.0.1", "2001:db8::5", "::1"]);
+    }
+
+    #[test]
+    fn a_remote_peer_never_gets_loopback() {
+        for local in ["192.168.1.5", "10.0.0.7"] {
+            let addresses = ordered(None, local, "198.51.100.3", &HOST);
+            assert!(!addresses.iter().any(|address| ip(address).is_loopback()), "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn t03_ipv4_comes_first_even_if_the_request_came_over_ipv6() {
+        let addresses = ordered(None, "2001:db8::5", "2001:db8::99", &HOST);
+        assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "2001:db8::5"]);
+    }
+
+    #[test]
+    fn a_dual_stack_listener_yields_plain_ipv4() {
+        let addresses = ordered(None, "::ffff:10.0.0.7", "::ffff:10.0.0.99", &["10.0.0.7", "fe80::1"]);
+        assert_eq!(addresses, ["10.0.0.7"]);
+    }
+
+    #[test]
+    fn a_host_with_many_bridges_does_not_blow_up_the_answer() {
+        let bridges: Vec<String> = (0..60).map(|index| format!("172.17.{index}.1")).collect();
+        let bridges: Vec<&str> = bridges.iter().map(String::as_str).collect();
+        let addresses = ordered(None, "10.0.0.7", "10.0.0.99", &bridges);
+        assert_eq!((addresses.len(), addresses[0].as_str()), (CANDIDATES_MAX, "10.0.0.7"));
+    }
+}

@@ -1,0 +1,238 @@
+//! Payload types: what an offer can carry of what the tree carries.
+
+use std::cmp::Reverse;
+
+use model::{Codec, Kind};
+
+use crate::sdp::{Media, RtpMap};
+
+/// Most payload types taken from one section: Chromium's largest offer has 9 usable ones for video, 1 for
+/// audio.
+const fn payloads_max(kind: Kind) -> usize {
+    match kind {
+        Kind::Audio => 3,
+        Kind::Video => 12,
+    }
+}
+/// Longest format parameters of a viewer, in bytes. They are echoed, and this keeps answers below
+/// [`crate::ANSWER_BYTES_MAX`]; real ones have at most 80.
+const ECHOED_FMTP_BYTES_MAX: usize = 160;
+/// Most names listed in a refusal, so that its text stays readable.
+const NAMES_MAX: usize = 12;
+
+/// One payload type of an offer that the tree can use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// What it is coded with.
+    pub codec: Codec,
+    /// 0 to 127.
+    pub payload_type: u8,
+    /// Format parameters as offered; `None` if there are none.
+    pub fmtp: Option<String>,
+    /// Payload type of its RTX stream (RFC 4588), if offered; video only.
+    pub rtx_payload_type: Option<u8>,
+    /// The feedback messages offered.
+    pub feedback: Feedback,
+}
+
+/// RTCP feedback that an offer has and that the tree understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Feedback {
+    /// `nack` (RFC 4585).
+    pub nack: bool,
+    /// `nack pli` (RFC 4585).
+    pub pli: bool,
+    /// `ccm fir` (RFC 5104).
+    pub fir: bool,
+    /// `goog-remb`.
+    pub remb: bool,
+}
+
+impl Feedback {
+    fn of(media: &Media, payload_type: u8) -> Self {
+        let has = |wanted: &str| media.rtcp_feedback(payload_type).any(|offered| offered == wanted);
+        Self { nack: has("nack"), pli: has("nack pli"), fir: has("ccm fir"), remb: has("goog-remb") }
+    }
+
+    /// The values for `a=rtcp-fb`.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        [(self.nack, "nack"), (self.pli, "nack pli"), (self.fir, "ccm fir"), (self.remb, "goog-remb")]
+            .into_iter()
+            .filter_map(|(offered, name)| offered.then_some(name))
+    }
+}
+
+/// Who made the offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Party {
+    /// May send H264 as whole units only: viewers understand that too.
+    Publisher,
+    /// Must take H264 fragments, so packetization mode 1 only (RFC 6184, section 6.2 and 6.3).
+    Viewer,
+}
+
+/// The payload types of `media` whose codec is among `codecs`, in the order of the offer.
+pub(crate) fn usable(media: &Media, kind: Kind, codecs: &[Codec], party: Party) -> Vec<Payload> {
+    media
+        .payload_types()
+        .filter_map(|payload_type| payload(media, codecs, party, payload_type))
+        .filter(|payload| payload.codec.kind() == kind)
+        .take(payloads_max(kind))
+        .collect()
+}
+
+fn payload(media: &Media, codecs: &[Codec], party: Party, payload_type: u8) -> Option<Payload> {
+    let map = media.rtpmap(payload_type)?;
+    let codec = Codec::from_encoding_name(map.encoding)?;
+    let fmtp = media.fmtp(payload_type).filter(|fmtp| !fmtp.is_empty());
+    let fits = codecs.contains(&codec)
+        && map_fits(codec, &map)
+        && fmtp.is_none_or(|fmtp| party == Party::Publisher || fmtp.len() <= ECHOED_FMTP_BYTES_MAX)
+        && parameters_fit(codec, fmtp.unwrap_or(""), party);
+    fits.then(|| Payload {
+        codec,
+        payload_type,
+        fmtp: fmtp.map(str::to_owned),
+        // Audio is repeated by other means, if at all.
+        rtx_payload_type: rtx(media, payload_type).filter(|_| codec.kind() == Kind::Video),
+        feedback: Feedback::of(media, payload_type),
+    })
+}
+
+fn map_fits(codec: Codec, map: &RtpMap<'_>) -> bool {
+    let channels = match codec.kind() {
+        Kind::Audio => 2, // RFC 7587, section 7: opus is always announced with two.
+        Kind::Video => 1,
+    };
+    map.clock_rate == codec.clock_rate() && map.channels == channels
+}
+
+fn parameters_fit(codec: Codec, fmtp: &str, party: Party) -> bool {
+    let is_or_missing = |name: &str, wanted: &str| parameter(fmtp, name).is_none_or(|value| value == wanted);
+    match codec {
+        Codec::Opus | Codec::Vp8 => true,
+        Codec::H264 => match parameter(fmtp, "packetization-mode") {
+            Some("1") => true,
+            Some("0") | None => party == Party::Publisher,
+            Some(_) => false,
+        },
+        // Profile 0 is 8-bit 4:2:0: what every decoder has.
+        Codec::Vp9 => is_or_missing("profile-id", "0"),
+        Codec::Av1 => is_or_missing("profile", "0"),
+        // Main profile, single stream (RFC 7798, section 7.1).
+        Codec::H265 => is_or_missing("profile-id", "1") && is_or_missing("tx-mode", "SRST"),
+    }
+}
+
+fn rtx(media: &Media, primary: u8) -> Option<u8> {
+    media.payload_types().find(|candidate| {
+        let is_rtx = media.rtpmap(*candidate).is_some_and(|map| map.encoding.eq_ignore_ascii_case("rtx"));
+        let apt = media.fmtp(*candidate).and_then(|fmtp| parameter(fmtp, "apt")?.parse::<u8>().ok());
+        is_rtx && apt == Some(primary)
+    })
+}
+
+/// The value of a format parameter; names are compared without regard to case.
+fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').find_map(|pair| {
+        let (key, value) = pair.trim().split_once('=')?;
+        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// Encoding names of a section, each once, for a refusal.
+pub(crate) fn encoding_names(media: &Media) -> Vec<String> {
+    let mut names = Vec::new();
+    for payload_type in media.payload_types() {
+        let Some(map) = media.rtpmap(payload_type) else { continue };
+        let name: String = map.encoding.chars().take(20).collect();
+        if names.len() < NAMES_MAX && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// H264 profiles by what a decoder of them can do; later ones do more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum H264Profile {
+    ConstrainedBaseline,
+    Baseline,
+    Main,
+    ConstrainedHigh,
+    High,
+    Other,
+}
+
+impl H264Profile {
+    /// From `profile-level-id` (RFC 6184, section 8.1); constrained baseline where it is missing.
+    fn of(fmtp: &str) -> Self {
+        let Some(id) = parameter(fmtp, "profile-level-id") else { return Self::ConstrainedBaseline };
+        let Ok(id) = u32::from_str_radix(id, 16) else { return Self::Other };
+        let (profile_idc, constraints) = (id >> 16, (id >> 8) & 0xff);
+        match profile_idc {
+            0x42 if constraints & 0x40 != 0 => Self::ConstrainedBaseline,
+            0x42 => Self::Baseline,
+            0x4d if constraints & 0x80 != 0 => Self::ConstrainedBaseline,
+            0x4d => Self::Main,
+            0x64 if constraints & 0x0c == 0x0c => Self::ConstrainedHigh,
+            0x64 => Self::High,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The payload type that suits a track best: for H264 the same profile, else the smallest that does more, else
+/// the most capable one; for other codecs the first.
+pub(crate) fn best_for<'a>(payloads: &'a [Payload], codec: Codec, fmtp: &str) -> Option<&'a Payload> {
+    let mut of_codec = payloads.iter().filter(|payload| payload.codec == codec);
+    if codec != Codec::H264 {
+        return of_codec.next();
+    }
+    let wanted = H264Profile::of(fmtp);
+    of_codec.min_by_key(|payload| {
+        let offered = H264Profile::of(payload.fmtp.as_deref().unwrap_or(""));
+        let does_less = offered < wanted;
+        let distance = (offered as i8 - wanted as i8).abs();
+        (does_less, distance, Reverse(offered))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn h264(payload_type: u8, profile_level_id: &str) -> Payload {
+        Payload {
+            codec: Codec::H264,
+            payload_type,
+            fmtp: Some(format!("packetization-mode=1;profile-level-id={profile_level_id}")),
+            rtx_payload_type: None,
+            feedback: Feedback::default(),
+        }
+    }
+
+    #[test]
+    fn the_payload_type_with_the_true_profile_is_chosen() {
+        let offered = [h264(103, "42001f"), h264(107, "42e01f"), h264(112, "4d001f"), h264(116, "64001f")];
+        let chosen = |id: &str| {
+            let fmtp = format!("profile-level-id={id};packetization-mode=1");
+            best_for(&offered, Codec::H264, &fmtp).map(|payload| payload.payload_type)
+        };
+        assert_eq!(chosen("42e01f"), Some(107));
+        assert_eq!(chosen("42c028"), Some(107));
+        assert_eq!(chosen("420028"), Some(103));
+        assert_eq!(chosen("4d0028"), Some(112));
+        assert_eq!(chosen("640c28"), Some(116), "constrained high is played by a high decoder");
+        assert_eq!(chosen("640028"), Some(116));
+        assert_eq!(chosen("f40028"), Some(116), "nothing does it all: the most capable one");
+        assert_eq!(best_for(&offered, Codec::Vp8, ""), None);
+    }
+
+    #[test]
+    fn parameters_are_found_whatever_their_case_and_spacing() {
+        assert_eq!(parameter("minptime=10; UseInbandFec=1", "useinbandfec"), Some("1"));
+        assert_eq!(parameter("apt = 96", "apt"), Some("96"));
+        assert_eq!(parameter("0-15", "apt"), None);
+    }
+}

@@ -1,0 +1,294 @@
+//! WHEP: judging a viewer's offer and writing the answer (draft-ietf-wish-whep).
+//!
+//! A viewer offers every codec it can play; the answer takes all of them that the broadcast may use, so that
+//! a new publishing run with another codec needs no new session. Which one is used for a packet is left to the
+//! egress node.
+
+use std::net::SocketAddr;
+
+use model::{Codec, Kind, Mid, Ssrc};
+
+use crate::answer::{self, Transport};
+use crate::payload::{self, Party};
+use crate::sdp::{Attribute, Direction, Fingerprint, IceCredentials, Media, Session};
+use crate::{OfferError, Payload, Peer, peer};
+
+/// What viewers may get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The codecs of the broadcast, or all that the tree can carry while they are not known.
+    pub codecs: Vec<Codec>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { codecs: Codec::ALL.to_vec() }
+    }
+}
+
+/// A header extension that an egress node can send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extension {
+    /// Media id (RFC 9143).
+    Mid,
+    /// NTP time of capture.
+    AbsCaptureTime,
+    /// Loudness (RFC 6464).
+    AudioLevel,
+    /// Rotation (3GPP TS 26.114).
+    VideoOrientation,
+    /// Limits for the receiver's playout delay.
+    PlayoutDelay,
+}
+
+impl Extension {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Mid, Self::AbsCaptureTime, Self::AudioLevel, Self::VideoOrientation, Self::PlayoutDelay];
+
+    /// What it is called in `a=extmap`.
+    #[must_use]
+    pub const fn uri(self) -> &'static str {
+        match self {
+            Self::Mid => "urn:ietf:params:rtp-hdrext:sdes:mid",
+            Self::AbsCaptureTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
+            Self::AudioLevel => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+            Self::VideoOrientation => "urn:3gpp:video-orientation",
+            Self::PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+        }
+    }
+}
+
+/// An offer that can be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The viewer's end of the transport.
+    pub peer: Peer,
+    /// The sections of the offer, in order.
+    pub sections: Vec<Section>,
+    is_bundle_offered: bool,
+}
+
+/// One media section of an accepted offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Section {
+    /// It gets media.
+    Accepted(AcceptedMedia),
+    /// It gets port 0: a data channel, or a kind that the broadcast does not have.
+    Rejected(RejectedMedia),
+}
+
+/// A section that gets media.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedMedia {
+    /// Audio or video.
+    pub kind: Kind,
+    /// Its media id.
+    pub mid: Mid,
+    /// What it can carry, in the viewer's order of preference; at least one.
+    pub payloads: Vec<Payload>,
+    /// Header extensions that may be sent, with their ids: 1 to 14, for one-byte headers (RFC 8285).
+    pub extensions: Vec<(Extension, u8)>,
+    offered: Media,
+}
+
+/// A section that gets nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedMedia {
+    offered: Media,
+}
+
+impl Accepted {
+    /// The section of this kind that gets media.
+    #[must_use]
+    pub fn media(&self, kind: Kind) -> Option<&AcceptedMedia> {
+        self.accepted().find(|media| media.kind == kind)
+    }
+
+    /// The mids of the bundle, in order.
+    pub fn bundle_mids(&self) -> impl Iterator<Item = &Mid> {
+        self.accepted().map(|media| &media.mid)
+    }
+
+    fn accepted(&self) -> impl Iterator<Item = &AcceptedMedia> {
+        self.sections.iter().filter_map(|section| match section {
+            Section::Accepted(media) => Some(media),
+            Section::Rejected(_) => None,
+        })
+    }
+}
+
+impl AcceptedMedia {
+    /// The payload type for a track: for H264 the one whose profile comes nearest to what `fmtp` says.
+    #[must_use]
+    pub fn payload_for(&self, codec: Codec, fmtp: &str) -> Option<&Payload> {
+        payload::best_for(&self.payloads, codec, fmtp)
+    }
+
+    /// The id of an extension, if the viewer wants it.
+    #[must_use]
+    pub fn extension_id(&self, wanted: Extension) -> Option<u8> {
+        self.extensions.iter().find(|(extension, _)| *extension == wanted).map(|(_, id)| *id)
+    }
+}
+
+/// Judges a viewer's offer.
+///
+/// # Errors
+/// [`OfferError`] if the viewer cannot be served; a section that is of no use but does no harm is rejected
+/// alone.
+pub fn accept(offer: &Session, policy: &Policy) -> Result<Accepted, OfferError> {
+    peer::check_count(offer)?;
+    let sections = (0..offer.media.len())
+        .zip(&offer.media)
+        .map(|(index, media)| section(offer, index, media, policy))
+        .collect::<Result<Vec<_>, _>>()?;
+    let tagged = sections.iter().find_map(|section| match section {
+        Section::Accepted(media) => Some(&media.offered),
+        Section::Rejected(_) => None,
+    });
+    let peer = Peer::of(offer, tagged.ok_or(OfferError::Empty)?)?;
+    Ok(Accepted { peer, sections, is_bundle_offered: offer.group("BUNDLE").is_some() })
+}
+
+fn section(offer: &Session, index: usize, media: &Media, policy: &Policy) -> Result<Section, OfferError> {
+    let rejected = || Section::Rejected(RejectedMedia { offered: media.clone() });
+    let Some(kind) = peer::kind(media) else { return Ok(rejected()) };
+    if !peer::is_offered(media) {
+        return Ok(rejected());
+    }
+    let mid = peer::mid(offer, index)?;
+    match offer.direction(media) {
+        Direction::RecvOnly | Direction::SendRecv => {}
+        direction @ (Direction::SendOnly | Direction::Inactive) => {
+            return Err(OfferError::NotReceiving { mid: mid.to_string(), direction });
+        }
+    }
+    let wanted: Vec<Codec> = policy.codecs.iter().copied().filter(|codec| codec.kind() == kind).collect();
+    if wanted.is_empty() {
+        return Ok(rejected());
+    }
+    peer::check_transport(offer, media, &mid)?;
+    let payloads = payload::usable(media, kind, &wanted, Party::Viewer);
+    if payloads.is_empty() {
+        return Err(OfferError::NoCommonCodec { kind, wanted, offered: payload::encoding_names(media) });
+    }
+    let extensions = extensions(media);
+    Ok(Section::Accepted(AcceptedMedia { kind, mid, payloads, extensions, offered: media.clone() }))
+}
+
+fn extensions(media: &Media) -> Vec<(Extension, u8)> {
+    let mut accepted: Vec<(Extension, u8)> = Vec::new();
+    for map in media.extension_maps() {
+        let Some(extension) = Extension::ALL.into_iter().find(|extension| extension.uri() == map.uri) else {
+            continue;
+        };
+        let is_wanted = matches!(map.direction, Direction::SendRecv | Direction::RecvOnly);
+        let is_new = accepted.iter().all(|(known, id)| *known != extension && u16::from(*id) != map.id);
+        if let Some(id) = u8::try_from(map.id).ok().filter(|id| (1..=14).contains(id) && is_wanted && is_new)
+        {
+            accepted.push((extension, id));
+        }
+    }
+    accepted
+}
+
+/// What an answer says about this server.
+#[derive(Debug, Clone)]
+pub struct AnswerParameters<'a> {
+    /// Our ICE user fragment and password.
+    pub ice: IceCredentials,
+    /// Hash of our certificate.
+    pub fingerprint: Fingerprint,
+    /// Our UDP addresses, best first: see [`crate::candidates::order`].
+    pub candidates: &'a [SocketAddr],
+    /// The viewer's audio stream.
+    pub audio_ssrc: Ssrc,
+    /// The viewer's video stream.
+    pub video_ssrc: Ssrc,
+    /// The RTX stream beside it; announced where the viewer offered RTX.
+    pub video_rtx_ssrc: Ssrc,
+    /// The name that joins audio and video for lip sync (RFC 7022): one token.
+    pub cname: &'a str,
+    /// The MediaStream id, the same for both (RFC 8830): one token.
+    pub stream_id: &'a str,
+    /// For the origin line; the upper two bits are not used.
+    pub session_id: u64,
+}
+
+/// Writes the answer: the sections of the offer in its order, `sendonly`, ICE-lite, every candidate, and
+/// always below [`crate::ANSWER_BYTES_MAX`].
+#[must_use]
+pub fn answer(accepted: &Accepted, parameters: &AnswerParameters<'_>) -> String {
+    let mids: Vec<&str> = accepted.bundle_mids().map(Mid::as_str).collect();
+    let mut session = answer::session(parameters.session_id, &mids, accepted.is_bundle_offered);
+    let transport = Transport {
+        ice: &parameters.ice,
+        fingerprint: parameters.fingerprint.to_string(),
+        setup: accepted.peer.dtls_role.setup(),
+        candidates: parameters.candidates,
+    };
+    for section in &accepted.sections {
+        match section {
+            Section::Accepted(media) => {
+                let formats = formats(media);
+                let attributes = media_attributes(media, parameters);
+                let mid = media.mid.as_str();
+                answer::push_accepted(&mut session, &media.offered, mid, formats, &transport, attributes);
+            }
+            Section::Rejected(media) => answer::push_rejected(&mut session, &media.offered),
+        }
+    }
+    session.to_string()
+}
+
+fn formats(media: &AcceptedMedia) -> Vec<String> {
+    let both = |payload: &Payload| [Some(payload.payload_type), payload.rtx_payload_type];
+    media.payloads.iter().flat_map(both).flatten().map(|payload_type| payload_type.to_string()).collect()
+}
+
+fn media_attributes(media: &AcceptedMedia, parameters: &AnswerParameters<'_>) -> Vec<Attribute> {
+    let mut attributes = vec![Attribute::flag("sendonly")];
+    let track = format!("{} {}", parameters.stream_id, media.kind);
+    attributes.push(Attribute::with("msid", &track));
+    for (extension, id) in &media.extensions {
+        attributes.push(Attribute::with("extmap", format_args!("{id} {}", extension.uri())));
+    }
+    for payload in &media.payloads {
+        push_payload(&mut attributes, payload);
+    }
+    let has_rtx = media.payloads.iter().any(|payload| payload.rtx_payload_type.is_some());
+    let streams = match media.kind {
+        Kind::Audio => vec![parameters.audio_ssrc],
+        Kind::Video if has_rtx => vec![parameters.video_ssrc, parameters.video_rtx_ssrc],
+        Kind::Video => vec![parameters.video_ssrc],
+    };
+    if let [primary, rtx] = streams[..] {
+        attributes.push(Attribute::with("ssrc-group", format_args!("FID {} {}", primary.get(), rtx.get())));
+    }
+    for ssrc in streams {
+        attributes.push(Attribute::with("ssrc", format_args!("{} cname:{}", ssrc.get(), parameters.cname)));
+        attributes.push(Attribute::with("ssrc", format_args!("{} msid:{track}", ssrc.get())));
+    }
+    attributes
+}
+
+fn push_payload(attributes: &mut Vec<Attribute>, payload: &Payload) {
+    let Payload { codec, payload_type, fmtp, rtx_payload_type, feedback } = payload;
+    let (name, clock_rate) = (codec.encoding_name(), codec.clock_rate());
+    let channels = match codec.kind() {
+        Kind::Audio => "/2",
+        Kind::Video => "",
+    };
+    attributes.push(Attribute::with("rtpmap", format_args!("{payload_type} {name}/{clock_rate}{channels}")));
+    for name in feedback.names() {
+        attributes.push(Attribute::with("rtcp-fb", format_args!("{payload_type} {name}")));
+    }
+    if let Some(fmtp) = fmtp {
+        attributes.push(Attribute::with("fmtp", format_args!("{payload_type} {fmtp}")));
+    }
+    if let Some(rtx) = rtx_payload_type {
+        attributes.push(Attribute::with("rtpmap", format_args!("{rtx} rtx/{clock_rate}")));
+        attributes.push(Attribute::with("fmtp", format_args!("{rtx} apt={payload_type}")));
+    }
+}

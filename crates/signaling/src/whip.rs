@@ -1,0 +1,223 @@
+//! WHIP: judging a publisher's offer, and finishing the answer that the ingest engine makes (RFC 9725).
+//!
+//! The engine (str0m) is a WebRTC stack with its own reading of SDP. [`check`] decides beforehand whether the
+//! offer is taken; [`prepare_offer`] rewrites it into the plain form that the engine reads without
+//! surprises; [`finish_answer`] turns the engine's answer into one that conforms to WHIP and that real
+//! encoders understand. What the engine negotiates itself, codecs and header extensions, stays its own.
+
+use std::net::SocketAddr;
+
+use model::{Codec, Kind, Mid, Rid};
+
+use crate::answer::{self, ANSWER_BYTES_MAX, Transport};
+use crate::payload::{self, Party};
+use crate::sdp::{self, Attribute, Direction, Media, RidDirection, Session, Setup, Simulcast};
+use crate::{OfferError, Payload, Peer, peer};
+
+mod prepare;
+
+pub use prepare::prepare_offer;
+
+/// What publishers may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The codecs that are taken; all that the tree can carry by default.
+    pub codecs: Vec<Codec>,
+    /// Most simulcast layers; 4 by default, the most that OBS sends.
+    pub layers_max: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { codecs: Codec::ALL.to_vec(), layers_max: 4 }
+    }
+}
+
+/// An offer that is taken as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedOffer {
+    /// The publisher's end of the transport.
+    pub peer: Peer,
+    /// Its sections, in order: at most one audio and one video.
+    pub media: Vec<CheckedMedia>,
+    is_bundle_offered: bool,
+}
+
+/// One section of a checked offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedMedia {
+    /// Audio or video.
+    pub kind: Kind,
+    /// Its media id.
+    pub mid: Mid,
+    /// What it may send, in its order of preference; at least one.
+    pub payloads: Vec<Payload>,
+    /// Its simulcast layers, best first; empty if it does not simulcast.
+    pub rids: Vec<Rid>,
+    offered: Media,
+}
+
+/// Judges a publisher's offer. There is no partial success: either every section is of use or none is taken.
+///
+/// # Errors
+/// [`OfferError`] with the reason.
+pub fn check(offer: &Session, policy: &Policy) -> Result<CheckedOffer, OfferError> {
+    peer::check_count(offer)?;
+    let media = (0..offer.media.len())
+        .zip(&offer.media)
+        .map(|(index, media)| check_media(offer, index, media, policy))
+        .collect::<Result<Vec<_>, _>>()?;
+    let tagged = offer.media.first().ok_or(OfferError::Empty)?;
+    let peer = Peer::of(offer, tagged)?;
+    Ok(CheckedOffer { peer, media, is_bundle_offered: offer.group("BUNDLE").is_some() })
+}
+
+fn check_media(
+    offer: &Session,
+    index: usize,
+    media: &Media,
+    policy: &Policy,
+) -> Result<CheckedMedia, OfferError> {
+    let kind = peer::kind(media)
+        .filter(|_| peer::is_offered(media))
+        .ok_or_else(|| OfferError::Unusable { kind: media.kind.chars().take(20).collect() })?;
+    let mid = peer::mid(offer, index)?;
+    match offer.direction(media) {
+        Direction::SendOnly | Direction::SendRecv => {}
+        direction @ (Direction::RecvOnly | Direction::Inactive) => {
+            return Err(OfferError::NotSending { mid: mid.to_string(), direction });
+        }
+    }
+    peer::check_transport(offer, media, &mid)?;
+    let wanted: Vec<Codec> = policy.codecs.iter().copied().filter(|codec| codec.kind() == kind).collect();
+    let payloads = payload::usable(media, kind, &wanted, Party::Publisher);
+    if payloads.is_empty() {
+        return Err(OfferError::NoUsableCodec { kind, wanted, offered: payload::encoding_names(media) });
+    }
+    let rids = rids(media, policy.layers_max)?;
+    Ok(CheckedMedia { kind, mid, payloads, rids, offered: media.clone() })
+}
+
+/// The layers of a simulcast offer (RFC 8853, section 5.3).
+fn rids(media: &Media, layers_max: usize) -> Result<Vec<Rid>, OfferError> {
+    if media.ssrc_groups("SIM").next().is_some() {
+        return Err(OfferError::SimulcastBySsrc);
+    }
+    let Some(Simulcast { send, .. }) = media.simulcast() else { return Ok(Vec::new()) };
+    if send.len() > layers_max {
+        return Err(OfferError::TooManyLayers { offered: send.len(), max: layers_max });
+    }
+    let mut rids: Vec<Rid> = Vec::new();
+    for id in &send {
+        let is_declared = media.rids().any(|rid| rid.id == id && rid.direction == RidDirection::Send);
+        // The engine reads letters and digits only, as RFC 8851's authors use them.
+        let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let rid = Rid::new(id).ok().filter(|rid| is_declared && is_plain && !rids.contains(rid));
+        rids.push(rid.ok_or_else(|| OfferError::Rid { rid: id.chars().take(20).collect() })?);
+    }
+    Ok(rids)
+}
+
+/// What the finished answer says beside what the engine's answer has.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerParameters<'a> {
+    /// Our UDP addresses, best first: see [`crate::candidates::order`].
+    pub candidates: &'a [SocketAddr],
+    /// For the origin line; the upper two bits are not used.
+    pub session_id: u64,
+}
+
+/// Why an engine's answer cannot be used: a fault on this side, not in the offer, but for
+/// [`AnswerError::Refused`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// It is no session description.
+    #[error("the engine's answer cannot be read: {0}")]
+    Parse(#[from] sdp::ParseError),
+    /// Other sections than the offer's.
+    #[error("the engine's answer has other sections than the offer")]
+    Sections,
+    /// A section has no codec left: the engine takes less than the policy.
+    #[error("the engine takes none of the codecs of section '{mid}'")]
+    Refused {
+        /// Which section.
+        mid: Mid,
+    },
+    /// It lacks ICE credentials, fingerprint or DTLS role.
+    #[error("the engine's answer lacks its transport: ICE credentials, fingerprint or setup")]
+    Transport,
+    /// It would not fit the buffers of clients.
+    #[error("the answer has {bytes} bytes; it must stay below {ANSWER_BYTES_MAX}")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// Turns the engine's answer into the one that is sent: `recvonly`, every candidate in our order,
+/// `rtcp-mux-only`, the simulcast layers of the offer. ICE credentials, fingerprint, DTLS role, payload types,
+/// feedback and header extensions stay the engine's.
+///
+/// # Errors
+/// [`AnswerError`] if it does not fit the offer.
+pub fn finish_answer(
+    checked: &CheckedOffer,
+    engine_answer: &str,
+    parameters: &AnswerParameters<'_>,
+) -> Result<String, AnswerError> {
+    let engine = Session::parse(engine_answer)?;
+    if engine.media.len() != checked.media.len() {
+        return Err(AnswerError::Sections);
+    }
+    let tagged = engine.media.first().ok_or(AnswerError::Sections)?;
+    let transport = Transport {
+        ice: &engine.ice_credentials(tagged).ok_or(AnswerError::Transport)?,
+        fingerprint: engine.fingerprints(tagged).first().ok_or(AnswerError::Transport)?.to_string(),
+        setup: engine.setup(tagged).filter(|setup| *setup != Setup::ActPass).ok_or(AnswerError::Transport)?,
+        candidates: parameters.candidates,
+    };
+    let mids: Vec<&str> = checked.media.iter().map(|media| media.mid.as_str()).collect();
+    let mut session = answer::session(parameters.session_id, &mids, checked.is_bundle_offered);
+    for (checked, engine) in checked.media.iter().zip(&engine.media) {
+        if engine.mid() != Some(checked.mid.as_str()) || engine.kind != checked.kind.as_str() {
+            return Err(AnswerError::Sections);
+        }
+        if engine.port == 0
+            || engine.payload_types().all(|payload_type| engine.rtpmap(payload_type).is_none())
+        {
+            return Err(AnswerError::Refused { mid: checked.mid.clone() });
+        }
+        let attributes = media_attributes(checked, engine);
+        let formats = engine.formats.clone();
+        answer::push_accepted(
+            &mut session,
+            &checked.offered,
+            checked.mid.as_str(),
+            formats,
+            &transport,
+            attributes,
+        );
+    }
+    let answer = session.to_string();
+    if answer.len() >= ANSWER_BYTES_MAX {
+        return Err(AnswerError::TooLong { bytes: answer.len() });
+    }
+    Ok(answer)
+}
+
+/// What the engine negotiates itself.
+const ENGINE_ATTRIBUTES: [&str; 4] = ["extmap", "rtpmap", "rtcp-fb", "fmtp"];
+
+fn media_attributes(checked: &CheckedMedia, engine: &Media) -> Vec<Attribute> {
+    let mut attributes = vec![Attribute::flag("recvonly")];
+    let kept = engine.attributes.iter().filter(|line| ENGINE_ATTRIBUTES.contains(&line.name.as_str()));
+    attributes.extend(kept.cloned());
+    for rid in &checked.rids {
+        attributes.push(Attribute::with("rid", format_args!("{rid} recv")));
+    }
+    if !checked.rids.is_empty() {
+        let receive = checked.rids.iter().map(Rid::to_string).collect();
+        attributes.push(Attribute::with("simulcast", Simulcast { send: Vec::new(), receive }));
+    }
+    attributes
+}
