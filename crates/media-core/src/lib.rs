@@ -3,6 +3,17 @@
 //! Never opens a socket, reads a clock or draws a random number.
 #![forbid(unsafe_code)]
 
+pub mod codec;
+pub mod gap;
+pub mod keyframe_request;
 pub mod packet;
+pub mod rate;
+pub mod ring;
+pub mod rtcp;
+pub mod rtp;
+pub mod time;
 
+pub use gap::GapTracker;
+pub use keyframe_request::KeyframeLimiter;
 pub use packet::TreePacket;
+pub use ring::Ring;

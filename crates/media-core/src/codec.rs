@@ -1,0 +1,40 @@
+//! What a payload says about the media in it, by RTP payload format: where keyframes start and what H.264 really is.
+//!
+//! The SDP of a publisher is a claim; this is the truth. Nothing is decoded beyond headers.
+
+mod av1;
+mod bits;
+pub mod h264;
+mod h265;
+mod keyframe;
+mod vp8;
+mod vp9;
+
+pub use keyframe::KeyframeDetector;
+
+use model::Codec;
+
+/// Whether a packet with this payload can be the first of a keyframe, looking at nothing but the payload.
+///
+/// H.264 and H.265 keyframes may begin with several such packets (parameter sets, then the picture);
+/// [`KeyframeDetector`] tells the first from the others. Never true for audio, whose packets all stand alone.
+#[must_use]
+pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
+    match codec {
+        Codec::Opus => false,
+        Codec::H264 => h264::keyframe_part(payload).is_some(),
+        Codec::H265 => h265::keyframe_part(payload).is_some(),
+        Codec::Vp8 => vp8::starts_keyframe(payload),
+        Codec::Vp9 => vp9::starts_keyframe(payload),
+        Codec::Av1 => av1::starts_keyframe(payload),
+    }
+}
+
+/// How a packet takes part in the start of a keyframe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyframePart {
+    /// Nothing of the keyframe that a decoder needs comes before it.
+    Leading,
+    /// It starts a keyframe unless a leading packet of the same picture came before.
+    Following,
+}
