@@ -1,0 +1,129 @@
+//! Control messages (`cmsg(3)`): which local address a datagram came to or leaves from, and how long its segments are.
+//!
+//! Written and read as bytes. The layout is the kernel's: a header of length, level and type, then the payload, each
+//! padded to the machine word.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::address::array;
+
+/// Room for one `IP_PKTINFO` and one `IPV6_PKTINFO` (a dual-stack socket gets both), or for one of them and a
+/// `UDP_SEGMENT`.
+const CAPACITY: usize = 96;
+const WORD: usize = size_of::<usize>();
+const HEADER: usize = WORD + 8;
+
+/// A buffer of control messages.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
+pub struct Control {
+    pub(crate) bytes: [u8; CAPACITY],
+    pub(crate) length: usize,
+}
+
+impl Control {
+    /// No control message.
+    pub const fn empty() -> Self {
+        Self { bytes: [0; CAPACITY], length: 0 }
+    }
+
+    /// Room for the kernel to write into.
+    pub const fn room() -> Self {
+        Self { bytes: [0; CAPACITY], length: CAPACITY }
+    }
+
+    /// Adds the source address of a datagram. `scope` is the interface of a link-local one, else 0.
+    pub fn source(&mut self, source: IpAddr, scope: u32, is_ipv6_socket: bool) {
+        match source {
+            IpAddr::V4(v4) if !is_ipv6_socket => {
+                // struct in_pktinfo: interface index, address to send from, address in the header (ignored on send).
+                let mut info = [0; 12];
+                info[4..8].copy_from_slice(&v4.octets());
+                self.add(libc::SOL_IP, libc::IP_PKTINFO, &info);
+            }
+            IpAddr::V4(v4) => self.source_v6(v4.to_ipv6_mapped(), 0),
+            IpAddr::V6(v6) => self.source_v6(v6, scope),
+        }
+    }
+
+    fn source_v6(&mut self, source: Ipv6Addr, scope: u32) {
+        // struct in6_pktinfo: address, interface index.
+        let mut info = [0; 20];
+        info[..16].copy_from_slice(&source.octets());
+        info[16..].copy_from_slice(&scope.to_ne_bytes());
+        self.add(libc::SOL_IPV6, libc::IPV6_PKTINFO, &info);
+    }
+
+    /// Asks the kernel to cut the message into datagrams of `bytes`.
+    pub fn segment(&mut self, bytes: u16) {
+        self.add(libc::SOL_UDP, libc::UDP_SEGMENT, &bytes.to_ne_bytes());
+    }
+
+    fn add(&mut self, level: i32, kind: i32, payload: &[u8]) {
+        let length = HEADER + payload.len();
+        let room = &mut self.bytes[self.length..];
+        room[..WORD].copy_from_slice(&length.to_ne_bytes());
+        room[WORD..WORD + 4].copy_from_slice(&level.to_ne_bytes());
+        room[WORD + 4..HEADER].copy_from_slice(&kind.to_ne_bytes());
+        room[HEADER..length].copy_from_slice(payload);
+        self.length += length.next_multiple_of(WORD);
+    }
+
+    /// The local address that a received datagram was sent to, a mapped one as plain IPv4.
+    pub fn destination(&self) -> Option<IpAddr> {
+        let mut rest = self.bytes.get(..self.length)?;
+        while rest.len() >= HEADER {
+            let length = usize::from_ne_bytes(array(rest));
+            let payload = rest.get(HEADER..length)?;
+            let level = i32::from_ne_bytes(array(&rest[WORD..]));
+            let kind = i32::from_ne_bytes(array(&rest[WORD + 4..]));
+            match (level, kind) {
+                (libc::SOL_IP, libc::IP_PKTINFO) if payload.len() >= 12 => {
+                    return Some(Ipv4Addr::from(array::<4>(&payload[8..])).into());
+                }
+                (libc::SOL_IPV6, libc::IPV6_PKTINFO) if payload.len() >= 16 => {
+                    return Some(Ipv6Addr::from(array::<16>(payload)).to_canonical());
+                }
+                _not_asked_for => {}
+            }
+            rest = rest.get(length.next_multiple_of(WORD)..)?;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_source_written_for_ipv6_is_read_back_as_destination() {
+        for (text, is_ipv6_socket) in [("2001:db8::1", true), ("198.18.0.7", true)] {
+            let address: IpAddr = text.parse().expect("address");
+            let mut control = Control::empty();
+            control.source(address, 0, is_ipv6_socket);
+            control.segment(1200);
+            assert_eq!(control.destination(), Some(address));
+            assert_eq!(control.length % WORD, 0);
+        }
+    }
+
+    #[test]
+    fn both_messages_of_the_longest_kind_fit() {
+        let mut control = Control::empty();
+        control.source(Ipv6Addr::LOCALHOST.into(), 1, true);
+        control.segment(u16::MAX);
+        assert!(control.length <= CAPACITY, "{} bytes", control.length);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic_or_hang(bytes in proptest::array::uniform32(any::<u8>()), length in 0usize..200) {
+            let mut control = Control::room();
+            control.bytes[..32].copy_from_slice(&bytes);
+            control.length = length;
+            let _ = control.destination();
+        }
+    }
+}
