@@ -281,3 +281,6 @@ impl<T> Ring<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

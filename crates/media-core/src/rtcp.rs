@@ -198,7 +198,8 @@ impl<'a> Frame<'a> {
 
 /// The first `length` bytes of `body` and the rest.
 fn take(packet_type: u8, body: &[u8], length: usize) -> Result<(&[u8], &[u8]), ParseError> {
-    body.split_at_checked(length).ok_or(ParseError::Content { packet_type, missing: length - body.len() })
+    body.split_at_checked(length)
+        .ok_or_else(|| ParseError::Content { packet_type, missing: length - body.len() })
 }
 
 /// Both SSRCs of a feedback packet and its feedback control information.
