@@ -1,0 +1,107 @@
+//! What an exchange asks its shell to do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use media_core::TreePacket;
+use model::{Broadcast, BroadcastId, NodeId, Ssrc};
+
+use super::{ParentId, PeerId};
+use crate::wire::Version;
+use crate::wire::message::Message;
+
+/// One thing to do. In order.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Send a message over the link channel of `peer`; [`Message::is_reliable`] says how. A channel that is gone in
+    /// the meantime swallows it.
+    Send {
+        /// The channel.
+        peer: PeerId,
+        /// What to send.
+        message: Message,
+    },
+    /// Send the same datagram to each address.
+    Media {
+        /// The datagram.
+        wire: Bytes,
+        /// Where to.
+        to: Destinations,
+    },
+    /// Hand a packet to the egress shards of this node.
+    Deliver(Arc<TreePacket>),
+    /// A broadcast is new here, or consists of something else now.
+    BroadcastChanged(Broadcast),
+    /// A broadcast is gone for good.
+    BroadcastRetired(BroadcastId),
+    /// Ask the publisher connected to this node for a keyframe of this stream.
+    KeyframeWanted {
+        /// The stream.
+        ssrc: Ssrc,
+    },
+    /// Close the link channel of `peer`, which the exchange has already forgotten.
+    Disconnect {
+        /// The channel.
+        peer: PeerId,
+        /// Why.
+        reason: DisconnectReason,
+    },
+    /// Something worth a line in the log.
+    Event(Event),
+}
+
+/// The children that get a packet. Consecutive packets of a stream share one list.
+#[derive(Debug, Clone)]
+pub enum Destinations {
+    /// A single child: replay or resend.
+    One(SocketAddr),
+    /// All children that follow the stream live; at least one.
+    Many(Arc<[SocketAddr]>),
+}
+
+impl Destinations {
+    /// Their addresses.
+    #[must_use]
+    pub fn as_slice(&self) -> &[SocketAddr] {
+        match self {
+            Self::One(address) => std::slice::from_ref(address),
+            Self::Many(addresses) => addresses,
+        }
+    }
+}
+
+/// Why a link channel must be closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DisconnectReason {
+    /// The peer speaks another major version.
+    Version(Version),
+    /// The peer is this very node.
+    Itself,
+    /// The node is a parent already: a link in each direction would be a loop.
+    Loop(NodeId),
+    /// The same node has connected anew; this is its older channel.
+    Replaced(NodeId),
+    /// The parent was removed from the configuration.
+    Removed,
+}
+
+/// What happened to parents and origins; for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A parent has said nothing for [`super::SILENCE_MAX`].
+    ParentSilent(ParentId),
+    /// A silent parent speaks again.
+    ParentHeard(ParentId),
+    /// A broadcast now comes from other parents.
+    ParentsChanged {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// Where it came from.
+        before: Vec<ParentId>,
+        /// Where it comes from.
+        after: Vec<ParentId>,
+    },
+    /// Another injection node has published a later run of a broadcast that is published here.
+    OriginSuperseded(BroadcastId),
+}
