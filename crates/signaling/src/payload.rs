@@ -35,6 +35,22 @@ pub struct Payload {
     pub feedback: Feedback,
 }
 
+impl Payload {
+    /// The value of one format parameter.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        parameter(self.fmtp.as_deref().unwrap_or(""), name)
+    }
+
+    /// What the format parameters say about H264.
+    pub(crate) fn h264_profile(&self) -> H264Profile {
+        H264Profile::of(self.fmtp.as_deref().unwrap_or(""))
+    }
+
+    fn is_fragmented_h264(&self) -> bool {
+        self.codec == Codec::H264 && self.parameter("packetization-mode") == Some("1")
+    }
+}
+
 /// RTCP feedback that an offer has and that the tree understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Feedback {
@@ -73,12 +89,16 @@ pub(crate) enum Party {
 
 /// The payload types of `media` whose codec is among `codecs`, in the order of the offer.
 pub(crate) fn usable(media: &Media, kind: Kind, codecs: &[Codec], party: Party) -> Vec<Payload> {
-    media
+    let mut payloads: Vec<Payload> = media
         .payload_types()
         .filter_map(|payload_type| payload(media, codecs, party, payload_type))
         .filter(|payload| payload.codec.kind() == kind)
-        .take(payloads_max(kind))
-        .collect()
+        .collect();
+    // Whole units only is the poorer choice: larger frames would be cut into more slices.
+    let has_fragments = payloads.iter().any(Payload::is_fragmented_h264);
+    payloads.retain(|payload| !has_fragments || payload.codec != Codec::H264 || payload.is_fragmented_h264());
+    payloads.truncate(payloads_max(kind));
+    payloads
 }
 
 fn payload(media: &Media, codecs: &[Codec], party: Party, payload_type: u8) -> Option<Payload> {
@@ -107,14 +127,24 @@ fn map_fits(codec: Codec, map: &RtpMap<'_>) -> bool {
     map.clock_rate == codec.clock_rate() && map.channels == channels
 }
 
+/// The value of `a=rtpmap` after the payload type.
+pub(crate) fn rtpmap(codec: Codec) -> String {
+    let channels = match codec.kind() {
+        Kind::Audio => "/2",
+        Kind::Video => "",
+    };
+    format!("{}/{}{channels}", codec.encoding_name(), codec.clock_rate())
+}
+
 fn parameters_fit(codec: Codec, fmtp: &str, party: Party) -> bool {
     let is_or_missing = |name: &str, wanted: &str| parameter(fmtp, name).is_none_or(|value| value == wanted);
     match codec {
         Codec::Opus | Codec::Vp8 => true,
-        Codec::H264 => match parameter(fmtp, "packetization-mode") {
-            Some("1") => true,
-            Some("0") | None => party == Party::Publisher,
-            Some(_) => false,
+        Codec::H264 => match (party, parameter(fmtp, "packetization-mode")) {
+            (Party::Viewer, mode) => mode == Some("1"),
+            // What no viewer can decode is not worth taking.
+            (Party::Publisher, Some("0" | "1") | None) => H264Profile::of(fmtp) != H264Profile::Other,
+            (Party::Publisher, Some(_)) => false,
         },
         // Profile 0 is 8-bit 4:2:0: what every decoder has.
         Codec::Vp9 => is_or_missing("profile-id", "0"),
@@ -155,12 +185,13 @@ pub(crate) fn encoding_names(media: &Media) -> Vec<String> {
 
 /// H264 profiles by what a decoder of them can do; later ones do more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum H264Profile {
+pub(crate) enum H264Profile {
     ConstrainedBaseline,
     Baseline,
     Main,
     ConstrainedHigh,
     High,
+    /// 4:2:2, 4:4:4, 10 bits: browsers do not decode these.
     Other,
 }
 
@@ -171,6 +202,8 @@ impl H264Profile {
         let Ok(id) = u32::from_str_radix(id, 16) else { return Self::Other };
         let (profile_idc, constraints) = (id >> 16, (id >> 8) & 0xff);
         match profile_idc {
+            0x58 if constraints & 0xc0 == 0xc0 => Self::ConstrainedBaseline,
+            0x58 if constraints & 0x80 != 0 => Self::Baseline,
             0x42 if constraints & 0x40 != 0 => Self::ConstrainedBaseline,
             0x42 => Self::Baseline,
             0x4d if constraints & 0x80 != 0 => Self::ConstrainedBaseline,

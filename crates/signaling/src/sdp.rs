@@ -203,6 +203,3 @@ impl Media {
         attribute::is_present(&self.attributes, name)
     }
 }
-
-#[cfg(test)]
-mod tests;

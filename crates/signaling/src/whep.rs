@@ -275,12 +275,7 @@ fn media_attributes(media: &AcceptedMedia, parameters: &AnswerParameters<'_>) ->
 
 fn push_payload(attributes: &mut Vec<Attribute>, payload: &Payload) {
     let Payload { codec, payload_type, fmtp, rtx_payload_type, feedback } = payload;
-    let (name, clock_rate) = (codec.encoding_name(), codec.clock_rate());
-    let channels = match codec.kind() {
-        Kind::Audio => "/2",
-        Kind::Video => "",
-    };
-    attributes.push(Attribute::with("rtpmap", format_args!("{payload_type} {name}/{clock_rate}{channels}")));
+    attributes.push(Attribute::with("rtpmap", format_args!("{payload_type} {}", payload::rtpmap(*codec))));
     for name in feedback.names() {
         attributes.push(Attribute::with("rtcp-fb", format_args!("{payload_type} {name}")));
     }
@@ -288,7 +283,7 @@ fn push_payload(attributes: &mut Vec<Attribute>, payload: &Payload) {
         attributes.push(Attribute::with("fmtp", format_args!("{payload_type} {fmtp}")));
     }
     if let Some(rtx) = rtx_payload_type {
-        attributes.push(Attribute::with("rtpmap", format_args!("{rtx} rtx/{clock_rate}")));
+        attributes.push(Attribute::with("rtpmap", format_args!("{rtx} rtx/{}", codec.clock_rate())));
         attributes.push(Attribute::with("fmtp", format_args!("{rtx} apt={payload_type}")));
     }
 }

@@ -14,8 +14,10 @@ use crate::payload::{self, Party};
 use crate::sdp::{self, Attribute, Direction, Media, RidDirection, Session, Setup, Simulcast};
 use crate::{OfferError, Payload, Peer, peer};
 
+mod format_parameters;
 mod prepare;
 
+use format_parameters::answer_fmtp;
 pub use prepare::prepare_offer;
 
 /// What publishers may send.
@@ -155,8 +157,8 @@ pub enum AnswerError {
 }
 
 /// Turns the engine's answer into the one that is sent: `recvonly`, every candidate in our order,
-/// `rtcp-mux-only`, the simulcast layers of the offer. ICE credentials, fingerprint, DTLS role, payload types,
-/// feedback and header extensions stay the engine's.
+/// `rtcp-mux-only`, the format parameters and simulcast layers of the offer. ICE credentials, fingerprint, DTLS
+/// role, the choice of payload types, feedback and header extensions stay the engine's.
 ///
 /// # Errors
 /// [`AnswerError`] if it does not fit the offer.
@@ -182,21 +184,14 @@ pub fn finish_answer(
         if engine.mid() != Some(checked.mid.as_str()) || engine.kind != checked.kind.as_str() {
             return Err(AnswerError::Sections);
         }
-        if engine.port == 0
-            || engine.payload_types().all(|payload_type| engine.rtpmap(payload_type).is_none())
-        {
+        let taken = taken(checked, engine);
+        if engine.port == 0 || taken.is_empty() {
             return Err(AnswerError::Refused { mid: checked.mid.clone() });
         }
-        let attributes = media_attributes(checked, engine);
-        let formats = engine.formats.clone();
-        answer::push_accepted(
-            &mut session,
-            &checked.offered,
-            checked.mid.as_str(),
-            formats,
-            &transport,
-            attributes,
-        );
+        let formats = formats(&taken);
+        let attributes = media_attributes(checked, engine, &taken);
+        let mid = checked.mid.as_str();
+        answer::push_accepted(&mut session, &checked.offered, mid, formats, &transport, attributes);
     }
     let answer = session.to_string();
     if answer.len() >= ANSWER_BYTES_MAX {
@@ -205,13 +200,55 @@ pub fn finish_answer(
     Ok(answer)
 }
 
-/// What the engine negotiates itself.
-const ENGINE_ATTRIBUTES: [&str; 4] = ["extmap", "rtpmap", "rtcp-fb", "fmtp"];
+/// A payload type of the offer that the engine takes, and its RTX if it takes that too.
+type Taken<'a> = (&'a Payload, Option<u8>);
 
-fn media_attributes(checked: &CheckedMedia, engine: &Media) -> Vec<Attribute> {
+/// In the engine's order of preference. Payload types that the publisher did not offer are left out: RFC 3264
+/// allows them in an answer, but encoders go on with their own.
+fn taken<'a>(checked: &'a CheckedMedia, engine: &Media) -> Vec<Taken<'a>> {
+    let is_taken = |payload: &Payload| {
+        let map = engine.rtpmap(payload.payload_type);
+        map.is_some_and(|map| Codec::from_encoding_name(map.encoding) == Some(payload.codec))
+    };
+    engine
+        .payload_types()
+        .filter_map(|payload_type| {
+            checked.payloads.iter().find(|payload| payload.payload_type == payload_type)
+        })
+        .filter(|payload| is_taken(payload))
+        .map(|payload| {
+            let rtx =
+                payload.rtx_payload_type.filter(|rtx| engine.payload_types().any(|known| known == *rtx));
+            (payload, rtx)
+        })
+        .collect()
+}
+
+fn formats(taken: &[Taken<'_>]) -> Vec<String> {
+    let both = taken.iter().flat_map(|(payload, rtx)| [Some(payload.payload_type), *rtx]);
+    both.flatten().map(|payload_type| payload_type.to_string()).collect()
+}
+
+fn media_attributes(checked: &CheckedMedia, engine: &Media, taken: &[Taken<'_>]) -> Vec<Attribute> {
     let mut attributes = vec![Attribute::flag("recvonly")];
-    let kept = engine.attributes.iter().filter(|line| ENGINE_ATTRIBUTES.contains(&line.name.as_str()));
-    attributes.extend(kept.cloned());
+    attributes.extend(engine.attributes.iter().filter(|attribute| attribute.name == "extmap").cloned());
+    for (payload, rtx) in taken {
+        let Payload { codec, payload_type, .. } = payload;
+        attributes
+            .push(Attribute::with("rtpmap", format_args!("{payload_type} {}", payload::rtpmap(*codec))));
+        for feedback in
+            engine.rtcp_feedback(*payload_type).filter(|name| is_offered(checked, *payload_type, name))
+        {
+            attributes.push(Attribute::with("rtcp-fb", format_args!("{payload_type} {feedback}")));
+        }
+        if let Some(fmtp) = answer_fmtp(payload) {
+            attributes.push(Attribute::with("fmtp", format_args!("{payload_type} {fmtp}")));
+        }
+        if let Some(rtx) = rtx {
+            attributes.push(Attribute::with("rtpmap", format_args!("{rtx} rtx/{}", codec.clock_rate())));
+            attributes.push(Attribute::with("fmtp", format_args!("{rtx} apt={payload_type}")));
+        }
+    }
     for rid in &checked.rids {
         attributes.push(Attribute::with("rid", format_args!("{rid} recv")));
     }
@@ -220,4 +257,10 @@ fn media_attributes(checked: &CheckedMedia, engine: &Media) -> Vec<Attribute> {
         attributes.push(Attribute::with("simulcast", Simulcast { send: Vec::new(), receive }));
     }
     attributes
+}
+
+/// The engine answers its own list of feedback; an answer must not have more than the offer (RFC 4585,
+/// section 4.2).
+fn is_offered(checked: &CheckedMedia, payload_type: u8, feedback: &str) -> bool {
+    checked.offered.rtcp_feedback(payload_type).any(|offered| offered == feedback)
 }

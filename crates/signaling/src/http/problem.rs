@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use super::BODY_BYTES_MAX;
 use crate::OfferError;
+use crate::whip::AnswerError;
 
 /// Media type of a problem document.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -129,6 +130,28 @@ impl From<OfferError> for Problem {
             }
         };
         Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<AnswerError> for Problem {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Refused { mid } => {
+                let detail =
+                    format!("Section '{mid}' of the offer has no codec in a form that this server takes.");
+                Self::new(422, "no-usable-codec", detail)
+            }
+            AnswerError::TooLong { .. } => Self::new(
+                422,
+                "offer-too-rich",
+                "The offer lists too much to be answered. Offer fewer codecs.",
+            ),
+            AnswerError::Parse(_) | AnswerError::Sections | AnswerError::Transport => {
+                let detail =
+                    "The server could not answer this offer. The fault is on its side, not in the offer.";
+                Self::new(500, "answer-failed", detail)
+            }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Rewriting an offer into the plain form that the ingest engine reads.
 //!
 //! The engine insists on things that RFC 8829 leaves open (one `a=group` line, naming every section in
-//! order; exactly one direction per section; `t=0 0`; at most one `b=` line), and takes things that WHIP
-//! has no use for (data channels, RED, comfort noise, candidates).
+//! order; exactly one direction per section; `t=0 0`; at most one `b=` line; known profiles and levels), and
+//! takes things that WHIP has no use for (data channels, RED, comfort noise, candidates).
 
+use super::format_parameters::engine_fmtp;
 use super::{CheckedMedia, CheckedOffer};
+use crate::payload::rtpmap;
 use crate::sdp::{Attribute, Direction, Media, Session, Simulcast};
 
 /// The offer for the engine: the sections, payload types and layers that were checked, `sendonly`, without
@@ -45,13 +47,7 @@ fn section(offer: &CheckedOffer, media: &CheckedMedia) -> Media {
         attributes.push(Attribute::flag("rtcp-rsize"));
     }
     push_extensions(&mut attributes, &media.offered);
-    let mut formats = Vec::new();
-    for payload in &media.payloads {
-        for payload_type in [Some(payload.payload_type), payload.rtx_payload_type].into_iter().flatten() {
-            formats.push(payload_type.to_string());
-            push_payload_type(&mut attributes, &media.offered, payload_type);
-        }
-    }
+    let formats = push_payloads(&mut attributes, media);
     if media.rids.is_empty() {
         push_streams(&mut attributes, &media.offered);
     } else {
@@ -73,18 +69,35 @@ fn push_extensions(attributes: &mut Vec<Attribute>, offered: &Media) {
     attributes.extend(usable.map(|map| Attribute::with("extmap", format_args!("{} {}", map.id, map.uri))));
 }
 
-fn push_payload_type(attributes: &mut Vec<Attribute>, offered: &Media, payload_type: u8) {
-    let Some(map) = offered.rtpmap(payload_type) else { return };
-    let (encoding, clock_rate) = (map.encoding, map.clock_rate);
-    let channels = if map.channels == 1 { String::new() } else { format!("/{}", map.channels) };
-    let value = format_args!("{payload_type} {encoding}/{clock_rate}{channels}");
-    attributes.push(Attribute::with("rtpmap", value));
-    if let Some(fmtp) = offered.fmtp(payload_type).filter(|fmtp| !fmtp.is_empty()) {
-        attributes.push(Attribute::with("fmtp", format_args!("{payload_type} {fmtp}")));
+/// Adds the payload types, with the format parameters that the engine matches; of several that look alike to
+/// it, the first. Returns the formats of the media line.
+fn push_payloads(attributes: &mut Vec<Attribute>, media: &CheckedMedia) -> Vec<String> {
+    let mut formats = Vec::new();
+    let mut known = Vec::new();
+    for payload in &media.payloads {
+        let fmtp = engine_fmtp(payload);
+        let key = (payload.codec, fmtp.clone());
+        if known.contains(&key) {
+            continue;
+        }
+        known.push(key);
+        let payload_type = payload.payload_type;
+        formats.push(payload_type.to_string());
+        attributes.push(Attribute::with("rtpmap", format_args!("{payload_type} {}", rtpmap(payload.codec))));
+        if let Some(fmtp) = fmtp {
+            attributes.push(Attribute::with("fmtp", format_args!("{payload_type} {fmtp}")));
+        }
+        for feedback in media.offered.rtcp_feedback(payload_type) {
+            attributes.push(Attribute::with("rtcp-fb", format_args!("{payload_type} {feedback}")));
+        }
+        if let Some(rtx) = payload.rtx_payload_type {
+            formats.push(rtx.to_string());
+            attributes
+                .push(Attribute::with("rtpmap", format_args!("{rtx} rtx/{}", payload.codec.clock_rate())));
+            attributes.push(Attribute::with("fmtp", format_args!("{rtx} apt={payload_type}")));
+        }
     }
-    for feedback in offered.rtcp_feedback(payload_type) {
-        attributes.push(Attribute::with("rtcp-fb", format_args!("{payload_type} {feedback}")));
-    }
+    formats
 }
 
 /// Announced streams, so that RTX is known to belong to its video from the first packet on. With simulcast

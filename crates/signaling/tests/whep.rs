@@ -1,0 +1,355 @@
+//! Viewers' offers and the answers to them.
+
+mod offers;
+
+use std::net::SocketAddr;
+
+use model::{Codec, Kind, Mid, Ssrc};
+use proptest::prelude::*;
+use signaling::sdp::{Candidate, Direction, Fingerprint, IceCredentials, Session, Setup};
+use signaling::whep::{self, Accepted, AnswerParameters, Extension, Policy, Section};
+use signaling::{ANSWER_BYTES_MAX, DtlsRole, OfferError};
+
+fn addresses() -> Vec<SocketAddr> {
+    ["192.0.2.7:50001", "10.0.0.7:50001", "[2001:db8::7]:50001"]
+        .iter()
+        .map(|text| text.parse().expect("address"))
+        .collect()
+}
+
+fn answer_with(accepted: &Accepted, candidates: &[SocketAddr]) -> String {
+    let parameters = AnswerParameters {
+        ice: IceCredentials { ufrag: "srvU".to_owned(), pwd: "0123456789abcdef01234567".to_owned() },
+        fingerprint: Fingerprint::sha256([0xa5; 32]),
+        candidates,
+        audio_ssrc: Ssrc::new(1001),
+        video_ssrc: Ssrc::new(2002),
+        video_rtx_ssrc: Ssrc::new(2003),
+        cname: "media-tree",
+        stream_id: "demo",
+        session_id: u64::MAX,
+    };
+    whep::answer(accepted, &parameters)
+}
+
+fn accepted(name: &str) -> Accepted {
+    let offer = offers::parsed(name);
+    whep::accept(&offer, &Policy::default()).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn answered(name: &str) -> Session {
+    Session::parse(&answer_with(&accepted(name), &addresses())).expect("our own answer can be read")
+}
+
+/// An offer of the corpus with some of its text replaced.
+fn refused(name: &str, from: &str, to: &str) -> OfferError {
+    let text = offers::text(name);
+    assert!(text.contains(from), "{name} has {from}");
+    let offer = Session::parse(&text.replace(from, to)).expect("description");
+    whep::accept(&offer, &Policy::default()).expect_err("refused")
+}
+
+#[test]
+fn w04_the_answer_has_the_sections_and_mids_of_the_offer_in_its_order() {
+    for (name, _) in offers::VIEWERS {
+        let (offer, answer) = (offers::parsed(name), answered(name));
+        let shape = |session: &Session| -> Vec<(String, Option<String>, String)> {
+            let one = |media: &signaling::sdp::Media| {
+                (media.kind.clone(), media.mid().map(str::to_owned), media.protocol.clone())
+            };
+            session.media.iter().map(one).collect()
+        };
+        assert_eq!(shape(&answer), shape(&offer), "{name}");
+        for (offered, answered) in offer.media.iter().zip(&answer.media) {
+            for payload_type in answered.payload_types() {
+                assert!(offered.payload_types().any(|known| known == payload_type), "{name} {payload_type}");
+                let (ours, theirs) = (answered.rtpmap(payload_type), offered.rtpmap(payload_type));
+                let lower =
+                    |map: Option<signaling::sdp::RtpMap<'_>>| map.map(|map| map.encoding.to_lowercase());
+                assert_eq!(lower(ours), lower(theirs), "{name} {payload_type}");
+                assert_eq!(answered.fmtp(payload_type), offered.fmtp(payload_type), "{name} {payload_type}");
+            }
+        }
+    }
+}
+
+#[test]
+fn w04_rejected_sections_have_port_zero_and_are_not_in_the_bundle() {
+    let answer = answered("chromium-viewer-sendrecv-data");
+    assert_eq!(answer.media.iter().map(|media| media.port == 0).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(answer.group("BUNDLE"), Some(vec!["0", "1"]));
+    assert_eq!(answer.media[2].formats, ["webrtc-datachannel"]);
+}
+
+#[test]
+fn an_audio_only_broadcast_rejects_the_video_section_alone() {
+    let offer = offers::parsed("chromium-viewer");
+    let accepted = whep::accept(&offer, &Policy { codecs: vec![Codec::Opus] }).expect("accepted");
+    assert!(accepted.media(Kind::Audio).is_some() && accepted.media(Kind::Video).is_none());
+    let answer = Session::parse(&answer_with(&accepted, &addresses())).expect("answer");
+    assert_eq!((answer.group("BUNDLE"), answer.media[1].port), (Some(vec!["0"]), 0));
+}
+
+#[test]
+fn e01_the_answer_is_sendonly_and_both_recvonly_and_sendrecv_are_taken() {
+    for (name, _) in offers::VIEWERS {
+        let answer = answered(name);
+        for media in answer.media.iter().filter(|media| media.port != 0) {
+            assert_eq!(answer.direction(media), Direction::SendOnly, "{name}");
+        }
+    }
+}
+
+#[test]
+fn w06_a_viewer_that_would_not_receive_is_refused() {
+    for word in ["sendonly", "inactive"] {
+        let error = refused("chromium-viewer", "a=recvonly", &format!("a={word}"));
+        assert!(matches!(error, OfferError::NotReceiving { .. }), "{error}");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn w22_all_candidates_stand_in_the_answer_and_no_more_will_come() {
+    for (name, _) in offers::VIEWERS {
+        let answer = answered(name);
+        let listed: Vec<Candidate> = answer.media.iter().flat_map(|media| media.candidates()).collect();
+        let addresses: Vec<String> = listed.iter().map(|candidate| candidate.address.clone()).collect();
+        assert_eq!(addresses, ["192.0.2.7", "10.0.0.7", "2001:db8::7"], "{name}");
+        assert!(listed.windows(2).all(|pair| pair[0].priority > pair[1].priority), "{name}");
+        assert!(answer.media[0].has("end-of-candidates") && answer.is_ice_lite(), "{name}");
+    }
+}
+
+#[test]
+fn t03_the_first_candidate_line_is_a_udp_host_address_and_the_answer_is_short() {
+    let many: Vec<SocketAddr> = (0..100u16)
+        .map(|index| format!("[2001:db8:1111:2222:3333:4444:5555:{index:x}]:50000").parse().expect("address"))
+        .collect();
+    for (name, _) in offers::VIEWERS {
+        let answer = answer_with(&accepted(name), &addresses());
+        let first = answer.lines().find(|line| line.starts_with("a=candidate:")).expect("candidate");
+        assert_eq!(first, "a=candidate:1 1 udp 2130706431 192.0.2.7 50001 typ host");
+        let longest = answer_with(&accepted(name), &many);
+        assert!(longest.len() < ANSWER_BYTES_MAX, "{name}: {} bytes", longest.len());
+    }
+}
+
+#[test]
+fn t07_every_line_ends_with_crlf() {
+    for (name, _) in offers::VIEWERS {
+        let answer = answer_with(&accepted(name), &addresses());
+        assert!(answer.ends_with("\r\n"));
+        assert!(!answer.replace("\r\n", "").contains(['\r', '\n']), "{name}");
+    }
+}
+
+#[test]
+fn w30_one_transport_with_rtcp_mux_only_in_each_section() {
+    for (name, _) in offers::VIEWERS {
+        let answer = answered(name);
+        for media in answer.media.iter().filter(|media| media.port != 0) {
+            assert!(media.has("rtcp-mux") && media.has("rtcp-mux-only"), "{name}");
+            let ice = answer.ice_credentials(media).expect("credentials");
+            assert_eq!((ice.ufrag.as_str(), answer.fingerprints(media).len()), ("srvU", 1), "{name}");
+        }
+    }
+    let error = refused("chromium-viewer", "a=group:BUNDLE 0 1", "a=group:BUNDLE 0");
+    assert_eq!(error, OfferError::Bundle);
+    let error = refused("chromium-viewer", "a=rtcp-mux\r\n", "");
+    assert_eq!(error, OfferError::RtcpMux { mid: "0".to_owned() });
+}
+
+#[test]
+fn a_lone_section_needs_no_bundle_and_gets_none() {
+    let text = offers::text("libdatachannel-viewer").replace("a=group:BUNDLE video audio\r\n", "");
+    let lone = &text[..text.find("m=audio").expect("audio")];
+    let offer = Session::parse(lone).expect("description");
+    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    let answer = Session::parse(&answer_with(&accepted, &addresses())).expect("answer");
+    assert_eq!((answer.group("BUNDLE"), answer.media.len()), (None, 1));
+}
+
+#[test]
+fn w31_two_videos_are_refused() {
+    let error = refused("chromium-viewer", "m=audio", "m=video");
+    assert_eq!(error, OfferError::TooMany { kind: Kind::Video });
+}
+
+#[test]
+fn w33_the_dtls_role_is_the_one_that_the_offer_leaves() {
+    assert_eq!(accepted("chromium-viewer").peer.dtls_role, DtlsRole::Server);
+    let mut text = offers::text("chromium-viewer");
+    for (setup, role, ours) in
+        [("active", DtlsRole::Server, Setup::Passive), ("passive", DtlsRole::Client, Setup::Active)]
+    {
+        text = text.replace("a=setup:actpass", &format!("a=setup:{setup}"));
+        let offer = Session::parse(&text).expect("description");
+        let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+        assert_eq!(accepted.peer.dtls_role, role);
+        let answer = Session::parse(&answer_with(&accepted, &addresses())).expect("answer");
+        assert_eq!(answer.setup(&answer.media[1]), Some(ours));
+        text = offers::text("chromium-viewer");
+    }
+}
+
+#[test]
+fn e06_all_sections_belong_to_one_stream() {
+    for (name, _) in offers::VIEWERS {
+        let answer = answered(name);
+        let streams = answer.media.iter().filter_map(|media| media.msid()).map(|(stream, _)| stream);
+        assert_eq!(streams.collect::<Vec<_>>(), ["demo", "demo"], "{name}");
+    }
+}
+
+#[test]
+fn e02_offers_without_transport_are_refused() {
+    let without = |prefix: &str| {
+        let text = offers::text("firefox-viewer");
+        let lines: Vec<&str> =
+            text.split_inclusive("\r\n").filter(|line| !line.starts_with(prefix)).collect();
+        let offer = Session::parse(&lines.concat()).expect("description");
+        whep::accept(&offer, &Policy::default()).expect_err("refused")
+    };
+    assert_eq!(without("a=fingerprint"), OfferError::FingerprintMissing);
+    assert_eq!(without("a=ice-pwd"), OfferError::IceCredentials);
+    assert_eq!(without("a=mid:1"), OfferError::Mid { section: 2 });
+    assert_eq!(without("m="), OfferError::Empty);
+    let error = refused("firefox-viewer", "a=fingerprint:sha-256", "a=fingerprint:sha-1");
+    assert_eq!(error, OfferError::FingerprintUnsupported);
+    assert_eq!(refused("firefox-viewer", "a=mid:1", "a=mid:0"), OfferError::Mid { section: 1 });
+    assert_eq!(refused("firefox-viewer", "t=0 0", "a=ice-lite"), OfferError::IceLite);
+}
+
+#[test]
+fn e05_no_common_codec_is_told_with_both_sides() {
+    let offer = offers::parsed("firefox-viewer");
+    let policy = Policy { codecs: vec![Codec::Opus, Codec::H265] };
+    let error = whep::accept(&offer, &policy).expect_err("refused");
+    let told = "No common video codec: the broadcast has H265, the player has VP8, rtx, VP9, H264, AV1, ulpfec, red.";
+    assert_eq!(error.to_string(), told);
+    assert_eq!(signaling::http::Problem::from(error).status, 406);
+}
+
+#[test]
+fn chromium_gets_every_codec_of_the_tree_and_none_that_it_cannot_carry() {
+    let accepted = accepted("chromium-viewer");
+    let video = accepted.media(Kind::Video).expect("video");
+    let taken: Vec<(Codec, u8, Option<u8>)> = video
+        .payloads
+        .iter()
+        .map(|payload| (payload.codec, payload.payload_type, payload.rtx_payload_type))
+        .collect();
+    assert_eq!(
+        taken,
+        [
+            (Codec::Vp8, 96, Some(97)),
+            (Codec::Vp9, 98, Some(99)),
+            (Codec::H264, 103, Some(104)),
+            (Codec::H264, 109, Some(114)),
+            (Codec::H264, 117, Some(118)),
+            (Codec::H264, 41, Some(42)),
+            (Codec::H264, 119, Some(120)),
+            (Codec::Av1, 45, Some(46)),
+            (Codec::H265, 49, Some(50)),
+        ]
+    );
+    let best = video.payload_for(Codec::H264, "profile-level-id=64001f;packetization-mode=1").expect("H264");
+    assert_eq!(best.payload_type, 119);
+    let audio = accepted.media(Kind::Audio).expect("audio");
+    assert_eq!(audio.payloads.iter().map(|payload| payload.payload_type).collect::<Vec<_>>(), [111]);
+    assert_eq!(accepted.bundle_mids().map(Mid::as_str).collect::<Vec<_>>(), ["0", "1"]);
+}
+
+#[test]
+fn feedback_is_taken_as_offered_and_transport_cc_never() {
+    for (name, _) in offers::VIEWERS {
+        let answer = answer_with(&accepted(name), &addresses());
+        assert!(!answer.contains("transport-cc"), "{name}");
+        assert!(!answer.contains("transport-wide-cc"), "{name}");
+    }
+    let answer = answered("chromium-viewer");
+    let feedback: Vec<&str> = answer.media[1].rtcp_feedback(109).collect();
+    assert_eq!(feedback, ["nack", "nack pli", "ccm fir", "goog-remb"]);
+    assert_eq!(answered("libdatachannel-viewer").media[1].rtcp_feedback(111).count(), 0, "none was offered");
+}
+
+#[test]
+fn rtx_is_announced_only_where_it_was_offered() {
+    let answer = answered("chromium-viewer");
+    assert_eq!(answer.media[1].ssrc_groups("FID").collect::<Vec<_>>(), [vec![2002, 2003]]);
+    assert_eq!(answer.media[1].fmtp(114), Some("apt=109"));
+    let answer = answered("libdatachannel-viewer");
+    assert_eq!(answer.media[0].ssrc_groups("FID").count(), 0);
+    assert!(answer.media[0].ssrcs().all(|line| line.ssrc == 2002));
+}
+
+#[test]
+fn extensions_that_we_send_keep_the_ids_of_the_offer() {
+    let accepted = accepted("chromium-viewer");
+    let video = accepted.media(Kind::Video).expect("video");
+    assert_eq!(video.extension_id(Extension::Mid), Some(9));
+    assert_eq!(video.extension_id(Extension::AbsCaptureTime), Some(12));
+    assert_eq!(video.extension_id(Extension::PlayoutDelay), Some(5));
+    assert_eq!(video.extension_id(Extension::VideoOrientation), Some(3));
+    let audio = accepted.media(Kind::Audio).expect("audio");
+    assert_eq!(
+        (audio.extension_id(Extension::AudioLevel), audio.extension_id(Extension::PlayoutDelay)),
+        (Some(14), None)
+    );
+    // Ids above 14 need two-byte headers; directions that exclude us are no invitation.
+    let text = offers::text("chromium-viewer")
+        .replace("extmap:9 ", "extmap:15 ")
+        .replace("extmap:5 ", "extmap:5/sendonly ")
+        .replace("extmap:12 ", "extmap:12/recvonly ");
+    let offer = Session::parse(&text).expect("description");
+    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    let video = accepted.media(Kind::Video).expect("video");
+    assert_eq!(video.extension_id(Extension::Mid), None);
+    assert_eq!(video.extension_id(Extension::PlayoutDelay), None);
+    assert_eq!(video.extension_id(Extension::AbsCaptureTime), Some(12));
+}
+
+#[test]
+fn t06_an_offer_without_extensions_streams_or_rtcp_mux_only_is_served() {
+    let text = offers::text("chromium-viewer");
+    let is_plain = |line: &&str| {
+        !["a=extmap", "a=msid", "a=ssrc", "a=rtcp-fb"].iter().any(|name| line.starts_with(name))
+    };
+    let plain: Vec<&str> = text.split_inclusive("\r\n").filter(is_plain).collect();
+    let offer = Session::parse(&plain.concat()).expect("description");
+    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    assert!(accepted.media(Kind::Video).is_some_and(|video| video.extensions.is_empty()));
+}
+
+#[test]
+fn an_unused_section_stays_rejected() {
+    let text = offers::text("chromium-viewer").replace("m=video 9", "m=video 0");
+    let offer = Session::parse(&text).expect("description");
+    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    assert!(matches!(accepted.sections[1], Section::Rejected(_)));
+    let text = text.replace("a=mid:1", "a=mid:1\r\na=bundle-only");
+    let offer = Session::parse(&text).expect("description");
+    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    assert!(matches!(accepted.sections[1], Section::Accepted(_)), "bundle-only is no rejection");
+}
+
+proptest! {
+    /// However an offer swells the answer, FFmpeg's buffer holds it.
+    #[test]
+    fn t03_no_offer_makes_a_long_answer(padding in 0usize..400, count in 1usize..100) {
+        let mut text = offers::text("libdatachannel-viewer").replace("m=video 53817 UDP/TLS/RTP/SAVPF 96", "m=video 9 UDP/TLS/RTP/SAVPF 127");
+        let at = text.find("m=audio").expect("audio");
+        let formats: Vec<String> = (0..count).map(|pt| pt.to_string()).collect();
+        let lines: String = (0..count)
+            .map(|pt| format!("a=rtpmap:{pt} H264/90000\r\na=fmtp:{pt} packetization-mode=1;x={}\r\na=rtcp-fb:{pt} nack\r\na=rtcp-fb:{pt} nack pli\r\na=rtcp-fb:{pt} ccm fir\r\na=rtcp-fb:{pt} goog-remb\r\n", "y".repeat(padding)))
+            .collect();
+        text.insert_str(at, &lines);
+        let text = text.replace("SAVPF 127", &format!("SAVPF {}", formats.join(" ")));
+        let Ok(offer) = Session::parse(&text) else { return Ok(()) };
+        if let Ok(accepted) = whep::accept(&offer, &Policy::default()) {
+            let answer = answer_with(&accepted, &[addresses(), addresses(), addresses(), addresses(), addresses()].concat());
+            prop_assert!(answer.len() < ANSWER_BYTES_MAX, "{} bytes", answer.len());
+        }
+    }
+}
