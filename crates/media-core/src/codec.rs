@@ -10,6 +10,9 @@ mod keyframe;
 mod vp8;
 mod vp9;
 
+#[cfg(test)]
+mod tests;
+
 pub use keyframe::KeyframeDetector;
 
 use model::Codec;

@@ -1,0 +1,285 @@
+use model::SeqNo;
+use proptest::prelude::*;
+
+use super::h264::{ParseError, SequenceParameters, SliceType, sequence_parameters, slice_type};
+use super::*;
+
+/// x264, baseline 3.1, 1280x720 at 30 frames/s.
+const SPS_BASELINE: [u8; 25] = [
+    0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0x50, 0x05, 0xbb, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00,
+    0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83, 0x24, 0x80,
+];
+/// x264, high 4.2, 1920x1080 (cropped from 1088) at 60 frames/s, two B-frames deep.
+const SPS_HIGH: [u8; 27] = [
+    0x67, 0x64, 0x00, 0x2a, 0xac, 0xd9, 0x40, 0x78, 0x02, 0x27, 0xe5, 0xc0, 0x44, 0x00, 0x00, 0x03, 0x00,
+    0x04, 0x00, 0x00, 0x03, 0x01, 0xe0, 0x3c, 0x60, 0xc6, 0x58,
+];
+/// x264, high 4:4:4 1.3, 320x240 at 25 frames/s, tuned for zero latency.
+const SPS_HIGH_444: [u8; 29] = [
+    0x67, 0xf4, 0x00, 0x0d, 0x90, 0xd9, 0x64, 0x05, 0x07, 0xec, 0x05, 0xa8, 0x30, 0x30, 0x32, 0x00, 0x00,
+    0x03, 0x00, 0x02, 0x00, 0x00, 0x03, 0x00, 0x65, 0x1e, 0x28, 0x54, 0x90,
+];
+
+const H264_PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
+const H264_IDR: [u8; 6] = [0x65, 0x88, 0x84, 0x27, 0xc4, 0x22];
+const H264_DELTA: [u8; 6] = [0x41, 0x9a, 0x38, 0x4f, 0xe1, 0x98];
+
+/// STAP-A (RFC 6184, section 5.7.1).
+fn stap_a(units: &[&[u8]]) -> Vec<u8> {
+    let mut payload = vec![0x78];
+    for unit in units {
+        payload.extend((unit.len() as u16).to_be_bytes());
+        payload.extend(*unit);
+    }
+    payload
+}
+
+/// First fragment and one from the middle (RFC 6184, section 5.8).
+fn fu_a(unit: &[u8]) -> [Vec<u8>; 2] {
+    [(0x80, &unit[1..]), (0x00, &[0x80, 0x11][..])]
+        .map(|(flags, data)| [&[(unit[0] & 0xe0) | 28, flags | (unit[0] & 0x1f)], data].concat())
+}
+
+#[test]
+fn a_baseline_sequence_parameter_set_of_x264_is_read() {
+    let parameters = SequenceParameters::parse(&SPS_BASELINE).expect("a real one");
+    assert_eq!((parameters.width, parameters.height), (1280, 720));
+    assert_eq!((parameters.profile_idc, parameters.constraint_flags, parameters.level_idc), (66, 0xc0, 31));
+    assert_eq!(parameters.frame_rate, Some(30.0));
+    assert_eq!(parameters.profile_level_id(), "42c01f");
+    assert!(!parameters.may_reorder());
+}
+
+#[test]
+fn a_high_sequence_parameter_set_tells_of_cropping_and_b_frames() {
+    let parameters = SequenceParameters::parse(&SPS_HIGH).expect("a real one");
+    assert_eq!((parameters.width, parameters.height), (1920, 1080));
+    assert_eq!(parameters.frame_rate, Some(60.0));
+    assert_eq!(parameters.max_num_reorder_frames, Some(2));
+    assert_eq!(parameters.profile_level_id(), "64002a");
+    assert!(parameters.may_reorder());
+}
+
+#[test]
+fn full_colour_and_zero_latency_are_read() {
+    let parameters = SequenceParameters::parse(&SPS_HIGH_444).expect("a real one");
+    assert_eq!((parameters.width, parameters.height, parameters.profile_idc), (320, 240, 244));
+    assert_eq!((parameters.frame_rate, parameters.max_num_reorder_frames), (Some(25.0), Some(0)));
+    assert_eq!(parameters.pic_order_cnt_type, 2);
+    assert!(!parameters.may_reorder());
+}
+
+#[test]
+fn sequence_parameters_are_found_in_single_and_aggregated_payloads_only_whole() {
+    let expected = SequenceParameters::parse(&SPS_BASELINE).ok();
+    assert_eq!(sequence_parameters(&SPS_BASELINE), expected);
+    assert_eq!(sequence_parameters(&stap_a(&[&[0x09, 0xf0], &SPS_BASELINE, &H264_PPS])), expected);
+    assert_eq!(sequence_parameters(&fu_a(&SPS_BASELINE)[0]), None);
+    assert_eq!(sequence_parameters(&H264_IDR), None);
+}
+
+#[test]
+fn what_is_no_sequence_parameter_set_is_refused() {
+    assert_eq!(SequenceParameters::parse(&[]), Err(ParseError::Truncated));
+    assert_eq!(SequenceParameters::parse(&H264_PPS), Err(ParseError::UnitType { unit_type: 8 }));
+    assert_eq!(SequenceParameters::parse(&SPS_HIGH[..8]), Err(ParseError::Truncated));
+    // profile 66, id 0, frame_num 0, order type 3
+    let unknown_order = [0x67, 66, 0, 31, 0b1100_1001, 0xff];
+    let error = ParseError::Value { field: "pic_order_cnt_type", value: 3 };
+    assert_eq!(SequenceParameters::parse(&unknown_order), Err(error));
+}
+
+#[test]
+fn cut_usability_information_costs_only_itself() {
+    let parameters = SequenceParameters::parse(&SPS_HIGH[..20]).expect("the picture is whole");
+    assert_eq!((parameters.width, parameters.height), (1920, 1080));
+    assert_eq!((parameters.frame_rate, parameters.max_num_reorder_frames), (None, None));
+    assert!(parameters.may_reorder(), "nothing denies it");
+}
+
+#[test]
+fn slices_of_x264_have_their_types() {
+    assert_eq!(slice_type(&H264_IDR), Some(SliceType::I));
+    assert_eq!(slice_type(&[0x41, 0x9a, 0x24, 0x18]), Some(SliceType::P));
+    assert_eq!(slice_type(&[0x01, 0x9e, 0x61, 0x44]), Some(SliceType::B));
+    assert_eq!(slice_type(&fu_a(&[0x01, 0x9e, 0x61, 0x44])[0]), Some(SliceType::B));
+    assert_eq!(slice_type(&fu_a(&[0x01, 0x9e, 0x61, 0x44])[1]), None, "the header is in the first fragment");
+    assert_eq!(slice_type(&SPS_HIGH), None);
+    assert_eq!(slice_type(&[]), None);
+}
+
+#[test]
+fn h264_keyframes_start_with_parameter_sets_or_the_first_slice_of_an_idr_picture() {
+    let starts = |payload: &[u8]| starts_keyframe(Codec::H264, payload);
+    assert!(starts(&SPS_BASELINE) && starts(&H264_IDR));
+    assert!(starts(&stap_a(&[&[0x09, 0xf0], &SPS_BASELINE, &H264_PPS])));
+    assert!(starts(&fu_a(&H264_IDR)[0]));
+    assert!(!starts(&fu_a(&H264_IDR)[1]), "a later fragment");
+    assert!(!starts(&[0x65, 0x42, 0x00]), "a later slice: first_mb_in_slice is 1");
+    assert!(!starts(&H264_DELTA) && !starts(&H264_PPS) && !starts(&stap_a(&[&H264_PPS])));
+}
+
+#[test]
+fn h265_keyframes_start_with_parameter_sets_or_random_access_pictures() {
+    let starts = |payload: &[u8]| starts_keyframe(Codec::H265, payload);
+    let vps = [0x40, 0x01, 0x0c, 0x01];
+    assert!(starts(&vps) && starts(&[0x42, 0x01, 0x01]), "VPS, SPS");
+    assert!(starts(&[0x26, 0x01, 0xaf]) && starts(&[0x2a, 0x01, 0xac]), "IDR_W_RADL, CRA");
+    assert!(starts(&[0x62, 0x01, 0x95, 0xac, 0x50]), "CRA in a first fragment, of x265");
+    assert!(!starts(&[0x62, 0x01, 0x15, 0xac, 0x50]), "a later fragment");
+    assert!(!starts(&[0x62, 0x01, 0x95, 0x2c, 0x50]), "a later slice segment");
+    assert!(starts(&[0x60, 0x01, 0, 4, 0x40, 0x01, 0x0c, 0x01, 0, 3, 0x44, 0x01, 0xc1]), "VPS aggregated");
+    assert!(
+        !starts(&[0x60, 0x01, 0, 3, 0x44, 0x01, 0xc1, 0, 3, 0x02, 0x01, 0xd0]),
+        "PPS and delta aggregated"
+    );
+    assert!(!starts(&[0x02, 0x01, 0xd0, 0x38]), "TRAIL_R");
+}
+
+#[test]
+fn vp8_keyframes_start_with_the_first_partition_of_an_intra_frame() {
+    let starts = |payload: &[u8]| starts_keyframe(Codec::Vp8, payload);
+    let keyframe = [0x90, 0x80, 0xb5, 0x32, 0x50, 0x90, 0x00, 0x9d, 0x01, 0x2a]; // libvpx, long picture id
+    assert!(starts(&keyframe));
+    assert!(!starts(&[0x80, 0x80, 0xb5, 0x32, 0x50]), "not the start of a partition");
+    assert!(!starts(&[0x91, 0x80, 0xb5, 0x32, 0x50]), "partition 1");
+    assert!(!starts(&[0x90, 0x80, 0xb5, 0x33, 0x51]), "inter frame");
+    assert!(starts(&[0x10, 0x50]), "no extension");
+    assert!(starts(&[0x90, 0xe0, 0x35, 0x01, 0x20, 0x50]), "short picture id, TL0PICIDX, TID");
+    assert!(!starts(&keyframe[..4]), "the frame header is missing");
+}
+
+#[test]
+fn vp9_keyframes_start_with_an_intra_frame_of_the_lowest_layer() {
+    let starts = |payload: &[u8]| starts_keyframe(Codec::Vp9, payload);
+    assert!(starts(&[0x8a, 0xa8, 0x56, 0x18, 0x01, 0x40, 0x00]), "libvpx, with scalability structure");
+    assert!(!starts(&[0xc8, 0xa8, 0x56, 0x86]), "inter predicted");
+    assert!(!starts(&[0x80, 0xa8, 0x56, 0x86]), "not the beginning of the frame");
+    assert!(starts(&[0xa8, 0x56, 0x00, 0x00, 0x82]), "lowest spatial layer, short picture id");
+    assert!(!starts(&[0xa8, 0x56, 0x03, 0x00, 0x82]), "spatial layer 1");
+    assert!(!starts(&[0xa8, 0x56]), "layer indices are missing");
+}
+
+#[test]
+fn av1_keyframes_start_with_a_new_sequence_and_its_header() {
+    let starts = |payload: &[u8]| starts_keyframe(Codec::Av1, payload);
+    assert!(starts(&[0x18, 0x08, 0x00, 0x01]), "one element");
+    assert!(starts(&[0x28, 0x02, 0x08, 0x00, 0x30, 0x01]), "two elements, the first with its length");
+    assert!(starts(&[0x08, 0x01, 0x10, 0x02, 0x08, 0x00]), "all with lengths, a temporal delimiter first");
+    assert!(!starts(&[0x10, 0x08, 0x00]), "not a new sequence");
+    assert!(!starts(&[0x98, 0x08, 0x00]), "continues an element");
+    assert!(!starts(&[0x18, 0x30, 0x01]), "no sequence header");
+    assert!(!starts(&[0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0x08]), "a length without end");
+}
+
+#[test]
+fn every_audio_packet_stands_alone() {
+    assert!(!starts_keyframe(Codec::Opus, &H264_IDR));
+}
+
+/// Feeds (sequence number, timestamp, payload) and returns the numbers that were marked.
+fn marks(codec: Codec, packets: &[(u64, u32, &[u8])]) -> Vec<u64> {
+    let mut detector = KeyframeDetector::new(codec);
+    let inspect = |(index, timestamp, payload): &(u64, u32, &[u8])| {
+        detector.inspect(SeqNo::new(*index), *timestamp, payload).then_some(*index)
+    };
+    packets.iter().filter_map(inspect).collect()
+}
+
+#[test]
+fn the_first_of_several_packets_before_a_picture_is_marked_and_no_other() {
+    let idr = fu_a(&H264_IDR);
+    let packets: [(u64, u32, &[u8]); 9] = [
+        (9, 0, &H264_DELTA),
+        (10, 3000, &SPS_BASELINE),
+        (11, 3000, &H264_PPS),
+        (12, 3000, &idr[0]),
+        (13, 3000, &idr[1]),
+        (14, 6000, &H264_DELTA),
+        (15, 9000, &SPS_BASELINE),
+        (16, 9000, &H264_PPS),
+        (17, 9000, &H264_IDR),
+    ];
+    assert_eq!(marks(Codec::H264, &packets), [10, 15]);
+}
+
+#[test]
+fn a_picture_without_parameter_sets_is_marked_where_none_can_be_missing() {
+    let packets: [(u64, u32, &[u8]); 4] =
+        [(1, 0, &H264_DELTA), (2, 3000, &[0x09, 0xf0]), (3, 3000, &H264_IDR), (4, 3000, &H264_IDR)];
+    assert_eq!(marks(Codec::H264, &packets), [3]);
+    let after_loss: [(u64, u32, &[u8]); 2] = [(1, 0, &H264_DELTA), (3, 3000, &H264_IDR)];
+    assert!(marks(Codec::H264, &after_loss).is_empty());
+    let first_of_all: [(u64, u32, &[u8]); 1] = [(1, 0, &H264_IDR)];
+    assert!(marks(Codec::H264, &first_of_all).is_empty());
+}
+
+#[test]
+fn repaired_parameter_sets_are_marked_and_the_picture_after_them_is_not() {
+    let packets: [(u64, u32, &[u8]); 5] = [
+        (1, 0, &H264_DELTA),
+        (3, 3000, &H264_PPS),
+        (4, 3000, &H264_IDR),
+        (2, 3000, &SPS_BASELINE),
+        (5, 6000, &H264_DELTA),
+    ];
+    assert_eq!(marks(Codec::H264, &packets), [2]);
+}
+
+#[test]
+fn h265_sets_in_packets_of_their_own_make_one_mark() {
+    let packets: [(u64, u32, &[u8]); 6] = [
+        (1, 0, &[0x02, 0x01, 0xd0]),
+        (2, 3000, &[0x40, 0x01, 0x0c]),
+        (3, 3000, &[0x42, 0x01, 0x01]),
+        (4, 3000, &[0x44, 0x01, 0xc1]),
+        (5, 3000, &[0x62, 0x01, 0x93, 0xaf]),
+        (6, 3000, &[0x62, 0x01, 0x13, 0xaf]),
+    ];
+    assert_eq!(marks(Codec::H265, &packets), [2]);
+}
+
+#[test]
+fn every_keyframe_of_the_other_codecs_is_marked_once() {
+    let packets: [(u64, u32, &[u8]); 4] =
+        [(1, 0, &[0x10, 0x50]), (2, 0, &[0x00, 0x50]), (3, 3000, &[0x10, 0x51]), (5, 6000, &[0x10, 0x50])];
+    assert_eq!(marks(Codec::Vp8, &packets), [1, 5]);
+}
+
+proptest! {
+    #[test]
+    fn no_payload_panics(
+        mut payload in prop::collection::vec(any::<u8>(), 0..60),
+        first in prop::sample::select(vec![0x67u8, 0x78, 0x7c, 0x65, 0x60, 0x62, 0x40, 0x90, 0xaa, 0x28, 0x08]),
+        timestamp in any::<u32>(),
+    ) {
+        if let Some(byte) = payload.first_mut() {
+            *byte = first;
+        }
+        for codec in Codec::ALL {
+            let starts = starts_keyframe(codec, &payload);
+            let mut detector = KeyframeDetector::new(codec);
+            detector.inspect(SeqNo::new(0), timestamp.wrapping_add(1), &[]);
+            prop_assert_eq!(detector.inspect(SeqNo::new(1), timestamp, &payload), starts, "{}", codec);
+        }
+        prop_assert!(slice_type(&payload).is_none() || payload.len() > 1);
+        if let Some(parameters) = sequence_parameters(&payload) {
+            prop_assert!(parameters.width > 0 && parameters.height > 0);
+        }
+    }
+
+    #[test]
+    fn a_damaged_sequence_parameter_set_never_panics(index in 1usize..27, byte in any::<u8>(), length in 0usize..28) {
+        for original in [&SPS_BASELINE[..], &SPS_HIGH, &SPS_HIGH_444] {
+            let mut unit = original.to_vec();
+            if let Some(damaged) = unit.get_mut(index) {
+                *damaged = byte;
+            }
+            unit.truncate(length);
+            if let Ok(parameters) = SequenceParameters::parse(&unit) {
+                prop_assert!((1..=16_384).contains(&parameters.width) && (1..=16_384).contains(&parameters.height));
+                prop_assert_eq!(parameters.profile_level_id().len(), 6);
+            }
+        }
+    }
+}
