@@ -25,7 +25,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 5 ms, 20 ms, 10 requests, 1 s, 1024 gaps: a burst of 3 s at 361 packets/s, or 0.3 s at 40 Mbit/s.
+    /// 5 ms, 20 ms, 10 requests, 1 s, 1024 gaps: a burst of 3 s at 361 packets/s, or a quarter of a second at 40 Mbit/s.
     fn default() -> Self {
         Self {
             reorder_delay_min: Duration::from_millis(5),
@@ -222,3 +222,6 @@ impl GapTracker {
         self.wake_at = Some(self.wake_at.map_or(deadline, |earliest| earliest.min(deadline)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use model::Ssrc;
 
-/// Shortest time between two requests for one stream. Encoders need about 100 ms to answer and the answer is many times
-/// larger than a delta frame: at two per second, keyframes asked for at most double a usual bitrate.
+/// Shortest time between two requests for one stream: long enough for the keyframe of the first request to come before
+/// the second one, short enough that a viewer who waits for it hardly notices.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Counts since the limiter began. `asked = forwarded + suppressed +` the streams whose request waits.
@@ -109,3 +109,6 @@ impl Stream {
         Some(self.forwarded_at? + interval)
     }
 }
+
+#[cfg(test)]
+mod tests;

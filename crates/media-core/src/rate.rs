@@ -69,8 +69,8 @@ pub struct Jitter {
     estimate: u64,
 }
 
-/// Ticks, in sixteenths, beyond which one difference in transit is a break in the timestamps, not jitter: one minute.
-const JITTER_STEP_MAX_SECONDS: u64 = 60;
+/// A difference in transit above it is a break in the timestamps, not jitter.
+const DIFFERENCE_MAX_SECONDS: u64 = 60;
 
 impl Jitter {
     /// For a stream with `clock_rate` ticks per second.
@@ -86,7 +86,7 @@ impl Jitter {
         let elapsed = now.saturating_duration_since(previous_at).as_micros() as u64 * clock_rate / 1_000_000;
         let media = i64::from(timestamp.wrapping_sub(previous) as i32);
         let difference = (elapsed as i64).saturating_sub(media).unsigned_abs();
-        if difference > clock_rate * JITTER_STEP_MAX_SECONDS {
+        if difference > clock_rate * DIFFERENCE_MAX_SECONDS {
             return;
         }
         // A.8: jitter += (1/16) * (|D| - jitter), in scaled integers with rounding.
@@ -127,7 +127,8 @@ impl ReceiverStatistics {
         Self { ssrc, jitter, first_and_highest: None, received: 0, reported: (0, 0), last_report: None }
     }
 
-    /// A packet came now. Duplicates are to be fed too: they count as received (RFC 3550, appendix A.3).
+    /// A packet came now. Duplicates are to be fed too: they count as received (RFC 3550, appendix A.3). What came as a
+    /// retransmission belongs to the retransmission stream and is not to be fed (RFC 4588, section 9).
     pub fn received(&mut self, now: Instant, seq_no: SeqNo, timestamp: u32) {
         self.received += 1;
         self.jitter.received(now, timestamp);
@@ -184,3 +185,6 @@ impl ReceiverStatistics {
         self.first_and_highest.map_or(0, |(first, highest)| highest.get() - first.get() + 1)
     }
 }
+
+#[cfg(test)]
+mod tests;

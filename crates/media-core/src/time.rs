@@ -179,3 +179,6 @@ const fn difference(one: u64, other: u64) -> i64 {
 fn bits(duration: Duration) -> u64 {
     NtpTime::from_bits(0).plus(duration).to_bits()
 }
+
+#[cfg(test)]
+mod tests;
