@@ -19,6 +19,7 @@ fn full_ring(now: Instant) -> (Ring<Arc<[u8; 1200]>>, Arc<[u8; 1200]>) {
 }
 
 fn ring(criterion: &mut Criterion) {
+    #[allow(clippy::disallowed_methods, reason = "any moment will do")]
     let now = Instant::now();
     criterion.bench_function("ring/insert_and_evict", |bencher| {
         let (mut ring, packet) = full_ring(now);

@@ -128,7 +128,7 @@ impl ReceiverStatistics {
     }
 
     /// A packet came now. Duplicates are to be fed too: they count as received (RFC 3550, appendix A.3). What came as a
-    /// retransmission belongs to the retransmission stream and is not to be fed (RFC 4588, section 9).
+    /// retransmission belongs to the retransmission stream and is not to be fed (RFC 4588).
     pub fn received(&mut self, now: Instant, seq_no: SeqNo, timestamp: u32) {
         self.received += 1;
         self.jitter.received(now, timestamp);
