@@ -311,6 +311,26 @@ fn extensions_that_we_send_keep_the_ids_of_the_offer() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the peer wants a time; the test does not depend on it")]
+fn a_complete_webrtc_stack_takes_the_answer() {
+    let provider = std::sync::Arc::new(str0m::crypto::from_feature_flags());
+    let config = str0m::RtcConfig::new().set_crypto_provider(provider);
+    let mut viewer = config.build(std::time::Instant::now());
+    let mut changes = viewer.sdp_api();
+    for kind in [str0m::media::MediaKind::Audio, str0m::media::MediaKind::Video] {
+        changes.add_media(kind, str0m::media::Direction::RecvOnly, None, None, None);
+    }
+    changes.add_channel("chat".to_owned());
+    let (offer, pending) = changes.apply().expect("changes");
+    let offer = Session::parse(&offer.to_sdp_string()).expect("description");
+    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    assert_eq!(accepted.bundle_mids().count(), 2);
+    let answer = answer_with(&accepted, &addresses());
+    let answer = str0m::change::SdpAnswer::from_sdp_string(&answer).expect("readable");
+    viewer.sdp_api().accept_answer(pending, answer).expect("taken");
+}
+
+#[test]
 fn t06_an_offer_without_extensions_streams_or_rtcp_mux_only_is_served() {
     let text = offers::text("chromium-viewer");
     let is_plain = |line: &&str| {
