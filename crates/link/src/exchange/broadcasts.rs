@@ -80,7 +80,9 @@ impl Exchange {
         self.group_key = Some((key, sealer));
     }
 
-    /// Whether somebody watches the broadcast at this node. It need not be known yet.
+    /// Whether somebody watches the broadcast at this node. It need not be known yet. When nobody does any more, its
+    /// packets are forgotten at once, so that some are delivered again if somebody comes soon: wait a little before
+    /// saying so.
     pub fn want(&mut self, now: Instant, id: &BroadcastId, is_wanted: bool) {
         if !is_wanted {
             self.wanted.remove(id);

@@ -31,7 +31,7 @@ const TAIL_PACKETS_MAX: usize = 64;
 impl Exchange {
     pub(super) fn on_join(&mut self, now: Instant, peer: PeerId, join: Join) {
         let id = join.broadcast;
-        let children_max = self.config.children_max;
+        let joins: usize = self.broadcasts.values().map(|carried| carried.joins.len()).sum();
         let Some(carried) = self.broadcasts.get_mut(&id) else {
             self.drops.count(DropReason::UnknownStream);
             let reason = JoinRefusal::UnknownBroadcast;
@@ -47,7 +47,7 @@ impl Exchange {
             }
             return;
         }
-        if carried.joins.len() >= children_max {
+        if joins >= self.config.joins_max {
             self.send(peer, Message::JoinRefused { broadcast: id, reason: JoinRefusal::Full });
             return;
         }

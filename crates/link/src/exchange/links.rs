@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use model::Role;
+
 use super::peer::{Parent, Peer, Relation};
 use super::timer::Timer;
 use super::{DisconnectReason, DropReason, Event, Exchange, Output, ParentId, PeerId, SILENCE_MAX};
@@ -190,26 +192,7 @@ impl Exchange {
             return;
         }
         let is_child = peer.relation == Relation::Child;
-        let same_node = self
-            .peers
-            .iter()
-            .filter(|(_, other)| other.hello.as_ref().is_some_and(|theirs| theirs.node == hello.node));
-        let (children, parents): (Vec<_>, Vec<_>) = same_node
-            .map(|(other, peer)| (*other, peer.relation))
-            .partition(|(_, relation)| *relation == Relation::Child);
-        // A link in each direction: both sides keep the one whose child has the lower name.
-        let keeps_parent = self.config.node < hello.node;
-        let (doomed, reason) = match (is_child, parents.first(), children.first()) {
-            (true, Some((parent, _)), _) => {
-                (Some(if keeps_parent { id } else { *parent }), DisconnectReason::Loop(hello.node.clone()))
-            }
-            (true, None, Some((older, _))) => (Some(*older), DisconnectReason::Replaced(hello.node.clone())),
-            (false, _, Some((child, _))) => {
-                (Some(if keeps_parent { *child } else { id }), DisconnectReason::Loop(hello.node.clone()))
-            }
-            (true, None, None) | (false, _, None) => (None, DisconnectReason::Itself),
-        };
-        if let Some(doomed) = doomed {
+        if let Some((doomed, reason)) = self.conflict(id, is_child, &hello) {
             self.disconnect(now, doomed, reason);
             if doomed == id {
                 return;
@@ -223,6 +206,23 @@ impl Exchange {
             let all: Vec<_> = self.broadcasts().cloned().collect();
             all.into_iter().for_each(|broadcast| self.send(id, Message::Announce(broadcast)));
         }
+    }
+
+    /// Another channel to the same node that cannot stay beside this one: which of the two must go.
+    fn conflict(&self, id: PeerId, is_child: bool, hello: &Hello) -> Option<(PeerId, DisconnectReason)> {
+        let is_same_node = |peer: &Peer| peer.hello.as_ref().is_some_and(|theirs| theirs.node == hello.node);
+        let same_node = self.peers.iter().filter(|(_, peer)| is_same_node(peer));
+        let relation_of = |(other, peer): (&PeerId, &Peer)| (peer.relation == Relation::Child, *other);
+        let others: Vec<_> = same_node.map(relation_of).collect();
+        if let Some((_, other)) = others.iter().find(|(other_is_child, _)| *other_is_child != is_child) {
+            // A link in each direction. Both sides keep the one that leads away from the origin.
+            let theirs = (distance_from_origin(hello.role), &hello.node);
+            let is_their_child = theirs < (distance_from_origin(self.config.role), &self.config.node);
+            let doomed = if is_child == is_their_child { id } else { *other };
+            return Some((doomed, DisconnectReason::Loop(hello.node.clone())));
+        }
+        let older = others.iter().find(|_| is_child);
+        older.map(|(_, older)| (*older, DisconnectReason::Replaced(hello.node.clone())))
     }
 
     /// The peer is alive: it sent a message, or media that verified.
@@ -276,5 +276,15 @@ impl Exchange {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.on_heartbeat(now, micros, heartbeat);
         }
+    }
+}
+
+/// How far from publishers a role stands.
+const fn distance_from_origin(role: Role) -> u8 {
+    match role {
+        Role::Injection => 0,
+        Role::All => 1,
+        Role::Relay => 2,
+        Role::Egress => 3,
     }
 }

@@ -108,6 +108,8 @@ pub struct Config {
     pub broadcasts_max: usize,
     /// Most children connected at once.
     pub children_max: usize,
+    /// Most joins at once: children, each counted for every broadcast that it takes.
+    pub joins_max: usize,
     /// Messages that a peer may send per second; more are dropped.
     pub messages_per_second_max: u32,
     /// Packets that a child may have resent per second; more are not.
@@ -117,7 +119,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Defaults for a node: one parent at a time, 256 broadcasts, 64 children.
+    /// Defaults for a node: one parent at a time, 256 broadcasts, 64 children, 4096 joins.
     #[must_use]
     pub fn new(node: NodeId, role: Role, incarnation: Incarnation) -> Self {
         Self {
@@ -129,6 +131,7 @@ impl Config {
             keyframe_request_interval: media_core::keyframe_request::INTERVAL,
             broadcasts_max: 256,
             children_max: 64,
+            joins_max: 4096,
             messages_per_second_max: 2000,
             resends_per_second_max: 4000,
             orphan_age_max: Duration::from_secs(60),

@@ -58,7 +58,7 @@ pub struct StreamStats {
     pub duplicates: u64,
     /// Packets given up.
     pub lost: u64,
-    /// Packets that came after they had been asked for.
+    /// Packets that filled a gap, asked for or only late.
     pub recovered: u64,
     /// Packets asked for, each time counted.
     pub nacked: u64,
@@ -106,7 +106,7 @@ pub struct ParentStats {
     pub joined: usize,
     /// Smoothed round trip of the link.
     pub round_trip: Option<Duration>,
-    /// Verified media packets from it, copies included, since its channel was connected.
+    /// Media packets that came from it first, since its channel was connected.
     pub packets_received: u64,
 }
 

@@ -15,10 +15,21 @@ use super::{Config, PeerId};
 use crate::wire::media::Header;
 use crate::wire::message::StreamRange;
 
+/// Missing packets whose requests are counted; the gap tracker follows fewer.
+const ASKS_MAX: usize = 2048;
 /// How much sound a new child gets where there is no picture to start with.
 const SOUND_WITHOUT_PICTURE: Duration = Duration::from_secs(1);
 /// How many packets at the head of a promised range may still be missing for it to count as held.
 const HEAD_MISSING_MAX: u64 = 64;
+
+/// A gap must outlive the silence of a dead parent, so that the next one can fill it: only age gives it up.
+fn repair_patience() -> gap::Config {
+    let defaults = gap::Config::default();
+    gap::Config {
+        asks_max: (defaults.age_max.as_millis() / defaults.ask_interval_min.as_millis()) as u32,
+        ..defaults
+    }
+}
 
 /// Why a number is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +62,8 @@ pub(super) struct Stream {
     live: Arc<[SocketAddr]>,
     /// Children in replay, and the next packet for each.
     replays: BTreeMap<PeerId, SeqNo>,
-    nack_turn: usize,
+    /// How often each missing packet was asked for.
+    asks: BTreeMap<SeqNo, usize>,
     counters: StreamStats,
 }
 
@@ -62,12 +74,12 @@ impl Stream {
             ssrc,
             kind,
             ring: Ring::new(config.ring),
-            gaps: GapTracker::new(gap::Config::default()),
+            gaps: GapTracker::new(repair_patience()),
             evicted_before: None,
             promised: None,
             live: Arc::new([]),
             replays: BTreeMap::new(),
-            nack_turn: 0,
+            asks: BTreeMap::new(),
             counters: StreamStats::default(),
         }
     }
@@ -83,7 +95,8 @@ impl Stream {
 
     fn restart_gaps(&mut self) {
         self.counters = self.totals();
-        self.gaps = GapTracker::new(gap::Config::default());
+        self.asks.clear();
+        self.gaps = GapTracker::new(repair_patience());
     }
 
     pub(super) const fn counters_mut(&mut self) -> &mut StreamStats {
@@ -189,24 +202,35 @@ impl Stream {
     /// Notes that a packet has come, and with it perhaps a gap before it.
     pub(super) fn track_gap(&mut self, now: Instant, seq_no: SeqNo) {
         self.gaps.received(now, seq_no);
+        self.asks.remove(&seq_no);
     }
 
-    /// What to ask for now. What has been asked for too often is given up.
-    pub(super) fn poll_nack(&mut self, now: Instant) -> Vec<SeqNo> {
+    /// What to ask each of so many parents for now: another one each time that a packet is asked for, because the
+    /// one before may lack it, too. What is too old is given up.
+    pub(super) fn poll_nack(&mut self, now: Instant, parents: usize) -> Vec<Vec<SeqNo>> {
         let mut missing = Vec::new();
         self.gaps.poll_nack(now, &mut missing);
-        missing
+        if self.gaps.poll_timeout().is_none() {
+            self.asks.clear();
+        }
+        let mut questions = vec![Vec::new(); parents];
+        for seq_no in missing {
+            let asks = self.asks.entry(seq_no).or_default();
+            let turn = (seq_no.get() as usize).wrapping_add(*asks);
+            *asks += 1;
+            if let Some(question) = turn.checked_rem(parents).and_then(|parent| questions.get_mut(parent)) {
+                question.push(seq_no);
+            }
+        }
+        while self.asks.len() > ASKS_MAX {
+            self.asks.pop_first();
+        }
+        questions
     }
 
     /// When [`Stream::poll_nack`] will have something to do.
     pub(super) fn repair_at(&self) -> Option<Instant> {
         self.gaps.poll_timeout()
-    }
-
-    /// Which parent to ask this time: each in its turn.
-    pub(super) const fn next_nack_turn(&mut self) -> usize {
-        self.nack_turn = self.nack_turn.wrapping_add(1);
-        self.nack_turn
     }
 
     /// The round trip to the parents, so that requests are spaced by it.

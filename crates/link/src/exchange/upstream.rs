@@ -162,9 +162,8 @@ impl Exchange {
             if peers.iter().any(|(is_silent, _)| !is_silent) {
                 peers.retain(|(is_silent, _)| !is_silent);
             }
-            let missing = stream.poll_nack(now);
-            let asked = stream.next_nack_turn();
-            if let Some((_, peer)) = asked.checked_rem(peers.len()).map(|index| peers[index]) {
+            let questions = stream.poll_nack(now, peers.len());
+            for ((_, peer), missing) in peers.into_iter().zip(questions) {
                 for seq_nos in missing.chunks(NACK_SEQ_NOS_MAX) {
                     let message = Message::Nack(Nack { ssrc: *ssrc, seq_nos: seq_nos.to_vec() });
                     self.outputs.push_back(Output::Send { peer, message });

@@ -139,14 +139,14 @@ pub struct Echo {
     pub held_micros: u64,
 }
 
-/// Child to parent each second: how the link does. Totals since the link channel was connected.
+/// Child to parent each second: how the link does. Totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Verified media packets from this parent, copies included.
+    /// Media packets that came from this parent first, since the link channel was connected.
     pub received: u64,
-    /// Packets given up, whoever should have sent them.
+    /// Packets that the child has given up, whoever should have sent them; of the streams that it has now.
     pub lost: u64,
-    /// Packets that came after a NACK.
+    /// Packets that filled a gap of theirs.
     pub recovered: u64,
 }
 

@@ -32,8 +32,8 @@ pub struct Source {
     pub video: Ssrc,
     /// Frames from one keyframe to the next.
     pub keyframe_interval: u64,
-    frame: u64,
-    next: [SeqNo; 2],
+    pub frame: u64,
+    pub next: [SeqNo; 2],
 }
 
 impl Source {

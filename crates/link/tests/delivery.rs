@@ -1,0 +1,309 @@
+//! Every packet reaches every viewer: loss, two parents, dying parents, new runs, new keys.
+
+mod support;
+
+use std::time::Duration;
+
+use link::exchange::{DropReason, Event, ParentId};
+use link::wire::message::Message;
+use model::{Role, Ssrc};
+use support::network::{Conditions, Network};
+use support::source::{KEYFRAME_PACKETS, Source, id, key};
+
+/// injection 0, relays 1 and 2 in a row, egress 3.
+fn chain(seed: u64, conditions: Conditions) -> Network {
+    let mut network = Network::new(seed, conditions);
+    for role in [Role::Injection, Role::Relay, Role::Relay, Role::Egress] {
+        network.add(role);
+    }
+    for child in 1..4 {
+        network.connect(child, child - 1);
+    }
+    network.run_millis(200);
+    network
+}
+
+/// injection 0, relays 1 and 2 side by side, egress 3 with so many of them at once.
+fn diamond(seed: u64, conditions: Conditions, parents_active: usize) -> Network {
+    let mut network = Network::new(seed, conditions);
+    for role in [Role::Injection, Role::Relay, Role::Relay] {
+        network.add(role);
+    }
+    network.add_with(Role::Egress, |config| config.parents_active = parents_active);
+    for (child, parent) in [(1, 0), (2, 0), (3, 1), (3, 2)] {
+        network.connect(child, parent);
+    }
+    network.run_millis(200);
+    network
+}
+
+fn both(source: &Source) -> [Ssrc; 2] {
+    [source.audio, source.video]
+}
+
+#[test]
+fn a_chain_without_loss_delivers_every_packet_once() {
+    let mut network = chain(1, Conditions::PERFECT);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(3000);
+    network.stop_publishing();
+    network.run_millis(2000);
+    for ssrc in both(&source) {
+        assert_eq!(network.missing(3, ssrc), []);
+        assert!(network.delivered(3, ssrc).len() >= 150);
+    }
+    let video = network.stats(3).broadcasts[&id("friday")].video;
+    assert_eq!((video.lost, video.nacked, video.duplicates), (0, 0, 0));
+    assert_eq!(network.stats(1).drops.total(), 0);
+}
+
+#[test]
+fn five_percent_loss_on_each_hop_is_repaired_completely() {
+    for seed in 0..8 {
+        let mut network = chain(seed, Conditions::BAD);
+        let source = Source::new("friday", 1);
+        network.publish(0, source.clone());
+        network.want(3, &id("friday"));
+        network.run_millis(10_000);
+        network.stop_publishing();
+        network.run_millis(4000);
+        for ssrc in both(&source) {
+            assert_eq!(network.missing(3, ssrc), [], "seed {seed}");
+        }
+        let stats = network.stats(3);
+        let video = stats.broadcasts[&id("friday")].video;
+        assert!(video.recovered > 50, "seed {seed}: {video:?}");
+        assert_eq!(video.lost, 0, "seed {seed}");
+        assert!(
+            stats.parents[&ParentId::new(2)].round_trip.is_some_and(|rtt| rtt >= Duration::from_millis(20))
+        );
+    }
+}
+
+#[test]
+fn with_two_parents_the_death_of_one_costs_no_packet_and_no_time() {
+    for seed in 0..4 {
+        let mut network = diamond(seed, Conditions::PERFECT, 2);
+        let source = Source::new("friday", 1);
+        network.publish(0, source.clone());
+        network.want(3, &id("friday"));
+        network.run_millis(1000 + 7 * seed);
+        network.kill(1);
+        network.run_millis(2000);
+        network.stop_publishing();
+        network.run_millis(2000);
+        for ssrc in both(&source) {
+            assert_eq!(network.missing(3, ssrc), []);
+            let arrivals: Vec<_> = network.delivered(3, ssrc).into_values().map(|(at, _)| at).collect();
+            let pause = arrivals.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max();
+            assert!(pause.expect("packets") <= Duration::from_millis(25), "{pause:?}");
+        }
+        assert_eq!(network.stats(3).broadcasts[&id("friday")].video.lost, 0);
+    }
+}
+
+#[test]
+fn two_lossy_parents_repair_each_other() {
+    let mut network = diamond(3, Conditions::BAD, 2);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(5000);
+    network.stop_publishing();
+    network.run_millis(3000);
+    for ssrc in both(&source) {
+        assert_eq!(network.missing(3, ssrc), []);
+    }
+    let video = network.stats(3).broadcasts[&id("friday")].video;
+    assert!(video.duplicates as usize > network.delivered(3, source.video).len() / 2, "{video:?}");
+    assert!(network.sent(3, 1, |m| matches!(m, Message::Nack(_))) > 0);
+    assert!(network.sent(3, 2, |m| matches!(m, Message::Nack(_))) > 0);
+}
+
+#[test]
+fn a_dead_relay_is_replaced_by_the_standby_whose_ring_fills_the_gap() {
+    for (seed, conditions) in [(1, Conditions::PERFECT), (2, Conditions::BAD)] {
+        let mut network = diamond(seed, conditions, 1);
+        let source = Source::new("friday", 1);
+        network.publish(0, source.clone());
+        network.want(3, &id("friday"));
+        // Somebody else keeps the standby supplied, as in a real tree.
+        let other = network.add(Role::Egress);
+        network.connect(other, 2);
+        network.run_millis(100);
+        network.want(other, &id("friday"));
+        network.run_millis(2000);
+        assert_eq!(network.stats(3).broadcasts[&id("friday")].parents, 1);
+        let killed = network.now;
+        network.kill(1);
+        network.run_millis(2000);
+        network.stop_publishing();
+        network.run_millis(3000);
+        for ssrc in both(&source) {
+            assert_eq!(network.missing(3, ssrc), []);
+            let arrivals = network.delivered(3, ssrc);
+            let first = arrivals
+                .values()
+                .map(|(at, _)| *at)
+                .filter(|at| *at > killed + Duration::from_millis(20))
+                .min();
+            let pause = first.expect("packets") - killed;
+            assert!(pause <= Duration::from_millis(450), "{pause:?}");
+        }
+        let silent =
+            network.nodes[3].events.iter().find(|(_, event)| matches!(event, Event::ParentSilent(_)));
+        let (at, _) = silent.expect("noticed");
+        assert!(*at - killed <= Duration::from_millis(300 + 20));
+    }
+}
+
+#[test]
+fn a_standby_without_the_broadcast_gets_it_first_and_the_gap_is_still_bounded() {
+    let mut network = diamond(5, Conditions::PERFECT, 1);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(2000);
+    network.kill(1);
+    network.run_millis(2000);
+    network.stop_publishing();
+    network.run_millis(2000);
+    assert_eq!(network.missing(3, source.video), [], "the current group of pictures closes the gap");
+}
+
+#[test]
+fn resuming_at_another_parent_sends_only_what_is_missing() {
+    let mut network = diamond(5, Conditions::PERFECT, 1);
+    let source = Source { keyframe_interval: 1000, ..Source::new("friday", 1) };
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    let other = network.add(Role::Egress);
+    network.connect(other, 2);
+    network.run_millis(100);
+    network.want(other, &id("friday"));
+    network.run_millis(5000);
+    network.kill(1);
+    network.run_millis(310);
+    let before = network.stats(3).broadcasts[&id("friday")].video.duplicates;
+    network.run_millis(1000);
+    let after = network.stats(3).broadcasts[&id("friday")].video.duplicates;
+    assert_eq!(network.missing(3, source.video).iter().filter(|s| s.get() < 66_500).count(), 0);
+    assert!(after - before < 20, "{} packets came twice", after - before);
+}
+
+#[test]
+fn a_new_child_starts_with_the_current_group_of_pictures() {
+    let mut network = chain(4, Conditions::PERFECT);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.run_millis(1900);
+    network.want(3, &id("friday"));
+    network.run_millis(150);
+    let video = network.delivered(3, source.video);
+    let (_, first) = video.values().next().expect("pictures");
+    assert!(first.starts_keyframe);
+    let (_, sound) = network.delivered(3, source.audio).into_values().next().expect("sound");
+    assert_eq!(sound.capture_time, first.capture_time);
+    network.run_millis(500);
+    network.stop_publishing();
+    network.run_millis(2000);
+    assert_eq!(network.missing(3, source.video), []);
+    let in_order: Vec<_> =
+        network.nodes[3].delivered.iter().map(|(_, p)| p).filter(|p| p.ssrc == source.video).collect();
+    assert!(in_order.is_sorted_by_key(|packet| packet.seq_no), "replay and live do not overtake each other");
+}
+
+#[test]
+fn the_first_packets_of_a_replay_may_be_lost_and_are_asked_for() {
+    for seed in 0..20 {
+        let mut network = chain(seed, Conditions { loss: 0.3, ..Conditions::BAD });
+        let source = Source { keyframe_interval: 1000, ..Source::new("friday", 1) };
+        network.publish(0, source.clone());
+        network.run_millis(1000);
+        network.want(3, &id("friday"));
+        network.run_millis(3000);
+        let first = network.delivered(3, source.video).into_values().next().expect("pictures").1;
+        assert!(first.starts_keyframe, "seed {seed}: starts at {:?}", first.seq_no);
+    }
+}
+
+#[test]
+fn the_last_packets_before_a_pause_are_repaired_at_the_next_refresh() {
+    let mut network = chain(9, Conditions::PERFECT);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(1000);
+    network.conditions.loss = 1.0;
+    network.run_millis(40);
+    network.conditions.loss = 0.0;
+    network.stop_publishing();
+    assert!(!network.missing(3, source.video).is_empty());
+    network.run_millis(6000);
+    assert_eq!(network.missing(3, source.video), []);
+}
+
+#[test]
+fn a_new_publishing_run_takes_over_and_packets_of_the_old_one_are_dropped() {
+    let mut network = chain(11, Conditions::PERFECT);
+    let old = Source::new("friday", 1);
+    network.publish(0, old.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(1000);
+    network.stop_publishing();
+    let new = Source::new("friday", 2);
+    network.publish(0, new.clone());
+    network.run_millis(1000);
+    assert_eq!(network.missing(3, new.video).iter().filter(|seq_no| seq_no.get() < 65_600).count(), 0);
+    let first = network.delivered(3, new.video).into_values().next().expect("pictures").1;
+    assert!(first.starts_keyframe, "the first keyframe waits for the announcement that it overtook");
+    assert_eq!(network.nodes[3].changed.last(), Some(&new.broadcast));
+
+    let late = network.published.iter().find(|packet| packet.ssrc == old.video).expect("published").clone();
+    network.with(0, |exchange, now| exchange.published(now, late));
+    assert_eq!(network.drops(0, DropReason::OldEpoch), 1);
+    let wire = network.media.iter().find(|media| media.from == 2).expect("sent").wire.clone();
+    let relay = network.nodes[2].address;
+    network.with(3, |exchange, now| exchange.media(now, relay, &wire));
+    assert_eq!(network.drops(3, DropReason::OldEpoch), 1);
+}
+
+#[test]
+fn a_new_key_generation_costs_no_packet_and_late_joiners_open_the_older_one_too() {
+    for conditions in [Conditions::PERFECT, Conditions::BAD] {
+        let mut network = chain(12, conditions);
+        let source = Source { keyframe_interval: 1000, ..Source::new("friday", 1) };
+        network.publish(0, source.clone());
+        network.want(3, &id("friday"));
+        network.run_millis(1000);
+        network.with(0, |exchange, now| exchange.begin_generation(now, key(2)));
+        network.run_millis(1000);
+        let late = network.add(Role::Egress);
+        network.connect(late, 2);
+        network.run_millis(200);
+        network.want(late, &id("friday"));
+        network.run_millis(2000);
+        network.stop_publishing();
+        network.run_millis(3000);
+        for egress in [3, late] {
+            assert_eq!(network.missing(egress, source.video), []);
+            let first = network.delivered(egress, source.video).into_values().next().expect("pictures").1;
+            assert!(first.starts_keyframe);
+        }
+        assert_eq!(network.delivered(3, source.video).len(), network.delivered(late, source.video).len());
+    }
+}
+
+#[test]
+fn one_process_with_all_roles_delivers_to_itself() {
+    let mut network = Network::new(1, Conditions::PERFECT);
+    let all = network.add(Role::All);
+    let source = Source::new("friday", 1);
+    network.publish(all, source.clone());
+    network.run_millis(100);
+    assert!(network.delivered(all, source.video).len() >= KEYFRAME_PACKETS);
+    assert_eq!(network.missing(all, source.audio), []);
+    assert!(network.media.is_empty());
+}
