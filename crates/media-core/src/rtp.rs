@@ -337,6 +337,14 @@ mod tests {
     }
 
     #[test]
+    fn id_fifteen_is_written_in_the_two_byte_form() {
+        let extensions: [(u8, &[u8]); 1] = [(15, &[1])];
+        let mut out = [0; 20];
+        assert_eq!(write_header(&mut out, &fields(&extensions)), 20);
+        assert_eq!(out[12..], [0x10, 0x00, 0, 1, 15, 1, 1, 0]);
+    }
+
+    #[test]
     fn two_byte_blocks_with_application_bits_are_read() {
         let bytes = [0x90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0x05, 0, 1, 0x11, 1, 0xaa, 0];
         assert_eq!(Packet::parse(&bytes).expect("well formed").extension(0x11), Some(&[0xaa][..]));

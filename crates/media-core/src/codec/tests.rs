@@ -20,6 +20,13 @@ const SPS_HIGH_444: [u8; 29] = [
     0x03, 0x00, 0x02, 0x00, 0x00, 0x03, 0x00, 0x65, 0x1e, 0x28, 0x54, 0x90,
 ];
 
+/// x264, high 3.0, 720x568 in fields (cropped from 576), with reference decoder parameters and two B-frames deep.
+const SPS_FIELDS: [u8; 37] = [
+    0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xb4, 0x24, 0xfd, 0xe0, 0x22, 0x00, 0x00, 0x03, 0x00, 0x02,
+    0x00, 0x00, 0x03, 0x00, 0x64, 0xc0, 0x80, 0x01, 0xe8, 0x48, 0x00, 0x3d, 0x09, 0x49, 0x86, 0x01, 0xf1,
+    0x42, 0x99, 0x60,
+];
+
 const H264_PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
 const H264_IDR: [u8; 6] = [0x65, 0x88, 0x84, 0x27, 0xc4, 0x22];
 const H264_DELTA: [u8; 6] = [0x41, 0x9a, 0x38, 0x4f, 0xe1, 0x98];
@@ -67,6 +74,34 @@ fn full_colour_and_zero_latency_are_read() {
     assert_eq!((parameters.frame_rate, parameters.max_num_reorder_frames), (Some(25.0), Some(0)));
     assert_eq!(parameters.pic_order_cnt_type, 2);
     assert!(!parameters.may_reorder());
+}
+
+#[test]
+fn fields_are_cropped_by_pairs_and_reference_decoder_parameters_are_passed() {
+    let parameters = SequenceParameters::parse(&SPS_FIELDS).expect("a real one");
+    assert_eq!((parameters.width, parameters.height), (720, 568));
+    assert_eq!((parameters.frame_rate, parameters.max_num_reorder_frames), (Some(25.0), Some(2)));
+}
+
+#[test]
+fn scaling_lists_are_passed() {
+    let code = |bits: &str| bits.replace([' ', '|'], "");
+    let ones = |count| "1".repeat(count);
+    let bits = [
+        code("01100100 00000000 00011111 1 | 010 1 1 0 1"), // high 3.1, id, 4:2:0, 8 bits, matrices
+        code("1 000010001 0"), // list 0 ends with its first scale; list 1 is absent
+        code("1") + &ones(16) + "000", // list 2 has 16 scales; 3 to 5 are absent
+        code("1") + &ones(64) + "0", // list 6 has 64 scales; 7 is absent
+        code("1 011 010 0"),   // frame numbers, order type 2, one reference, no gaps in them
+        code("00110 00101 1 1 0 0 1"), // 6 by 5 macroblocks, frames, no cropping, no VUI, the end
+    ]
+    .concat();
+    let mut unit = vec![0x67];
+    unit.extend(bits.as_bytes().chunks(8).map(|byte| {
+        byte.iter().enumerate().fold(0u8, |value, (index, bit)| value | ((bit - b'0') << (7 - index)))
+    }));
+    let parameters = SequenceParameters::parse(&unit).expect("as the standard has it");
+    assert_eq!((parameters.width, parameters.height, parameters.pic_order_cnt_type), (96, 80, 2));
 }
 
 #[test]
@@ -224,6 +259,9 @@ fn repaired_parameter_sets_are_marked_and_the_picture_after_them_is_not() {
         (5, 6000, &H264_DELTA),
     ];
     assert_eq!(marks(Codec::H264, &packets), [2]);
+    let two_sets: [(u64, u32, &[u8]); 4] =
+        [(1, 0, &H264_DELTA), (3, 3000, &SPS_HIGH), (4, 3000, &H264_IDR), (2, 3000, &SPS_BASELINE)];
+    assert_eq!(marks(Codec::H264, &two_sets), [3, 2], "the first packet was the late one");
 }
 
 #[test]
@@ -269,8 +307,8 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_sequence_parameter_set_never_panics(index in 1usize..27, byte in any::<u8>(), length in 0usize..28) {
-        for original in [&SPS_BASELINE[..], &SPS_HIGH, &SPS_HIGH_444] {
+    fn a_damaged_sequence_parameter_set_never_panics(index in 1usize..37, byte in any::<u8>(), length in 0usize..38) {
+        for original in [&SPS_BASELINE[..], &SPS_HIGH, &SPS_HIGH_444, &SPS_FIELDS] {
             let mut unit = original.to_vec();
             if let Some(damaged) = unit.get_mut(index) {
                 *damaged = byte;

@@ -104,6 +104,24 @@ fn a_gap_is_given_up_at_its_age_even_if_nobody_polled_in_time() {
 }
 
 #[test]
+fn the_age_wakes_it_where_the_next_request_would_come_later() {
+    let (mut tracker, start) = tracker_after([1]);
+    tracker.set_round_trip(ms(2000));
+    tracker.received(start, SeqNo::new(3));
+    assert_eq!(nack(&mut tracker, start + ms(500)), numbers([2]));
+    assert_eq!(tracker.poll_timeout(), Some(start + ms(1000)));
+}
+
+#[test]
+fn the_widest_gap_is_asked_for_and_one_more_is_a_jump() {
+    let (mut tracker, start) = tracker_after([1, 1026]);
+    assert_eq!(nack(&mut tracker, start + ms(5)).len(), 1024);
+    let (mut tracker, start) = tracker_after([1, 1027]);
+    assert_eq!(nack(&mut tracker, start + ms(5)), []);
+    assert_eq!(tracker.stats().resets, 1);
+}
+
+#[test]
 fn a_jump_is_a_new_start_and_asks_for_nothing() {
     let (mut tracker, start) = tracker_after([1, 3, 1_000_000]);
     assert_eq!(tracker.poll_timeout(), None);

@@ -168,17 +168,23 @@ fn an_encoder_that_begins_with_new_timestamps_is_mapped_anew() {
 }
 
 #[test]
-fn days_without_a_report_do_not_lose_the_time() {
+fn days_without_a_report_of_its_own_do_not_lose_the_mapping() {
     let mut offset = ClockOffset::default();
     let sender = Sender { clock_rate: VIDEO, first_timestamp: 5 };
     let mut clock = SenderClock::new(VIDEO);
-    offset.observe(Instant::now(), epoch(), Sender::ntp(ms(0)));
+    let start = Instant::now();
+    offset.observe(start, epoch(), Sender::ntp(ms(0)));
     clock.sender_report(Sender::ntp(ms(0)), sender.timestamp(ms(0)));
-    for second in 0..300_000 {
+    for second in 0..100_000 {
         let at = Duration::from_secs(second);
         let captured = clock.received(epoch().plus(at + ms(20)), sender.timestamp(at), &offset);
         assert_close(captured, epoch().plus(at), ms(1));
     }
+    // Another stream's report moves the offset: this one still follows.
+    let at = Duration::from_secs(100_000);
+    offset.observe(start + at, epoch().plus(at + ms(15)), Sender::ntp(at));
+    let captured = clock.received(epoch().plus(at + ms(20)), sender.timestamp(at), &offset);
+    assert_close(captured, epoch().plus(at + ms(15)), ms(1));
 }
 
 proptest! {
