@@ -1,2 +1,39 @@
-//! Viewers of one shard, sans-IO: sequence mapping, fan-out, replay of the current GOP, RTX, RTCP.
+//! The viewers of one shard, sans-IO: each tree packet in, each viewer's packets out.
+//!
+//! A [`Shard`] knows broadcasts, the recent past of their RTP streams, and viewers. What a viewer gets is a function of
+//! its [`ViewerRecord`] and the tree packet, so that another process with the same record goes on with the same bytes.
+//! It never opens a socket, reads a clock, takes a lock or draws a random number, and allocates nothing for a packet of
+//! a viewer. Handshakes, links, HTTP and the choice of a node are left to others.
 #![forbid(unsafe_code)]
+
+mod broadcast;
+mod budget;
+mod counter;
+mod fan_out;
+mod feedback;
+mod format;
+mod mapping;
+mod packet;
+mod record;
+mod replay;
+mod replays;
+mod report;
+mod send;
+mod shard;
+mod stats;
+mod stream;
+mod ticks;
+mod timers;
+mod track;
+mod viewer;
+
+pub use counter::CounterBlock;
+pub use feedback::{Reception, RtcpError};
+pub use format::Format;
+pub use mapping::{Line, SEGMENTS_MAX, Scale, Segment};
+pub use record::{
+    Extensions, OutTrack, Path, RecordChange, TrackRecord, ViewerId, ViewerRecord, ViewerSetup,
+};
+pub use send::SendBatch;
+pub use shard::{AddError, Config, Event, Shard};
+pub use stats::{DropReason, LATENCY_BOUNDS_MS, Latency, Stats, Traffic};

@@ -1,0 +1,226 @@
+//! What viewers say: reports, requests to repeat, requests for a keyframe, estimates, goodbyes.
+
+use std::time::{Duration, Instant};
+
+use media_core::rtcp::{self, Nack, Packet, ReportBlock};
+use model::{Bitrate, Kind, Ssrc};
+
+use crate::broadcast::Fan;
+use crate::record::ViewerId;
+use crate::report;
+use crate::send::{SendBatch, Sending};
+use crate::shard::{Config, Event, Shard};
+use crate::stats::DropReason;
+use crate::ticks::want_keyframe;
+use crate::track::{Phase, Place};
+use crate::viewer::Viewer;
+
+/// A viewer may always ask for as much again: a burst of loss in the keyframe it starts with.
+pub const RTX_BURST_BYTES_MIN: u64 = 64 << 10;
+/// Repeats a viewer may always have, however slow its layer is.
+const RTX_RATE_MIN: Bitrate = Bitrate::kbps(128);
+/// A keyframe on its way answers a request that crossed it; a publisher that answers needs no longer for a new one.
+const KEYFRAME_GRACE: Duration = Duration::from_millis(500);
+/// A publisher that will send a keyframe by itself within this time is waited for.
+const KEYFRAME_SOON: Duration = Duration::from_secs(1);
+/// One viewer starts again from the cache at most once in this time.
+const RESTART_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why a datagram of a viewer was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RtcpError {
+    /// No such viewer.
+    #[error("the viewer is not known")]
+    UnknownViewer,
+    /// The datagram is not authentic.
+    #[error("the SRTCP packet does not authenticate")]
+    NotAuthentic,
+    /// The datagram came before.
+    #[error("the SRTCP packet was seen before")]
+    Replayed,
+}
+
+/// What a viewer last reported of a track (RFC 3550, section 6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reception {
+    /// Share of packets lost since the report before, in 1/256.
+    pub fraction_lost: u8,
+    /// Packets lost in all.
+    pub lost: i32,
+    /// Interarrival jitter, in ticks of the clock.
+    pub jitter: u32,
+    /// Round trip, once a sender report was answered.
+    pub round_trip: Option<Duration>,
+}
+
+impl Shard {
+    /// Takes an SRTCP datagram of a viewer, which is opened in place. It proves consent too.
+    ///
+    /// # Errors
+    /// [`RtcpError`] if it is not the viewer's; it is counted, and harms nobody. What is broken inside an authentic one
+    /// is skipped and counted.
+    pub fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        viewer: ViewerId,
+        datagram: &mut [u8],
+        out: &mut impl SendBatch,
+    ) -> Result<(), RtcpError> {
+        let slot = self.by_id.get(&viewer).copied().ok_or(RtcpError::UnknownViewer)?;
+        let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) else {
+            return Err(RtcpError::UnknownViewer);
+        };
+        let length = viewer.open_rtcp(datagram).map_err(|reason| {
+            self.stats.drop(reason);
+            if reason == DropReason::RtcpReplay { RtcpError::Replayed } else { RtcpError::NotAuthentic }
+        })?;
+        self.stats.rtcp_received += 1;
+        viewer.heard(now);
+        let Some(fan) = self.fans.get_mut(viewer.fan).and_then(Option::as_mut) else { return Ok(()) };
+        let mut sending = Sending {
+            now,
+            out,
+            stats: &mut self.stats,
+            events: &mut self.events,
+            payload: &mut self.payload,
+        };
+        for packet in rtcp::parse(&datagram[..length]) {
+            match packet {
+                Ok(packet) => handle_packet(&self.config, viewer, fan, &packet, &mut sending),
+                Err(_) => sending.stats.drop(DropReason::RtcpMalformed),
+            }
+        }
+        self.schedule(slot);
+        Ok(())
+    }
+
+    /// What a viewer last reported of a track.
+    #[must_use]
+    pub fn reception(&self, viewer: ViewerId, kind: Kind) -> Option<Reception> {
+        self.viewer(viewer)?.track(kind)?.reception
+    }
+
+    /// What a viewer estimates that it can take (REMB), if it said so.
+    #[must_use]
+    pub fn estimate(&self, viewer: ViewerId) -> Option<Bitrate> {
+        self.viewer(viewer)?.estimate
+    }
+}
+
+fn handle_packet<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    packet: &Packet<'_>,
+    sending: &mut Sending<'_, B>,
+) {
+    match packet {
+        Packet::ReceiverReport(report) => {
+            report.blocks().for_each(|block| handle_block(sending.now, viewer, &block));
+        }
+        // A player that sends nothing has no reason for an SR, but blocks are blocks.
+        Packet::SenderReport(report) => {
+            report.blocks().for_each(|block| handle_block(sending.now, viewer, &block));
+        }
+        Packet::Nack(nack) => handle_nack(config, viewer, fan, nack, sending),
+        Packet::PictureLossIndication(request) => {
+            handle_keyframe_request(config, viewer, fan, request.media, sending);
+        }
+        Packet::FullIntraRequest(request) => {
+            request
+                .entries()
+                .for_each(|(media, _)| handle_keyframe_request(config, viewer, fan, media, sending));
+        }
+        Packet::ReceiverEstimate(estimate) => viewer.estimate = Some(estimate.bitrate),
+        Packet::Goodbye(_) => sending.events.push_back(Event::Bye { viewer: viewer.id }),
+        Packet::SourceDescription(_) | Packet::TransportFeedback(_) => {}
+    }
+}
+
+/// Which of a viewer's tracks has this SSRC.
+fn kind_of(viewer: &Viewer, ssrc: Ssrc) -> Option<Kind> {
+    let is_of = |kind: &Kind| viewer.track(*kind).is_some_and(|track| track.out.ssrc == ssrc);
+    [Kind::Audio, Kind::Video].into_iter().find(is_of)
+}
+
+fn handle_block(now: Instant, viewer: &mut Viewer, block: &ReportBlock) {
+    let track = kind_of(viewer, block.ssrc).and_then(|kind| viewer.track_mut(kind));
+    if let Some(track) = track {
+        track.reception = Some(Reception {
+            fraction_lost: block.fraction_lost,
+            lost: block.lost,
+            jitter: block.jitter,
+            round_trip: report::round_trip(now, track, block),
+        });
+    }
+}
+
+/// Repeats what the ring still has, within the viewer's budget: a share of its layer's rate.
+fn handle_nack<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    nack: &Nack<'_>,
+    sending: &mut Sending<'_, B>,
+) {
+    let Some(kind) = kind_of(viewer, nack.media) else { return };
+    let Some(track) = viewer.track(kind).filter(|track| track.out.nack) else { return };
+    let stream = track.source.and_then(|source| fan.stream_mut(source.ssrc));
+    let layer_rate = stream.map_or(Bitrate::default(), |stream| stream.rate(sending.now));
+    let rate = Bitrate::bps(layer_rate.as_bps() * u64::from(config.rtx_percent) / 100).max(RTX_RATE_MIN);
+    let burst = rate.bytes_in(Duration::from_secs(1)).max(RTX_BURST_BYTES_MIN);
+    viewer.rtx_budget.refill(sending.now, rate, burst);
+    for seq in nack.seqs() {
+        sending.stats.nacked += 1;
+        let found = viewer.track(kind).and_then(|track| {
+            let seq_no = track.nacked(seq);
+            let (source, segment) = track.mapping.source(seq_no)?;
+            let packet = fan.stream(segment.source)?.ring.get(source)?;
+            // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
+            let is_sent = !matches!(track.phase, Phase::Replaying(replay) if source >= replay.next);
+            is_sent.then_some((Place { seq_no, segment: *segment }, packet))
+        });
+        match found {
+            None => sending.stats.drop(DropReason::NackUnknown),
+            Some(_) if !viewer.rtx_budget.has_any() => sending.stats.drop(DropReason::NackBudget),
+            Some((place, packet)) => {
+                let bytes = viewer.resend(sending, kind, &place, packet);
+                viewer.rtx_budget.spend(bytes);
+            }
+        }
+    }
+}
+
+/// A viewer's decoder cannot go on.
+///
+/// The publisher is asked, and never waited for: it may be deaf. Unless a keyframe is just passing, or comes within
+/// [`KEYFRAME_GRACE`] (or is due within [`KEYFRAME_SOON`] by the publisher's habit), the viewer starts again from the
+/// cached one, at most once in [`RESTART_INTERVAL`]: a storm of requests costs one replay. Who is still waiting or
+/// catching up gets a keyframe anyway.
+fn handle_keyframe_request<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    media: Ssrc,
+    sending: &mut Sending<'_, B>,
+) {
+    sending.stats.keyframe_requests_received += 1;
+    let now = sending.now;
+    let Some(track) = viewer.video.as_mut().filter(|track| track.out.ssrc == media) else { return };
+    let (Phase::Live, Some(source)) = (track.phase, track.source) else { return };
+    let is_passing = |at: Instant| now.saturating_duration_since(at) < KEYFRAME_GRACE;
+    if track.restart_at.is_some() || track.keyframe_at.is_some_and(is_passing) {
+        return;
+    }
+    let Some(stream) = fan.stream_mut(source.ssrc) else { return };
+    want_keyframe(config, stream, sending);
+    let mut at = now + KEYFRAME_GRACE;
+    if let Some(next) = stream.next_keyframe_at().filter(|next| (now..now + KEYFRAME_SOON).contains(next)) {
+        at = next + KEYFRAME_GRACE;
+    }
+    if let Some(restarted_at) = track.restarted_at {
+        at = at.max(restarted_at + RESTART_INTERVAL);
+    }
+    track.restart_at = Some(at);
+}

@@ -1,0 +1,239 @@
+//! Who is catching up, and what they may take: one budget for the whole shard, so that joins never hurt those inside.
+//!
+//! Whoever has no keyframe yet comes first, in the order of arrival; with what is left the others take turns.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use model::{Bitrate, Kind};
+
+use crate::broadcast::Fan;
+use crate::budget::Budget;
+use crate::replay;
+use crate::send::{SendBatch, Sending};
+use crate::shard::Config;
+use crate::track::Phase;
+use crate::viewer::Viewer;
+
+/// Replays go on in steps of this length: an eighth of a frame at 30 frames per second.
+pub const STEP: Duration = Duration::from_millis(4);
+/// What the budget can save up: a few steps, because the thread may be late.
+const SAVED: Duration = Duration::from_millis(20);
+/// What one viewer takes in a turn before the next one has its.
+const TURN_BYTES: usize = 32 << 10;
+
+/// The replays of a shard.
+pub struct Replays {
+    /// Slots of viewers; some may be done.
+    queue: VecDeque<usize>,
+    budget: Budget,
+    rate: Bitrate,
+    bytes_max: u64,
+}
+
+/// What a replay did in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// It sent something and would go on.
+    Sent,
+    /// Nothing is due, or there is no budget.
+    Idle,
+    /// It needs no more turns.
+    Done,
+}
+
+impl Replays {
+    pub fn new(rate: Bitrate) -> Self {
+        let bytes_max = rate.bytes_in(SAVED).max(1);
+        Self { queue: VecDeque::new(), budget: Budget::new(bytes_max), rate, bytes_max }
+    }
+
+    /// When the next step is due, if anybody is catching up.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        (!self.queue.is_empty())
+            .then(|| now + self.budget.wait(self.rate).clamp(STEP, Duration::from_secs(1)))
+    }
+
+    pub fn remove(&mut self, slot: usize) {
+        self.queue.retain(|queued| *queued != slot);
+    }
+
+    pub fn push(&mut self, slot: usize, viewer: &mut Viewer) {
+        if let Some(track) = &mut viewer.video
+            && matches!(track.phase, Phase::Replaying(_))
+            && !std::mem::replace(&mut track.is_queued, true)
+        {
+            self.queue.push_back(slot);
+        }
+    }
+
+    /// Sends what is due, as far as the budget goes.
+    pub fn turn<B: SendBatch>(
+        &mut self,
+        config: &Config,
+        fans: &mut [Option<Fan>],
+        viewers: &mut [Option<Viewer>],
+        sending: &mut Sending<'_, B>,
+    ) {
+        self.budget.refill(sending.now, self.rate, self.bytes_max);
+        let mut step = |slot: usize, budget: &mut Budget, only: Option<bool>| {
+            let Some(viewer) = viewers.get_mut(slot).and_then(Option::as_mut) else { return Step::Done };
+            if only.is_some_and(|has_keyframe| has_keyframe != has_whole_keyframe(viewer)) {
+                return Step::Idle;
+            }
+            let done = match fans.get_mut(viewer.fan).and_then(Option::as_mut) {
+                Some(fan) if viewer.is_consenting => self::step(config, viewer, fan, budget, sending),
+                Some(_) | None => Step::Done,
+            };
+            if done == Step::Done
+                && let Some(track) = &mut viewer.video
+            {
+                track.is_queued = false;
+            }
+            done
+        };
+        let mut index = 0;
+        while index < self.queue.len() && self.budget.has_any() {
+            match step(self.queue[index], &mut self.budget, Some(false)) {
+                Step::Sent => {}
+                Step::Idle => index += 1,
+                Step::Done => {
+                    self.queue.remove(index);
+                }
+            }
+        }
+        let mut idle = 0;
+        while idle < self.queue.len() && self.budget.has_any() {
+            let Some(slot) = self.queue.pop_front() else { break };
+            match step(slot, &mut self.budget, None) {
+                Step::Sent => {
+                    self.queue.push_back(slot);
+                    idle = 0;
+                }
+                Step::Idle => {
+                    self.queue.push_back(slot);
+                    idle += 1;
+                }
+                Step::Done => {}
+            }
+        }
+    }
+}
+
+fn has_whole_keyframe(viewer: &Viewer) -> bool {
+    let phase = viewer.video.as_ref().map(|track| track.phase);
+    !matches!(phase, Some(Phase::Replaying(replay)) if !replay.has_keyframe)
+}
+
+/// How a viewer starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the keyframe that just came, together with everybody else.
+    Live,
+    /// From the cache, within the budget.
+    Cached,
+}
+
+/// Starts a viewer's picture from the newest keyframe of its source. Returns whether there is one.
+pub fn start<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    how: Start,
+    sending: &mut Sending<'_, B>,
+) -> bool {
+    let Viewer { video: Some(track), estimate, is_dirty, .. } = viewer else { return false };
+    let Some(source) = track.source else { return false };
+    let Some(stream) = fan.stream_mut(source.ssrc) else { return false };
+    let rate = stream.rate(sending.now);
+    let scale = |backlog| replay::scale(backlog, config.replay_factor, *estimate, rate);
+    if !track.start_video(sending.now, source, stream, how, scale) {
+        return false;
+    }
+    *is_dirty = true;
+    track.forget_old(|ssrc| fan.stream(ssrc)?.ring.oldest());
+    match track.phase {
+        Phase::Replaying(_) => sending.stats.replays += 1,
+        Phase::Idle | Phase::Waiting | Phase::Live => send_the_rest(viewer, fan, sending),
+    }
+    true
+}
+
+/// Sends a viewer that has just gone live what is in the ring from its current segment's first packet on.
+fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
+    let current = viewer.video.as_ref().and_then(|track| track.mapping.current().copied());
+    let Some(segment) = current else { return };
+    let Some(stream) = fan.stream(segment.source) else { return };
+    for (_, packet) in stream.ring.range(segment.source_base..) {
+        let place = packet.and_then(|packet| viewer.video.as_ref()?.place(packet).zip(Some(packet)));
+        if let Some((place, packet)) = place {
+            viewer.send_from_ring(sending, Kind::Video, &place, packet);
+        }
+    }
+}
+
+/// One viewer's turn.
+fn step<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    budget: &mut Budget,
+    sending: &mut Sending<'_, B>,
+) -> Step {
+    let mut bytes = 0;
+    while bytes < TURN_BYTES {
+        let Some(track) = &mut viewer.video else { return Step::Done };
+        let (Phase::Replaying(replay), Some(source)) = (&mut track.phase, track.source) else {
+            return Step::Done;
+        };
+        let Some(stream) = fan.stream(source.ssrc) else { return Step::Done };
+        let keyframe = stream.ring.newest_keyframe();
+        if stream.ring.oldest().is_none_or(|oldest| oldest > replay.next) {
+            // The ring has overtaken it.
+            if keyframe.is_none() || !start(config, viewer, fan, Start::Cached, sending) {
+                if let Some(track) = &mut viewer.video {
+                    track.phase = Phase::Waiting;
+                }
+                return Step::Done;
+            }
+            continue;
+        }
+        let Some(packet) = stream.ring.range(replay.next..).find_map(|(_, packet)| packet) else {
+            // The next frame ends the replay, when it comes; the rest of this one has to come first.
+            return if replay.is_frame_end { Step::Done } else { Step::Idle };
+        };
+        if packet.timestamp != replay.timestamp {
+            replay.has_keyframe = true;
+            let replay = *replay;
+            if keyframe.is_some_and(|keyframe| keyframe > packet.seq_no) {
+                // A newer keyframe makes the frames before it needless.
+                start(config, viewer, fan, Start::Cached, sending);
+                continue;
+            }
+            if stream.newest.is_some_and(|newest| newest.timestamp == packet.timestamp) {
+                track.go_live(&replay, packet);
+                viewer.is_dirty = true;
+                send_the_rest(viewer, fan, sending);
+                return Step::Done;
+            }
+            let due = track.mapping.current().map(|segment| segment.timestamp(packet.timestamp));
+            if !due.is_some_and(|timestamp| replay.is_due(sending.now, timestamp, source.clock_rate)) {
+                return if bytes > 0 { Step::Sent } else { Step::Idle };
+            }
+        }
+        if !budget.has_any() {
+            return if bytes > 0 { Step::Sent } else { Step::Idle };
+        }
+        let Some(place) = track.place(packet) else { return Step::Done };
+        let sent = viewer.send_from_ring(sending, Kind::Video, &place, packet);
+        budget.spend(sent);
+        sending.stats.replay.add(sent);
+        bytes += sent;
+        if let Some(track) = &mut viewer.video
+            && let Phase::Replaying(replay) = &mut track.phase
+        {
+            replay.sent(packet);
+        }
+    }
+    Step::Sent
+}

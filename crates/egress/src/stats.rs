@@ -1,0 +1,180 @@
+//! What a shard counted since it began.
+
+use std::time::Duration;
+
+use model::Kind;
+
+/// Datagrams and their bytes, UDP payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// How many.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    pub(crate) const fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// Why something was not sent or not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DropReason {
+    /// A tree packet of an RTP stream that no known broadcast has.
+    UnknownStream,
+    /// A tree packet that the ring had already.
+    Duplicate,
+    /// A tree packet that came after its place in the ring was given up.
+    TooLate,
+    /// A viewer's packet from before the point where it began.
+    BeforeStart,
+    /// A packet asked for again that is in no ring any more, or was never sent.
+    NackUnknown,
+    /// A packet asked for again by a viewer that had spent its budget for repeats.
+    NackBudget,
+    /// SRTCP that does not authenticate.
+    RtcpAuthentication,
+    /// SRTCP that was seen before.
+    RtcpReplay,
+    /// RTCP whose content is broken.
+    RtcpMalformed,
+}
+
+impl DropReason {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 9] = [
+        Self::UnknownStream,
+        Self::Duplicate,
+        Self::TooLate,
+        Self::BeforeStart,
+        Self::NackUnknown,
+        Self::NackBudget,
+        Self::RtcpAuthentication,
+        Self::RtcpReplay,
+        Self::RtcpMalformed,
+    ];
+
+    /// The value of the `reason` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownStream => "unknown_stream",
+            Self::Duplicate => "duplicate",
+            Self::TooLate => "too_late",
+            Self::BeforeStart => "before_start",
+            Self::NackUnknown => "nack_unknown",
+            Self::NackBudget => "nack_budget",
+            Self::RtcpAuthentication => "rtcp_authentication",
+            Self::RtcpReplay => "rtcp_replay",
+            Self::RtcpMalformed => "rtcp_malformed",
+        }
+    }
+}
+
+/// Upper bounds of the latency buckets, in milliseconds: dense around what a LAN, a continent and the 500 ms promise
+/// give. One more bucket holds the rest.
+pub const LATENCY_BOUNDS_MS: [u64; 12] = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 500, 1000];
+
+/// Time from capture to sending, once for each video frame and live viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Latency {
+    /// Samples at most as long as each of [`LATENCY_BOUNDS_MS`] but longer than the one before, and those above all.
+    pub counts: [u64; LATENCY_BOUNDS_MS.len() + 1],
+    /// All of them added up.
+    pub sum: Duration,
+}
+
+impl Latency {
+    pub(crate) fn record(&mut self, latency: Duration, viewers: u32) {
+        let millis = latency.as_millis() as u64;
+        let bucket = LATENCY_BOUNDS_MS.partition_point(|bound| *bound < millis);
+        self.counts[bucket] += u64::from(viewers);
+        self.sum += latency * viewers;
+    }
+}
+
+/// Counters since the shard began; `viewers*` are of this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Viewers of the shard.
+    pub viewers: u64,
+    /// Of them, those that wait for a keyframe.
+    pub viewers_waiting: u64,
+    /// Of them, those that are still catching up.
+    pub viewers_replaying: u64,
+    /// Sound sent.
+    pub audio: Traffic,
+    /// Picture sent, replays included, repeats not.
+    pub video: Traffic,
+    /// The part of `video` that was sent in replays.
+    pub replay: Traffic,
+    /// Packets sent again because a viewer asked.
+    pub rtx: Traffic,
+    /// SRTCP sent.
+    pub rtcp: Traffic,
+    /// SRTCP taken.
+    pub rtcp_received: u64,
+    /// Sequence numbers that viewers asked for again.
+    pub nacked: u64,
+    /// PLI and FIR that viewers sent.
+    pub keyframe_requests_received: u64,
+    /// Keyframes that the shard asked for.
+    pub keyframe_requests: u64,
+    /// Replays begun, restarts included.
+    pub replays: u64,
+    /// Restarts from a cached keyframe because a viewer's decoder asked.
+    pub restarts: u64,
+    /// From capture to sending.
+    pub latency: Latency,
+    pub(crate) drops: [u64; DropReason::ALL.len()],
+}
+
+impl Stats {
+    /// How many were dropped for this reason.
+    #[must_use]
+    pub const fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    pub(crate) const fn drop(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    pub(crate) const fn media(&mut self, kind: Kind) -> &mut Traffic {
+        match kind {
+            Kind::Audio => &mut self.audio,
+            Kind::Video => &mut self.video,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_counter_and_label() {
+        let mut stats = Stats::default();
+        for (count, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, count);
+            (0..=count).for_each(|_| stats.drop(reason));
+        }
+        let counts = DropReason::ALL.map(|reason| stats.drops(reason));
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let labels: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
+        assert_eq!(labels.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn a_latency_falls_into_the_bucket_that_holds_it() {
+        let mut latency = Latency::default();
+        latency.record(Duration::from_millis(5), 2);
+        latency.record(Duration::from_millis(6), 1);
+        latency.record(Duration::from_secs(3), 1);
+        assert_eq!((latency.counts[0], latency.counts[1], latency.counts[12]), (2, 1, 1));
+        assert_eq!(latency.sum, Duration::from_millis(3016));
+    }
+}

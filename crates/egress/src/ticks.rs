@@ -1,0 +1,170 @@
+//! What a shard does because time passes: starts, reports, consent, replays, housekeeping.
+
+use std::time::{Duration, Instant};
+
+use model::Kind;
+
+use crate::broadcast::Fan;
+use crate::record::RecordChange;
+use crate::replays::{self, Start};
+use crate::report;
+use crate::send::{SendBatch, Sending};
+use crate::shard::{Config, Event, Shard};
+use crate::stream::Stream;
+use crate::track::Phase;
+use crate::viewer::Viewer;
+
+/// Rings are emptied of what is too old, and viewers counted, this often.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Shard {
+    /// When [`Shard::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.timers.next(), self.replay_at, self.housekeeping_at].into_iter().flatten().min()
+    }
+
+    /// Does what is due. May be called at any time.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut impl SendBatch) {
+        while let Some(slot) = self.timers.pop(now) {
+            self.tick(now, slot, out);
+        }
+        if self.replay_at.is_some_and(|at| at <= now) {
+            self.replay(now, out);
+        }
+        if self.housekeeping_at.is_some_and(|at| at <= now) {
+            self.housekeep(now, out);
+        }
+    }
+
+    /// Lets replays go on.
+    pub(crate) fn replay(&mut self, now: Instant, out: &mut impl SendBatch) {
+        let mut sending = Sending {
+            now,
+            out,
+            stats: &mut self.stats,
+            events: &mut self.events,
+            payload: &mut self.payload,
+        };
+        self.replays.turn(&self.config, &mut self.fans, &mut self.viewers, &mut sending);
+        self.replay_at = self.replays.next(now);
+    }
+
+    /// Makes a viewer's turn come at once.
+    pub(crate) fn wake(&mut self, now: Instant, slot: usize) {
+        if let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) {
+            self.timers.remove(viewer.wake_at, slot);
+            viewer.wake_at = now;
+            self.timers.insert(now, slot);
+        }
+    }
+
+    /// Sets a viewer's timer to whatever of its deadlines comes first.
+    pub(crate) fn schedule(&mut self, slot: usize) {
+        let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) else { return };
+        let consent = viewer.is_consenting.then(|| viewer.heard_at + self.config.consent_timeout);
+        let restart = viewer.video.as_ref().and_then(|track| track.restart_at);
+        let deadlines = [Some(viewer.report_at), consent, restart];
+        let at = deadlines.into_iter().flatten().min().unwrap_or(viewer.report_at);
+        self.timers.remove(viewer.wake_at, slot);
+        viewer.wake_at = at;
+        self.timers.insert(at, slot);
+    }
+
+    fn tick(&mut self, now: Instant, slot: usize, out: &mut impl SendBatch) {
+        let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) else { return };
+        let Some(fan) = self.fans.get_mut(viewer.fan).and_then(Option::as_mut) else { return };
+        let mut sending = Sending {
+            now,
+            out,
+            stats: &mut self.stats,
+            events: &mut self.events,
+            payload: &mut self.payload,
+        };
+        let is_silent = now.saturating_duration_since(viewer.heard_at) >= self.config.consent_timeout;
+        if is_silent && std::mem::take(&mut viewer.is_consenting) {
+            sending.events.push_back(Event::ConsentExpired { viewer: viewer.id });
+        }
+        if viewer.is_consenting {
+            start_or_ask(&self.config, viewer, fan, &mut sending);
+            restart(&self.config, viewer, fan, &mut sending);
+        }
+        if now >= viewer.report_at {
+            viewer.report_at = now + self.config.report_interval;
+            if viewer.is_consenting {
+                report(viewer, fan, &mut sending);
+            }
+        }
+        viewer.write_record(sending.out);
+        self.replays.push(slot, viewer);
+        if self.replay_at.is_none() && self.replays.next(now).is_some() {
+            self.replay_at = Some(now);
+        }
+        self.schedule(slot);
+    }
+
+    fn housekeep(&mut self, now: Instant, out: &mut impl SendBatch) {
+        for viewer in self.removed.drain(..) {
+            if out.keeps_records() {
+                out.record(viewer, RecordChange::Removed);
+            }
+        }
+        for stream in self.fans.iter_mut().flatten().flat_map(|fan| &mut fan.streams) {
+            stream.ring.expire(now);
+        }
+        let phases = || self.viewers.iter().flatten().filter_map(|viewer| Some(viewer.video.as_ref()?.phase));
+        self.stats.viewers_waiting = phases().filter(|phase| matches!(phase, Phase::Waiting)).count() as u64;
+        self.stats.viewers_replaying =
+            phases().filter(|phase| matches!(phase, Phase::Replaying(_))).count() as u64;
+        let is_in_use = self.fans.iter().any(Option::is_some);
+        self.housekeeping_at = is_in_use.then(|| now + HOUSEKEEPING_INTERVAL);
+    }
+}
+
+/// Asks for a keyframe, unless that was done a moment ago.
+pub fn want_keyframe<B>(config: &Config, stream: &mut Stream, sending: &mut Sending<'_, B>) {
+    if stream.ask_keyframe(sending.now, config.keyframe_interval) {
+        sending.stats.keyframe_requests += 1;
+        sending.events.push_back(Event::KeyframeWanted { ssrc: stream.ssrc });
+    }
+}
+
+/// Starts a picture that waits; asks for a keyframe where none is cached.
+fn start_or_ask<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    sending: &mut Sending<'_, B>,
+) {
+    let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
+    let Some(source) = waiting.and_then(|track| track.source) else { return };
+    if !replays::start(config, viewer, fan, Start::Cached, sending)
+        && let Some(stream) = fan.stream_mut(source.ssrc)
+    {
+        want_keyframe(config, stream, sending);
+    }
+}
+
+/// Starts a live picture again, where its viewer asked for a keyframe and none came.
+fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, sending: &mut Sending<'_, B>) {
+    let now = sending.now;
+    let Some(track) = &mut viewer.video else { return };
+    if track.restart_at.is_none_or(|at| at > now) {
+        return;
+    }
+    track.restart_at = None;
+    track.restarted_at = Some(now);
+    if viewer.is_live(Kind::Video) && replays::start(config, viewer, fan, Start::Cached, sending) {
+        sending.stats.restarts += 1;
+    }
+}
+
+fn report<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
+    let mut compound = std::mem::take(sending.payload);
+    compound.clear();
+    report::write_compound(&mut compound, sending.now, viewer, fan);
+    if !compound.is_empty() {
+        viewer.send_rtcp(sending, &compound);
+    }
+    *sending.payload = compound;
+}

@@ -1,0 +1,325 @@
+//! One RTP stream of one viewer: what it follows, where it stands, and which place a packet takes.
+
+use std::time::{Duration, Instant};
+
+use media_core::TreePacket;
+use model::{Codec, NtpTime, SeqNo, Ssrc};
+
+use crate::counter::CounterBlock;
+use crate::feedback::Reception;
+use crate::mapping::{Line, Mapping, Scale, Segment, later};
+use crate::record::{OutTrack, TrackRecord};
+use crate::replay::{self, Replay};
+use crate::replays::Start;
+use crate::stream::Stream;
+
+/// Sequence numbers reserved in the record at once. A viewer resumed with a new publishing run sees a gap of at most
+/// this; browsers give up repairing at 1000 and ask for a keyframe, which is what follows.
+const SENT_BLOCK: u64 = 1024;
+/// RTX sequence numbers reserved in the record at once.
+const RTX_BLOCK: u64 = 256;
+/// A step in a stream's sequence numbers that is no loss: beyond half of this a receiver guesses a wrong rollover
+/// counter (RFC 3711, section 3.3.1).
+const STEP_MAX: u64 = 1 << 14;
+/// Capture times of different injection nodes may differ; beyond this the local clock is believed instead.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);
+
+/// What a track gets its packets from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// The RTP stream of the tree.
+    pub ssrc: Ssrc,
+    /// Its codec's payload type for this viewer.
+    pub payload_type: u8,
+    /// Ticks of its clock in a second.
+    pub clock_rate: u32,
+}
+
+impl Source {
+    pub const fn new(ssrc: Ssrc, codec: Codec, payload_type: u8) -> Self {
+        Self { ssrc, payload_type, clock_rate: codec.clock_rate() }
+    }
+
+    fn is_of(self, segment: &Segment) -> bool {
+        self.ssrc == segment.source && self.payload_type == segment.payload_type
+    }
+}
+
+/// How far a track is.
+#[derive(Debug, Clone, Copy)]
+pub enum Phase {
+    /// There is no source, or none that the viewer can decode.
+    Idle,
+    /// For a keyframe, or for the next packet of sound.
+    Waiting,
+    /// On the way from a cached keyframe to live.
+    Replaying(Replay),
+    /// Gets every packet as it comes.
+    Live,
+}
+
+/// Where a source packet goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// Its out sequence number.
+    pub seq_no: SeqNo,
+    /// The segment that it belongs to.
+    pub segment: Segment,
+}
+
+/// One RTP stream of one viewer.
+pub struct Track {
+    pub out: OutTrack,
+    pub layer: u8,
+    pub source: Option<Source>,
+    pub phase: Phase,
+    pub mapping: Mapping,
+    /// What the viewer last reported of it.
+    pub reception: Option<Reception>,
+    /// NTP times of the last two sender reports, newest first, and when they were sent.
+    pub reports: [Option<(NtpTime, Instant)>; 2],
+    /// RTP packets and payload bytes of it, for sender reports.
+    pub packets: u32,
+    pub payload_bytes: u32,
+    /// Whether the viewer was found unable to decode the source.
+    pub is_refused: bool,
+    /// Whether it stands in the queue of replays.
+    pub is_queued: bool,
+    /// When a keyframe last began, live or in a replay.
+    pub keyframe_at: Option<Instant>,
+    /// When to start again from a cached keyframe unless one comes before.
+    pub restart_at: Option<Instant>,
+    pub restarted_at: Option<Instant>,
+    sent_until: CounterBlock,
+    rtx: CounterBlock,
+    line: Option<Line>,
+    /// When the sample that `line` names came.
+    line_at: Option<Instant>,
+    first_timestamp: u32,
+    last_timestamp: Option<u32>,
+    /// Source timestamp of the first keyframe until it is out whole.
+    first_frame: Option<u32>,
+}
+
+impl Track {
+    /// Goes on from a record.
+    pub fn from_record(record: TrackRecord) -> Self {
+        Self {
+            out: record.out,
+            layer: record.layer,
+            source: None,
+            phase: Phase::Idle,
+            mapping: Mapping::new(record.segments),
+            reception: None,
+            reports: [None; 2],
+            packets: 0,
+            payload_bytes: 0,
+            is_refused: false,
+            is_queued: false,
+            keyframe_at: None,
+            restart_at: None,
+            restarted_at: None,
+            sent_until: record.sent.resumed(),
+            rtx: record.rtx.resumed(),
+            line: record.line,
+            line_at: None,
+            first_timestamp: record.first_timestamp,
+            last_timestamp: None,
+            first_frame: None,
+        }
+    }
+
+    pub fn record(&self) -> TrackRecord {
+        TrackRecord {
+            out: self.out.clone(),
+            layer: self.layer,
+            segments: self.mapping.segments().to_vec(),
+            line: self.line,
+            first_timestamp: self.first_timestamp,
+            sent: self.sent_until,
+            rtx: self.rtx,
+        }
+    }
+
+    /// Follows `source` from now on. Goes on without a break where the mapping is live on it already: after a resume, or
+    /// where nothing changed.
+    pub fn follow(&mut self, source: Option<Source>) {
+        if self.source == source {
+            return;
+        }
+        self.source = source;
+        self.restart_at = None;
+        let current = self.mapping.current();
+        self.phase = match (source, current) {
+            (None, _) => Phase::Idle,
+            (Some(source), Some(current)) if source.is_of(current) && current.is_live() => Phase::Live,
+            (Some(_), Some(_) | None) => Phase::Waiting,
+        };
+    }
+
+    /// Notes where live timestamps stand, for whatever comes after: clocks of publishers drift.
+    pub fn anchor(&mut self, stream: &Stream) {
+        if let (Phase::Live, Some(newest), Some(current)) =
+            (self.phase, stream.newest, self.mapping.current())
+            && current.source == stream.ssrc
+        {
+            let timestamp = current.timestamp(newest.timestamp);
+            self.line = Some(Line { capture_time: newest.capture_time, timestamp });
+            self.line_at = Some(newest.at);
+        }
+    }
+
+    /// Sound: goes live with this packet.
+    pub fn start_audio(&mut self, now: Instant, source: Source, packet: &TreePacket) {
+        let timestamp = self.present(now, packet.capture_time, now, source.clock_rate);
+        self.begin(source, packet.seq_no, packet.timestamp, timestamp, Scale::LIVE);
+        self.phase = Phase::Live;
+    }
+
+    /// Picture: starts from the newest keyframe in the ring; `scale` says how to squeeze a backlog of some length.
+    /// Returns whether there is a keyframe; without one nothing changes.
+    pub fn start_video(
+        &mut self,
+        now: Instant,
+        source: Source,
+        stream: &Stream,
+        how: Start,
+        scale: impl FnOnce(Duration) -> Scale,
+    ) -> bool {
+        let (Some(keyframe), Some(newest)) = (stream.keyframe(), stream.newest) else { return false };
+        self.anchor(stream);
+        if self.line.is_none() || self.first_frame.is_some() {
+            self.first_frame = Some(keyframe.timestamp);
+        }
+        let timestamp = self.present(now, newest.capture_time, newest.at, source.clock_rate);
+        let backlog = newest.timestamp.wrapping_sub(keyframe.timestamp);
+        let is_live = backlog == 0 && how == Start::Live;
+        let scale = if is_live { Scale::LIVE } else { scale(replay::duration(backlog, source.clock_rate)) };
+        self.begin(source, keyframe.seq_no, keyframe.timestamp, timestamp, scale);
+        self.keyframe_at = Some(now);
+        self.restart_at = None;
+        self.phase =
+            if is_live { Phase::Live } else { Phase::Replaying(Replay::new(now, keyframe, timestamp)) };
+        true
+    }
+
+    /// Ends a replay at a frame boundary: `packet` begins the next frame, and from there on timestamps keep the source's
+    /// pace.
+    pub fn go_live(&mut self, replay: &Replay, packet: &TreePacket) {
+        let (Some(source), Some(current)) = (self.source, self.mapping.current().copied()) else { return };
+        // From the packet after the last one sent, so that one that is repaired later gets its frame's timestamp.
+        let Some(first_out) = current.out_seq_no(replay.next) else { return };
+        let after = current.timestamp(replay.timestamp).wrapping_add(1);
+        let line = self.line.map_or(after, |line| line.timestamp_at(packet.capture_time, source.clock_rate));
+        self.mapping.push(Segment {
+            first_out,
+            source_base: replay.next,
+            source_timestamp: packet.timestamp,
+            out_timestamp: later(line, after),
+            scale: Scale::LIVE,
+            ..current
+        });
+        self.phase = Phase::Live;
+    }
+
+    /// The timestamp of what was captured at `capture_time` and came at `at`: after everything sent before, and as much
+    /// later as it was captured later. Becomes the new line.
+    fn present(&mut self, now: Instant, capture_time: NtpTime, at: Instant, clock_rate: u32) -> u32 {
+        let Some(line) = self.line else {
+            self.line = Some(Line { capture_time, timestamp: self.first_timestamp });
+            self.line_at = Some(at);
+            return self.first_timestamp;
+        };
+        let by_capture = line.timestamp_at(capture_time, clock_rate);
+        let elapsed = self.line_at.map_or(Duration::ZERO, |line_at| now.saturating_duration_since(line_at));
+        let by_clock = line.timestamp.wrapping_add(ticks(elapsed, clock_rate));
+        let difference = (by_capture.wrapping_sub(by_clock) as i32).unsigned_abs();
+        // Without an instant to compare with, after a resume, the publisher's clock is all there is.
+        let is_other_clock = self.line_at.is_some() && difference > ticks(CLOCK_DIFFERENCE_MAX, clock_rate);
+        let wanted = if is_other_clock { by_clock } else { by_capture };
+        let after = self.last_timestamp.unwrap_or(line.timestamp).wrapping_add(clock_rate / 1000);
+        let timestamp = later(wanted, after);
+        self.line = Some(Line { capture_time, timestamp });
+        self.line_at = Some(at);
+        timestamp
+    }
+
+    /// Begins a segment after everything that was ever sent.
+    fn begin(
+        &mut self,
+        source: Source,
+        base: SeqNo,
+        source_timestamp: u32,
+        out_timestamp: u32,
+        scale: Scale,
+    ) {
+        let unused = self.mapping.current().map_or(0, |current| current.first_out.get());
+        self.mapping.push(Segment {
+            first_out: SeqNo::new(self.sent_until.next.max(unused)),
+            source: source.ssrc,
+            source_base: base,
+            source_timestamp,
+            out_timestamp,
+            scale,
+            payload_type: source.payload_type,
+        });
+    }
+
+    /// Where a source packet goes; `None` if it is from before the start.
+    pub fn place(&self, packet: &TreePacket) -> Option<Place> {
+        let (seq_no, segment) = self.mapping.out(packet.ssrc, packet.seq_no)?;
+        Some(Place { seq_no, segment: *segment })
+    }
+
+    /// Whether a place is so far ahead that the receiver would take it for one behind.
+    pub const fn is_step(&self, place: &Place) -> bool {
+        place.seq_no.get() > self.sent_until.next + STEP_MAX
+    }
+
+    /// Notes that a packet takes its place. Returns whether the record changed, and must be written before the packet
+    /// is seen by anybody.
+    pub fn take_place(&mut self, now: Instant, place: &Place, packet: &TreePacket) -> bool {
+        let is_changed = self.sent_until.reach(place.seq_no.get(), SENT_BLOCK);
+        if is_changed && place.segment.is_live() {
+            let timestamp = place.segment.timestamp(packet.timestamp);
+            self.line = Some(Line { capture_time: packet.capture_time, timestamp });
+            self.line_at = Some(now);
+        }
+        is_changed
+    }
+
+    /// Takes the next RTX sequence number; the flag is as in [`CounterBlock::take`].
+    pub fn take_rtx(&mut self) -> (SeqNo, bool) {
+        let (number, is_changed) = self.rtx.take(RTX_BLOCK);
+        (SeqNo::new(number), is_changed)
+    }
+
+    /// The extended sequence number that a viewer means by `seq`.
+    pub fn nacked(&self, seq: u16) -> SeqNo {
+        SeqNo::new(self.sent_until.next).nearest(seq)
+    }
+
+    /// Counts a packet that was sent for the first time. Returns whether the first whole frame is out with it.
+    pub fn sent(&mut self, place: &Place, packet: &TreePacket) -> bool {
+        let timestamp = place.segment.timestamp(packet.timestamp);
+        self.last_timestamp = Some(self.last_timestamp.map_or(timestamp, |last| later(timestamp, last)));
+        self.packets = self.packets.wrapping_add(1);
+        self.payload_bytes = self.payload_bytes.wrapping_add(packet.payload.len() as u32);
+        let Some(keyframe) = self.first_frame else { return false };
+        let is_out = packet.timestamp != keyframe || packet.marker;
+        if is_out {
+            self.first_frame = None;
+        }
+        is_out
+    }
+
+    /// Forgets segments whose packets are in no ring any more.
+    pub fn forget_old(&mut self, oldest: impl Fn(Ssrc) -> Option<SeqNo>) {
+        self.mapping.retain(|segment, end| oldest(segment.source).is_some_and(|oldest| oldest < end));
+    }
+}
+
+/// `time` in ticks of a clock, modulo 2^32.
+pub fn ticks(time: Duration, clock_rate: u32) -> u32 {
+    (time.as_micros() * u128::from(clock_rate) / 1_000_000) as u32
+}

@@ -1,0 +1,263 @@
+//! What viewers ask for, and what they get.
+
+use std::time::Duration;
+
+use egress::{Config, DropReason, Event, RtcpError, ViewerId};
+use media_core::rtcp::{self, ReportBlock};
+use model::{Bitrate, Kind, Ssrc};
+
+use crate::harness::{RTX, RTX_PT, Scene, VIDEO, check_video, setup, ssrc};
+
+fn live_scene() -> Scene {
+    let mut scene = Scene::new(Config::default());
+    scene.join(1);
+    scene.play(Duration::from_secs(3));
+    scene
+}
+
+#[test]
+fn a_nack_is_answered_in_the_rtx_stream_with_the_original_number() {
+    let mut scene = live_scene();
+    let asked: Vec<_> =
+        scene.player(1).stream(VIDEO)[100..103].iter().map(|packet| (*packet).clone()).collect();
+    let seqs: Vec<_> = asked.iter().map(|packet| packet.seq_no.seq()).collect();
+    let nack = scene.player_mut(1).nack(&seqs);
+    scene.rtcp(1, nack);
+    let repeated = scene.player(1).stream(RTX);
+    assert_eq!(repeated.len(), 3);
+    for (repeated, original) in repeated.iter().zip(&asked) {
+        assert_eq!(repeated.payload_type, RTX_PT);
+        assert_eq!(repeated.payload[..2], original.seq_no.seq().to_be_bytes());
+        assert_eq!(repeated.payload[2..], original.payload[..]);
+        assert_eq!((repeated.timestamp, repeated.marker), (original.timestamp, original.marker));
+    }
+    assert_eq!(repeated[1].seq_no, repeated[0].seq_no.plus(1));
+    let stats = scene.shard.stats();
+    assert_eq!((stats.nacked, stats.rtx.packets), (3, 3));
+}
+
+#[test]
+fn a_packet_of_a_replay_is_repeated_as_it_was_squeezed() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 250;
+    scene.play(Duration::from_secs(4));
+    scene.join(1);
+    scene.play(Duration::from_secs(3));
+    check_video(scene.player(1));
+    let original = scene.player(1).stream(VIDEO)[40].clone();
+    let nack = scene.player_mut(1).nack(&[original.seq_no.seq()]);
+    scene.rtcp(1, nack);
+    let repeated = scene.player(1).stream(RTX)[0];
+    assert_eq!(repeated.payload[2..], original.payload[..]);
+    assert_eq!(repeated.timestamp, original.timestamp);
+}
+
+#[test]
+fn without_rtx_the_very_same_datagram_is_sent_again() {
+    let mut scene = Scene::new(Config::default());
+    let mut viewer = setup(1, scene.now);
+    if let Some(video) = &mut viewer.video {
+        video.rtx_ssrc = None;
+    }
+    scene.shard.add_viewer(scene.now, &crate::harness::broadcast_id(), viewer).expect("added");
+    scene.players.insert(1, crate::harness::Player::new(1));
+    scene.play(Duration::from_secs(1));
+    let frame = scene.publisher.frame();
+    scene.shard.fan_out(scene.now, &frame, &mut scene.network);
+    let sent = scene.network.take();
+    let seq = u16::from_be_bytes([sent[1].1[2], sent[1].1[3]]);
+    let mut nack = scene.player_mut(1).nack(&[seq]);
+    scene.shard.handle_rtcp(scene.now, ViewerId::new(1), &mut nack, &mut scene.network).expect("taken");
+    assert_eq!(scene.network.take(), sent[1..2]);
+}
+
+#[test]
+fn a_storm_of_nacks_costs_no_more_than_the_budget() {
+    let mut scene = live_scene();
+    let seqs: Vec<_> =
+        scene.player(1).stream(VIDEO)[..250].iter().map(|packet| packet.seq_no.seq()).collect();
+    let started = scene.now;
+    for _ in 0..100 {
+        let nack = scene.player_mut(1).nack(&seqs);
+        scene.rtcp(1, nack);
+        scene.play(Duration::from_millis(10));
+    }
+    let stats = scene.shard.stats();
+    // Half of about 0.75 Mbit/s for a second, and the burst.
+    let allowed = Bitrate::kbps(400).bytes_in(scene.now - started) + (64 << 10) + 1200;
+    assert!(stats.rtx.bytes <= allowed, "{} of {allowed}", stats.rtx.bytes);
+    assert_eq!(stats.nacked, 25_000);
+    assert_eq!(stats.drops(DropReason::NackBudget) + stats.rtx.packets, 25_000);
+    check_video(scene.player(1));
+}
+
+#[test]
+fn what_no_ring_has_is_counted() {
+    let mut scene = live_scene();
+    let first = scene.player(1).stream(VIDEO)[0].seq_no.seq();
+    let nack = scene.player_mut(1).nack(&[first.wrapping_sub(5), first.wrapping_add(5000)]);
+    scene.rtcp(1, nack);
+    assert_eq!(scene.shard.stats().drops(DropReason::NackUnknown), 2);
+    assert!(scene.player(1).stream(RTX).is_empty());
+}
+
+#[test]
+fn a_deaf_publisher_is_asked_and_the_viewer_restarts_from_the_cache() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 250;
+    scene.join(1);
+    scene.play(Duration::from_secs(4));
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+    assert_eq!(
+        scene.count(|event| matches!(event, Event::KeyframeWanted { .. })),
+        1 + 1,
+        "at the start, and now"
+    );
+    let before = scene.player(1).stream(VIDEO).len();
+    scene.play(Duration::from_secs(3));
+    check_video(scene.player(1));
+    assert_eq!(scene.shard.stats().restarts, 1);
+    let video = scene.player(1).stream(VIDEO);
+    let keyframe = video[0].source();
+    assert!(video[before..].iter().any(|packet| packet.source() == keyframe), "the cached keyframe again");
+    let newest = video[video.len() - 1];
+    assert!(scene.now - newest.at < Duration::from_millis(40), "and live again");
+}
+
+#[test]
+fn a_storm_of_keyframe_requests_costs_one_replay() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 400;
+    scene.join(1);
+    scene.play(Duration::from_secs(4));
+    for _ in 0..400 {
+        let pli = scene.player_mut(1).pli();
+        scene.rtcp(1, pli);
+        scene.play(Duration::from_millis(10));
+    }
+    let stats = scene.shard.stats();
+    assert_eq!((stats.keyframe_requests_received, stats.restarts), (400, 1));
+    assert!(scene.count(|event| matches!(event, Event::KeyframeWanted { .. })) <= 6, "one a second");
+    check_video(scene.player(1));
+}
+
+#[test]
+fn a_keyframe_that_comes_in_time_makes_a_restart_needless() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 30;
+    scene.join(1);
+    scene.play(Duration::from_millis(3700));
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+    scene.play(Duration::from_secs(3));
+    assert_eq!(scene.shard.stats().restarts, 0);
+}
+
+#[test]
+fn a_request_that_crosses_a_keyframe_is_answered_by_it() {
+    let mut scene = Scene::new(Config::default());
+    scene.join(1);
+    scene.play(Duration::from_millis(4100));
+    let asked = scene.shard.stats().keyframe_requests;
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+    scene.play(Duration::from_secs(1));
+    let stats = scene.shard.stats();
+    assert_eq!((stats.keyframe_requests, stats.restarts), (asked, 0));
+}
+
+#[test]
+fn reports_tell_loss_jitter_and_round_trip() {
+    let mut scene = live_scene();
+    let (at, compound) = scene.player(1).reports.last().expect("a report").clone();
+    let ntp = rtcp::parse(&compound)
+        .filter_map(|packet| match packet {
+            Ok(rtcp::Packet::SenderReport(report)) if report.info.ssrc == ssrc(1, VIDEO) => {
+                Some(report.info.ntp)
+            }
+            _ => None,
+        })
+        .next()
+        .expect("of the picture");
+    let arrived = at + Duration::from_millis(20);
+    let answered = arrived + Duration::from_millis(100);
+    scene.now = answered + Duration::from_millis(20);
+    let block = ReportBlock {
+        ssrc: ssrc(1, VIDEO),
+        fraction_lost: 26,
+        lost: 17,
+        highest_seq: 5,
+        jitter: 900,
+        last_report: ntp.middle(),
+        delay: 6554,
+    };
+    let mut compound = Vec::new();
+    rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+    rtcp::write::receiver_estimate(&mut compound, Ssrc::new(1), Bitrate::kbps(1800), &[ssrc(1, VIDEO)]);
+    let datagram = scene.player_mut(1).seal(&compound);
+    scene.rtcp(1, datagram);
+    let reception = scene.shard.reception(ViewerId::new(1), Kind::Video).expect("reported");
+    assert_eq!((reception.fraction_lost, reception.lost, reception.jitter), (26, 17, 900));
+    let round_trip = reception.round_trip.expect("an answer to a report");
+    assert!(round_trip.abs_diff(Duration::from_millis(40)) < Duration::from_millis(1), "{round_trip:?}");
+    assert_eq!(scene.shard.estimate(ViewerId::new(1)), Some(Bitrate::kbps(1800)));
+}
+
+#[test]
+fn an_estimate_slows_a_replay_down() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 400;
+    scene.join(1);
+    scene.play(Duration::from_secs(5));
+    let mut compound = Vec::new();
+    // The layer has about 0.75 Mbit/s.
+    rtcp::write::receiver_estimate(&mut compound, Ssrc::new(1), Bitrate::kbps(1400), &[]);
+    let datagram = scene.player_mut(1).seal(&compound);
+    scene.rtcp(1, datagram);
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+    scene.play(Duration::from_secs(3));
+    let record = scene.shard.record(ViewerId::new(1)).expect("a record");
+    let segment = *record.video.expect("a picture").segments.last().expect("a segment");
+    assert!(!segment.is_live(), "at 4 times it would have been live after 2.3 s");
+    let percent = u32::from(segment.scale.denominator) * 100 / u32::from(segment.scale.numerator);
+    assert!((170..=210).contains(&percent), "{percent}");
+}
+
+#[test]
+fn what_is_not_authentic_or_old_is_counted_and_harms_nobody() {
+    let mut scene = live_scene();
+    let nack = scene.player_mut(1).nack(&[1]);
+    let mut forged = nack.clone();
+    forged[9] ^= 1;
+    let id = ViewerId::new(1);
+    let mut take =
+        |bytes: &[u8]| scene.shard.handle_rtcp(scene.now, id, &mut bytes.to_vec(), &mut scene.network);
+    assert_eq!(take(&forged), Err(RtcpError::NotAuthentic));
+    assert_eq!(take(&[0x80, 201, 0, 0]), Err(RtcpError::NotAuthentic));
+    assert_eq!(take(&nack), Ok(()));
+    assert_eq!(take(&nack), Err(RtcpError::Replayed));
+    let mut nobody = nack;
+    let unknown = scene.shard.handle_rtcp(scene.now, ViewerId::new(9), &mut nobody, &mut scene.network);
+    assert_eq!(unknown, Err(RtcpError::UnknownViewer));
+    let stats = scene.shard.stats();
+    assert_eq!(stats.drops(DropReason::RtcpAuthentication), 2);
+    assert_eq!(stats.drops(DropReason::RtcpReplay), 1);
+    let broken = scene.player_mut(1).seal(&[0x81, 201, 0, 1, 0, 0, 0, 1]);
+    scene.rtcp(1, broken);
+    assert_eq!(scene.shard.stats().drops(DropReason::RtcpMalformed), 1);
+    scene.play(Duration::from_secs(1));
+    check_video(scene.player(1));
+}
+
+#[test]
+fn a_goodbye_is_told() {
+    let mut scene = live_scene();
+    let mut compound = Vec::new();
+    rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[]);
+    rtcp::write::goodbye(&mut compound, &[Ssrc::new(1)]);
+    let datagram = scene.player_mut(1).seal(&compound);
+    scene.rtcp(1, datagram);
+    assert_eq!(scene.count(|event| *event == Event::Bye { viewer: ViewerId::new(1) }), 1);
+}

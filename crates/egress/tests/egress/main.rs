@@ -1,0 +1,9 @@
+//! The shard at its boundary, in virtual time: tree packets and SRTCP in, sealed datagrams and records out, which
+//! viewers with real keys open.
+
+mod crash;
+mod epoch;
+mod feedback;
+mod harness;
+mod joins;
+mod live;
