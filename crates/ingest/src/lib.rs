@@ -1,2 +1,14 @@
-//! Sans-IO publisher peer: str0m in RTP mode turned into tree packets. Knows no socket and no HTTP.
+//! Sans-IO publisher peer and broadcast origin: WHIP media turned into tree packets.
+//!
+//! [`Publisher`] terminates one publisher's WebRTC session; [`Origin`] decides which publishing run a broadcast is in.
+//! Neither knows a socket, a clock, HTTP or the tree: the shell feeds them and carries out what they say.
 #![forbid(unsafe_code)]
+
+mod origin;
+mod publisher;
+
+pub use origin::{Origin, OriginConfig, OriginOutput, PublisherId, Refused, SecondPublisher};
+pub use publisher::{
+    AcceptError, Certificate, CloseReason, DecodeError, Drops, IceCredentials, Identity, LayerStats, Output,
+    Publisher, PublisherRecord, ResumeError, Setup, Stats,
+};

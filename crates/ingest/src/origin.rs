@@ -1,0 +1,205 @@
+//! Which publishing run a broadcast is in: epochs, grace period, take-over.
+//!
+//! One [`Origin`] for each broadcast that its injection node knows. It says what to tell the tree and which publisher to
+//! close; it never sees media.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use model::{Broadcast, BroadcastId, BroadcastState, Epoch, Track};
+
+/// A publisher's session, as the shell numbers them. Never used twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublisherId(pub u64);
+
+/// What a second publisher of a broadcast meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SecondPublisher {
+    /// It takes over, the one before is closed. An encoder that lost its network comes back before the server knows
+    /// that the old session is dead, so this is the default.
+    #[default]
+    TakesOver,
+    /// It is refused while the first one is there.
+    Refused,
+}
+
+/// How one broadcast is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OriginConfig {
+    /// How long a broadcast without publisher is kept; 60 s by default.
+    pub grace: Duration,
+    /// Declared by the operator: never ends.
+    pub is_declared: bool,
+    /// What a second publisher meets.
+    pub second_publisher: SecondPublisher,
+}
+
+impl Default for OriginConfig {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(60),
+            is_declared: false,
+            second_publisher: SecondPublisher::default(),
+        }
+    }
+}
+
+/// The broadcast has a publisher, and a second one is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the broadcast already has a publisher")]
+pub struct Refused;
+
+/// What the shell has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OriginOutput {
+    /// The broadcast is now this; tell the tree.
+    Changed(Broadcast),
+    /// Close this publisher: another one has taken its place.
+    PublisherReplaced {
+        /// The one to close.
+        old: PublisherId,
+    },
+    /// The grace period is over; forget the broadcast.
+    Ended,
+}
+
+/// State of one broadcast at its injection node.
+#[derive(Debug)]
+pub struct Origin {
+    config: OriginConfig,
+    broadcast: Broadcast,
+    publisher: Option<PublisherId>,
+    /// When the broadcast ends, unless a publisher comes.
+    ends_at: Option<Instant>,
+    outputs: VecDeque<OriginOutput>,
+}
+
+impl Origin {
+    /// A broadcast that is known and has no publisher yet. One that is not declared ends after the grace period unless
+    /// a publisher comes.
+    #[must_use]
+    pub fn new(id: BroadcastId, config: OriginConfig, now: Instant) -> Self {
+        let broadcast = Broadcast::waiting(id);
+        let mut origin = Self { config, broadcast, publisher: None, ends_at: None, outputs: VecDeque::new() };
+        origin.wait(now);
+        origin
+    }
+
+    /// A broadcast that an earlier process, or the store, knew in the run `epoch`: the next one counts on from it.
+    #[must_use]
+    pub fn with_epoch(mut self, epoch: Epoch) -> Self {
+        self.broadcast.epoch = Some(epoch);
+        self
+    }
+
+    /// The broadcast as it is now.
+    #[must_use]
+    pub const fn broadcast(&self) -> &Broadcast {
+        &self.broadcast
+    }
+
+    /// The publisher that counts, connected or about to.
+    #[must_use]
+    pub const fn publisher(&self) -> Option<PublisherId> {
+        self.publisher
+    }
+
+    /// Whether a new publisher would be taken now; ask before its offer is answered.
+    ///
+    /// # Errors
+    /// [`Refused`] if there is one and the policy keeps it.
+    pub fn check(&self) -> Result<(), Refused> {
+        match (self.broadcast.state, self.publisher, self.config.second_publisher) {
+            (BroadcastState::Live, Some(_), SecondPublisher::Refused) => Err(Refused),
+            _ => Ok(()),
+        }
+    }
+
+    /// A publisher's media has begun: a new publishing run, with these tracks. Until this call the one before goes on,
+    /// so an offer that never connects disturbs nobody. `random` is drawn for the epoch.
+    ///
+    /// # Errors
+    /// [`Refused`] if there is one and the policy keeps it: close the newcomer.
+    pub fn publisher_started(
+        &mut self,
+        publisher: PublisherId,
+        tracks: Vec<Track>,
+        random: u64,
+    ) -> Result<Epoch, Refused> {
+        if self.publisher != Some(publisher) {
+            self.check()?;
+        }
+        let counter = self.broadcast.epoch.map_or(0, |epoch| epoch.counter) + 1;
+        self.begin(publisher, Epoch { counter, random }, tracks);
+        Ok(Epoch { counter, random })
+    }
+
+    /// A publisher of an earlier process goes on in the same run.
+    pub fn publisher_resumed(&mut self, publisher: PublisherId, epoch: Epoch, tracks: Vec<Track>) {
+        self.begin(publisher, epoch, tracks);
+    }
+
+    /// The publisher's tracks are described anew: its media said more than its offer. Without effect from another
+    /// publisher than the current one.
+    pub fn tracks_changed(&mut self, publisher: PublisherId, tracks: Vec<Track>) {
+        let is_current = self.publisher == Some(publisher) && self.broadcast.state == BroadcastState::Live;
+        if is_current && self.broadcast.tracks != tracks {
+            self.broadcast.tracks = tracks;
+            self.announce();
+        }
+    }
+
+    /// The publisher is gone. Without effect from another one than the current: it has been replaced.
+    ///
+    /// The tracks stay in the description, so that viewers keep their sessions and new ones can be answered.
+    pub fn publisher_gone(&mut self, publisher: PublisherId, now: Instant) {
+        if self.publisher != Some(publisher) {
+            return;
+        }
+        self.publisher = None;
+        self.broadcast.state = BroadcastState::Waiting;
+        self.announce();
+        self.wait(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.ends_at.is_some_and(|at| now >= at) {
+            self.ends_at = None;
+            self.outputs.push_back(OriginOutput::Ended);
+        }
+    }
+
+    /// When [`Origin::handle_timeout`] wants to be called.
+    #[must_use]
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.ends_at
+    }
+
+    /// What to do next; call until `None` after every change.
+    pub fn poll_output(&mut self) -> Option<OriginOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn begin(&mut self, publisher: PublisherId, epoch: Epoch, tracks: Vec<Track>) {
+        if let Some(old) = self.publisher.replace(publisher).filter(|old| *old != publisher) {
+            self.outputs.push_back(OriginOutput::PublisherReplaced { old });
+        }
+        self.ends_at = None;
+        self.broadcast.state = BroadcastState::Live;
+        self.broadcast.epoch = Some(epoch);
+        self.broadcast.tracks = tracks;
+        self.announce();
+    }
+
+    fn wait(&mut self, now: Instant) {
+        self.ends_at = (!self.config.is_declared).then(|| now + self.config.grace);
+    }
+
+    fn announce(&mut self) {
+        self.outputs.push_back(OriginOutput::Changed(self.broadcast.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+use super::*;
+use model::{Codec, Layer, Ssrc};
+use proptest::prelude::*;
+
+const FIRST: PublisherId = PublisherId(1);
+const SECOND: PublisherId = PublisherId(2);
+
+fn id() -> BroadcastId {
+    BroadcastId::new("demo").unwrap()
+}
+
+fn tracks(ssrc: u32) -> Vec<Track> {
+    let layers = vec![Layer { ssrc: Ssrc::new(ssrc), rid: None }];
+    vec![Track { codec: Codec::Opus, fmtp: "".into(), layers }]
+}
+
+fn drain(origin: &mut Origin) -> Vec<OriginOutput> {
+    std::iter::from_fn(|| origin.poll_output()).collect()
+}
+
+#[test]
+fn a_broadcast_lives_across_a_reconnect_within_the_grace_period() {
+    let now = Instant::now();
+    let mut origin = Origin::new(id(), OriginConfig::default(), now);
+    let first = origin.publisher_started(FIRST, tracks(1), 11).unwrap();
+    assert_eq!(first, Epoch { counter: 1, random: 11 });
+    assert!(matches!(&drain(&mut origin)[..], [OriginOutput::Changed(b)] if b.state == BroadcastState::Live));
+
+    origin.publisher_gone(FIRST, now);
+    let waiting = drain(&mut origin);
+    assert!(matches!(&waiting[..], [OriginOutput::Changed(b)]
+        if b.state == BroadcastState::Waiting && b.epoch == Some(first) && b.tracks == tracks(1)));
+    origin.handle_timeout(now + Duration::from_secs(59));
+    assert_eq!(drain(&mut origin), []);
+
+    let second = origin.publisher_started(SECOND, tracks(2), 5).unwrap();
+    assert!(second > first, "a later run wins whatever its random part");
+    assert!(matches!(&drain(&mut origin)[..], [OriginOutput::Changed(b)] if b.tracks == tracks(2)));
+    assert_eq!(origin.poll_timeout(), None);
+}
+
+#[test]
+fn a_broadcast_nobody_returns_to_ends_once() {
+    let now = Instant::now();
+    let mut origin = Origin::new(id(), OriginConfig::default(), now);
+    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    origin.publisher_gone(FIRST, now);
+    drain(&mut origin);
+    let end = origin.poll_timeout().unwrap();
+    assert_eq!(end, now + Duration::from_secs(60));
+    origin.handle_timeout(end);
+    origin.handle_timeout(end);
+    assert_eq!(drain(&mut origin), [OriginOutput::Ended]);
+}
+
+#[test]
+fn a_declared_broadcast_never_ends() {
+    let now = Instant::now();
+    let config = OriginConfig { is_declared: true, ..OriginConfig::default() };
+    let mut origin = Origin::new(id(), config, now);
+    assert_eq!(origin.poll_timeout(), None);
+    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    origin.publisher_gone(FIRST, now);
+    origin.handle_timeout(now + Duration::from_secs(1_000_000));
+    assert!(!drain(&mut origin).contains(&OriginOutput::Ended));
+}
+
+#[test]
+fn a_second_publisher_takes_over_and_the_late_farewell_of_the_first_changes_nothing() {
+    let now = Instant::now();
+    let mut origin = Origin::new(id(), OriginConfig::default(), now);
+    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    drain(&mut origin);
+    origin.publisher_started(SECOND, tracks(2), 1).unwrap();
+    let outputs = drain(&mut origin);
+    assert_eq!(outputs[0], OriginOutput::PublisherReplaced { old: FIRST });
+    assert!(matches!(&outputs[1], OriginOutput::Changed(b) if b.epoch.unwrap().counter == 2));
+    origin.publisher_gone(FIRST, now);
+    origin.tracks_changed(FIRST, tracks(7));
+    assert_eq!(drain(&mut origin), []);
+    assert_eq!(origin.publisher(), Some(SECOND));
+}
+
+#[test]
+fn a_second_publisher_is_refused_where_the_policy_says_so_until_the_first_is_gone() {
+    let now = Instant::now();
+    let config = OriginConfig { second_publisher: SecondPublisher::Refused, ..OriginConfig::default() };
+    let mut origin = Origin::new(id(), config, now);
+    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    drain(&mut origin);
+    assert_eq!(origin.check(), Err(Refused));
+    assert_eq!(origin.publisher_started(SECOND, tracks(2), 1), Err(Refused));
+    assert_eq!(drain(&mut origin), []);
+    origin.publisher_gone(FIRST, now);
+    assert_eq!(origin.check(), Ok(()));
+    assert!(origin.publisher_started(SECOND, tracks(2), 1).is_ok());
+}
+
+#[test]
+fn a_resumed_publisher_goes_on_in_its_run() {
+    let epoch = Epoch { counter: 4, random: 9 };
+    let mut origin = Origin::new(id(), OriginConfig::default(), Instant::now());
+    origin.publisher_resumed(FIRST, epoch, tracks(1));
+    assert_eq!(origin.broadcast().epoch, Some(epoch));
+    let next = origin.publisher_started(SECOND, tracks(2), 0).unwrap();
+    assert_eq!(next.counter, 5);
+}
+
+#[test]
+fn counting_goes_on_from_what_the_store_knows() {
+    let origin = Origin::new(id(), OriginConfig::default(), Instant::now());
+    let mut origin = origin.with_epoch(Epoch { counter: 41, random: 3 });
+    assert_eq!(origin.publisher_started(FIRST, tracks(1), 0).unwrap().counter, 42);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Start(u64),
+    Gone(u64),
+    Wait(u64),
+}
+
+proptest! {
+    /// Against what must hold whatever happens: epochs only grow, nobody is live without a publisher, a broadcast with
+    /// a publisher has no end, and nobody but the current publisher is ever told to go.
+    #[test]
+    fn invariants_hold_over_random_lives(
+        steps in proptest::collection::vec(
+            prop_oneof![
+                (1u64..4).prop_map(Step::Start),
+                (1u64..4).prop_map(Step::Gone),
+                (0u64..80).prop_map(Step::Wait),
+            ],
+            0..60,
+        ),
+        refuse in any::<bool>(),
+    ) {
+        let second_publisher =
+            if refuse { SecondPublisher::Refused } else { SecondPublisher::TakesOver };
+        let mut now = Instant::now();
+        let mut origin = Origin::new(id(), OriginConfig { second_publisher, ..OriginConfig::default() }, now);
+        let mut newest = None;
+        for step in steps {
+            let before = origin.publisher();
+            match step {
+                Step::Start(number) => {
+                    let _ = origin.publisher_started(PublisherId(number), tracks(1), number);
+                }
+                Step::Gone(number) => origin.publisher_gone(PublisherId(number), now),
+                Step::Wait(seconds) => {
+                    now += Duration::from_secs(seconds);
+                    origin.handle_timeout(now);
+                }
+            }
+            for output in drain(&mut origin) {
+                match output {
+                    OriginOutput::PublisherReplaced { old } => {
+                        prop_assert!(!refuse);
+                        prop_assert_eq!(Some(old), before);
+                    }
+                    OriginOutput::Changed(broadcast) => {
+                        prop_assert!(broadcast.epoch >= newest);
+                        newest = broadcast.epoch;
+                    }
+                    OriginOutput::Ended => prop_assert_eq!(origin.publisher(), None),
+                }
+            }
+            let is_live = origin.broadcast().state == BroadcastState::Live;
+            prop_assert_eq!(is_live, origin.publisher().is_some());
+            prop_assert!(!is_live || origin.poll_timeout().is_none());
+        }
+    }
+}

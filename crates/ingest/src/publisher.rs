@@ -1,0 +1,598 @@
+//! One publisher's WebRTC session: str0m in RTP mode as an ICE-lite agent, its packets turned into tree packets.
+//!
+//! Offers are judged and answers finished by crate `signaling`. What the publisher may do is decided by [`crate::Origin`].
+//!
+//! **Invariant**: a packet keeps its distance to every other one of its stream. Tree sequence number = the publisher's
+//! extended one + a constant, so losses keep their gap and late packets find their place.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use media_core::TreePacket;
+use media_core::time::ClockOffset;
+use model::{NtpTime, Ssrc, Track};
+use str0m::change::SdpOffer;
+use str0m::config::DtlsCert;
+use str0m::media::KeyframeRequestKind;
+use str0m::rtp::{Extension, ExtensionMap};
+use str0m::{Candidate, Event, IceCreds, Input, Output as EngineOutput, Rtc, RtcConfig};
+use zeroize::Zeroizing;
+
+mod dtls;
+mod offer;
+mod receive;
+mod record;
+mod resume;
+mod stats;
+mod stream;
+mod stun;
+mod tracks;
+
+pub use record::{DecodeError, PublisherRecord};
+pub use resume::ResumeError;
+pub use stats::{Drops, LayerStats, Stats};
+
+use offer::Section;
+use stream::Stream;
+
+/// Sessions that never connect end after this (RFC 9725 has none; WHIP clients give up after 8 to 30 s).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Silence after which the publisher's consent is gone (RFC 7675, section 5.1).
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often receiver reports go out; the engine tells audio from video by whether there is RTX, so both alike.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Most local addresses that one session learns.
+const LOCAL_ADDRESSES_MAX: usize = 16;
+/// Most addresses of the publisher that are remembered.
+const REMOTE_ADDRESSES_MAX: usize = 8;
+
+/// User fragment and password of one ICE agent.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// At least 4 characters of letters, digits, '+' and '/' (RFC 8839, section 5.4).
+    pub ufrag: String,
+    /// At least 22 of them.
+    pub password: Zeroizing<String>,
+}
+
+impl fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceCredentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
+}
+
+/// The node's DTLS certificate. Cloning shares it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Certificate {
+    certificate: Arc<[u8]>,
+    private_key: Arc<Zeroizing<Vec<u8>>>,
+}
+
+impl Certificate {
+    /// An ECDSA certificate and its private key (PKCS #8), both DER.
+    #[must_use]
+    pub fn new(certificate: &[u8], private_key: &[u8]) -> Self {
+        Self { certificate: certificate.into(), private_key: Arc::new(Zeroizing::new(private_key.to_vec())) }
+    }
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// 64 random bytes from which a publisher's streams get their tree-wide SSRCs and the beginnings of their sequence
+/// spaces. Never to be used for two publishers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Identity(pub [u8; 64]);
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+/// What accepting an offer needs beside it.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Ours, freshly drawn.
+    pub ice: IceCredentials,
+    /// The node's.
+    pub certificate: Certificate,
+    /// Addresses at which datagrams of the publisher arrive here, port included. They stand in the engine's answer;
+    /// behind NAT the finished answer names others. Addresses that are missing are learned.
+    pub local_addresses: Vec<SocketAddr>,
+    /// Randomness for the streams' identities.
+    pub identity: Identity,
+    /// Now.
+    pub now: Instant,
+}
+
+/// Why an offer cannot be accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// Two sections of a kind, or one without name.
+    #[error("the offer must have at most one audio and one video section, each with a mid")]
+    Sections,
+    /// No codec that the tree carries.
+    #[error("the offer has no codec that can be received")]
+    NothingToReceive,
+    /// A simulcast layer without proper name.
+    #[error("simulcast layers need distinct names of 1 to 8 characters")]
+    Rid,
+    /// More layers than can be told apart.
+    #[error("{offered} simulcast layers, more than {}", offer::LAYERS_MAX)]
+    TooManyLayers {
+        /// How many.
+        offered: usize,
+    },
+    /// No local address that an ICE candidate can have.
+    #[error("no usable local address")]
+    LocalAddress,
+    /// The engine does not take the offer.
+    #[error("the WebRTC engine refuses the offer: {reason}")]
+    Engine {
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// Why a session has ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// [`Publisher::close`] was called.
+    #[error("closed by this server")]
+    Requested,
+    /// The publisher said goodbye (DTLS close_notify).
+    #[error("closed by the publisher")]
+    PeerClosed,
+    /// No connection within 15 s.
+    #[error("no connection within 15 seconds{}", handshake.as_ref().map(|error| format!("; last DTLS error: {error}")).unwrap_or_default())]
+    NeverConnected {
+        /// What went wrong in the DTLS handshake, if it came to one.
+        handshake: Option<String>,
+    },
+    /// Neither connectivity checks nor media for 30 s (RFC 7675).
+    #[error("nothing heard from the publisher for 30 seconds")]
+    ConsentExpired,
+    /// The publisher's DTLS certificate is not ECDSA.
+    #[error(
+        "the publisher has no ECDSA certificate, the only kind this server verifies; in GStreamer, set the \"certificate\" \
+         property of webrtcdtlstransport's decoder to a PEM with an ECDSA P-256 key, or use a build whose default is one"
+    )]
+    UnsupportedCertificate,
+    /// The publisher's DTLS certificate is not the one of its offer.
+    #[error("the DTLS certificate does not have the offer's fingerprint")]
+    FingerprintMismatch,
+    /// The engine gave up.
+    #[error("the WebRTC engine failed: {reason}")]
+    Engine {
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// What a publisher wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send a datagram.
+    Transmit {
+        /// From this local address.
+        source: SocketAddr,
+        /// To this one.
+        destination: SocketAddr,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// ICE and DTLS are through.
+    Connected,
+    /// What is published, in full; comes before the first packet, and again when the media says otherwise.
+    Tracks(Vec<Track>),
+    /// Media.
+    Packet(TreePacket),
+    /// The session has ended; nothing comes after it.
+    Closed(CloseReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connecting { until: Instant },
+    Connected,
+    Closing,
+    Closed,
+}
+
+/// Where an SSRC of the publisher belongs, once one of its packets was authentic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RemoteStream {
+    is_repair: bool,
+    /// Index in [`Publisher::streams`], once the engine knows.
+    stream: Option<usize>,
+    /// Of repair packets: highest extended sequence number that was authentic.
+    highest: u64,
+}
+
+/// One publisher's session.
+pub struct Publisher {
+    rtc: Rtc,
+    tap: dtls::Tap,
+    /// Key that the publisher seals with, once known.
+    remote_key: Option<srtp::RtpKey>,
+    offer: String,
+    sections: Vec<Section>,
+    ice: IceCredentials,
+    certificate: Certificate,
+    streams: Vec<Stream>,
+    /// Streams of each section, best first.
+    order: Vec<Vec<usize>>,
+    announced: Option<Vec<Track>>,
+    remote_streams: BTreeMap<u32, RemoteStream>,
+    local_addresses: Vec<SocketAddr>,
+    remote_addresses: VecDeque<SocketAddr>,
+    /// Local and remote address of the nominated pair.
+    path: Option<(SocketAddr, SocketAddr)>,
+    /// SSRCs that this session's RTCP has been sealed under.
+    rtcp_ssrcs: Vec<u32>,
+    /// The one of this life.
+    own_rtcp_ssrc: Option<u32>,
+    is_resumed: bool,
+    /// Packets are our own, to set the engine's counters; they go nowhere.
+    is_priming: bool,
+    /// SSRC and extended sequence number of the last such packet that came out of the engine.
+    primed: Option<(u32, u64)>,
+    phase: Phase,
+    /// Last sign of life that was authentic.
+    alive_at: Instant,
+    now: Instant,
+    wallclock: NtpTime,
+    offset: ClockOffset,
+    engine_timeout: Instant,
+    /// Next look at the order of layers.
+    look_at: Option<Instant>,
+    outputs: VecDeque<Output>,
+    round_trip: Option<Duration>,
+    drops: Drops,
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("phase", &self.phase)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Takes an offer that crate `signaling` has checked and put into plain form; gives the session and the engine's
+    /// answer, for `signaling` to finish.
+    ///
+    /// # Errors
+    /// [`AcceptError`] if it cannot be received.
+    pub fn accept(offer: &str, setup: Setup) -> Result<(Self, String), AcceptError> {
+        let sections = offer::sections(offer)?;
+        let streams = streams(&sections, &setup.identity);
+        let (publisher, answer) = Self::build(offer, sections, streams, setup, None)?;
+        Ok((publisher, answer))
+    }
+
+    fn build(
+        offer: &str,
+        sections: Vec<Section>,
+        streams: Vec<Stream>,
+        setup: Setup,
+        keys: Option<dtls::Keys>,
+    ) -> Result<(Self, String), AcceptError> {
+        let Setup { ice, certificate, local_addresses, now, .. } = setup;
+        let is_resumed = keys.is_some();
+        let (mut rtc, tap) = dtls::build(engine_config(&sections, &ice, &certificate), now, keys);
+        let mut usable = Vec::new();
+        for address in local_addresses {
+            if let Ok(candidate) = Candidate::host(address, "udp")
+                && rtc.add_local_candidate(candidate).is_some()
+            {
+                usable.push(address);
+            }
+        }
+        if usable.is_empty() {
+            return Err(AcceptError::LocalAddress);
+        }
+        let refusal = |error: &dyn fmt::Display| AcceptError::Engine { reason: error.to_string() };
+        let parsed = SdpOffer::from_sdp_string(offer).map_err(|error| refusal(&error))?;
+        let answer = rtc.sdp_api().accept_offer(parsed).map_err(|error| refusal(&error))?.to_sdp_string();
+        let order = (0..sections.len())
+            .map(|section| (0..streams.len()).filter(|index| streams[*index].section == section).collect())
+            .collect();
+        let mut publisher = Self {
+            rtc,
+            tap,
+            remote_key: None,
+            offer: offer.to_owned(),
+            sections,
+            ice,
+            certificate,
+            streams,
+            order,
+            announced: None,
+            remote_streams: BTreeMap::new(),
+            local_addresses: usable,
+            remote_addresses: VecDeque::new(),
+            path: None,
+            rtcp_ssrcs: Vec::new(),
+            own_rtcp_ssrc: None,
+            is_resumed,
+            is_priming: false,
+            primed: None,
+            phase: Phase::Connecting { until: now + CONNECT_TIMEOUT },
+            alive_at: now,
+            now,
+            wallclock: NtpTime::from_bits(0),
+            offset: ClockOffset::default(),
+            engine_timeout: now,
+            look_at: None,
+            outputs: VecDeque::new(),
+            round_trip: None,
+            drops: Drops::default(),
+        };
+        publisher.advance(now);
+        Ok((publisher, answer))
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        self.advance(now);
+        if self.look_at.is_some_and(|at| now >= at) {
+            self.settle_order();
+        }
+        match self.phase {
+            Phase::Connecting { until } if now >= until => {
+                let (unsupported, handshake) =
+                    self.tap.with(|seen| (seen.unsupported_certificate, seen.error.clone()));
+                let never = CloseReason::NeverConnected { handshake };
+                self.end(if unsupported { CloseReason::UnsupportedCertificate } else { never });
+            }
+            Phase::Connected if now >= self.alive_at + CONSENT_TIMEOUT => {
+                self.end(CloseReason::ConsentExpired)
+            }
+            Phase::Connecting { .. } | Phase::Connected | Phase::Closing | Phase::Closed => {}
+        }
+    }
+
+    /// When [`Publisher::handle_timeout`] wants to be called at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let limit = match self.phase {
+            Phase::Connecting { until } => until,
+            Phase::Connected => self.alive_at + CONSENT_TIMEOUT,
+            Phase::Closing => self.now + CONSENT_TIMEOUT,
+            Phase::Closed => return None,
+        };
+        Some([Some(self.engine_timeout), self.look_at].into_iter().flatten().fold(limit, Instant::min))
+    }
+
+    /// What to do next; call until `None` after every change.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Asks the publisher for a keyframe of the stream with this tree-wide SSRC, if it takes such requests. How often is
+    /// the caller's business.
+    pub fn request_keyframe(&mut self, ssrc: Ssrc) {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) else { return };
+        let (Some(mapping), Some(payload_type)) = (stream.mapping, stream.payload_type) else { return };
+        let Some((_, payload, _)) = offer::find(&self.sections, payload_type) else { return };
+        let kind = match payload.feedback {
+            offer::Feedback { pli: true, .. } => KeyframeRequestKind::Pli,
+            offer::Feedback { fir: true, .. } => KeyframeRequestKind::Fir,
+            offer::Feedback { .. } => return,
+        };
+        let mut api = self.rtc.direct_api();
+        let Some(engine) = api.stream_rx(&mapping.remote.into()) else { return };
+        engine.request_keyframe(kind);
+        stream.keyframe_requested();
+        self.advance(self.now);
+    }
+
+    /// Ends the session: says goodbye (DTLS close_notify), unless it was resumed, and reports
+    /// [`CloseReason::Requested`].
+    pub fn close(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Closing | Phase::Closed) {
+            return;
+        }
+        self.phase = Phase::Closing;
+        if let Err(error) = self.rtc.close() {
+            tracing::debug!(%error, "no goodbye");
+        }
+        self.advance(now);
+        self.end(CloseReason::Requested);
+    }
+
+    /// Whether ICE and DTLS are through and the session has not ended.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.phase == Phase::Connected
+    }
+
+    /// Whether an earlier process made this session. It cannot say goodbye then (its DTLS keys are lost), so it can be
+    /// handed over but not drained.
+    #[must_use]
+    pub const fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
+    /// What has come so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            round_trip: self.round_trip,
+            drops: self.drops,
+            layers: self.streams.iter().map(|stream| stream.stats(self.now)).collect(),
+        }
+    }
+
+    /// Lets the engine's time go on and carries out what it wants.
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        if let Err(error) = self.rtc.handle_input(Input::Timeout(self.now)) {
+            self.engine_failed(&error);
+        }
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while self.phase != Phase::Closed {
+            match self.rtc.poll_output() {
+                Ok(EngineOutput::Timeout(at)) => {
+                    self.engine_timeout = at;
+                    break;
+                }
+                Ok(EngineOutput::Transmit(transmit)) => self.transmit(&transmit),
+                Ok(EngineOutput::Event(event)) => self.handle_event(event),
+                Err(error) => {
+                    self.engine_failed(&error);
+                    break;
+                }
+            }
+        }
+        self.after_handshake();
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Connected => {
+                self.phase = Phase::Connected;
+                self.alive_at = self.now;
+                self.outputs.push_back(Output::Connected);
+            }
+            Event::Closed => self.end(CloseReason::PeerClosed),
+            Event::RtpPacket(packet) => self.handle_packet(&packet),
+            Event::SenderFeedback(feedback) => self.handle_report(&feedback),
+            Event::MediaIngressStats(stats) => self.handle_ingress_stats(&stats),
+            _ => {}
+        }
+    }
+
+    fn transmit(&mut self, transmit: &str0m::net::Transmit) {
+        let bytes = transmit.contents.to_vec();
+        let (source, destination) = (transmit.source, transmit.destination);
+        if stun::is_success(&bytes) {
+            self.alive_at = self.now;
+            if !self.remote_addresses.contains(&destination) {
+                self.remote_addresses.truncate(REMOTE_ADDRESSES_MAX - 1);
+                self.remote_addresses.push_front(destination);
+            }
+        } else {
+            self.path = Some((source, destination));
+            if receive::is_rtcp(&bytes) && !self.note_rtcp(&bytes) {
+                return;
+            }
+        }
+        self.outputs.push_back(Output::Transmit { source, destination, bytes });
+    }
+
+    fn engine_failed(&mut self, error: &str0m::RtcError) {
+        // Of all errors only these leave the engine dead; others come from single datagrams, forged ones included.
+        if self.rtc.is_alive() {
+            tracing::debug!(%error, "engine error");
+            return;
+        }
+        let reason = match error {
+            str0m::RtcError::RemoteSdp(reason) if reason.contains("fingerprint no match") => {
+                CloseReason::FingerprintMismatch
+            }
+            error => CloseReason::Engine { reason: error.to_string() },
+        };
+        self.end(reason);
+    }
+
+    /// Looks at what the handshake has brought.
+    fn after_handshake(&mut self) {
+        if self.remote_key.is_some() || self.phase == Phase::Closed {
+            return;
+        }
+        let (keys, unsupported) = self.tap.with(|seen| (seen.keys.clone(), seen.unsupported_certificate));
+        if let Some(keys) = keys {
+            self.remote_key = self.remote_key_of(&keys);
+        } else if unsupported {
+            self.end(CloseReason::UnsupportedCertificate);
+        }
+    }
+
+    /// The key that the publisher seals with: the DTLS client's, if we are the server.
+    fn remote_key_of(&self, keys: &dtls::Keys) -> Option<srtp::RtpKey> {
+        let (client, server) = srtp::split_exporter(keys.profile, &keys.material).ok()?;
+        let remote = if offer::is_remote_dtls_server(&self.offer) { server } else { client };
+        srtp::RtpKey::derive(&remote).ok()
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if self.phase != Phase::Closed {
+            self.phase = Phase::Closed;
+            self.rtc.disconnect();
+            self.outputs.push_back(Output::Closed(reason));
+        }
+    }
+}
+
+/// Streams as the offer announces them, with their identities.
+fn streams(sections: &[Section], identity: &Identity) -> Vec<Stream> {
+    let (ssrcs, bases) = identity.0.split_at(4 * (offer::LAYERS_MAX + 1));
+    let mut numbers = ssrcs.as_chunks::<4>().0.iter().zip(bases.as_chunks::<2>().0);
+    let mut streams: Vec<Stream> = Vec::new();
+    for (index, section) in sections.iter().enumerate() {
+        let clock_rate = section.payloads.first().map_or(90_000, |payload| payload.codec.clock_rate());
+        let layers = match section.kind {
+            model::Kind::Audio => 1,
+            model::Kind::Video => section.rids.len().max(1),
+        };
+        for (layer, (ssrc, base)) in (0..layers).zip(numbers.by_ref()) {
+            let mut ssrc = u32::from_be_bytes(*ssrc).max(1);
+            while streams.iter().any(|other| other.ssrc.get() == ssrc) {
+                ssrc = ssrc.wrapping_add(1).max(1);
+            }
+            // The first cycle stays free, so that packets from before the first one have a place.
+            let base = (1 << 16) + u64::from(u16::from_be_bytes(*base) >> 1);
+            streams.push(Stream::new(Ssrc::new(ssrc), index, layer, base, clock_rate));
+        }
+    }
+    streams
+}
+
+fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certificate) -> RtcConfig {
+    let mut extensions = ExtensionMap::empty();
+    let wanted = [
+        Extension::RtpMid,
+        Extension::RtpStreamId,
+        Extension::RepairedRtpStreamId,
+        Extension::AudioLevel,
+        Extension::VideoOrientation,
+        Extension::TransportSequenceNumber,
+        Extension::AbsoluteCaptureTime,
+    ];
+    for (id, extension) in (1..).zip(wanted) {
+        extensions.set(id, extension);
+    }
+    let mut config = RtcConfig::new()
+        .set_rtp_mode(true)
+        .set_ice_lite(true)
+        .set_local_ice_credentials(IceCreds { ufrag: ice.ufrag.clone(), pass: ice.password.to_string() })
+        .set_dtls_cert(DtlsCert {
+            certificate: certificate.certificate.to_vec(),
+            private_key: certificate.private_key.to_vec(),
+        })
+        .set_extension_map(extensions)
+        .set_stats_interval(Some(Duration::from_secs(1)))
+        .set_rtcp_report_interval_audio(REPORT_INTERVAL)
+        .set_rtcp_report_interval_video(REPORT_INTERVAL);
+    *config.codec_config() = offer::codec_config(sections);
+    config
+}

@@ -1,0 +1,272 @@
+//! A tap on the engine's DTLS: takes a copy of the SRTP keying material, and lets a resumed session begin with it.
+//!
+//! The engine makes its DTLS instance itself, from a provider without state. What a session needs of its instance is
+//! handed over through a thread-local that is filled for the duration of [`build`] only.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use srtp::Profile;
+use str0m::config::KeyingMaterial;
+use str0m::crypto::dtls::{
+    DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
+    SrtpProfile,
+};
+use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
+use str0m::{Rtc, RtcConfig};
+use zeroize::Zeroizing;
+
+/// Contents of the key OID `rsaEncryption`, 1.2.840.113549.1.1.1 (RFC 8017, appendix A.1).
+const OID_RSA_ENCRYPTION: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+/// What DTLS-SRTP agreed on.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Keys {
+    pub(super) profile: Profile,
+    /// Of both directions, as exported (RFC 5764, section 4.2).
+    pub(super) material: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+/// What became visible of a handshake.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) keys: Option<Keys>,
+    /// The peer's certificate cannot be verified: it is RSA, or it was withheld because only ECDSA was asked for.
+    pub(super) unsupported_certificate: bool,
+    /// The last error of the handshake, for people.
+    pub(super) error: Option<String>,
+}
+
+/// Shared between a session and its DTLS instance; never contended, both live on one thread.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tap(Arc<Mutex<Seen>>);
+
+impl Tap {
+    /// Reads or changes what was seen.
+    pub(super) fn with<T>(&self, action: impl FnOnce(&mut Seen) -> T) -> T {
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct Wiring {
+    tap: Tap,
+    resumed: Option<Keys>,
+}
+
+thread_local! {
+    static NEXT: RefCell<Option<Wiring>> = const { RefCell::new(None) };
+}
+
+/// Makes an engine whose DTLS is tapped, or, with keys, is past its handshake from the beginning.
+pub(super) fn build(config: RtcConfig, now: Instant, resumed: Option<Keys>) -> (Rtc, Tap) {
+    static PROVIDER: Provider = Provider;
+    let tap = Tap::default();
+    NEXT.set(Some(Wiring { tap: tap.clone(), resumed }));
+    let provider = CryptoProvider { dtls_provider: &PROVIDER, ..from_feature_flags() };
+    let rtc = config.set_crypto_provider(Arc::new(provider)).build(now);
+    NEXT.take();
+    (rtc, tap)
+}
+
+#[derive(Debug)]
+struct Provider;
+
+impl DtlsProvider for Provider {
+    fn generate_certificate(&self) -> Option<DtlsCert> {
+        from_feature_flags().dtls_provider.generate_certificate()
+    }
+
+    fn new_dtls(
+        &self,
+        certificate: &DtlsCert,
+        now: Instant,
+        version: DtlsVersion,
+        mtu: Option<usize>,
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        let wiring = NEXT.take();
+        if let Some(Wiring { tap, resumed: Some(keys) }) = wiring {
+            tap.with(|seen| seen.keys = Some(keys.clone()));
+            return Ok(Box::new(Resumed { keys: Some(keys), connected: false, closed: false, now }));
+        }
+        let inner = from_feature_flags().dtls_provider.new_dtls(certificate, now, version, mtu)?;
+        let tap = wiring.map(|wiring| wiring.tap).unwrap_or_default();
+        Ok(Box::new(Tapped { inner, tap, failed: false }))
+    }
+}
+
+#[derive(Debug)]
+struct Tapped {
+    inner: Box<dyn DtlsInstance>,
+    tap: Tap,
+    failed: bool,
+}
+
+impl Tapped {
+    fn note<T>(&mut self, result: Result<T, DtlsImplError>) -> Result<T, DtlsImplError> {
+        if let Err(error) = &result {
+            let is_certificate = matches!(error, DtlsImplError::CertificateError(_));
+            // An established session's errors come from strays.
+            self.tap.with(|seen| {
+                if seen.keys.is_none() {
+                    seen.unsupported_certificate |= is_certificate;
+                    seen.error = Some(error.to_string());
+                }
+            });
+            self.failed = true;
+        }
+        result
+    }
+}
+
+impl DtlsInstance for Tapped {
+    fn set_active(&mut self, active: bool) {
+        self.inner.set_active(active);
+    }
+
+    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        let result = self.inner.handle_packet(packet);
+        self.note(result)
+    }
+
+    fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
+        let output = self.inner.poll_output(buffer);
+        match &output {
+            DtlsOutput::KeyingMaterial(material, profile) => {
+                let keys = profile_of(*profile)
+                    .map(|profile| Keys { profile, material: Zeroizing::new(material.to_vec()) });
+                self.tap.with(|seen| seen.keys = keys);
+            }
+            DtlsOutput::PeerCert(certificate) if is_rsa(certificate) => {
+                self.tap.with(|seen| seen.unsupported_certificate = true);
+            }
+            _ => {}
+        }
+        output
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        let result = self.inner.handle_timeout(now);
+        self.note(result)
+    }
+
+    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
+        self.inner.send_application_data(data)
+    }
+
+    fn is_active(&self) -> bool {
+        self.inner.is_active()
+    }
+
+    fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.inner.protocol_version()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.inner.is_closing()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    fn close(&mut self) -> Result<(), DtlsImplError> {
+        self.inner.close()
+    }
+}
+
+/// DTLS of a session that an earlier process established. Its record keys are gone with that process: it cannot say
+/// goodbye, nor understand one.
+struct Resumed {
+    /// Until they are handed out.
+    keys: Option<Keys>,
+    connected: bool,
+    closed: bool,
+    now: Instant,
+}
+
+impl fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resumed")
+    }
+}
+
+/// A deadline that is never reached while it is polled.
+const IDLE: Duration = Duration::from_secs(3600);
+
+impl DtlsInstance for Resumed {
+    fn set_active(&mut self, _active: bool) {}
+
+    fn handle_packet(&mut self, _packet: &[u8]) -> Result<(), DtlsImplError> {
+        Ok(())
+    }
+
+    fn poll_output<'a>(&mut self, _buffer: &'a mut [u8]) -> DtlsOutput<'a> {
+        if let Some(keys) = self.keys.take() {
+            return DtlsOutput::KeyingMaterial(
+                KeyingMaterial::new(&keys.material),
+                engine_profile(keys.profile),
+            );
+        }
+        if !self.connected {
+            self.connected = true;
+            return DtlsOutput::Connected;
+        }
+        DtlsOutput::Timeout(self.now + IDLE)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        self.now = now;
+        Ok(())
+    }
+
+    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
+        Ok(data.len())
+    }
+
+    fn is_active(&self) -> bool {
+        false
+    }
+
+    fn protocol_version(&self) -> Option<ProtocolVersion> {
+        None
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn close(&mut self) -> Result<(), DtlsImplError> {
+        self.closed = true;
+        Ok(())
+    }
+}
+
+fn is_rsa(certificate: &[u8]) -> bool {
+    // A signature by RSA over an ECDSA key has another last byte, so the OID means the key itself.
+    certificate.windows(OID_RSA_ENCRYPTION.len()).any(|window| window == OID_RSA_ENCRYPTION)
+}
+
+fn profile_of(profile: SrtpProfile) -> Option<Profile> {
+    match profile {
+        SrtpProfile::AEAD_AES_128_GCM => Some(Profile::AeadAes128Gcm),
+        SrtpProfile::AEAD_AES_256_GCM => Some(Profile::AeadAes256Gcm),
+        SrtpProfile::AES128_CM_SHA1_80 => Some(Profile::AesCm128HmacSha1_80),
+        _ => None,
+    }
+}
+
+const fn engine_profile(profile: Profile) -> SrtpProfile {
+    match profile {
+        Profile::AeadAes128Gcm => SrtpProfile::AEAD_AES_128_GCM,
+        Profile::AeadAes256Gcm => SrtpProfile::AEAD_AES_256_GCM,
+        Profile::AesCm128HmacSha1_80 => SrtpProfile::AES128_CM_SHA1_80,
+    }
+}

@@ -1,0 +1,300 @@
+//! One RTP stream of a publisher: its place in the tree, its clock, what its media says.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use media_core::TreePacket;
+use media_core::codec::{KeyframeDetector, h264};
+use media_core::rate::{Jitter, RateMeter};
+use media_core::time::{ClockOffset, SenderClock};
+use model::{Codec, NtpTime, SeqNo, Ssrc};
+use str0m::rtp::RtpPacket;
+
+use super::stats::LayerStats;
+
+/// Window of the bitrate shown.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
+
+/// Where a publisher's sequence numbers lie in the tree's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mapping {
+    /// The publisher's SSRC.
+    pub(super) remote: u32,
+    /// Tree sequence number minus the publisher's extended one.
+    pub(super) base: i64,
+    /// Lowest tree sequence number that this SSRC may fill; below it lies what the one before has used.
+    pub(super) floor: u64,
+}
+
+/// Last sender report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) sender: NtpTime,
+    pub(super) timestamp: u32,
+}
+
+/// What an H.264 stream says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Picture {
+    pub(super) profile_level_id: [u8; 3],
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) ssrc: Ssrc,
+    /// Index of its section.
+    pub(super) section: usize,
+    /// Index of its layer in the offer.
+    pub(super) layer: usize,
+    /// Tree sequence number of a first packet whose own is zero.
+    pub(super) first_base: u64,
+    pub(super) mapping: Option<Mapping>,
+    /// The publisher's SSRC of retransmissions.
+    pub(super) repair: Option<u32>,
+    /// Newest tree sequence number.
+    pub(super) highest: Option<SeqNo>,
+    pub(super) payload_type: Option<u8>,
+    pub(super) clock: SenderClock,
+    pub(super) report: Option<Report>,
+    pub(super) newest_timestamp: u32,
+    pub(super) picture: Option<Picture>,
+    detector: Option<(Codec, KeyframeDetector)>,
+    rate: RateMeter,
+    jitter: Jitter,
+    first: Option<SeqNo>,
+    packets: u64,
+    bytes: u64,
+    recovered: u64,
+    keyframe_requests: u64,
+    nacks: u64,
+    last_keyframe: Option<NtpTime>,
+    keyframe_interval: Option<Duration>,
+    b_frames_seen: bool,
+    has_news: bool,
+}
+
+impl Stream {
+    pub(super) fn new(ssrc: Ssrc, section: usize, layer: usize, first_base: u64, clock_rate: u32) -> Self {
+        Self {
+            ssrc,
+            section,
+            layer,
+            first_base,
+            mapping: None,
+            repair: None,
+            highest: None,
+            payload_type: None,
+            clock: SenderClock::new(clock_rate),
+            report: None,
+            newest_timestamp: 0,
+            picture: None,
+            detector: None,
+            rate: RateMeter::new(RATE_WINDOW),
+            jitter: Jitter::new(clock_rate),
+            first: None,
+            packets: 0,
+            bytes: 0,
+            recovered: 0,
+            keyframe_requests: 0,
+            nacks: 0,
+            last_keyframe: None,
+            keyframe_interval: None,
+            b_frames_seen: false,
+            has_news: false,
+        }
+    }
+
+    /// Whether the description of the track may have changed since the last call.
+    pub(super) const fn take_news(&mut self) -> bool {
+        std::mem::replace(&mut self.has_news, false)
+    }
+
+    /// Packets so far.
+    pub(super) const fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// The packet's place in the tree. `None` if it would overwrite what an earlier SSRC of the stream has used.
+    ///
+    /// One-to-one, gaps and all: padding without media keeps its place too, see [`Stream::receive`].
+    fn place(&mut self, remote: u32, extended: u64) -> Option<SeqNo> {
+        let mapping = match self.mapping {
+            Some(mapping) if mapping.remote == remote => mapping,
+            _ => {
+                // A new SSRC of the same source (RFC 3550, section 8.2) goes on where the old one ended.
+                let (start, floor) = match self.highest {
+                    Some(highest) => (highest.get() + 1, highest.get() + 1),
+                    None => (self.first_base + extended, 0),
+                };
+                let mapping = Mapping { remote, base: start as i64 - extended as i64, floor };
+                *self.mapping.insert(mapping)
+            }
+        };
+        let place = u64::try_from(mapping.base + extended as i64).ok()?;
+        (place >= mapping.floor && place <= SeqNo::MAX.get()).then(|| SeqNo::new(place))
+    }
+
+    /// Turns a packet of the publisher into one of the tree.
+    ///
+    /// Padding without media (a bandwidth probe where RTX was not agreed on) becomes a packet with an empty payload. It
+    /// cannot be left out: its number would look lost to every child and viewer. Nor can the numbers be closed up: a
+    /// lost packet may turn out to be padding after its successors have been given out, and two nodes must agree on
+    /// every number. Receivers skip empty payloads, as keep-alives have them (RFC 6263, section 4.1).
+    pub(super) fn receive(
+        &mut self,
+        (now, wallclock): (Instant, NtpTime),
+        packet: &RtpPacket,
+        codec: Codec,
+        offset: &ClockOffset,
+    ) -> Option<TreePacket> {
+        let header = &packet.header;
+        let seq_no = self.place(*header.ssrc, *packet.seq_no)?;
+        self.has_news |= self.payload_type.replace(*header.payload_type) != Some(*header.payload_type);
+        if let Some(captured) = header.ext_vals.abs_capture_time.as_ref() {
+            // The same kind of statement as a report's: this clock showed that time at this timestamp.
+            self.clock.sender_report(ntp(captured.capture_time), header.timestamp);
+        }
+        let capture_time = self.clock.received(wallclock, header.timestamp, offset);
+        self.count(now, seq_no, header.timestamp, packet.payload.len());
+        let starts_keyframe = self.inspect(seq_no, header.timestamp, codec, &packet.payload, capture_time);
+        Some(TreePacket {
+            ssrc: self.ssrc,
+            seq_no,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            starts_keyframe,
+            capture_time,
+            audio_level: header.ext_vals.audio_level.map(|level| {
+                let voice = u8::from(header.ext_vals.voice_activity.unwrap_or(false));
+                (voice << 7) | (level.unsigned_abs() & 0x7f)
+            }),
+            orientation: header.ext_vals.video_orientation.map_or(0, |orientation| orientation as u8),
+            payload: Bytes::copy_from_slice(&packet.payload),
+        })
+    }
+
+    /// A sender report of this stream's SSRC came.
+    pub(super) fn sender_report(&mut self, sender: NtpTime, timestamp: u32) {
+        self.report = Some(Report { sender, timestamp });
+        self.clock.sender_report(sender, timestamp);
+    }
+
+    pub(super) const fn keyframe_requested(&mut self) {
+        self.keyframe_requests += 1;
+    }
+
+    pub(super) const fn set_nacks(&mut self, nacks: u64) {
+        self.nacks = nacks;
+    }
+
+    fn count(&mut self, now: Instant, seq_no: SeqNo, timestamp: u32, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+        self.rate.add(now, bytes);
+        self.first = Some(self.first.map_or(seq_no, |first| first.min(seq_no)));
+        if self.highest.is_some_and(|highest| seq_no < highest) {
+            self.recovered += 1;
+        } else {
+            self.highest = Some(seq_no);
+            self.newest_timestamp = timestamp;
+            self.jitter.received(now, timestamp);
+        }
+    }
+
+    fn inspect(
+        &mut self,
+        seq_no: SeqNo,
+        timestamp: u32,
+        codec: Codec,
+        payload: &[u8],
+        capture_time: NtpTime,
+    ) -> bool {
+        let detector = match &mut self.detector {
+            Some((known, detector)) if *known == codec => detector,
+            slot => &mut slot.insert((codec, KeyframeDetector::new(codec))).1,
+        };
+        let starts_keyframe = detector.inspect(seq_no, timestamp, payload);
+        if codec == Codec::H264 {
+            if let Some(sps) = h264::sequence_parameters(payload) {
+                let picture = Picture {
+                    profile_level_id: [sps.profile_idc, sps.constraint_flags, sps.level_idc],
+                    width: sps.width,
+                    height: sps.height,
+                };
+                self.has_news |= self.picture.replace(picture) != Some(picture);
+            }
+            self.b_frames_seen |= h264::slice_type(payload) == Some(h264::SliceType::B);
+        }
+        if starts_keyframe {
+            if let Some(last) = self.last_keyframe.filter(|last| *last < capture_time) {
+                self.keyframe_interval = Some(capture_time.saturating_since(last));
+            }
+            self.last_keyframe = Some(capture_time);
+        }
+        starts_keyframe
+    }
+
+    pub(super) fn stats(&self, now: Instant) -> LayerStats {
+        let expected = match (self.first, self.highest) {
+            (Some(first), Some(highest)) => highest.get() - first.get() + 1,
+            _ => 0,
+        };
+        LayerStats {
+            ssrc: self.ssrc,
+            packets: self.packets,
+            bytes: self.bytes,
+            lost: expected.saturating_sub(self.packets),
+            recovered: self.recovered,
+            nacks: self.nacks,
+            keyframe_requests: self.keyframe_requests,
+            jitter: self.jitter.duration(),
+            bitrate: self.rate.clone().rate(now),
+            keyframe_interval: self.keyframe_interval,
+            codec: self.detector.as_ref().map(|(codec, _)| *codec),
+            profile_level_id: self.picture.map(|picture| picture.profile_level_id),
+            size: self.picture.map(|picture| (picture.width, picture.height)),
+            b_frames_seen: self.b_frames_seen,
+        }
+    }
+}
+
+/// The engine gives NTP times as system times; ones before 1970 come as 1970 and are no wallclock at all.
+pub(super) fn ntp(time: std::time::SystemTime) -> NtpTime {
+    match time.duration_since(std::time::UNIX_EPOCH) {
+        Ok(since) if !since.is_zero() => NtpTime::from_unix(since),
+        Ok(_) | Err(_) => NtpTime::from_bits(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stream() -> Stream {
+        Stream::new(Ssrc::new(9), 0, 0, 70_000, 90_000)
+    }
+
+    #[test]
+    fn a_new_remote_ssrc_goes_on_where_the_old_one_ended() {
+        let mut stream = stream();
+        assert_eq!(stream.place(1, 65_534), Some(SeqNo::new(135_534)));
+        stream.highest = stream.place(1, 65_536);
+        assert_eq!(stream.place(2, 10), Some(SeqNo::new(135_537)));
+        stream.highest = Some(SeqNo::new(135_537));
+        assert_eq!(stream.place(2, 12), Some(SeqNo::new(135_539)));
+        assert_eq!(stream.place(2, 9), None, "belongs to the first SSRC's numbers");
+    }
+
+    proptest! {
+        #[test]
+        fn gaps_are_kept(first in 0u64..1 << 40, step in 0u64..1 << 20) {
+            let mut stream = stream();
+            let start = stream.place(1, first).unwrap();
+            prop_assert_eq!(stream.place(1, first + step).unwrap().get() - start.get(), step);
+        }
+    }
+}
