@@ -85,7 +85,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], slots: &mut [Slot]) ->
         let header = unsafe { header.assume_init_ref() };
         slot.length = (header.msg_len as usize).min(DATAGRAM_MAX);
         slot.is_truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        slot.control.length = header.msg_hdr.msg_controllen as usize;
+        slot.control.length = header.msg_hdr.msg_controllen as _;
     }
     Ok(came as usize)
 }

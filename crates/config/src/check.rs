@@ -1,0 +1,252 @@
+//! Whether the settings make sense together, for one role.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::num::NonZero;
+
+use model::Role;
+
+use crate::sections::Config;
+use crate::sources::ConfigError;
+use crate::values::Parent;
+
+/// The shortest cluster key, in characters.
+const CLUSTER_KEY_LENGTH_MIN: usize = 16;
+
+/// Something that does not make sense, in words that name the setting and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Plain HTTP where others can listen.
+    #[error(
+        "http.listen is {address}, which others can reach, and there is no certificate: set http.tls_certificate and \
+         http.tls_key, or http.insecure = true (--insecure-http) if a proxy before it speaks TLS"
+    )]
+    InsecureHttp {
+        /// Where it would listen.
+        address: std::net::SocketAddr,
+    },
+    /// One half of a certificate.
+    #[error("http.tls_certificate and http.tls_key belong together, and only {present} is set")]
+    HalfACertificate {
+        /// The one that is there.
+        present: &'static str,
+    },
+    /// A relay or egress node without anybody to take media from.
+    #[error("the role {role} takes its media from parents: set link.parents (--parents host:port)")]
+    NoParents {
+        /// The role.
+        role: Role,
+    },
+    /// An injection node with parents.
+    #[error("the role injection has no parents, it takes its media from publishers: remove link.parents")]
+    ParentsOfInjection,
+    /// Links that leave the machine without authentication.
+    #[error(
+        "links reach beyond this machine ({why}), so they need the secret of the cluster: set link.cluster_key_file, \
+         or link.cluster_key"
+    )]
+    NoClusterKey {
+        /// What reaches beyond.
+        why: String,
+    },
+    /// The cluster key can be guessed.
+    #[error("link.cluster_key has {length} characters; it needs at least {CLUSTER_KEY_LENGTH_MIN}")]
+    ShortClusterKey {
+        /// Its length.
+        length: usize,
+    },
+    /// The cluster key is given twice.
+    #[error("link.cluster_key and link.cluster_key_file are both set: keep one")]
+    TwoClusterKeys,
+    /// Two listeners want the same port.
+    #[error("{first} and {second} both want {protocol} port {port}")]
+    PortClash {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+        /// UDP or TCP.
+        protocol: &'static str,
+        /// The port.
+        port: u16,
+    },
+    /// Shards beyond the last port.
+    #[error("media.port {port} leaves no room for {shards} shards below port 65536")]
+    PortsBeyondTheLast {
+        /// The first port.
+        port: u16,
+        /// How many there would be.
+        shards: u16,
+    },
+    /// A number that must not be zero.
+    #[error("{setting} must not be 0")]
+    Zero {
+        /// Which.
+        setting: &'static str,
+    },
+    /// A public address that nobody can send to.
+    #[error("media.public_ip is {address}, which is no address that others can send to")]
+    PublicIp {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A sealing key without a place for records.
+    #[error(
+        "node.state_key_file is set and node.state_dir is not: set both for sessions that outlive the process"
+    )]
+    KeyWithoutStateDirectory,
+    /// The built-in clip on a node that takes no publishers.
+    #[error("--demo publishes on this node, and the role {role} takes no publishers")]
+    DemoWithoutIngest {
+        /// The role.
+        role: Role,
+    },
+}
+
+/// Shows problems as one line, or as a list.
+pub struct Problems<'a>(pub &'a [Problem]);
+
+impl fmt::Display for Problems<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [problem] = self.0 {
+            return problem.fmt(f);
+        }
+        write!(f, "the configuration has {} problems:", self.0.len())?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))
+    }
+}
+
+impl Config {
+    /// Judges the whole for a node of this role.
+    ///
+    /// # Errors
+    /// [`ConfigError::Problems`] with all of them.
+    pub fn check(&self, role: Role) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        self.check_http(&mut problems);
+        self.check_links(role, &mut problems);
+        self.check_ports(role, &mut problems);
+        self.check_numbers(&mut problems);
+        if let Some(address) = self.media.public_ip
+            && (address.is_unspecified() || address.is_multicast())
+        {
+            problems.push(Problem::PublicIp { address });
+        }
+        if self.node.state_key_file.is_some() && self.node.state_dir.is_none() {
+            problems.push(Problem::KeyWithoutStateDirectory);
+        }
+        if self.demo && !role.is_injection() {
+            problems.push(Problem::DemoWithoutIngest { role });
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
+    }
+
+    /// Threads that serve viewers: the setting, or one for each core that the process may use.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+        self.node.shards.unwrap_or_else(|| u16::try_from(cores()).unwrap_or(u16::MAX))
+    }
+
+    /// Where the link listener binds: all addresses only if a cluster key guards it.
+    #[must_use]
+    pub fn link_listen(&self) -> std::net::SocketAddr {
+        let guarded: IpAddr = std::net::Ipv6Addr::UNSPECIFIED.into();
+        let unguarded: IpAddr = std::net::Ipv4Addr::LOCALHOST.into();
+        let default = if self.link.cluster_key.is_some() { guarded } else { unguarded };
+        (self.link.address.unwrap_or(default), self.link.port).into()
+    }
+
+    fn check_http(&self, problems: &mut Vec<Problem>) {
+        let (certificate, key) = (&self.http.tls_certificate, &self.http.tls_key);
+        let has_tls = certificate.is_some() && key.is_some();
+        if certificate.is_some() != key.is_some() {
+            let present = if key.is_some() { "http.tls_key" } else { "http.tls_certificate" };
+            problems.push(Problem::HalfACertificate { present });
+        } else if !has_tls && !self.http.insecure && !self.http.listen.ip().to_canonical().is_loopback() {
+            problems.push(Problem::InsecureHttp { address: self.http.listen });
+        }
+    }
+
+    fn check_links(&self, role: Role, problems: &mut Vec<Problem>) {
+        match role {
+            Role::Relay | Role::Egress if self.link.parents.is_empty() => {
+                problems.push(Problem::NoParents { role });
+            }
+            Role::Injection if !self.link.parents.is_empty() => problems.push(Problem::ParentsOfInjection),
+            Role::Injection | Role::Relay | Role::Egress | Role::All => {}
+        }
+        if let Some(key) = &self.link.cluster_key {
+            let length = key.expose().chars().count();
+            if length < CLUSTER_KEY_LENGTH_MIN {
+                problems.push(Problem::ShortClusterKey { length });
+            }
+            return;
+        }
+        let address = self.link.address.filter(|address| !address.to_canonical().is_loopback());
+        let far = self.link.parents.iter().find(|parent| !Parent::is_loopback(parent));
+        let why = match (address, far) {
+            (Some(address), _) => format!("link.address is {address}"),
+            (None, Some(parent)) => format!("a parent is {parent}"),
+            (None, None) => return,
+        };
+        problems.push(Problem::NoClusterKey { why });
+    }
+
+    fn check_ports(&self, role: Role, problems: &mut Vec<Problem>) {
+        let shards = if role.is_egress() { self.shards() } else { 0 };
+        let mut udp = vec![("link.port".to_owned(), self.link.port)];
+        if role.is_injection() {
+            udp.push(("ingest.port".into(), self.ingest.port));
+        }
+        // Port 0 asks the kernel for a free one, for each shard anew.
+        if self.media.port > 0 {
+            if u32::from(self.media.port) + u32::from(shards) > 65_536 {
+                problems.push(Problem::PortsBeyondTheLast { port: self.media.port, shards });
+            }
+            for shard in 0..shards {
+                let Some(port) = self.media.port.checked_add(shard) else { break };
+                let name = if shard == 0 { "media.port".into() } else { format!("media.port + {shard}") };
+                udp.push((name, port));
+            }
+        }
+        clashes("UDP", &udp, problems);
+        let (http, ops) = (self.http.listen, self.ops.listen);
+        if http.ip() == ops.ip() || http.ip().is_unspecified() || ops.ip().is_unspecified() {
+            let tcp = [("http.listen".to_owned(), http.port()), ("ops.listen".to_owned(), ops.port())];
+            clashes("TCP", &tcp, problems);
+        }
+    }
+
+    fn check_numbers(&self, problems: &mut Vec<Problem>) {
+        let zeros = [
+            ("node.shards", self.node.shards == Some(0)),
+            ("egress.ring_size", self.egress.ring_size.bytes() == 0),
+            ("egress.ring_time", self.egress.ring_time.get().is_zero()),
+            ("egress.replay_factor", self.egress.replay_factor == 0),
+            ("egress.replay_rate_mbps", self.egress.replay_rate_mbps == 0),
+            ("limits.viewers_max", self.limits.viewers_max == 0),
+            ("limits.pending_sessions_max", self.limits.pending_sessions_max == 0),
+            ("limits.publishers_max", self.limits.publishers_max == 0),
+            ("limits.request_rate", self.limits.request_rate == 0),
+            ("limits.request_burst", self.limits.request_burst == 0),
+        ];
+        problems.extend(
+            zeros.into_iter().filter(|(_, is_zero)| *is_zero).map(|(setting, _)| Problem::Zero { setting }),
+        );
+    }
+}
+
+fn clashes(protocol: &'static str, ports: &[(String, u16)], problems: &mut Vec<Problem>) {
+    for (index, (second, port)) in ports.iter().enumerate() {
+        if let Some((first, _)) = ports[..index].iter().find(|(_, other)| other == port && *port != 0) {
+            problems.push(Problem::PortClash {
+                first: first.clone(),
+                second: second.clone(),
+                protocol,
+                port: *port,
+            });
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Values that people write: durations, sizes, addresses of parents, choices.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Why a text is not the value that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// Not a duration.
+    #[error("a duration is a whole number and one of ms, s, m, h, for instance 500ms")]
+    Duration,
+    /// Not a size.
+    #[error("a size is a whole number and one of B, KiB, MiB, GiB, for instance 16MiB")]
+    Size,
+    /// Too large to be represented.
+    #[error("the number is too large")]
+    TooLarge,
+    /// Not the address of a parent.
+    #[error("a parent is host:port, for instance relay-1.example.net:51000 or [2001:db8::1]:51000")]
+    Parent,
+    /// None of the words that may stand here.
+    #[error("one of {words} may stand here")]
+    Word {
+        /// The words, for people.
+        words: &'static str,
+    },
+}
+
+/// Splits `500ms` into 500 and the factor of `ms`.
+fn number_and_unit(text: &str, units: &[(&str, u64)], error: ValueError) -> Result<u64, ValueError> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let Some((_, factor)) = units.iter().find(|(name, _)| *name == unit.trim_start()) else {
+        return Err(error);
+    };
+    if number.is_empty() {
+        return Err(error);
+    }
+    let number: u64 = number.parse().map_err(|_| ValueError::TooLarge)?;
+    number.checked_mul(*factor).ok_or(ValueError::TooLarge)
+}
+
+/// The largest unit that divides `value`.
+fn with_unit(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
+    let (name, factor) = units
+        .iter()
+        .filter(|(_, factor)| value != 0 && value.is_multiple_of(*factor))
+        .max_by_key(|(_, factor)| *factor)
+        .unwrap_or(&units[0]);
+    write!(f, "{}{name}", value / factor)
+}
+
+const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A duration as people write it: `500ms`, `15s`, `2m`, `1h`. Exact to the millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HumanDuration(Duration);
+
+impl HumanDuration {
+    /// From milliseconds.
+    #[must_use]
+    pub const fn millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// From seconds.
+    #[must_use]
+    pub const fn secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// The duration.
+    #[must_use]
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for HumanDuration {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        number_and_unit(text, &DURATIONS, ValueError::Duration).map(Self::millis)
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_unit(f, self.0.as_millis() as u64, &DURATIONS)
+    }
+}
+
+/// A size as people write it: `512KiB`, `16MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Size(u64);
+
+impl Size {
+    /// From mebibytes.
+    #[must_use]
+    pub const fn mebibytes(mebibytes: u64) -> Self {
+        Self(mebibytes << 20)
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        number_and_unit(text, &SIZES, ValueError::Size).map(Self)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_unit(f, self.0, &SIZES)
+    }
+}
+
+/// Where a parent's link listener is: a host name or address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Parent {
+    host: Box<str>,
+    port: u16,
+}
+
+impl Parent {
+    /// The host name, or the address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The UDP port of its link listener.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it can only be on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        let address = self.host.parse::<IpAddr>();
+        address.map_or(&*self.host == "localhost", |ip| ip.to_canonical().is_loopback())
+    }
+}
+
+impl FromStr for Parent {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            if address.port() == 0 {
+                return Err(ValueError::Parent);
+            }
+            return Ok(Self { host: address.ip().to_string().into(), port: address.port() });
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(ValueError::Parent)?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or(ValueError::Parent)?;
+        if host.is_empty() || host.len() > 253 || !host.chars().all(is_name) {
+            return Err(ValueError::Parent);
+        }
+        Ok(Self { host: host.into(), port })
+    }
+}
+
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A closed choice of words.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident, $words:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+                pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl FromStr for $name {
+            type Err = ValueError;
+            fn from_str(text: &str) -> Result<Self, ValueError> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(ValueError::Word { words: $words }),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+
+    };
+}
+
+choice! {
+    /// What happens when somebody publishes a broadcast that has a publisher.
+    PublisherConflict, "take_over, refuse" {
+        /// The newcomer becomes the publisher: encoders that restart are back at once.
+        TakeOver = "take_over",
+        /// The newcomer is refused with 409.
+        Refuse = "refuse",
+    }
+}
+
+choice! {
+    /// How log lines look.
+    LogFormat, "auto, human, json" {
+        /// Human on a terminal, JSON otherwise.
+        Auto = "auto",
+        /// For people.
+        Human = "human",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_and_sizes_are_read_as_people_write_them() {
+        for (text, milliseconds) in
+            [("500ms", 500), ("15s", 15_000), ("2m", 120_000), ("1h", 3_600_000), (" 3 s ", 3000)]
+        {
+            assert_eq!(text.parse(), Ok(HumanDuration::millis(milliseconds)), "{text}");
+        }
+        assert_eq!("16MiB".parse(), Ok(Size::mebibytes(16)));
+        assert_eq!("7B".parse::<Size>().map(Size::bytes), Ok(7));
+    }
+
+    #[test]
+    fn a_number_without_unit_is_refused_because_it_could_mean_anything() {
+        for text in ["", "5", "s", "-1s", "1.5s", "5 days"] {
+            assert_eq!(text.parse::<HumanDuration>(), Err(ValueError::Duration), "{text}");
+        }
+        for text in ["", "16", "16MB", "MiB"] {
+            assert_eq!(text.parse::<Size>(), Err(ValueError::Size), "{text}");
+        }
+        assert_eq!("99999999999999999999s".parse::<HumanDuration>(), Err(ValueError::TooLarge));
+        assert_eq!("18446744073709551615GiB".parse::<Size>(), Err(ValueError::TooLarge));
+    }
+
+    #[test]
+    fn a_parent_is_a_host_and_a_port() {
+        for (text, is_loopback) in [
+            ("relay-1.example.net:51000", false),
+            ("198.18.0.1:51000", false),
+            ("[2001:db8::1]:51000", false),
+            ("127.0.0.1:51000", true),
+            ("[::1]:51000", true),
+            ("localhost:51000", true),
+        ] {
+            let parent: Parent = text.parse().expect(text);
+            assert_eq!((parent.to_string().as_str(), parent.is_loopback()), (text, is_loopback));
+        }
+        for bad in
+            ["", "host", ":1", "host:", "host:0", "host:70000", "2001:db8::1:51000", "http://host:1", "a b:1"]
+        {
+            assert_eq!(bad.parse::<Parent>(), Err(ValueError::Parent), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(milliseconds in 0u64..1 << 50, bytes in 0u64..1 << 60) {
+            let duration = HumanDuration::millis(milliseconds);
+            prop_assert_eq!(duration.to_string().parse(), Ok(duration));
+            let size = Size(bytes);
+            prop_assert_eq!(size.to_string().parse(), Ok(size));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC{0,20}") {
+            let _ = (text.parse::<HumanDuration>(), text.parse::<Size>(), text.parse::<Parent>());
+        }
+    }
+}

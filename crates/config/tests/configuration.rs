@@ -1,0 +1,351 @@
+//! The configuration as an operator meets it: files, environment, flags, problems.
+
+use std::path::PathBuf;
+
+use clap::{Args as _, Command, FromArgMatches as _};
+use config::{Config, ConfigError, Flags, HumanDuration, Problem, PublisherConflict, Size, Sources};
+use model::Role;
+
+fn flags(arguments: &[&str]) -> Flags {
+    let command = Flags::augment_args(Command::new("test").no_binary_name(true));
+    let matches = command.try_get_matches_from(arguments).expect("the flags are understood");
+    Flags::from_arg_matches(&matches).expect("the flags are read")
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    }
+}
+
+fn from_file(text: &str) -> Config {
+    Config::parse(text).expect("the file is understood")
+}
+
+fn problems(config: &Config, role: Role) -> Vec<Problem> {
+    match config.check(role) {
+        Ok(()) => Vec::new(),
+        Err(ConfigError::Problems(problems)) => problems,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_example_file_is_current_and_says_the_defaults() {
+    let committed = include_str!("../../../media-tree.example.toml");
+    assert_eq!(
+        committed,
+        Config::example(),
+        "write it anew: media-tree config example > media-tree.example.toml"
+    );
+    assert_eq!(from_file(committed), Config::default());
+}
+
+#[test]
+fn what_the_example_shows_for_settings_without_default_is_valid_too() {
+    let uncommented: String = Config::example()
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = from_file(&uncommented);
+    assert_eq!(config.node.id.expect("set").as_str(), "egress-fra-3");
+    assert_eq!(config.media.public_ip, Some("203.0.113.7".parse().expect("ip")));
+}
+
+#[test]
+fn what_the_example_shows_for_lists_is_valid_too() {
+    let instances = Config::example()
+        .lines()
+        .filter_map(|line| line.strip_prefix("# For instance ").map(str::to_owned))
+        .collect::<Vec<_>>();
+    assert_eq!(instances.len(), 4);
+    for (instance, key) in instances.iter().zip([
+        "node.broadcasts",
+        "link.parents",
+        "access.publish_tokens",
+        "access.view_tokens",
+    ]) {
+        let (table, key) = key.split_once('.').expect("table and key");
+        assert_ne!(from_file(&format!("[{table}]\n{key} = {instance}")), Config::default(), "{key}");
+    }
+}
+
+#[test]
+fn defaults_are_those_that_scripts_rely_on() {
+    let config = Config::default();
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.ops.listen.to_string(), "127.0.0.1:9600");
+    assert_eq!((config.media.port, config.link.port, config.ingest.port), (50_000, 51_000, 52_000));
+    assert_eq!(config.ingest.grace_period, HumanDuration::secs(60));
+    assert_eq!(problems(&config, Role::All), []);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_the_environment_over_the_file() {
+    let folder = Folder::new();
+    let file = folder.file("c.toml", "[media]\nport = 1000\n[link]\nport = 2000\n[ingest]\nport = 3000\n");
+    let sources = Sources {
+        file: Some(file),
+        environment: environment(&[("MEDIA_TREE_LINK_PORT", "2001"), ("MEDIA_TREE_INGEST_PORT", "3001")]),
+        flags: flags(&["--ingest-port", "3002"]),
+    };
+    let config = Config::resolve(sources).expect("resolved");
+    assert_eq!((config.media.port, config.link.port, config.ingest.port), (1000, 2001, 3002));
+    assert_eq!(config.http, Config::default().http);
+}
+
+#[test]
+fn flags_that_are_not_given_do_not_clobber_the_file() {
+    let folder = Folder::new();
+    let text = "[http]\ninsecure = true\n[link]\nparents = [\"127.0.0.1:1\"]\n[egress]\nring_size = \"16MiB\"\n\
+                [ingest]\npublisher_conflict = \"refuse\"\n[node]\nbroadcasts = [\"a\", \"b\"]\nshards = 3\n";
+    let sources = Sources {
+        file: Some(folder.file("c.toml", text)),
+        flags: flags(&["--shards=5"]),
+        ..Sources::default()
+    };
+    let config = Config::resolve(sources).expect("resolved");
+    assert!(config.http.insecure);
+    assert_eq!(config.link.parents.len(), 1);
+    assert_eq!(config.egress.ring_size, Size::mebibytes(16));
+    assert_eq!(config.ingest.publisher_conflict, PublisherConflict::Refuse);
+    assert_eq!((config.node.broadcasts.len(), config.node.shards), (2, Some(5)));
+}
+
+#[test]
+fn every_setting_can_be_given_in_all_three_ways() {
+    let example = Config::example();
+    let settings =
+        example.lines().filter_map(|line| line.strip_prefix("# Flag --")?.split_once(", variable "));
+    let mut count = 0;
+    for (flag, variable) in settings {
+        let text = match flag {
+            "insecure-http" => "true",
+            "node-id" | "tree-id" | "broadcasts" => "x",
+            "http" | "ops" => "198.51.100.1:1",
+            "public-ip" | "link-address" => "198.51.100.1",
+            "parents" => "127.0.0.1:7",
+            "log-format" => "json",
+            "publisher-conflict" => "refuse",
+            "publish-tokens" | "view-tokens" | "cluster-key" => "a-long-enough-secret",
+            "grace-period" | "ring-time" => "7s",
+            "media-receive-buffer" | "media-send-buffer" | "ring-size" => "7MiB",
+            "cluster-key-file" => continue, // Read at once; has its own test.
+            _ => "7",
+        };
+        let by_flag = Sources { flags: flags(&[&format!("--{flag}={text}")]), ..Sources::default() };
+        let by_variable = Sources { environment: environment(&[(variable, text)]), ..Sources::default() };
+        let by_flag = Config::resolve(by_flag).expect(flag);
+        assert_eq!(by_flag, Config::resolve(by_variable).expect(variable), "{flag}");
+        assert_ne!(by_flag, Config::default(), "{flag} changes nothing");
+        count += 1;
+    }
+    assert_eq!(count, example.matches("# Flag --").count() - 1, "settings");
+}
+
+#[test]
+fn lists_are_repeated_flags_or_commas() {
+    for arguments in [
+        &["--parents", "127.0.0.1:1", "--parents", "127.0.0.1:2"][..],
+        &["--parents=127.0.0.1:1,127.0.0.1:2"],
+    ] {
+        let config =
+            Config::resolve(Sources { flags: flags(arguments), ..Sources::default() }).expect("resolved");
+        assert_eq!(config.link.parents.iter().map(config::Parent::port).collect::<Vec<_>>(), [1, 2]);
+    }
+}
+
+#[test]
+fn a_switch_stands_alone() {
+    let config = Config::resolve(Sources {
+        flags: flags(&["--insecure-http", "--shards", "2"]),
+        ..Sources::default()
+    });
+    assert!(config.expect("resolved").http.insecure);
+}
+
+#[test]
+fn foreign_and_empty_variables_are_left_alone() {
+    let variables = environment(&[
+        ("MEDIA_TREE_LINK_PORT", "udp://10.96.0.9:51000"),
+        ("MEDIA_TREE_SERVICE_HOST", "10.96.0.9"),
+        ("MEDIA_TREE_PUBLIC_IP", ""),
+        ("PATH", "/bin"),
+    ]);
+    let config = Config::resolve(Sources { environment: variables, ..Sources::default() }).expect("resolved");
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    let variables = environment(&[("MEDIA_TREE_GRACE_PERIOD", "60")]);
+    let error =
+        Config::resolve(Sources { environment: variables, ..Sources::default() }).expect_err("no unit");
+    assert!(
+        error.to_string().contains("MEDIA_TREE_GRACE_PERIOD") && error.to_string().contains("500ms"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_environment_may_name_the_file() {
+    let folder = Folder::new();
+    let path = folder.file("c.toml", "[media]\nport = 1000\n");
+    let variables = environment(&[("MEDIA_TREE_CONFIG", path.to_str().expect("text"))]);
+    let config = Config::resolve(Sources { environment: variables, ..Sources::default() }).expect("resolved");
+    assert_eq!(config.media.port, 1000);
+}
+
+#[test]
+fn a_misspelt_key_is_an_error_with_its_line() {
+    let folder = Folder::new();
+    for (text, expected) in [
+        ("[media]\nprot = 1\n", "prot"),
+        ("[medai]\nport = 1\n", "medai"),
+        ("[media]\nport = \"x\"\n", "line 2"),
+        ("[egress]\nring_size = \"16MB\"\n", "16MiB"),
+        ("demo = true\n", "demo"),
+    ] {
+        let sources = Sources { file: Some(folder.file("c.toml", text)), ..Sources::default() };
+        let message = Config::resolve(sources).expect_err(text).to_string();
+        assert!(message.contains(expected) && message.contains("c.toml"), "{message}");
+    }
+    let sources = Sources { file: Some("/nowhere/c.toml".into()), ..Sources::default() };
+    assert!(Config::resolve(sources).expect_err("missing").to_string().contains("/nowhere/c.toml"));
+}
+
+#[test]
+fn the_cluster_key_comes_from_its_file() {
+    let folder = Folder::new();
+    let path = folder.file("key", "a-secret-of-the-cluster\n");
+    let argument = format!("--cluster-key-file={}", path.display());
+    let config =
+        Config::resolve(Sources { flags: flags(&[&argument]), ..Sources::default() }).expect("resolved");
+    assert_eq!(config.link.cluster_key.as_ref().expect("read").expose(), "a-secret-of-the-cluster");
+    assert!(config.link_listen().ip().is_unspecified());
+    assert!(!format!("{config:?}").contains("a-secret-of"), "a secret is shown");
+    let both = flags(&[&argument, "--cluster-key=another-secret-of-it"]);
+    let error = Config::resolve(Sources { flags: both, ..Sources::default() }).expect_err("twice");
+    assert!(matches!(error, ConfigError::Problems(problems) if problems == [Problem::TwoClusterKeys]));
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let config = from_file(
+        "[http]\nlisten = \"0.0.0.0:80\"\n[link]\nparents = [\"198.51.100.1:51000\"]\nport = 50001\n\
+         [node]\nshards = 2\n[limits]\nviewers_max = 0\n",
+    );
+    let found = problems(&config, Role::Egress);
+    assert_eq!(found.len(), 4, "{found:?}");
+    let error = config.check(Role::Egress).expect_err("problems").to_string();
+    for words in ["4 problems", "--insecure-http", "cluster_key", "media.port + 1", "50001", "viewers_max"] {
+        assert!(error.contains(words), "{words} is not in:\n{error}");
+    }
+}
+
+#[test]
+fn http_beyond_this_machine_needs_tls_or_a_word() {
+    let base = "[http]\nlisten = \"0.0.0.0:8080\"\n";
+    assert!(matches!(problems(&from_file(base), Role::All)[..], [Problem::InsecureHttp { .. }]));
+    assert_eq!(problems(&from_file(&format!("{base}insecure = true\n")), Role::All), []);
+    assert_eq!(
+        problems(&from_file(&format!("{base}tls_certificate = \"a\"\ntls_key = \"b\"\n")), Role::All),
+        []
+    );
+    let half = problems(&from_file(&format!("{base}tls_key = \"b\"\n")), Role::All);
+    assert_eq!(half, [Problem::HalfACertificate { present: "http.tls_key" }]);
+    assert_eq!(problems(&from_file("[http]\nlisten = \"[::1]:8080\"\n"), Role::All), []);
+}
+
+#[test]
+fn each_role_has_the_parents_it_needs() {
+    let with_parents = from_file("[link]\nparents = [\"localhost:51000\"]\n");
+    for role in [Role::Relay, Role::Egress] {
+        assert_eq!(problems(&Config::default(), role), [Problem::NoParents { role }]);
+        assert_eq!(problems(&with_parents, role), []);
+    }
+    assert_eq!(problems(&with_parents, Role::Injection), [Problem::ParentsOfInjection]);
+    assert_eq!(problems(&with_parents, Role::All), []);
+}
+
+#[test]
+fn links_beyond_this_machine_need_a_cluster_key_that_cannot_be_guessed() {
+    for link in ["parents = [\"198.51.100.1:51000\"]", "address = \"198.51.100.2\"", "address = \"0.0.0.0\""]
+    {
+        let without = from_file(&format!("[link]\n{link}\n"));
+        assert!(matches!(problems(&without, Role::All)[..], [Problem::NoClusterKey { .. }]), "{link}");
+        let with = from_file(&format!("[link]\n{link}\ncluster_key = \"0123456789abcdef\"\n"));
+        assert_eq!(problems(&with, Role::All), [], "{link}");
+        let short = from_file(&format!("[link]\n{link}\ncluster_key = \"0123456789\"\n"));
+        assert_eq!(problems(&short, Role::All), [Problem::ShortClusterKey { length: 10 }], "{link}");
+    }
+    assert!(Config::default().link_listen().ip().is_loopback());
+}
+
+#[test]
+fn ports_clash_only_where_the_role_opens_them() {
+    let config = from_file("[media]\nport = 51999\n[node]\nshards = 2\n");
+    assert!(matches!(
+        problems(&config, Role::All)[..],
+        [Problem::PortClash { port: 52_000, protocol: "UDP", .. }]
+    ));
+    assert_eq!(problems(&config, Role::Injection), []);
+    let tcp = from_file("[ops]\nlisten = \"127.0.0.1:8080\"\n");
+    assert!(matches!(
+        problems(&tcp, Role::All)[..],
+        [Problem::PortClash { port: 8080, protocol: "TCP", .. }]
+    ));
+    let last = from_file("[media]\nport = 65535\n[node]\nshards = 2\n");
+    assert_eq!(problems(&last, Role::All), [Problem::PortsBeyondTheLast { port: 65_535, shards: 2 }]);
+    let free = from_file(
+        "[media]\nport = 0\n[link]\nport = 0\n[ingest]\nport = 0\n[http]\nlisten = \"127.0.0.1:0\"\n[ops]\nlisten = \"127.0.0.1:0\"\n",
+    );
+    assert_eq!(problems(&free, Role::All), []);
+}
+
+#[test]
+fn the_demo_needs_a_node_that_takes_publishers() {
+    let mut config = from_file("[link]\nparents = [\"localhost:51000\"]\n");
+    config.demo = true;
+    assert_eq!(problems(&config, Role::Egress), [Problem::DemoWithoutIngest { role: Role::Egress }]);
+    assert_eq!(problems(&config, Role::All), []);
+}
+
+#[test]
+fn small_things_that_never_work_are_found() {
+    let config = from_file(
+        "[media]\npublic_ip = \"0.0.0.0\"\n[node]\nstate_key_file = \"k\"\n[limits]\nrequest_rate = 0\n",
+    );
+    let found = problems(&config, Role::All);
+    assert!(found.contains(&Problem::PublicIp { address: [0, 0, 0, 0].into() }));
+    assert!(found.contains(&Problem::KeyWithoutStateDirectory));
+    assert!(found.contains(&Problem::Zero { setting: "limits.request_rate" }));
+    assert_eq!(found.len(), 3);
+}
+
+mod any_text {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn never_makes_the_file_reader_panic(text in "\\PC{0,60}", table in "(media|node|link|egress)", key in "(port|id|parents|ring_size)") {
+            let _ = config::Config::parse(&text);
+            let _ = config::Config::parse(&format!("[{table}]\n{key} = {text}\n"));
+        }
+    }
+}
