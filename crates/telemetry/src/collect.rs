@@ -1,0 +1,69 @@
+//! Writing series whose values are read at scrape time.
+
+use std::fmt::Error;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::MetricType;
+
+use crate::labels::write_label;
+
+/// Labels of one series, as they are written.
+#[derive(Debug, Clone)]
+pub struct Labels<'a>(pub Vec<(&'static str, &'a str)>);
+
+impl EncodeLabelSet for Labels<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        self.0.iter().try_for_each(|(name, value)| write_label(encoder, name, value))
+    }
+}
+
+/// The name and help of a metric, without prefix and suffix.
+#[derive(Debug, Clone, Copy)]
+pub struct Name(pub &'static str, pub &'static str);
+
+/// Writes a counter with all its series.
+pub fn counter<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    Name(name, help): Name,
+    series: impl IntoIterator<Item = (Labels<'a>, u64)>,
+) -> Result<(), Error> {
+    let mut series = series.into_iter().peekable();
+    if series.peek().is_none() {
+        return Ok(());
+    }
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in series {
+        if labels.0.is_empty() {
+            metric.encode_counter::<Labels<'_>, _, f64>(&value, None)?;
+        } else {
+            metric.encode_family(&labels)?.encode_counter::<Labels<'_>, _, f64>(&value, None)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a gauge with all its series.
+pub fn gauge<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    Name(name, help): Name,
+    series: impl IntoIterator<Item = (Labels<'a>, f64)>,
+) -> Result<(), Error> {
+    let mut series = series.into_iter().peekable();
+    if series.peek().is_none() {
+        return Ok(());
+    }
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in series {
+        if labels.0.is_empty() {
+            metric.encode_gauge(&value)?;
+        } else {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+    }
+    Ok(())
+}
+
+/// No labels of its own.
+pub const fn plain<T>(value: T) -> [(Labels<'static>, T); 1] {
+    [(Labels(Vec::new()), value)]
+}

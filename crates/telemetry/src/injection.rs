@@ -1,0 +1,84 @@
+//! Publishers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::collect::Name;
+use crate::drops::{DropCollector, DropCounters};
+use crate::egress::JOIN_SECONDS;
+use crate::labels::{JoinResult, Label, counters};
+use crate::own_names;
+
+/// Handles of the publishers' metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    sessions: Gauge,
+    publishes: Family<Label<JoinResult>, Counter>,
+    connect_seconds: Histogram,
+    take_overs: Counter,
+    drops: Arc<DropCounters>,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry, drop_reasons: &[&'static str]) -> Self {
+        let drops = DropCounters::new(
+            Name("injection_drops", "What publishers sent that was not used"),
+            drop_reasons,
+        );
+        let metrics = Self {
+            sessions: Gauge::default(),
+            publishes: counters(),
+            connect_seconds: Histogram::new(JOIN_SECONDS),
+            take_overs: Counter::default(),
+            drops: drops.clone(),
+        };
+        let own = own_names(registry);
+        own.register("whip_sessions", "WHIP sessions that exist, connected or not", metrics.sessions.clone());
+        own.register("publishes", "Publishers that came, by how it ended", metrics.publishes.clone());
+        own.register(
+            "publish_connect_seconds",
+            "From a publisher's POST to media being able to flow",
+            metrics.connect_seconds.clone(),
+        );
+        own.register(
+            "publisher_take_overs",
+            "Publishers that replaced another one of the same broadcast",
+            metrics.take_overs.clone(),
+        );
+        own.register_collector(Box::new(DropCollector(drops)));
+        metrics
+    }
+
+    /// Shows how many WHIP sessions exist.
+    pub fn sessions(&self, count: usize) {
+        self.sessions.set(count as i64);
+    }
+
+    /// Counts how a publisher's POST ended.
+    pub fn publish(&self, result: JoinResult) {
+        self.publishes.get_or_create(&Label(result)).inc();
+    }
+
+    /// Counts a publisher that is connected, `after` its POST.
+    pub fn connected(&self, after: Duration) {
+        self.publish(JoinResult::Connected);
+        self.connect_seconds.observe(after.as_secs_f64());
+    }
+
+    /// Counts a publisher that replaced another.
+    pub fn take_over(&self) {
+        self.take_overs.inc();
+    }
+
+    /// Where the publishers' core says what it dropped.
+    #[must_use]
+    pub fn drops(&self) -> Arc<DropCounters> {
+        self.drops.clone()
+    }
+}

@@ -1,0 +1,212 @@
+//! Links between nodes, and the media of each broadcast in the tree.
+
+use std::fmt::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::{BroadcastId, Kind};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Registry;
+
+use crate::collect::{Labels, Name, counter, gauge, plain};
+use crate::drops::{DropCollector, DropCounters};
+use crate::own_names;
+
+/// RTP of one kind of one broadcast; totals since the broadcast is known, but for the ring of this moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RtpTotals {
+    /// Packets taken from the publisher or from parents, each once.
+    pub packets_in: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Packets sent to children, each copy.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Packets that came again.
+    pub duplicates: u64,
+    /// Packets given up.
+    pub lost: u64,
+    /// Packets that came after they had been asked for.
+    pub recovered: u64,
+    /// Packets asked for upstream.
+    pub nacked_out: u64,
+    /// Packets that children asked for.
+    pub nacked_in: u64,
+    /// Packets sent again to children.
+    pub resent: u64,
+    /// Keyframe requests from viewers here and from children.
+    pub keyframe_requests_in: u64,
+    /// Keyframe requests passed on upstream.
+    pub keyframe_requests_out: u64,
+    /// Packets in the rings.
+    pub ring_packets: u64,
+    /// Bytes in the rings.
+    pub ring_bytes: u64,
+}
+
+/// One broadcast on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BroadcastTotals {
+    /// Its name.
+    pub id: BroadcastId,
+    /// Children that it is forwarded to.
+    pub destinations: u64,
+    /// Parents that it comes from.
+    pub parents: u64,
+    /// Its sound.
+    pub audio: RtpTotals,
+    /// Its picture, all layers.
+    pub video: RtpTotals,
+}
+
+/// What the tree thread knows of links and broadcasts. A broadcast that is missing has ended, and so do its series.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The broadcasts that are known here.
+    pub broadcasts: Vec<BroadcastTotals>,
+    /// Parents with a live link channel.
+    pub parents_alive: u64,
+    /// Children with a live link channel.
+    pub children: u64,
+    /// The longest round trip to a live parent, if measured.
+    pub parent_round_trip: Option<Duration>,
+    /// The longest round trip to a child, if measured.
+    pub child_round_trip: Option<Duration>,
+}
+
+/// Handles of the links' metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    snapshot: Arc<Mutex<Snapshot>>,
+    drops: Arc<DropCounters>,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry, drop_reasons: &[&'static str]) -> Self {
+        let help = "Link media and messages that were not processed";
+        let drops = DropCounters::new(Name("link_drops", help), drop_reasons);
+        let snapshot = Arc::default();
+        let own = own_names(registry);
+        own.register_collector(Box::new(Links(Arc::clone(&snapshot))));
+        own.register_collector(Box::new(DropCollector(drops.clone())));
+        Self { snapshot, drops }
+    }
+
+    /// Shows the state of all links and broadcasts; to be called about once a second.
+    pub fn publish(&self, snapshot: Snapshot) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// Where the link core says what it dropped.
+    #[must_use]
+    pub fn drops(&self) -> Arc<DropCounters> {
+        self.drops.clone()
+    }
+}
+
+#[derive(Debug)]
+struct Links(Arc<Mutex<Snapshot>>);
+
+/// How a value is taken out of the totals of a kind.
+type Read<T> = fn(&RtpTotals) -> T;
+
+impl Snapshot {
+    /// One series for each broadcast.
+    fn by_broadcast(&self, value: fn(&BroadcastTotals) -> u64) -> impl Iterator<Item = (Labels<'_>, f64)> {
+        self.broadcasts.iter().map(move |b| (Labels(vec![("broadcast", b.id.as_str())]), value(b) as f64))
+    }
+
+    /// One series for each kind of each broadcast.
+    fn by_kind(&self, value: Read<u64>) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.broadcasts.iter().flat_map(move |b| {
+            [(Kind::Audio, &b.audio), (Kind::Video, &b.video)].map(|(kind, totals)| {
+                (Labels(vec![("broadcast", b.id.as_str()), ("kind", kind.as_str())]), value(totals))
+            })
+        })
+    }
+
+    /// One series for each direction of each kind of each broadcast.
+    fn by_direction(&self, value: Read<[u64; 2]>) -> impl Iterator<Item = (Labels<'_>, u64)> {
+        self.broadcasts.iter().flat_map(move |b| {
+            let kinds = [(Kind::Audio, value(&b.audio)), (Kind::Video, value(&b.video))];
+            kinds.into_iter().flat_map(move |(kind, values)| {
+                ["in", "out"].into_iter().zip(values).map(move |(direction, value)| {
+                    let labels =
+                        vec![("broadcast", b.id.as_str()), ("kind", kind.as_str()), ("direction", direction)];
+                    (Labels(labels), value)
+                })
+            })
+        })
+    }
+}
+
+/// Counters for each kind of each broadcast.
+const BY_KIND: [(Name, Read<u64>); 4] = [
+    (Name("rtp_duplicates", "RTP packets received again that were held already"), |totals| totals.duplicates),
+    (Name("rtp_lost", "RTP packets given up: neither parent nor publisher sent them in time"), |totals| {
+        totals.lost
+    }),
+    (Name("rtp_recovered", "RTP packets that came after they had been asked for"), |totals| totals.recovered),
+    (Name("rtp_resent", "RTP packets sent again to children"), |totals| totals.resent),
+];
+
+/// Counters for each direction of each kind of each broadcast: in, out.
+const BY_DIRECTION: [(Name, Read<[u64; 2]>); 4] = [
+    (
+        Name(
+            "rtp_packets",
+            "RTP packets taken from publisher or parents, each once (in), or sent to children (out)",
+        ),
+        |totals| [totals.packets_in, totals.packets_out],
+    ),
+    (Name("rtp_bytes", "Bytes of those packets, UDP payload"), |totals| [totals.bytes_in, totals.bytes_out]),
+    (
+        Name(
+            "nacked_packets",
+            "RTP packets that children asked for (in), or that were asked for upstream (out)",
+        ),
+        |totals| [totals.nacked_in, totals.nacked_out],
+    ),
+    (
+        Name(
+            "keyframe_requests",
+            "Keyframe requests from viewers and children (in), or passed on upstream (out)",
+        ),
+        |totals| [totals.keyframe_requests_in, totals.keyframe_requests_out],
+    ),
+];
+
+impl Collector for Links {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let snapshot = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let e = &mut encoder;
+        gauge(e, Name("link_parents", "Parents with a live link"), plain(snapshot.parents_alive as f64))?;
+        gauge(e, Name("link_children", "Children with a live link"), plain(snapshot.children as f64))?;
+        let round_trips =
+            [("upstream", snapshot.parent_round_trip), ("downstream", snapshot.child_round_trip)];
+        gauge(
+            e,
+            Name("link_round_trip_seconds", "The longest round trip to a live parent (upstream) or child"),
+            round_trips.into_iter().filter_map(|(direction, round_trip)| {
+                Some((Labels(vec![("direction", direction)]), round_trip?.as_secs_f64()))
+            }),
+        )?;
+        let destinations = Name("link_destinations", "Children that the broadcast is forwarded to");
+        gauge(e, destinations, snapshot.by_broadcast(|broadcast| broadcast.destinations))?;
+        let sources = Name("link_sources", "Parents that the broadcast comes from");
+        gauge(e, sources, snapshot.by_broadcast(|broadcast| broadcast.parents))?;
+        for (name, value) in BY_KIND {
+            counter(e, name, snapshot.by_kind(value))?;
+        }
+        for (name, value) in BY_DIRECTION {
+            counter(e, name, snapshot.by_direction(value))?;
+        }
+        let as_gauge = |(labels, value): (_, u64)| (labels, value as f64);
+        let bytes = Name("ring_bytes", "Bytes in the rings of the broadcast");
+        gauge(e, bytes, snapshot.by_kind(|totals| totals.ring_bytes).map(as_gauge))?;
+        let packets = Name("ring_packets", "RTP packets in the rings of the broadcast");
+        gauge(e, packets, snapshot.by_kind(|totals| totals.ring_packets).map(as_gauge))
+    }
+}

@@ -1,0 +1,305 @@
+//! What Prometheus sees: assertions on the encoded text only.
+
+use std::time::Duration;
+
+use model::{BroadcastId, NodeId, Role, TreeId};
+use telemetry::egress::ShardTotals;
+use telemetry::link::{BroadcastTotals, RtpTotals, Snapshot};
+use telemetry::process::Usage;
+use telemetry::{DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, Telemetry};
+
+fn telemetry() -> Telemetry {
+    let identity = Identity {
+        tree: TreeId::new("t1").expect("id"),
+        node: NodeId::new("n1").expect("id"),
+        role: Role::Egress,
+    };
+    let reasons =
+        DropReasons { egress: &["too_late", "nack_budget"], link: &["forged"], injection: &["malformed"] };
+    Telemetry::new(&identity, reasons)
+}
+
+fn demo() -> BroadcastId {
+    BroadcastId::new("demo").expect("id")
+}
+
+/// The value of the series with this name and these labels, in any order, beside those of the node.
+fn value(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let node = [r#"tree_id="t1""#, r#"node_id="n1""#, r#"node_type="egress""#];
+    let mut wanted: Vec<&str> = labels.iter().chain(&node).copied().collect();
+    wanted.sort_unstable();
+    text.lines().find_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (found, rest) = series.split_once('{')?;
+        let mut found_labels: Vec<&str> = rest.strip_suffix('}')?.split(',').collect();
+        found_labels.sort_unstable();
+        (found == name && found_labels == wanted).then(|| value.parse().ok())?
+    })
+}
+
+#[test]
+fn every_series_says_which_node_it_is_of() {
+    let telemetry = telemetry();
+    telemetry.node.pipeline(&demo(), true);
+    let text = telemetry.encode();
+    let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(series.len() > 100, "{} series", series.len());
+    for line in series {
+        for label in [r#"tree_id="t1""#, r#"node_id="n1""#, r#"node_type="egress""#] {
+            assert!(line.contains(label), "{label} is not in {line}");
+        }
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn every_counter_exists_at_zero_from_the_start() {
+    let text = telemetry().encode();
+    for (name, label) in [
+        ("node_network_receive_bytes_total", None),
+        ("node_network_transmit_bytes_total", None),
+        ("media_tree_joins_total", Some(r#"result="connected""#)),
+        ("media_tree_joins_total", Some(r#"result="not_connected""#)),
+        ("media_tree_publishes_total", Some(r#"result="full""#)),
+        ("media_tree_publisher_take_overs_total", None),
+        ("media_tree_handshake_failures_total", Some(r#"reason="unsupported_certificate""#)),
+        ("media_tree_node_drops_total", Some(r#"reason="send_buffer_full""#)),
+        ("media_tree_egress_drops_total", Some(r#"reason="nack_budget""#)),
+        ("media_tree_link_drops_total", Some(r#"reason="forged""#)),
+        ("media_tree_injection_drops_total", Some(r#"reason="malformed""#)),
+        ("media_tree_viewer_rtp_packets_total", Some(r#"kind="video""#)),
+        ("media_tree_viewer_rtx_packets_total", None),
+        ("media_tree_viewer_keyframe_requests_total", None),
+        ("media_tree_end_to_end_latency_seconds_count", None),
+        ("media_tree_time_to_first_frame_seconds_count", None),
+        ("port_pool_utilization", None),
+        ("node_cpu_usage_percent", None),
+        ("node_memory_used_bytes", None),
+    ] {
+        let labels: Vec<&str> = label.into_iter().collect();
+        assert_eq!(value(&text, name, &labels), Some(0.0), "{name} {label:?}");
+    }
+    let requests = [r#"endpoint="whep""#, r#"result="rate_limited""#];
+    assert_eq!(value(&text, "media_tree_http_requests_total", &requests), Some(0.0));
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert_eq!(value(&text, "media_tree_build_info", &[&version]), Some(1.0));
+}
+
+#[test]
+fn every_metric_is_described_once_and_its_help_is_a_sentence() {
+    let telemetry = telemetry();
+    telemetry.link.publish(snapshot(2));
+    let text = telemetry.encode();
+    let mut names = std::collections::BTreeSet::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (name, help) = line.split_once(' ').expect("a help");
+        assert!(names.insert(name.to_owned()), "{name} is described twice");
+        assert!(help.starts_with(|c: char| c.is_uppercase() || c == '1'), "{name}: {help}");
+        let is_fixed = name.starts_with("node_") || name == "port_pool_utilization" || name == "pipeline_up";
+        assert!(is_fixed || name.starts_with("media_tree_"), "{name}");
+    }
+    let types = text.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    assert_eq!(names.len(), types);
+}
+
+#[test]
+fn what_the_machine_gives_is_shown() {
+    let telemetry = telemetry();
+    telemetry.node.usage(&Usage { cpu_percent: 42.5, memory_bytes: 1 << 20 });
+    telemetry.node.port_pool(25, 200);
+    let network = telemetry.node.network();
+    network.received(10);
+    network.sent(20);
+    network.sent(5);
+    let text = telemetry.encode();
+    assert_eq!(value(&text, "node_cpu_usage_percent", &[]), Some(42.5));
+    assert_eq!(value(&text, "node_memory_used_bytes", &[]), Some(1_048_576.0));
+    assert_eq!(value(&text, "port_pool_utilization", &[]), Some(12.5));
+    assert_eq!(value(&text, "node_network_receive_bytes_total", &[]), Some(10.0));
+    assert_eq!(value(&text, "node_network_transmit_bytes_total", &[]), Some(25.0));
+}
+
+#[test]
+fn a_node_without_slots_is_full() {
+    let telemetry = telemetry();
+    telemetry.node.port_pool(0, 0);
+    assert_eq!(value(&telemetry.encode(), "port_pool_utilization", &[]), Some(100.0));
+}
+
+#[test]
+fn joins_are_counted_by_how_they_ended() {
+    let telemetry = telemetry();
+    telemetry.egress.connected(Duration::from_millis(40));
+    telemetry.egress.join(JoinResult::Full);
+    telemetry.egress.handshake_failed(HandshakeFailure::NoCheck);
+    telemetry.egress.first_frame(Duration::from_millis(250));
+    telemetry.egress.sessions(3);
+    telemetry.egress.mountpoints(2);
+    telemetry.injection.connected(Duration::from_millis(40));
+    telemetry.injection.take_over();
+    telemetry.injection.sessions(1);
+    let text = telemetry.encode();
+    for (name, label, expected) in [
+        ("media_tree_joins_total", r#"result="connected""#, 1.0),
+        ("media_tree_joins_total", r#"result="full""#, 1.0),
+        ("media_tree_joins_total", r#"result="not_connected""#, 1.0),
+        ("media_tree_joins_total", r#"result="refused""#, 0.0),
+        ("media_tree_handshake_failures_total", r#"reason="no_check""#, 1.0),
+        ("media_tree_join_connect_seconds_bucket", r#"le="0.02""#, 0.0),
+        ("media_tree_join_connect_seconds_bucket", r#"le="0.05""#, 1.0),
+        ("media_tree_join_connect_seconds_bucket", r#"le="+Inf""#, 1.0),
+        ("media_tree_time_to_first_frame_seconds_bucket", r#"le="0.3""#, 1.0),
+        ("media_tree_publishes_total", r#"result="connected""#, 1.0),
+        ("media_tree_publish_connect_seconds_bucket", r#"le="0.05""#, 1.0),
+    ] {
+        assert_eq!(value(&text, name, &[label]), Some(expected), "{name} {label}");
+    }
+    assert_eq!(value(&text, "media_tree_whep_sessions", &[]), Some(3.0));
+    assert_eq!(value(&text, "media_tree_mountpoints", &[]), Some(2.0));
+    assert_eq!(value(&text, "media_tree_whip_sessions", &[]), Some(1.0));
+    assert_eq!(value(&text, "media_tree_publisher_take_overs_total", &[]), Some(1.0));
+}
+
+#[test]
+fn http_requests_are_counted_by_what_they_were_for_and_how_they_ended() {
+    let telemetry = telemetry();
+    for (status, result) in [
+        (201, "ok"),
+        (304, "ok"),
+        (307, "redirect"),
+        (400, "bad_request"),
+        (401, "unauthorized"),
+        (404, "not_found"),
+        (409, "conflict"),
+        (412, "conflict"),
+        (429, "rate_limited"),
+        (503, "unavailable"),
+        (500, "error"),
+    ] {
+        let label = format!("result=\"{result}\"");
+        let labels = [r#"endpoint="whep""#, label.as_str()];
+        let before = value(&telemetry.encode(), "media_tree_http_requests_total", &labels).expect("exists");
+        telemetry.node.request(Endpoint::Whep, status);
+        let after = value(&telemetry.encode(), "media_tree_http_requests_total", &labels);
+        assert_eq!(after, Some(before + 1.0), "{status}");
+    }
+}
+
+#[test]
+fn shards_are_added_up() {
+    let telemetry = telemetry();
+    for audio_packets in [3, 4] {
+        let shard = telemetry.egress.shard();
+        shard.publish(&ShardTotals {
+            viewers_waiting: 1,
+            audio_packets,
+            video_bytes: 1000,
+            rtx_packets: 2,
+            ..ShardTotals::default()
+        });
+        shard.publish_drops([5, 6]);
+        let mut latency = [0; telemetry::egress::LATENCY_SECONDS.len() + 1];
+        (latency[0], latency[3], latency[12]) = (1, 10, 2);
+        shard.publish_latency(latency, Duration::from_millis(500));
+    }
+    let text = telemetry.encode();
+    for (name, labels, expected) in [
+        ("media_tree_viewers_waiting", &[][..], 2.0),
+        ("media_tree_viewer_rtp_packets_total", &[r#"kind="audio""#], 7.0),
+        ("media_tree_viewer_rtp_bytes_total", &[r#"kind="video""#], 2000.0),
+        ("media_tree_viewer_rtx_packets_total", &[], 4.0),
+        ("media_tree_egress_drops_total", &[r#"reason="too_late""#], 10.0),
+        ("media_tree_egress_drops_total", &[r#"reason="nack_budget""#], 12.0),
+        ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="0.005""#], 2.0),
+        ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="0.02""#], 2.0),
+        ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="0.035""#], 22.0),
+        ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="1.0""#], 22.0),
+        ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="+Inf""#], 26.0),
+        ("media_tree_end_to_end_latency_seconds_count", &[], 26.0),
+        ("media_tree_end_to_end_latency_seconds_sum", &[], 1.0),
+    ] {
+        assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}");
+    }
+}
+
+fn snapshot(packets_in: u64) -> Snapshot {
+    let video = RtpTotals {
+        packets_in,
+        packets_out: 3,
+        lost: 4,
+        recovered: 5,
+        nacked_in: 6,
+        nacked_out: 7,
+        keyframe_requests_in: 8,
+        keyframe_requests_out: 1,
+        ring_bytes: 9,
+        ..RtpTotals::default()
+    };
+    let broadcast =
+        BroadcastTotals { id: demo(), destinations: 2, parents: 1, audio: RtpTotals::default(), video };
+    Snapshot {
+        broadcasts: vec![broadcast],
+        parents_alive: 1,
+        children: 2,
+        parent_round_trip: Some(Duration::from_millis(20)),
+        child_round_trip: None,
+    }
+}
+
+#[test]
+fn links_and_the_media_of_each_broadcast_are_shown() {
+    let telemetry = telemetry();
+    telemetry.link.publish(snapshot(2));
+    telemetry.link.drops().publish([11]);
+    telemetry.injection.drops().publish([12]);
+    let text = telemetry.encode();
+    let (demo, video) = (r#"broadcast="demo""#, r#"kind="video""#);
+    for (name, labels, expected) in [
+        ("media_tree_link_parents", &[][..], 1.0),
+        ("media_tree_link_children", &[], 2.0),
+        ("media_tree_link_round_trip_seconds", &[r#"direction="upstream""#], 0.02),
+        ("media_tree_link_destinations", &[demo], 2.0),
+        ("media_tree_link_sources", &[demo], 1.0),
+        ("media_tree_rtp_packets_total", &[demo, video, r#"direction="in""#], 2.0),
+        ("media_tree_rtp_packets_total", &[demo, video, r#"direction="out""#], 3.0),
+        ("media_tree_rtp_packets_total", &[demo, r#"kind="audio""#, r#"direction="in""#], 0.0),
+        ("media_tree_rtp_lost_total", &[demo, video], 4.0),
+        ("media_tree_rtp_recovered_total", &[demo, video], 5.0),
+        ("media_tree_nacked_packets_total", &[demo, video, r#"direction="in""#], 6.0),
+        ("media_tree_nacked_packets_total", &[demo, video, r#"direction="out""#], 7.0),
+        ("media_tree_keyframe_requests_total", &[demo, video, r#"direction="in""#], 8.0),
+        ("media_tree_keyframe_requests_total", &[demo, video, r#"direction="out""#], 1.0),
+        ("media_tree_ring_bytes", &[demo, video], 9.0),
+        ("media_tree_link_drops_total", &[r#"reason="forged""#], 11.0),
+        ("media_tree_injection_drops_total", &[r#"reason="malformed""#], 12.0),
+    ] {
+        assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}");
+    }
+    assert_eq!(value(&text, "media_tree_link_round_trip_seconds", &[r#"direction="downstream""#]), None);
+}
+
+#[test]
+fn the_series_of_a_broadcast_end_with_it() {
+    let telemetry = telemetry();
+    telemetry.link.publish(snapshot(2));
+    telemetry.node.pipeline(&demo(), false);
+    telemetry.egress.viewers(&demo(), 7);
+    let text = telemetry.encode();
+    assert_eq!(value(&text, "pipeline_up", &[r#"broadcast="demo""#]), Some(0.0));
+    assert_eq!(value(&text, "media_tree_viewers", &[r#"broadcast="demo""#]), Some(7.0));
+    telemetry.remove_broadcast(&demo());
+    telemetry.link.publish(Snapshot::default());
+    assert!(!telemetry.encode().contains("broadcast="));
+}
+
+#[test]
+fn drops_of_the_runtime_are_counted_by_reason() {
+    let telemetry = telemetry();
+    telemetry.node.drops(NodeDrop::Stranger).inc();
+    telemetry.node.drops(NodeDrop::SendBufferFull).inc_by(3);
+    telemetry.node.segmentation_active(2);
+    let text = telemetry.encode();
+    assert_eq!(value(&text, "media_tree_node_drops_total", &[r#"reason="stranger""#]), Some(1.0));
+    assert_eq!(value(&text, "media_tree_node_drops_total", &[r#"reason="send_buffer_full""#]), Some(3.0));
+    assert_eq!(value(&text, "media_tree_udp_segmentation_active", &[]), Some(2.0));
+}
