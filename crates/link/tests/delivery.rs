@@ -297,6 +297,38 @@ fn a_new_key_generation_costs_no_packet_and_late_joiners_open_the_older_one_too(
 }
 
 #[test]
+fn media_that_overtakes_its_join_answer_announcement_or_key_waits_for_it() {
+    let mut network = chain(13, Conditions::PERFECT);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.run_millis(500);
+    network.reliable_lag = Duration::from_millis(40);
+    network.want(3, &id("friday"));
+    network.run_millis(1000);
+    assert!(network.delivered(3, source.video).into_values().next().expect("pictures").1.starts_keyframe);
+    network.with(0, |exchange, now| exchange.begin_generation(now, key(2)));
+    network.run_millis(500);
+    network.stop_publishing();
+    let next = Source::new("friday", 2);
+    network.publish(0, next.clone());
+    network.run_millis(500);
+    network.stop_publishing();
+    network.run_millis(500);
+    for ssrc in [source.audio, source.video, next.audio, next.video] {
+        assert_eq!(network.missing(3, ssrc), []);
+    }
+    assert!(network.delivered(3, next.video).into_values().next().expect("pictures").1.starts_keyframe);
+    for node in 1..4 {
+        let stats = network.stats(node);
+        assert_eq!(
+            (stats.broadcasts[&id("friday")].video.nacked, stats.drops.total()),
+            (0, 0),
+            "node {node}"
+        );
+    }
+}
+
+#[test]
 fn one_process_with_all_roles_delivers_to_itself() {
     let mut network = Network::new(1, Conditions::PERFECT);
     let all = network.add(Role::All);

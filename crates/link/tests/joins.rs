@@ -2,13 +2,13 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use link::exchange::*;
 use link::wire::message::*;
 use model::{Broadcast, BroadcastState, Role, SeqNo, Ssrc};
-use std::net::SocketAddr;
 use support::network::{Conditions, Network, star};
 use support::source::{Source, id, key};
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::stats::{DropReason, Drops};
+
 /// Most datagrams that wait.
 const PACKETS_MAX: usize = 4096;
 /// Most bytes that wait.
@@ -22,14 +24,16 @@ pub(super) struct Early {
     pub(super) arrived: Instant,
     pub(super) from: SocketAddr,
     pub(super) datagram: Bytes,
+    /// What is not known yet.
+    pub(super) reason: DropReason,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct EarlyMedia {
     waiting: VecDeque<Early>,
     bytes: usize,
-    /// How many found no room or waited too long.
-    pub(super) dropped: u64,
+    /// Those that found no room or waited too long.
+    pub(super) dropped: Drops,
 }
 
 impl EarlyMedia {
@@ -37,7 +41,7 @@ impl EarlyMedia {
     pub(super) fn push(&mut self, early: Early) {
         self.expire(early.arrived);
         if self.waiting.len() == PACKETS_MAX || self.bytes + early.datagram.len() > BYTES_MAX {
-            self.dropped += 1;
+            self.dropped.count(early.reason);
             return;
         }
         self.bytes += early.datagram.len();
@@ -51,13 +55,14 @@ impl EarlyMedia {
         std::mem::take(&mut self.waiting)
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Drops what waited too long.
+    pub(super) fn expire(&mut self, now: Instant) {
         while let Some(oldest) = self.waiting.front()
             && now.saturating_duration_since(oldest.arrived) > AGE_MAX
         {
             self.bytes -= oldest.datagram.len();
+            self.dropped.count(oldest.reason);
             self.waiting.pop_front();
-            self.dropped += 1;
         }
     }
 }

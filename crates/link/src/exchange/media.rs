@@ -57,7 +57,7 @@ impl Exchange {
             match reason {
                 DropReason::UnknownStream | DropReason::UnknownGeneration if self.has_joined_any() => {
                     let datagram = Bytes::copy_from_slice(datagram);
-                    self.early.push(Early { arrived: now, from, datagram });
+                    self.early.push(Early { arrived: now, from, datagram, reason });
                 }
                 _ => self.drops.count(reason),
             }
@@ -72,7 +72,9 @@ impl Exchange {
                 continue;
             };
             match self.take_media(now, peer, &early.datagram, Some(&early.datagram)) {
-                Some(DropReason::UnknownStream | DropReason::UnknownGeneration) => self.early.push(early),
+                Some(reason @ (DropReason::UnknownStream | DropReason::UnknownGeneration)) => {
+                    self.early.push(Early { reason, ..early });
+                }
                 Some(reason) => self.drops.count(reason),
                 None => {}
             }

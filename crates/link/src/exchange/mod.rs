@@ -247,6 +247,7 @@ impl Exchange {
             self.expire_orphans(now);
             self.refresh_joins(now);
             self.streams.values_mut().for_each(|stream| stream.expire(now));
+            self.early.expire(now);
         }
     }
 
@@ -254,7 +255,7 @@ impl Exchange {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = Stats { drops: self.drops, ..Stats::default() };
-        stats.drops.add(DropReason::Early, self.early.dropped);
+        stats.drops.add(&self.early.dropped);
         for (id, carried) in &self.broadcasts {
             let mut broadcast = BroadcastStats {
                 destinations: carried.joins.len(),

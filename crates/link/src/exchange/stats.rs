@@ -132,20 +132,19 @@ pub enum DropReason {
     Malformed,
     /// Media or a hello of another major version.
     Version,
-    /// Media or a request for an RTP stream that belongs to no known broadcast.
+    /// Media or a request for a broadcast or RTP stream that is not known here; media after it has waited in vain for
+    /// the message that explains it.
     UnknownStream,
     /// Media of a publishing run that a later one has followed.
     OldEpoch,
     /// Media of a broadcast that this node has not joined, or a request by a child that has not.
     NotJoined,
-    /// Media under a key generation that is not known here.
+    /// Media under a key generation that is not known here, after it has waited in vain for the key.
     UnknownGeneration,
     /// Media that does not verify.
     Forged,
     /// Media older than what the ring holds.
     TooOld,
-    /// Media that came before its broadcast or key, and found no room to wait or waited too long.
-    Early,
     /// A published packet before there was a key, or one that cannot be sealed.
     Unsealable,
     /// A message above the peer's budget.
@@ -166,7 +165,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::UnknownAddress,
         Self::Malformed,
         Self::Version,
@@ -176,7 +175,6 @@ impl DropReason {
         Self::UnknownGeneration,
         Self::Forged,
         Self::TooOld,
-        Self::Early,
         Self::Unsealable,
         Self::MessageRate,
         Self::MessageUnexpected,
@@ -200,7 +198,6 @@ impl DropReason {
             Self::UnknownGeneration => "unknown_generation",
             Self::Forged => "forged",
             Self::TooOld => "too_old",
-            Self::Early => "early",
             Self::Unsealable => "unsealable",
             Self::MessageRate => "message_rate",
             Self::MessageUnexpected => "message_unexpected",
@@ -231,10 +228,10 @@ impl Drops {
     }
 
     pub(super) const fn count(&mut self, reason: DropReason) {
-        self.add(reason, 1);
+        self.0[reason as usize] += 1;
     }
 
-    pub(super) const fn add(&mut self, reason: DropReason, count: u64) {
-        self.0[reason as usize] += count;
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, count)| *sum += count);
     }
 }

@@ -87,6 +87,8 @@ pub struct Network {
     pub conditions: Conditions,
     /// A node that stops wanting a broadcast and wants it again gets packets that it had.
     pub allows_repeats: bool,
+    /// How much longer than datagrams reliable messages take.
+    pub reliable_lag: Duration,
     pub nodes: Vec<Node>,
     pub published: Vec<TreePacket>,
     pub messages: Vec<SentMessage>,
@@ -104,6 +106,7 @@ impl Network {
             now: Instant::now(),
             conditions,
             allows_repeats: false,
+            reliable_lag: Duration::ZERO,
             nodes: Vec::new(),
             published: Vec::new(),
             messages: Vec::new(),
@@ -297,6 +300,7 @@ impl Network {
         let mut copies = self.copies();
         let is_reliable = message.is_reliable();
         if is_reliable {
+            at += self.reliable_lag;
             // QUIC sends again after about a round trip; the order stays.
             for _ in 0..2 {
                 if self.random.happens(self.conditions.loss) {
