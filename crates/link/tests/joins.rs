@@ -376,3 +376,38 @@ fn reports_tell_the_parent_how_the_link_does() {
     network.with(2, |exchange, now| exchange.request_keyframe(now, unknown));
     assert_eq!(network.drops(2, DropReason::UnknownStream), 1);
 }
+
+#[test]
+fn a_parent_taken_out_of_the_configuration_is_left_for_the_next_one() {
+    let mut network = star(0);
+    let second = network.add(Role::Relay);
+    network.connect(second, 0);
+    let egress = network.add(Role::Egress);
+    network.connect(egress, 1);
+    network.connect(egress, second);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.want(egress, &id("friday"));
+    network.run_millis(1000);
+    assert_eq!((destinations(&network, 1), destinations(&network, second)), (1, 0));
+    network.with(egress, |exchange, now| exchange.remove_parent(now, ParentId::new(1)));
+    network.run_millis(1000);
+    assert_eq!(network.nodes[egress].disconnects, [DisconnectReason::Removed]);
+    assert_eq!((destinations(&network, 1), destinations(&network, second)), (0, 1));
+    network.stop_publishing();
+    network.run_millis(2000);
+    assert_eq!(network.missing(egress, source.video), []);
+}
+
+#[test]
+fn a_node_without_local_delivery_keeps_and_forwards_only() {
+    let mut network = star(0);
+    let egress = network.add(Role::Egress);
+    network.connect(egress, 1);
+    network.with(egress, |exchange, _| exchange.set_local_delivery(false));
+    network.publish(0, Source::new("friday", 1));
+    network.want(egress, &id("friday"));
+    network.run_millis(500);
+    assert!(network.nodes[egress].delivered.is_empty());
+    assert!(network.stats(egress).broadcasts[&id("friday")].video.ring_packets > 50);
+}
