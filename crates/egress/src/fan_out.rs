@@ -115,9 +115,17 @@ fn serve<B: SendBatch>(
     (train, entries): (&Train, &[Entry]),
     sending: &mut Sending<'_, B>,
 ) {
-    let is_waiting = viewer.video.as_ref().is_some_and(|track| matches!(track.phase, Phase::Waiting));
+    let starts = viewer.video.as_ref().is_some_and(|track| match track.phase {
+        Phase::Waiting => true,
+        // A live keyframe ends every replay: it comes to all, whatever the budget.
+        Phase::Replaying(_) => entries.iter().any(|entry| {
+            let is_keyframe = entry.is_newest && entry.kind == Kind::Video && entry.packet.starts_keyframe;
+            is_keyframe && track.source.is_some_and(|source| source.ssrc == entry.packet.ssrc)
+        }),
+        Phase::Idle | Phase::Live => false,
+    });
     // Who starts now gets the whole frame from the ring, with all that this train added to it.
-    let has_started = is_waiting && replays::start(config, viewer, fan, Start::Live, sending);
+    let has_started = starts && replays::start(config, viewer, fan, Start::Live, sending);
     for entry in entries {
         if entry.kind == Kind::Audio || !has_started {
             forward(viewer, entry, train.payload(entry), sending);

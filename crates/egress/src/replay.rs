@@ -20,6 +20,9 @@ const DIRECT_SPEED: u16 = 16;
 /// A replay that gains less than a quarter of a second in each second would hardly end.
 const SPEED_MIN_PERCENT: u64 = 125;
 
+/// A frame of a replay that is later than this had to wait for the budget, not for the thread.
+const LATE_MAX: Duration = Duration::from_millis(50);
+
 /// How much timestamps are squeezed for a backlog of this length: as `factor` says, less if the viewer estimates
 /// that it can take less of a layer with this rate (zero if unknown).
 #[must_use]
@@ -78,10 +81,18 @@ impl Replay {
     }
 
     /// Whether the frame with this squeezed timestamp should be sent by now.
+    ///
+    /// A replay that had to wait for its turn goes on from there at its own pace: what it missed it does not make up for
+    /// at the cost of the viewer's link.
     #[must_use]
-    pub fn is_due(&self, now: Instant, out_timestamp: u32, clock_rate: u32) -> bool {
-        let at = duration(out_timestamp.wrapping_sub(self.started_timestamp), clock_rate);
-        now.saturating_duration_since(self.started) >= at
+    pub fn is_due(&mut self, now: Instant, out_timestamp: u32, clock_rate: u32) -> bool {
+        let ticks = out_timestamp.wrapping_sub(self.started_timestamp);
+        let at = self.started + duration(ticks, clock_rate);
+        let late = now.saturating_duration_since(at);
+        if late > LATE_MAX {
+            self.started += late;
+        }
+        now >= at
     }
 }
 
@@ -135,9 +146,17 @@ mod tests {
             orientation: 0,
             payload: Bytes::new(),
         };
-        let replay = Replay::new(start, &keyframe, u32::MAX - 8);
+        let mut replay = Replay::new(start, &keyframe, u32::MAX - 8);
+        let at = |millis| start + Duration::from_millis(millis);
         assert!(replay.is_due(start, u32::MAX - 8, 90_000));
         assert!(!replay.is_due(start, 9000 - 9, 90_000));
-        assert!(replay.is_due(start + Duration::from_millis(100), 9000 - 9, 90_000));
+        assert!(replay.is_due(at(100), 9000 - 9, 90_000));
+        assert!(!replay.is_due(at(100), 18_000 - 9, 90_000));
+        assert!(
+            replay.is_due(at(1200), 18_000 - 9, 90_000),
+            "a second late: that much later is everything after it"
+        );
+        assert!(!replay.is_due(at(1290), 27_000 - 9, 90_000));
+        assert!(replay.is_due(at(1300), 27_000 - 9, 90_000));
     }
 }

@@ -1,6 +1,7 @@
 //! Who is catching up, and what they may take: one budget for the whole shard, so that joins never hurt those inside.
 //!
-//! Whoever has no keyframe yet comes first, in the order of arrival; with what is left the others take turns.
+//! Whoever has no keyframe yet comes first, then whoever came first: under a rush of joins some get through to live,
+//! where they cost no budget any more, while the others show the keyframe. A live keyframe ends all replays at once.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -19,8 +20,6 @@ use crate::viewer::Viewer;
 pub const STEP: Duration = Duration::from_millis(4);
 /// What the budget can save up: a few steps, because the thread may be late.
 const SAVED: Duration = Duration::from_millis(20);
-/// What one viewer takes in a turn before the next one has its.
-const TURN_BYTES: usize = 32 << 10;
 
 /// The replays of a shard.
 pub struct Replays {
@@ -31,12 +30,10 @@ pub struct Replays {
     bytes_max: u64,
 }
 
-/// What a replay did in its turn.
+/// What became of a replay in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// It sent something and would go on.
-    Sent,
-    /// Nothing is due, or there is no budget.
+    /// Nothing more is due, or there is no budget.
     Idle,
     /// It needs no more turns.
     Done,
@@ -76,45 +73,28 @@ impl Replays {
         sending: &mut Sending<'_, B>,
     ) {
         self.budget.refill(sending.now, self.rate, self.bytes_max);
-        let mut step = |slot: usize, budget: &mut Budget, only: Option<bool>| {
-            let Some(viewer) = viewers.get_mut(slot).and_then(Option::as_mut) else { return Step::Done };
-            if only.is_some_and(|has_keyframe| has_keyframe != has_whole_keyframe(viewer)) {
-                return Step::Idle;
-            }
-            let done = match fans.get_mut(viewer.fan).and_then(Option::as_mut) {
-                Some(fan) if viewer.is_consenting => self::step(config, viewer, fan, budget, sending),
-                Some(_) | None => Step::Done,
-            };
-            if done == Step::Done
-                && let Some(track) = &mut viewer.video
-            {
-                track.is_queued = false;
-            }
-            done
-        };
-        let mut index = 0;
-        while index < self.queue.len() && self.budget.has_any() {
-            match step(self.queue[index], &mut self.budget, Some(false)) {
-                Step::Sent => {}
-                Step::Idle => index += 1,
-                Step::Done => {
+        for wants_keyframe in [true, false] {
+            let mut index = 0;
+            while index < self.queue.len() && self.budget.has_any() {
+                let viewer = viewers.get_mut(self.queue[index]).and_then(Option::as_mut);
+                let Some(viewer) = viewer.filter(|viewer| viewer.is_consenting) else {
                     self.queue.remove(index);
+                    continue;
+                };
+                let fan = fans.get_mut(viewer.fan).and_then(Option::as_mut);
+                let is_done = match fan {
+                    Some(_) if wants_keyframe && has_whole_keyframe(viewer) => false,
+                    Some(fan) => step(config, viewer, fan, &mut self.budget, sending) == Step::Done,
+                    None => true,
+                };
+                if !is_done {
+                    index += 1;
+                    continue;
                 }
-            }
-        }
-        let mut idle = 0;
-        while idle < self.queue.len() && self.budget.has_any() {
-            let Some(slot) = self.queue.pop_front() else { break };
-            match step(slot, &mut self.budget, None) {
-                Step::Sent => {
-                    self.queue.push_back(slot);
-                    idle = 0;
+                self.queue.remove(index);
+                if let Some(track) = &mut viewer.video {
+                    track.is_queued = false;
                 }
-                Step::Idle => {
-                    self.queue.push_back(slot);
-                    idle += 1;
-                }
-                Step::Done => {}
             }
         }
     }
@@ -180,8 +160,7 @@ fn step<B: SendBatch>(
     budget: &mut Budget,
     sending: &mut Sending<'_, B>,
 ) -> Step {
-    let mut bytes = 0;
-    while bytes < TURN_BYTES {
+    loop {
         let Some(track) = &mut viewer.video else { return Step::Done };
         let (Phase::Replaying(replay), Some(source)) = (&mut track.phase, track.source) else {
             return Step::Done;
@@ -204,13 +183,13 @@ fn step<B: SendBatch>(
         };
         if packet.timestamp != replay.timestamp {
             replay.has_keyframe = true;
-            let replay = *replay;
             if keyframe.is_some_and(|keyframe| keyframe > packet.seq_no) {
                 // A newer keyframe makes the frames before it needless.
                 start(config, viewer, fan, Start::Cached, sending);
                 continue;
             }
             if stream.newest.is_some_and(|newest| newest.timestamp == packet.timestamp) {
+                let replay = *replay;
                 track.go_live(&replay, packet);
                 viewer.is_dirty = true;
                 send_the_rest(viewer, fan, sending);
@@ -218,22 +197,20 @@ fn step<B: SendBatch>(
             }
             let due = track.mapping.current().map(|segment| segment.timestamp(packet.timestamp));
             if !due.is_some_and(|timestamp| replay.is_due(sending.now, timestamp, source.clock_rate)) {
-                return if bytes > 0 { Step::Sent } else { Step::Idle };
+                return Step::Idle;
             }
         }
         if !budget.has_any() {
-            return if bytes > 0 { Step::Sent } else { Step::Idle };
+            return Step::Idle;
         }
         let Some(place) = track.place(packet) else { return Step::Done };
         let sent = viewer.send_from_ring(sending, Kind::Video, &place, packet);
         budget.spend(sent);
         sending.stats.replay.add(sent);
-        bytes += sent;
         if let Some(track) = &mut viewer.video
             && let Phase::Replaying(replay) = &mut track.phase
         {
             replay.sent(packet);
         }
     }
-    Step::Sent
 }

@@ -24,6 +24,9 @@ const STEP_MAX: u64 = 1 << 14;
 /// Capture times of different injection nodes may differ; beyond this the local clock is believed instead.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);
 
+/// What came in one train with a keyframe is live with it.
+const LIVE_BACKLOG_MAX: Duration = Duration::from_millis(100);
+
 /// What a track gets its packets from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
@@ -193,8 +196,9 @@ impl Track {
         }
         let timestamp = self.present(now, newest.capture_time, newest.at, source.clock_rate);
         let backlog = newest.timestamp.wrapping_sub(keyframe.timestamp);
-        let is_live = backlog == 0 && how == Start::Live;
-        let scale = if is_live { Scale::LIVE } else { scale(replay::duration(backlog, source.clock_rate)) };
+        let backlog_time = replay::duration(backlog, source.clock_rate);
+        let is_live = how == Start::Live && backlog_time <= LIVE_BACKLOG_MAX;
+        let scale = if is_live { Scale::LIVE } else { scale(backlog_time) };
         self.begin(source, keyframe.seq_no, keyframe.timestamp, timestamp, scale);
         self.keyframe_at = Some(now);
         self.restart_at = None;

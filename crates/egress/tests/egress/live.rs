@@ -149,7 +149,7 @@ fn reports_of_many_viewers_do_not_come_at_once() {
         scene.join(viewer);
     }
     scene.play(Duration::from_secs(3));
-    let mut per_slice = vec![0; 40];
+    let mut per_slice = vec![0; 41];
     for player in scene.players.values() {
         for (at, _) in player.reports.iter().filter(|(at, _)| *at - scene.start >= Duration::from_secs(1)) {
             per_slice[(*at - scene.start - Duration::from_secs(1)).as_millis() as usize / 50] += 1;
