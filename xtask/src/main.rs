@@ -1,2 +1,81 @@
 //! `cargo xtask`: the one door to every task of this repository.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod demo_clip;
+mod packages;
+mod run;
+mod suite;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Every task of this repository, as CI runs it.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Format, lints, tidiness: what can be judged without running anything.
+    Check,
+    /// Every test: units, simulation, fuzz corpora, real browsers and encoders.
+    Test {
+        /// Install missing Debian packages first (as root).
+        #[arg(long)]
+        install: bool,
+    },
+    /// The seeded simulation of whole trees, with more seeds than `test` plays.
+    Sim {
+        /// How many seeds to play.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Play this seed only.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Fuzz the parsers of outside bytes with cargo-fuzz, one target after another.
+    Fuzz {
+        /// Seconds for each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// This target only.
+        #[arg(long)]
+        target: Option<String>,
+    },
+    /// The benches beside the hot paths.
+    Bench,
+    /// Three nodes on this machine: injection, relay, egress, with the demo clip.
+    Dev,
+    /// Only the end-to-end tests: real program, browsers, encoders, network namespaces.
+    E2e {
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// The long runs: minutes of streaming per client; writes dated results into `docs/`.
+    Acceptance,
+    /// Makes the demo clip again with ffmpeg.
+    DemoClip,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Check => check(),
+        Task::Test { install } => suite::test(install),
+        Task::Sim { seeds, seed } => suite::sim(seeds, seed),
+        Task::Fuzz { seconds, target } => suite::fuzz(seconds, target.as_deref()),
+        Task::Bench => run::cargo(&["bench", "--workspace", "--benches"]),
+        Task::Dev => suite::dev(),
+        Task::E2e { filter } => suite::e2e(filter.as_deref()),
+        Task::Acceptance => suite::acceptance(),
+        Task::DemoClip => demo_clip::run(),
+    }
+}
+
+fn check() -> anyhow::Result<()> {
+    run::cargo(&["fmt", "--all", "--check"])?;
+    run::cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+    tidy::run()
+}

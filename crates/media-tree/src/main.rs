@@ -1,2 +1,159 @@
-//! The media-tree program.
-fn main() {}
+//! The media-tree program: parse, resolve, check, run.
+#![forbid(unsafe_code)]
+
+mod healthcheck;
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use config::{Config, EXIT_BAD_CONFIGURATION, LogFormat, Sources};
+use model::Role;
+
+/// Live video to tens of thousands of viewers in under half a second, on machines of your own.
+#[derive(Parser)]
+#[command(name = "media-tree", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything in one process: publishers in, viewers out. The place to begin.
+    Up {
+        /// Also publish a built-in moving clip with sound as the broadcast `demo`.
+        #[arg(long)]
+        demo: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// An injection node: takes publishers, feeds the tree.
+    Injection(Settings),
+    /// A relay node: takes media from parents, forwards it to children.
+    Relay(Settings),
+    /// An egress node: takes media from parents, serves viewers.
+    Egress(Settings),
+    /// What the configuration is made of.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Asks a running node on this machine whether it is well; for images without a shell. Exit code 0 or 1.
+    Healthcheck {
+        /// Ask whether it is ready for work, not only whether it is alive.
+        #[arg(long)]
+        ready: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Judges file, environment and flags together, tells every problem, starts nothing.
+    Check {
+        /// For which subcommand.
+        #[arg(long, value_enum, default_value_t = RoleName::Up)]
+        role: RoleName,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Prints the documented example file: every setting with its default.
+    Example,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoleName {
+    Up,
+    Injection,
+    Relay,
+    Egress,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Up => Self::All,
+            RoleName::Injection => Self::Injection,
+            RoleName::Relay => Self::Relay,
+            RoleName::Egress => Self::Egress,
+        }
+    }
+}
+
+#[derive(clap::Args)]
+struct Settings {
+    /// Configuration file, TOML; see `media-tree config example`. [variable: MEDIA_TREE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: config::Flags,
+}
+
+/// Why the program ends badly: with which code, and what it says.
+struct Failure(u8, String);
+
+fn bad_configuration(error: impl Display) -> Failure {
+    Failure(EXIT_BAD_CONFIGURATION, error.to_string())
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell if the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_BAD_CONFIGURATION } else { 0 });
+        }
+    };
+    match perform(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, message)) => {
+            eprintln!("media-tree: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up { demo, settings } => run(Role::All, Config { demo, ..resolve(settings)? }),
+        Command::Injection(settings) => run(Role::Injection, resolve(settings)?),
+        Command::Relay(settings) => run(Role::Relay, resolve(settings)?),
+        Command::Egress(settings) => run(Role::Egress, resolve(settings)?),
+        Command::Config(ConfigCommand::Check { role, settings }) => {
+            check(role.into(), &resolve(settings)?)?;
+            println!("the configuration is good");
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Example) => {
+            print!("{}", Config::example());
+            Ok(())
+        }
+        Command::Healthcheck { ready, settings } => {
+            let path = if ready { "/readyz" } else { "/healthz" };
+            healthcheck::ask(resolve(settings)?.ops.listen, path)
+                .map_err(|error| Failure(1, format!("{error:#}")))
+        }
+    }
+}
+
+fn resolve(settings: Settings) -> Result<Config, Failure> {
+    Config::resolve(Sources::of_process(settings.config, settings.flags)).map_err(bad_configuration)
+}
+
+fn check(role: Role, config: &Config) -> Result<(), Failure> {
+    config.check(role).map_err(bad_configuration)?;
+    telemetry::log::check_filter(&config.log.filter).map_err(bad_configuration)
+}
+
+fn run(role: Role, config: Config) -> Result<(), Failure> {
+    check(role, &config)?;
+    let format = match config.log.format {
+        LogFormat::Auto => telemetry::log::Format::Auto,
+        LogFormat::Human => telemetry::log::Format::Human,
+        LogFormat::Json => telemetry::log::Format::Json,
+    };
+    telemetry::log::init(format, &config.log.filter).map_err(bad_configuration)?;
+    node::run(role, config).map_err(|error| Failure(1, format!("{error:#}")))
+}

@@ -1,2 +1,44 @@
 //! Runtime shell: threads, sockets, timers, HTTP, drain. The only crate that drives the cores for real.
+//!
+//! [`run`] is the whole life of a node: bind everything, start the threads, serve, drain, stop.
 #![forbid(unsafe_code)]
+
+mod bind;
+mod directory;
+mod drain;
+mod events;
+mod handshakes;
+mod http;
+mod life;
+mod link_channel;
+mod link_identity;
+mod link_socket;
+mod metrics;
+mod ops;
+mod rate_limit;
+mod sessions;
+mod shard;
+mod tls;
+mod tokens;
+mod tree;
+
+use anyhow::Context as _;
+use config::Config;
+use model::Role;
+
+/// Runs a node of this role until it is told to stop (SIGTERM or SIGINT: drain; a second one: at once).
+///
+/// # Errors
+/// If a port is taken, a file cannot be read, or the machine lacks something that the node needs. The configuration
+/// is taken as checked.
+pub fn run(role: Role, config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("media-tree-io")
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let result = runtime.block_on(life::live(role, config));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    result
+}

@@ -1,0 +1,144 @@
+//! What the media threads tell the rest of the node: the fate of sessions.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use egress::ViewerId;
+use ice_dtls::FailureReason;
+use ingest::PublisherId;
+use model::BroadcastId;
+use tokio::sync::mpsc;
+
+use crate::http::App;
+use crate::sessions::Ending;
+
+/// Something happened to a session or a broadcast.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// ICE and DTLS are done, media flows.
+    ViewerConnected {
+        /// Who.
+        viewer: ViewerId,
+        /// What it watches.
+        broadcast: BroadcastId,
+        /// Since its POST.
+        after: Duration,
+    },
+    /// The first whole keyframe has been sent.
+    FirstFrame {
+        /// To whom.
+        viewer: ViewerId,
+        /// Since its POST.
+        after: Duration,
+    },
+    /// The viewer is gone, or never came.
+    ViewerEnded {
+        /// Who.
+        viewer: ViewerId,
+        /// What it watched.
+        broadcast: BroadcastId,
+        /// Its shard.
+        shard: usize,
+        /// Whether it ever got media.
+        was_connected: bool,
+        /// Why.
+        ending: ViewerEnding,
+    },
+    /// ICE and DTLS are done, media may come.
+    PublisherConnected {
+        /// Who.
+        publisher: PublisherId,
+        /// Since its POST.
+        after: Duration,
+    },
+    /// A publisher replaces another one of the same broadcast.
+    PublisherTookOver,
+    /// A broadcast is no more.
+    BroadcastRetired(BroadcastId),
+    /// The publisher is gone, or never came.
+    PublisherEnded {
+        /// Who.
+        publisher: PublisherId,
+        /// What it published.
+        broadcast: BroadcastId,
+        /// Whether media could ever flow.
+        was_connected: bool,
+        /// Why, in words for the log.
+        reason: String,
+    },
+}
+
+/// Why a viewer is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewerEnding {
+    /// Its handshake failed.
+    #[error(transparent)]
+    Handshake(FailureReason),
+    /// Its keys cannot be used.
+    #[error(transparent)]
+    Keys(egress::AddError),
+    /// Its session was deleted over HTTP, by itself or because the node stops.
+    #[error("the session was deleted")]
+    Deleted,
+    /// It said goodbye over DTLS or RTCP.
+    #[error("the viewer said goodbye")]
+    Closed,
+    /// It has not been heard for too long (RFC 7675).
+    #[error("the viewer fell silent")]
+    ConsentExpired,
+    /// A new publishing run uses a codec that it cannot take: it has to make a new session.
+    #[error("the {0} codec changed to one that was not negotiated")]
+    CodecNotNegotiated(model::Kind),
+    /// The broadcast is no more.
+    #[error("the broadcast is no more")]
+    BroadcastEnded,
+}
+
+/// Keeps sessions, directory and metrics in step with what the media threads tell.
+pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App>) {
+    while let Some(event) = events.recv().await {
+        match event {
+            NodeEvent::ViewerConnected { viewer, broadcast, after } => {
+                tracing::info!(%broadcast, viewer = viewer.get(), after_ms = after.as_millis() as u64, "viewer connected");
+                app.pending.fetch_sub(1, Ordering::Relaxed);
+                app.directory.viewers_changed(&broadcast, 1);
+                app.metrics.viewer_connected(after);
+            }
+            NodeEvent::FirstFrame { viewer, after } => {
+                tracing::debug!(viewer = viewer.get(), after_ms = after.as_millis() as u64, "first frame");
+                app.metrics.first_frame(after);
+            }
+            NodeEvent::ViewerEnded { viewer, broadcast, shard, was_connected, ending } => {
+                tracing::info!(%broadcast, viewer = viewer.get(), was_connected, reason = %ending, "viewer gone");
+                if was_connected {
+                    app.directory.viewers_changed(&broadcast, -1);
+                } else {
+                    app.pending.fetch_sub(1, Ordering::Relaxed);
+                    app.metrics.viewer_not_connected(match &ending {
+                        ViewerEnding::Handshake(reason) => Some(reason),
+                        _ => None,
+                    });
+                }
+                app.shards[shard].occupied.fetch_sub(1, Ordering::Relaxed);
+                app.sessions.end_viewer(viewer);
+                let reason = ending.to_string();
+                app.sessions.ended(Ending { at: SystemTime::now(), role: "viewer", broadcast, reason });
+            }
+            NodeEvent::PublisherConnected { publisher, after } => {
+                tracing::info!(publisher = publisher.0, after_ms = after.as_millis() as u64, "publisher connected");
+                app.metrics.publisher_connected(after);
+            }
+            NodeEvent::PublisherTookOver => app.metrics.publisher_took_over(),
+            NodeEvent::BroadcastRetired(broadcast) => app.metrics.broadcast_retired(&broadcast),
+            NodeEvent::PublisherEnded { publisher, broadcast, was_connected, reason } => {
+                tracing::info!(%broadcast, publisher = publisher.0, was_connected, reason, "publisher gone");
+                if !was_connected {
+                    app.metrics.publisher_not_connected();
+                }
+                app.sessions.end_publisher(publisher);
+                app.sessions.ended(Ending { at: SystemTime::now(), role: "publisher", broadcast, reason });
+            }
+        }
+    }
+}

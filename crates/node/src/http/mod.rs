@@ -1,0 +1,339 @@
+//! The public listener: WHIP, WHEP, pages, API.
+
+pub mod api;
+mod listener;
+mod pages;
+mod whep;
+mod whip;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use model::BroadcastId;
+use signaling::http::{self as rules, Action, EntityTag, Problem, Reply, Resource};
+use signaling::{SessionId, patch};
+
+pub use listener::{Addresses, Listener};
+
+use crate::directory::Directory;
+use crate::metrics::Metrics;
+use crate::rate_limit::RateLimit;
+use crate::sessions::{Peer, Sessions};
+use crate::shard::ShardHandle;
+use crate::tokens::{Access, Tokens};
+use crate::tree::TreeHandle;
+
+/// One shard as requests see it.
+pub struct ShardPort {
+    /// Its thread.
+    pub handle: ShardHandle,
+    /// Its handshake worker.
+    pub handshakes: crossbeam_channel::Sender<crate::handshakes::Command>,
+    /// UDP port of its socket.
+    pub port: u16,
+    /// Viewers it has or expects.
+    pub occupied: AtomicU64,
+    /// Viewers it may have.
+    pub slots: u64,
+}
+
+/// What requests share.
+pub struct App {
+    /// Broadcasts known here.
+    pub directory: Arc<Directory>,
+    /// The tree thread, and the UDP port of its publishers' socket, on nodes that take publishers.
+    pub ingest: Option<(TreeHandle, u16)>,
+    /// Shards, on nodes that serve viewers.
+    pub shards: Vec<ShardPort>,
+    /// Sessions that have a URL.
+    pub sessions: Arc<Sessions>,
+    /// Who may publish and watch.
+    pub tokens: Tokens,
+    /// How often a client may ask.
+    pub rate_limit: RateLimit,
+    /// The address of a one-to-one NAT.
+    pub public_ip: Option<IpAddr>,
+    /// The certificate of every DTLS association of this node.
+    pub certificate: Arc<ice_dtls::Certificate>,
+    /// Whether the listener speaks TLS.
+    pub is_tls: bool,
+    /// Set when the node drains: no new sessions.
+    pub is_draining: AtomicBool,
+    /// For ids of viewers and publishers.
+    pub next_id: AtomicU64,
+    /// POSTed viewers that may be connecting at once.
+    pub pending_max: u64,
+    /// POSTed viewers that are connecting.
+    pub pending: AtomicU64,
+    /// Publishers that this node may have.
+    pub publishers_max: u64,
+    /// What metrics read.
+    pub metrics: Arc<Metrics>,
+}
+
+impl App {
+    /// Viewers that the shards have or expect.
+    #[must_use]
+    pub fn occupied(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.occupied.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Every route of the public listener.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(pages::index))
+        .route("/publish/{broadcast}", get(pages::publish))
+        .route("/watch/{broadcast}", get(pages::watch))
+        .route("/assets/{file}", get(pages::asset))
+        .route("/api/v1/broadcasts", get(api::broadcasts))
+        .route("/api/v1/endings", get(api::endings))
+        .route("/whip/{broadcast}", any(whip_endpoint))
+        .route("/whep/{broadcast}", any(whep_endpoint))
+        .route("/whip/{broadcast}/{session}", any(session))
+        .route("/whep/{broadcast}/{session}", any(session))
+        .with_state(app)
+}
+
+/// A request whose head is checked.
+pub(crate) struct Posted {
+    broadcast: BroadcastId,
+    addresses: Addresses,
+    /// Scheme and authority for `Location`.
+    origin: String,
+    /// The offer.
+    body: String,
+}
+
+async fn whip_endpoint(
+    State(app): State<Arc<App>>,
+    ConnectInfo(addresses): ConnectInfo<Addresses>,
+    Path(broadcast): Path<String>,
+    request: Request,
+) -> Response {
+    let is_post = request.method() == Method::POST;
+    let response = endpoint(&app, Resource::WhipEndpoint, addresses, &broadcast, request, whip::create).await;
+    app.metrics.whip_answered(is_post, response.status().as_u16());
+    response
+}
+
+async fn whep_endpoint(
+    State(app): State<Arc<App>>,
+    ConnectInfo(addresses): ConnectInfo<Addresses>,
+    Path(broadcast): Path<String>,
+    request: Request,
+) -> Response {
+    let is_post = request.method() == Method::POST;
+    let response = endpoint(&app, Resource::WhepEndpoint, addresses, &broadcast, request, whep::create).await;
+    app.metrics.whep_answered(is_post, response.status().as_u16());
+    response
+}
+
+/// What a POST made: the answer and the names of its resource.
+pub(crate) struct Created {
+    answer: String,
+    location: String,
+    entity_tag: EntityTag,
+}
+
+async fn endpoint(
+    app: &Arc<App>,
+    resource: Resource,
+    addresses: Addresses,
+    broadcast: &str,
+    request: Request,
+    create: impl AsyncFnOnce(&Arc<App>, Posted) -> Result<Created, Problem>,
+) -> Response {
+    let result = async {
+        if let Action::Reply(reply) = rules::action(resource, request.method().as_str())? {
+            return Ok(reply_response(&reply));
+        }
+        let posted = check_post(app, resource, addresses, broadcast, request).await?;
+        let created = create(app, posted).await?;
+        Ok(created_response(created))
+    };
+    with_cors(result.await.unwrap_or_else(|problem| problem_response(&problem)))
+}
+
+async fn check_post(
+    app: &App,
+    resource: Resource,
+    addresses: Addresses,
+    broadcast: &str,
+    request: Request,
+) -> Result<Posted, Problem> {
+    take_allowance(app, addresses)?;
+    let broadcast = broadcast_id(broadcast)?;
+    let access = if resource == Resource::WhipEndpoint { Access::Publish } else { Access::View };
+    authorize(app, access, &broadcast, request.headers())?;
+    rules::check_content_type(text(request.headers(), header::CONTENT_TYPE), rules::SDP)?;
+    if app.is_draining.load(Ordering::Relaxed) {
+        return Err(Problem::overloaded(2));
+    }
+    let origin = origin(app, request.headers(), addresses);
+    let body = read_body(request.into_body()).await?;
+    Ok(Posted { broadcast, addresses, origin, body })
+}
+
+async fn session(
+    State(app): State<Arc<App>>,
+    ConnectInfo(addresses): ConnectInfo<Addresses>,
+    Path((broadcast, session)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let result = async {
+        let action = rules::action(Resource::Session, request.method().as_str())?;
+        if let Action::Reply(reply) = action {
+            return Ok(reply_response(&reply));
+        }
+        take_allowance(&app, addresses)?;
+        let broadcast = broadcast_id(&broadcast)?;
+        let id: SessionId = session.parse().map_err(|_| Problem::session_not_found())?;
+        let found = app.sessions.get(id).filter(|session| session.broadcast == broadcast);
+        let session = found.ok_or_else(Problem::session_not_found)?;
+        let access = match session.peer {
+            Peer::Publisher(_) => Access::Publish,
+            Peer::Viewer(..) => Access::View,
+        };
+        authorize(&app, access, &broadcast, request.headers())?;
+        if action == Action::Delete {
+            end(&app, session.peer).await;
+            return Ok(StatusCode::OK.into_response());
+        }
+        let content_type = text(request.headers(), header::CONTENT_TYPE).map(str::to_owned);
+        let if_match = text(request.headers(), header::IF_MATCH).map(str::to_owned);
+        let body = read_body(request.into_body()).await?;
+        let state = patch::State { entity_tag: &session.entity_tag, peer_ice: &session.peer_ice };
+        let headers = patch::Headers { content_type: content_type.as_deref(), if_match: if_match.as_deref() };
+        match patch::decide(&state, &headers, &body)? {
+            patch::Outcome::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
+            patch::Outcome::Restart(_) => Err(patch::restart_unsupported()),
+        }
+    };
+    with_cors(result.await.unwrap_or_else(|problem| problem_response(&problem)))
+}
+
+/// Ends a session: its URL is gone at once, its peer hears of it over DTLS.
+pub async fn end(app: &App, peer: Peer) {
+    match peer {
+        Peer::Publisher(publisher) => {
+            app.sessions.end_publisher(publisher);
+            if let Some((tree, _)) = &app.ingest {
+                tree.unpublish(publisher).await;
+            }
+        }
+        Peer::Viewer(viewer, shard) => {
+            app.sessions.end_viewer(viewer);
+            let handle = app.shards[shard].handle.clone();
+            handle.remove(viewer);
+        }
+    }
+}
+
+fn take_allowance(app: &App, addresses: Addresses) -> Result<(), Problem> {
+    app.rate_limit
+        .take(Instant::now(), addresses.peer.ip())
+        .map_err(|wait| Problem::rate_limited(wait.as_secs().saturating_add(1) as u32))
+}
+
+fn broadcast_id(text: &str) -> Result<BroadcastId, Problem> {
+    BroadcastId::new(text)
+        .map_err(|error| Problem::new(404, "broadcast-name", format!("This is not the name of a broadcast: {error}.")))
+}
+
+fn authorize(app: &App, access: Access, broadcast: &BroadcastId, headers: &HeaderMap) -> Result<(), Problem> {
+    let token = rules::bearer::token(text(headers, header::AUTHORIZATION))?;
+    if app.tokens.allow(access, broadcast, token) {
+        return Ok(());
+    }
+    Err(if token.is_none() { rules::bearer::missing() } else { rules::bearer::rejected() })
+}
+
+async fn read_body(body: Body) -> Result<String, Problem> {
+    let bytes = axum::body::to_bytes(body, rules::BODY_BYTES_MAX).await.map_err(|_| Problem::too_large())?;
+    String::from_utf8(bytes.into())
+        .map_err(|_| Problem::new(400, "not-utf8", "The body is not UTF-8 text."))
+}
+
+/// Scheme and authority under which the client knows this server.
+fn origin(app: &App, headers: &HeaderMap, addresses: Addresses) -> String {
+    let forwarded = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
+    let scheme = if app.is_tls || forwarded { "https" } else { "http" };
+    let authority = text(headers, header::HOST).filter(|host| is_authority(host));
+    match authority {
+        Some(host) => format!("{scheme}://{host}"),
+        None => format!("{scheme}://{}", addresses.local),
+    }
+}
+
+fn is_authority(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 255
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The addresses of this host that media can reach it on.
+pub(crate) fn host_addresses() -> Vec<IpAddr> {
+    if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.ip()).collect()
+}
+
+/// `N` bytes of the kernel's random generator.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|_| Problem::new(500, "no-randomness", "This server cannot make random numbers at the moment."))?;
+    Ok(bytes)
+}
+
+fn created_response(created: Created) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, rules::SDP.to_owned()),
+        (header::LOCATION, created.location),
+        (header::ETAG, created.entity_tag.to_string()),
+    ];
+    (StatusCode::CREATED, headers, created.answer).into_response()
+}
+
+fn reply_response(reply: &Reply) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in &reply.headers {
+        insert(response.headers_mut(), name, value);
+    }
+    response
+}
+
+fn problem_response(problem: &Problem) -> Response {
+    let mut response = Response::new(Body::from(problem.body()));
+    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    insert(response.headers_mut(), "Content-Type", rules::PROBLEM_JSON);
+    for (name, value) in &problem.headers {
+        insert(response.headers_mut(), name, value);
+    }
+    response
+}
+
+fn with_cors(mut response: Response) -> Response {
+    for (name, value) in rules::RESPONSE_HEADERS {
+        insert(response.headers_mut(), name, value);
+    }
+    response
+}
+
+fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        headers.append(name, value);
+    }
+}

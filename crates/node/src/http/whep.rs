@@ -1,0 +1,166 @@
+//! `POST /whep/{broadcast}`: a viewer's offer becomes a session.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use egress::{OutTrack, ViewerId};
+use model::{Kind, Ssrc};
+use signaling::http::{EntityTag, Problem};
+use signaling::whep::{self, AcceptedMedia, Extension};
+use signaling::{DtlsRole, SessionId, candidates, sdp};
+
+use super::{App, Created, Posted, host_addresses, random};
+use crate::handshakes::{self, Offer, Pending};
+use crate::sessions::{Peer, Session};
+
+/// The MediaStream that every viewer sees.
+const STREAM_ID: &str = "media-tree";
+
+/// Makes a viewer's session.
+pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Problem> {
+    if app.shards.is_empty() {
+        return Err(Problem::new(404, "not-an-egress-node", "This node does not serve viewers."));
+    }
+    if app.directory.get(&posted.broadcast).is_none() {
+        let detail = format!("There is no broadcast named {}.", posted.broadcast);
+        return Err(Problem::new(404, "broadcast-unknown", detail));
+    }
+    let offer = sdp::Session::parse(&posted.body).map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
+    let accepted = whep::accept(&offer, &whep::Policy::default())?;
+    let streams = Streams::random()?;
+    let cname = format!("{:016x}", u64::from_be_bytes(random()?));
+    let local = ice_dtls::IceCredentials::from_random(&random::<32>()?);
+    let shard = reserve(app)?;
+    let port = &app.shards[shard];
+    let host = host_addresses();
+    let candidates = candidates::order(&candidates::Known {
+        public_ip: app.public_ip,
+        request_local: posted.addresses.local.ip(),
+        request_peer: posted.addresses.peer.ip(),
+        host_addresses: &host,
+        port: port.port,
+    });
+    let theirs = peer_fingerprint(&accepted.peer.fingerprint)?;
+    let ours = sdp::Fingerprint {
+        algorithm: sdp::HashAlgorithm::Sha256,
+        bytes: app.certificate.fingerprint().as_bytes().to_vec(),
+    };
+    let answer = whep::answer(
+        &accepted,
+        &whep::AnswerParameters {
+            ice: sdp::IceCredentials { ufrag: local.ufrag().to_owned(), pwd: local.pwd().to_owned() },
+            fingerprint: ours,
+            candidates: &candidates,
+            audio_ssrc: streams.audio,
+            video_ssrc: streams.video,
+            video_rtx_ssrc: streams.video_rtx,
+            cname: &cname,
+            stream_id: STREAM_ID,
+            session_id: u64::from_be_bytes(random()?),
+        },
+    );
+    let viewer = ViewerId::new(app.next_id.fetch_add(1, Ordering::Relaxed));
+    let now = Instant::now();
+    let handshake = ice_dtls::Handshake::new(
+        ice_dtls::HandshakeConfig {
+            local: local.clone(),
+            remote_ufrag: Some(accepted.peer.ice.ufrag.clone()),
+            remote_fingerprint: theirs,
+            certificate: app.certificate.clone(),
+            dtls_role: match accepted.peer.dtls_role {
+                DtlsRole::Client => ice_dtls::DtlsRole::Client,
+                DtlsRole::Server => ice_dtls::DtlsRole::Server,
+            },
+        },
+        now,
+    );
+    let offer = Offer {
+        audio: accepted.media(Kind::Audio).map(|media| out_track(media, streams.audio, None)),
+        video: accepted.media(Kind::Video).map(|media| out_track(media, streams.video, Some(streams.video_rtx))),
+        random: random()?,
+        cname,
+    };
+    let entity_tag = EntityTag::from_random(random()?);
+    let id = SessionId::from_random(random()?);
+    app.sessions.insert(
+        id,
+        Session {
+            broadcast: posted.broadcast.clone(),
+            entity_tag: entity_tag.clone(),
+            peer_ice: accepted.peer.ice.clone(),
+            peer: Peer::Viewer(viewer, shard),
+        },
+    );
+    // The shard first: checks may arrive as soon as the answer is out, and must find their way to the worker.
+    port.handle.register(viewer, posted.broadcast.clone(), local);
+    let pending = Pending { viewer, broadcast: posted.broadcast.clone(), handshake, offer, since: now };
+    if port.handshakes.try_send(handshakes::Command::Begin(Box::new(pending))).is_err() {
+        port.handle.remove(viewer);
+        return Err(Problem::overloaded(2));
+    }
+    tracing::debug!(broadcast = %posted.broadcast, viewer = viewer.get(), shard, "viewer accepted");
+    Ok(Created { answer, location: format!("{}/whep/{}/{id}", posted.origin, posted.broadcast), entity_tag })
+}
+
+fn peer_fingerprint(offered: &sdp::Fingerprint) -> Result<ice_dtls::Fingerprint, Problem> {
+    let unusable = |_| Problem::new(422, "offer-fingerprint", "The fingerprint of the offer cannot be used.");
+    offered.to_string().parse().map_err(unusable)
+}
+
+/// Takes a slot on the shard with the fewest viewers; it is given back when the viewer's end is told.
+fn reserve(app: &App) -> Result<usize, Problem> {
+    if app.pending.load(Ordering::Relaxed) >= app.pending_max {
+        return Err(Problem::overloaded(2));
+    }
+    let least = app.shards.iter().enumerate().min_by_key(|(_, shard)| shard.occupied.load(Ordering::Relaxed));
+    let (index, shard) = least.ok_or_else(|| Problem::overloaded(5))?;
+    if shard.occupied.fetch_add(1, Ordering::Relaxed) >= shard.slots {
+        shard.occupied.fetch_sub(1, Ordering::Relaxed);
+        return Err(Problem::overloaded(5));
+    }
+    app.pending.fetch_add(1, Ordering::Relaxed);
+    Ok(index)
+}
+
+/// The SSRCs of one viewer, all different.
+struct Streams {
+    audio: Ssrc,
+    video: Ssrc,
+    video_rtx: Ssrc,
+}
+
+impl Streams {
+    fn random() -> Result<Self, Problem> {
+        let first = u32::from_be_bytes(random()?);
+        let ssrc = |offset: u32| Ssrc::new(first.wrapping_add(offset));
+        Ok(Self { audio: ssrc(0), video: ssrc(1), video_rtx: ssrc(2) })
+    }
+}
+
+fn out_track(media: &AcceptedMedia, ssrc: Ssrc, rtx_ssrc: Option<Ssrc>) -> OutTrack {
+    let has_rtx = media.payloads.iter().any(|payload| payload.rtx_payload_type.is_some());
+    let id = |extension| media.extension_id(extension);
+    OutTrack {
+        mid: media.mid.clone(),
+        ssrc,
+        rtx_ssrc: rtx_ssrc.filter(|_| has_rtx),
+        formats: media
+            .payloads
+            .iter()
+            .map(|payload| egress::Format {
+                codec: payload.codec,
+                fmtp: payload.fmtp.clone().unwrap_or_default().into(),
+                payload_type: payload.payload_type,
+                rtx_payload_type: payload.rtx_payload_type,
+            })
+            .collect(),
+        extensions: egress::Extensions {
+            mid: id(Extension::Mid),
+            abs_capture_time: id(Extension::AbsCaptureTime),
+            audio_level: id(Extension::AudioLevel),
+            video_orientation: id(Extension::VideoOrientation),
+        },
+        nack: media.payloads.iter().any(|payload| payload.feedback.nack),
+    }
+}

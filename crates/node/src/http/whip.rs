@@ -1,0 +1,76 @@
+//! `POST /whip/{broadcast}`: a publisher's offer becomes a session.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ingest::PublisherId;
+use signaling::http::{EntityTag, Problem};
+use signaling::{SessionId, candidates, sdp, whip};
+use tokio::sync::oneshot;
+
+use super::{App, Created, Posted, host_addresses, random};
+use crate::sessions::{Peer, Session};
+use crate::tree::{Publish, PublishError};
+
+/// Makes a publisher's session.
+pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Problem> {
+    let Some((tree, port)) = &app.ingest else {
+        return Err(Problem::new(404, "not-an-injection-node", "This node does not take publishers."));
+    };
+    let offer = sdp::Session::parse(&posted.body).map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
+    let checked = whip::check(&offer, &whip::Policy::default())?;
+    let host = host_addresses();
+    let candidates = candidates::order(&candidates::Known {
+        public_ip: app.public_ip,
+        request_local: posted.addresses.local.ip(),
+        request_peer: posted.addresses.peer.ip(),
+        host_addresses: &host,
+        port: *port,
+    });
+    let ice = ice_dtls::IceCredentials::from_random(&random::<32>()?);
+    let publisher = PublisherId(app.next_id.fetch_add(1, Ordering::Relaxed));
+    let (reply, outcome) = oneshot::channel();
+    tree.publish(Publish {
+        publisher,
+        broadcast: posted.broadcast.clone(),
+        offer: whip::prepare_offer(&offer, &checked),
+        ice,
+        local_addresses: host.iter().map(|address| (*address, *port).into()).collect(),
+        reply,
+    })
+    .await;
+    let answer = match outcome.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(refused(&error)),
+        Err(_gone) => return Err(Problem::overloaded(2)),
+    };
+    let session_id = u64::from_be_bytes(random()?);
+    let parameters = whip::AnswerParameters { candidates: &candidates, session_id };
+    let answer = match whip::finish_answer(&checked, &answer, &parameters) {
+        Ok(answer) => answer,
+        Err(error) => {
+            tree.unpublish(publisher).await;
+            tracing::error!(%error, "the peer engine's answer cannot be used");
+            return Err(Problem::new(422, "offer-unusable-media", format!("The offer cannot be taken: {error}.")));
+        }
+    };
+    let id = SessionId::from_random(random()?);
+    let entity_tag = EntityTag::from_random(random()?);
+    let session = Session {
+        broadcast: posted.broadcast.clone(),
+        entity_tag: entity_tag.clone(),
+        peer_ice: checked.peer.ice.clone(),
+        peer: Peer::Publisher(publisher),
+    };
+    app.sessions.insert(id, session);
+    tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, "publisher accepted");
+    Ok(Created { answer, location: format!("{}/whip/{}/{id}", posted.origin, posted.broadcast), entity_tag })
+}
+
+fn refused(error: &PublishError) -> Problem {
+    match error {
+        PublishError::Occupied => Problem::new(409, "occupied", format!("Not taken: {error}.")),
+        PublishError::Offer(_) => Problem::new(422, "offer-unusable-media", format!("Not taken: {error}.")),
+        PublishError::Full => Problem::overloaded(5),
+    }
+}

@@ -1,0 +1,137 @@
+//! QUIC's half of the link port.
+//!
+//! One UDP port carries both the link channel (QUIC) and link media (SRTP), told apart by the first byte (RFC 9443),
+//! so that the address a child has proved with its channel is the very address its media goes to, NAT or not.
+//! The tree thread owns the socket; what is QUIC's it hands over here through a bounded queue.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use quinn::udp::{RecvMeta, Transmit};
+use tokio::sync::mpsc;
+
+/// Datagrams that may wait for QUIC; more are dropped, and QUIC sends them again.
+const QUEUE_DATAGRAMS_MAX: usize = 1024;
+
+/// One QUIC datagram as the tree thread received it.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// The address of ours that it came to.
+    pub destination: IpAddr,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// Whether a datagram on the link port is QUIC's: RTP has the top bits `10`, every QUIC v1 packet has the fixed bit.
+#[must_use]
+pub const fn is_quic(first_byte: u8) -> bool {
+    first_byte & 0x40 != 0
+}
+
+/// The socket that QUIC believes in.
+pub struct LinkSocket {
+    socket: UdpSocket,
+    received: Mutex<mpsc::Receiver<Datagram>>,
+}
+
+impl LinkSocket {
+    /// From a clone of the link socket; the sender goes to the tree thread.
+    #[must_use]
+    pub fn new(socket: UdpSocket) -> (Arc<Self>, mpsc::Sender<Datagram>) {
+        let (sender, receiver) = mpsc::channel(QUEUE_DATAGRAMS_MAX);
+        (Arc::new(Self { socket, received: Mutex::new(receiver) }), sender)
+    }
+}
+
+impl fmt::Debug for LinkSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkSocket").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// A send that the kernel has no room for is lost like any datagram; QUIC repairs it.
+#[derive(Debug)]
+struct AlwaysWritable;
+
+impl quinn::UdpPoller for AlwaysWritable {
+    fn poll_writable(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl quinn::AsyncUdpSocket for LinkSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn quinn::UdpPoller>> {
+        Box::pin(AlwaysWritable)
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let is_ipv6_socket = self.socket.local_addr()?.is_ipv6();
+        let destination = match transmit.destination {
+            SocketAddr::V4(v4) if is_ipv6_socket => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            other => other,
+        };
+        match self.socket.send_to(transmit.contents, destination) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = 0;
+        while count < bufs.len().min(meta.len()) {
+            match received.poll_recv(cx) {
+                Poll::Ready(Some(datagram)) if datagram.bytes.len() <= bufs[count].len() => {
+                    bufs[count][..datagram.bytes.len()].copy_from_slice(&datagram.bytes);
+                    meta[count] = RecvMeta {
+                        addr: datagram.source,
+                        len: datagram.bytes.len(),
+                        stride: datagram.bytes.len(),
+                        ecn: None,
+                        dst_ip: Some(datagram.destination),
+                    };
+                    count += 1;
+                }
+                Poll::Ready(Some(_longer_than_quic_asked_for)) => {}
+                Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Pending => break,
+            }
+        }
+        if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_tells_quic_from_rtp() {
+        for quic in [0x40, 0x5f, 0xc0, 0xe3, 0xff] {
+            assert!(is_quic(quic), "{quic:#x}");
+        }
+        for rtp in [0x80, 0x90, 0xbf] {
+            assert!(!is_quic(rtp), "{rtp:#x}");
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! One egress shard: a thread that owns its viewers, its socket and its timers.
+//!
+//! It drives [`egress::Shard`], takes no lock, and hands everything that is slow (handshakes) or rare (signalling) to
+//! others through bounded queues.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use egress::{Event, ViewerId, ViewerSetup};
+use ice_dtls::{Datagram, FailureReason, IceCredentials, Path, stun};
+use media_core::TreePacket;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use model::{Broadcast, BroadcastId};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::mpsc;
+
+use crate::events::{NodeEvent, ViewerEnding as Ending};
+use crate::handshakes::{self, Offer};
+use crate::metrics::ShardCounters;
+use crate::tree::TreeHandle;
+
+/// Commands that may wait for a shard; senders wait, they are never on the packet path.
+const COMMANDS_MAX: usize = 4096;
+/// Tree packets that may wait for a shard: about 10 s of one broadcast. What finds no room is dropped and counted.
+pub const MEDIA_MAX: usize = 4096;
+/// Packets fanned out before the socket is looked at again.
+const TRAIN_MAX: usize = 64;
+/// Datagrams handled before media is looked at again.
+const DATAGRAMS_A_TURN: usize = 256;
+
+const SOCKET: Token = Token(0);
+const WAKER: Token = Token(1);
+
+/// What the tree thread feeds a shard, in order.
+pub enum Input {
+    /// A packet to fan out.
+    Packet(Arc<TreePacket>),
+    /// A broadcast came, or its tracks or state changed.
+    Changed(Arc<Broadcast>),
+    /// A broadcast is no more.
+    Retired(BroadcastId),
+}
+
+/// Keys and path of a viewer whose handshake is done.
+pub struct Established {
+    /// Its id.
+    pub viewer: ViewerId,
+    /// What it watches.
+    pub broadcast: BroadcastId,
+    /// Its nominated path.
+    pub path: Path,
+    /// Key for what it gets.
+    pub send: srtp::MasterKey,
+    /// Key of what it sends.
+    pub receive: srtp::MasterKey,
+    /// What its answer promised.
+    pub offer: Offer,
+    /// When it was POSTed.
+    pub since: Instant,
+}
+
+enum Command {
+    Register { viewer: ViewerId, broadcast: BroadcastId, local: IceCredentials },
+    PathSelected { viewer: ViewerId, path: Path },
+    Established(Box<Established>),
+    Transmit { path: Path, bytes: Bytes },
+    Failed { viewer: ViewerId, reason: Option<FailureReason> },
+    Remove { viewer: ViewerId },
+}
+
+/// How others reach a shard.
+#[derive(Clone)]
+pub struct ShardHandle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl ShardHandle {
+    /// Expect checks of a viewer that was just POSTed.
+    pub fn register(&self, viewer: ViewerId, broadcast: BroadcastId, local: IceCredentials) {
+        self.send(Command::Register { viewer, broadcast, local });
+    }
+
+    /// The viewer has proved a path and chosen it.
+    pub fn path_selected(&self, viewer: ViewerId, path: Path) {
+        self.send(Command::PathSelected { viewer, path });
+    }
+
+    /// The viewer has keys: serve it.
+    pub fn established(&self, established: Established) {
+        self.send(Command::Established(Box::new(established)));
+    }
+
+    /// Send a datagram of a handshake.
+    pub fn transmit(&self, path: Path, bytes: Bytes) {
+        self.send(Command::Transmit { path, bytes });
+    }
+
+    /// The handshake has failed, or the viewer has said goodbye over DTLS (`None`).
+    pub fn handshake_over(&self, viewer: ViewerId, reason: Option<FailureReason>) {
+        self.send(Command::Failed { viewer, reason });
+    }
+
+    /// The viewer's session was deleted.
+    pub fn remove(&self, viewer: ViewerId) {
+        self.send(Command::Remove { viewer });
+    }
+
+    fn send(&self, command: Command) {
+        // A shard that has stopped needs no commands.
+        if self.commands.send(command).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// The tree thread's end of the media queue of one shard.
+pub struct Feed {
+    inputs: rtrb::Producer<Input>,
+    waker: Arc<Waker>,
+    queue_full: Counter,
+    is_fed: bool,
+}
+
+impl Feed {
+    /// Puts `input` into the queue; wakes nobody yet.
+    pub fn push(&mut self, input: Input) {
+        match self.inputs.push(input) {
+            Ok(()) => self.is_fed = true,
+            Err(rtrb::PushError::Full(_lost)) => {
+                self.queue_full.inc();
+            }
+        }
+    }
+
+    /// Wakes the shard if anything was put in since the last time.
+    pub fn wake(&mut self) {
+        if std::mem::take(&mut self.is_fed) {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+/// What the shell knows of a viewer beside what the fan-out core knows.
+struct Session {
+    broadcast: BroadcastId,
+    local: IceCredentials,
+    path: Option<Path>,
+    /// Where its checks came from before it had keys.
+    checked: Vec<SocketAddr>,
+    is_established: bool,
+}
+
+/// The thread's state.
+pub struct Shard {
+    index: usize,
+    core: egress::Shard,
+    socket: udp_batch::Socket,
+    poll: Poll,
+    received: udp_batch::ReceiveBatch,
+    send: udp_batch::SendQueue,
+    media: rtrb::Consumer<Input>,
+    commands: Receiver<Command>,
+    handshakes: Sender<handshakes::Command>,
+    tree: TreeHandle,
+    events: mpsc::UnboundedSender<NodeEvent>,
+    sessions: HashMap<ViewerId, Session>,
+    by_ufrag: HashMap<String, ViewerId>,
+    /// Where checks of viewers without keys came from.
+    pending: HashMap<SocketAddr, ViewerId>,
+    watched: BTreeMap<BroadcastId, usize>,
+    counters: ShardCounters,
+}
+
+/// What a new shard is made of.
+pub struct Parts {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Its own socket.
+    pub socket: udp_batch::Socket,
+    /// Limits of the fan-out core.
+    pub config: egress::Config,
+    /// The tree thread.
+    pub tree: TreeHandle,
+    /// Where sessions' fates are told.
+    pub events: mpsc::UnboundedSender<NodeEvent>,
+    /// Its worker's queue.
+    pub handshakes: Sender<handshakes::Command>,
+    /// What metrics read.
+    pub counters: ShardCounters,
+    /// Counts what found the media queue full.
+    pub queue_full: Counter,
+}
+
+impl Shard {
+    /// Makes a shard, the handle others reach it by, and the tree thread's feed.
+    ///
+    /// # Errors
+    /// If the kernel gives no poll or waker.
+    pub fn new(parts: Parts) -> std::io::Result<(Self, ShardHandle, Feed)> {
+        let Parts { index, socket, config, tree, events, handshakes, counters, queue_full } = parts;
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
+        let (inputs, media) = rtrb::RingBuffer::new(MEDIA_MAX);
+        let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
+        let handle = ShardHandle { commands: sender, waker: waker.clone() };
+        let feed = Feed { inputs, waker, queue_full, is_fed: false };
+        let shard = Self {
+            index,
+            core: egress::Shard::new(config),
+            socket,
+            poll,
+            received: udp_batch::ReceiveBatch::new(),
+            send: udp_batch::SendQueue::new(),
+            media,
+            commands,
+            handshakes,
+            tree,
+            events,
+            sessions: HashMap::new(),
+            by_ufrag: HashMap::new(),
+            pending: HashMap::new(),
+            watched: BTreeMap::new(),
+            counters,
+        };
+        Ok((shard, handle, feed))
+    }
+
+    /// Works until the tree thread and everybody else are gone.
+    pub fn run(mut self) {
+        let mut ready = Events::with_capacity(8);
+        let mut train = Vec::with_capacity(TRAIN_MAX);
+        let mut has_more = false;
+        while !self.media.is_abandoned() {
+            let wait = if has_more { Duration::ZERO } else { self.wait(Instant::now()) };
+            if let Err(error) = self.poll.poll(&mut ready, Some(wait))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "shard cannot poll");
+                return;
+            }
+            has_more = self.media_turn(&mut train);
+            has_more |= self.command_turn();
+            has_more |= self.socket_turn();
+            let now = Instant::now();
+            self.core.handle_timeout(now, &mut Out(&mut self.send, &self.socket));
+            self.drain_events(now);
+            self.flush();
+            self.counters.publish(now, &self.core.stats());
+        }
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        let longest = Duration::from_millis(500);
+        self.core.poll_timeout().map_or(longest, |at| at.saturating_duration_since(now).min(longest))
+    }
+
+    /// Fans out what the tree thread brought; true if more waits.
+    fn media_turn(&mut self, train: &mut Vec<Arc<TreePacket>>) -> bool {
+        let now = Instant::now();
+        for _ in 0..TRAIN_MAX {
+            match self.media.pop() {
+                Ok(Input::Packet(packet)) => train.push(packet),
+                Ok(Input::Changed(broadcast)) => {
+                    self.fan_out(now, train);
+                    self.core.broadcast_changed(now, &broadcast);
+                }
+                Ok(Input::Retired(broadcast)) => {
+                    self.fan_out(now, train);
+                    self.core.broadcast_removed(now, &broadcast);
+                }
+                Err(rtrb::PopError::Empty) => break,
+            }
+        }
+        self.fan_out(now, train);
+        !self.media.is_empty()
+    }
+
+    fn fan_out(&mut self, now: Instant, train: &mut Vec<Arc<TreePacket>>) {
+        if !train.is_empty() {
+            self.core.fan_out(now, train, &mut Out(&mut self.send, &self.socket));
+            train.clear();
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        match self.send.flush(&self.socket) {
+            Ok(flushed) => self.counters.flushed(&flushed),
+            Err(error) => tracing::debug!(%error, "cannot send"),
+        }
+    }
+
+    /// Carries out commands; true if more wait.
+    fn command_turn(&mut self) -> bool {
+        for _ in 0..TRAIN_MAX {
+            let Ok(command) = self.commands.try_recv() else { return false };
+            let now = Instant::now();
+            match command {
+                Command::Register { viewer, broadcast, local } => {
+                    self.by_ufrag.insert(local.ufrag().to_owned(), viewer);
+                    self.watch(&broadcast, true);
+                    self.sessions
+                        .insert(viewer, Session { broadcast, local, path: None, checked: Vec::new(), is_established: false });
+                }
+                Command::PathSelected { viewer, path } => self.path_selected(now, viewer, path),
+                Command::Established(established) => self.established(now, *established),
+                Command::Transmit { path, bytes } => {
+                    let to = egress::Path { local: path.local.ip(), remote: path.remote };
+                    egress::SendBatch::datagram(&mut Out(&mut self.send, &self.socket), &to, bytes.len(), |buffer| {
+                        buffer[..bytes.len()].copy_from_slice(&bytes);
+                        bytes.len()
+                    });
+                }
+                Command::Failed { viewer, reason } => {
+                    self.end(now, viewer, reason.map_or(Ending::Closed, Ending::Handshake), false);
+                }
+                Command::Remove { viewer } => self.end(now, viewer, Ending::Deleted, true),
+            }
+        }
+        !self.commands.is_empty()
+    }
+
+    fn path_selected(&mut self, now: Instant, viewer: ViewerId, path: Path) {
+        let Some(session) = self.sessions.get_mut(&viewer) else { return };
+        session.path = Some(path);
+        if session.is_established {
+            self.core.move_viewer(now, viewer, egress::Path { local: path.local.ip(), remote: path.remote });
+        }
+    }
+
+    fn established(&mut self, now: Instant, established: Established) {
+        let Established { viewer, broadcast, path, send, receive, offer, since } = established;
+        let Some(session) = self.sessions.get_mut(&viewer) else { return };
+        session.is_established = true;
+        session.path = Some(path);
+        for remote in std::mem::take(&mut session.checked) {
+            self.pending.remove(&remote);
+        }
+        let setup = ViewerSetup {
+            id: viewer,
+            path: egress::Path { local: path.local.ip(), remote: path.remote },
+            send,
+            receive,
+            audio: offer.audio,
+            video: offer.video,
+            joined_at: since,
+            random: offer.random,
+            cname: offer.cname,
+        };
+        match self.core.add_viewer(now, &broadcast, setup) {
+            Ok(()) => {
+                let _ = self.events.send(NodeEvent::ViewerConnected { viewer, broadcast, after: now - since });
+            }
+            Err(error) => self.end(now, viewer, Ending::Keys(error), true),
+        }
+    }
+
+    /// Handles what the socket received; true if more may wait.
+    fn socket_turn(&mut self) -> bool {
+        let mut handled = 0;
+        while handled < DATAGRAMS_A_TURN {
+            let mut batch = std::mem::take(&mut self.received);
+            let count = self.socket.receive(&mut batch).unwrap_or(0);
+            let now = Instant::now();
+            for datagram in batch.iter_mut() {
+                self.counters.received(datagram.bytes.len());
+                self.datagram(now, datagram);
+            }
+            self.received = batch;
+            if count == 0 {
+                return false;
+            }
+            handled += count;
+        }
+        true
+    }
+
+    fn datagram(&mut self, now: Instant, datagram: udp_batch::Received<'_>) {
+        let local = SocketAddr::new(datagram.local, self.socket.local_addr().port());
+        let path = Path { local, remote: datagram.remote };
+        match ice_dtls::classify(datagram.bytes) {
+            Datagram::Stun => self.stun(now, path, datagram.bytes),
+            Datagram::Dtls => {
+                let viewer = self.pending.get(&path.remote).copied();
+                match viewer.or_else(|| self.core.viewer_by_remote(path.remote)) {
+                    Some(viewer) => self.hand_over(viewer, path, datagram.bytes),
+                    None => self.counters.stranger(),
+                }
+            }
+            Datagram::Rtcp => match self.core.viewer_by_remote(path.remote) {
+                Some(viewer) => {
+                    let out = &mut Out(&mut self.send, &self.socket);
+                    if let Err(error) = self.core.handle_rtcp(now, viewer, datagram.bytes, out) {
+                        tracing::trace!(viewer = viewer.get(), %error, "RTCP refused");
+                    }
+                }
+                None => self.counters.stranger(),
+            },
+            Datagram::Rtp | Datagram::Unknown => self.counters.stranger(),
+        }
+    }
+
+    /// Answers a check on the path in use itself; leaves every other check to the worker.
+    fn stun(&mut self, now: Instant, path: Path, bytes: &[u8]) {
+        let Some(request) = stun::BindingRequest::parse(bytes) else {
+            return self.counters.stranger();
+        };
+        let Some(&viewer) = self.by_ufrag.get(request.local_ufrag()) else {
+            return self.counters.stranger();
+        };
+        let Some(session) = self.sessions.get_mut(&viewer) else { return };
+        let is_path_in_use = session.is_established && session.path == Some(path);
+        if !is_path_in_use {
+            // DTLS may follow before the peer nominates; the worker takes it only from paths that have verified.
+            let is_new = !session.is_established && !session.checked.contains(&path.remote);
+            if is_new && session.checked.len() < ice_dtls::PATHS_MAX {
+                session.checked.push(path.remote);
+                self.pending.insert(path.remote, viewer);
+            }
+            return self.hand_over(viewer, path, bytes);
+        }
+        if !stun::verify(bytes, session.local.pwd()) {
+            return self.counters.stranger();
+        }
+        self.core.heard(now, viewer);
+        let to = egress::Path { local: path.local.ip(), remote: path.remote };
+        egress::SendBatch::datagram(&mut Out(&mut self.send, &self.socket), &to, stun::SUCCESS_LENGTH_MAX, |buffer| {
+            stun::write_success(buffer, request.transaction(), path.remote, session.local.pwd())
+        });
+    }
+
+    fn hand_over(&mut self, viewer: ViewerId, path: Path, bytes: &[u8]) {
+        let command = handshakes::Command::Datagram { viewer, path, bytes: Bytes::copy_from_slice(bytes) };
+        match self.handshakes.try_send(command) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => self.counters.handshake_queue_full(),
+        }
+    }
+
+    fn drain_events(&mut self, now: Instant) {
+        while let Some(event) = self.core.poll_event() {
+            match event {
+                Event::KeyframeWanted { ssrc } => self.tree.request_keyframe(ssrc),
+                Event::FirstFrame { viewer, after } => {
+                    let _ = self.events.send(NodeEvent::FirstFrame { viewer, after });
+                }
+                Event::CodecNotNegotiated { viewer, kind } => {
+                    self.end(now, viewer, Ending::CodecNotNegotiated(kind), true);
+                }
+                Event::ConsentExpired { viewer } => self.end(now, viewer, Ending::ConsentExpired, true),
+                Event::BroadcastEnded { viewer } => self.end(now, viewer, Ending::BroadcastEnded, true),
+                Event::Bye { viewer } => self.end(now, viewer, Ending::Closed, true),
+            }
+        }
+    }
+
+    /// Forgets a viewer; `tell_worker` unless the worker forgot it first.
+    fn end(&mut self, now: Instant, viewer: ViewerId, ending: Ending, tell_worker: bool) {
+        let Some(session) = self.sessions.remove(&viewer) else { return };
+        self.by_ufrag.remove(session.local.ufrag());
+        for remote in &session.checked {
+            self.pending.remove(remote);
+        }
+        if session.is_established {
+            self.core.remove_viewer(now, viewer);
+        }
+        self.watch(&session.broadcast, false);
+        if tell_worker && self.handshakes.try_send(handshakes::Command::Close(viewer)).is_err() {
+            self.counters.handshake_queue_full();
+        }
+        let _ = self.events.send(NodeEvent::ViewerEnded {
+            viewer,
+            broadcast: session.broadcast,
+            shard: self.index,
+            was_connected: session.is_established,
+            ending,
+        });
+    }
+
+    /// Tells the tree thread when the first viewer of a broadcast comes and the last one goes.
+    fn watch(&mut self, broadcast: &BroadcastId, is_coming: bool) {
+        let count = self.watched.entry(broadcast.clone()).or_default();
+        *count = if is_coming { *count + 1 } else { count.saturating_sub(1) };
+        match (*count, is_coming) {
+            (1, true) => self.tree.want(broadcast.clone(), true),
+            (0, false) => {
+                self.watched.remove(broadcast);
+                self.tree.want(broadcast.clone(), false);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The core's way to the send queue.
+struct Out<'a>(&'a mut udp_batch::SendQueue, &'a udp_batch::Socket);
+
+impl egress::SendBatch for Out<'_> {
+    fn datagram(&mut self, path: &egress::Path, len_max: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
+        self.0.push(path.local, path.remote, len_max, fill);
+        // A broken socket shows at the next flush.
+        let _ = self.0.flush_when_full(self.1);
+    }
+}

@@ -1,0 +1,366 @@
+//! The tree thread: publishers' peers, links and the exchange between them.
+//!
+//! One thread owns the publishers' socket and the link socket and drives [`ingest::Publisher`], [`ingest::Origin`] and
+//! [`link::exchange::Exchange`]. What it has for viewers goes to the shards' feeds; it never waits for anybody.
+
+mod handle;
+mod peers;
+mod publishers;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use link::exchange::{self, Exchange, Output};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use model::{BroadcastId, NtpTime};
+use tokio::sync::mpsc;
+
+pub use handle::{Publish, PublishError, TreeHandle};
+
+use crate::directory::Directory;
+use crate::events::NodeEvent;
+use crate::link_socket::{self, Datagram};
+use crate::metrics::TreeCounters;
+use crate::shard::{Feed, Input};
+use handle::Command;
+use peers::Peers;
+use publishers::Publishers;
+
+const INGEST: Token = Token(0);
+const LINK: Token = Token(1);
+const WAKER: Token = Token(2);
+
+/// Batches of datagrams handled from one socket before the others get their turn.
+const BATCHES_A_TURN: usize = 4;
+/// Commands handled before media is looked at again.
+const COMMANDS_A_TURN: usize = 64;
+/// How often counters are published for metrics.
+const STATS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The link socket and QUIC's half of it.
+pub struct LinkPort {
+    /// The socket.
+    pub socket: Arc<udp_batch::Socket>,
+    /// Where QUIC's datagrams go.
+    pub quic: mpsc::Sender<Datagram>,
+}
+
+/// What the thread is made of.
+pub struct Parts {
+    /// Publishers' media socket, on nodes that take publishers.
+    pub ingest: Option<udp_batch::Socket>,
+    /// The link port, on nodes that have links.
+    pub link: Option<LinkPort>,
+    /// Identity and bounds of the exchange.
+    pub exchange: exchange::Config,
+    /// Parents of the configuration, in order of preference.
+    pub parents: usize,
+    /// Rules for publishers.
+    pub publishers: publishers::Config,
+    /// What HTTP reads.
+    pub directory: Arc<Directory>,
+    /// Where sessions' fates are told.
+    pub events: mpsc::UnboundedSender<NodeEvent>,
+    /// What metrics read.
+    pub counters: Arc<TreeCounters>,
+}
+
+pub use publishers::{Config as PublishersConfig, Stats as PublisherStats};
+
+/// The thread's state.
+pub struct Tree {
+    poll: Poll,
+    commands: mpsc::Receiver<Command>,
+    ingest: Option<udp_batch::Socket>,
+    link: Option<LinkPort>,
+    received: udp_batch::ReceiveBatch,
+    ingest_out: udp_batch::SendQueue,
+    link_out: udp_batch::SendQueue,
+    publishers: Publishers,
+    exchange: Exchange,
+    peers: Peers,
+    wanted: BTreeMap<BroadcastId, usize>,
+    feeds: Vec<Feed>,
+    directory: Arc<Directory>,
+    events: mpsc::UnboundedSender<NodeEvent>,
+    counters: Arc<TreeCounters>,
+    stats_at: Instant,
+}
+
+impl Tree {
+    /// Makes the thread's state and the handle others reach it by. Shards' feeds come later, with [`Tree::run`].
+    ///
+    /// # Errors
+    /// If the kernel gives no poll or waker, or no randomness.
+    pub fn new(parts: Parts) -> anyhow::Result<(Self, TreeHandle)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        if let Some(socket) = &parts.ingest {
+            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), INGEST, Interest::READABLE)?;
+        }
+        if let Some(port) = &parts.link {
+            poll.registry().register(&mut SourceFd(&port.socket.as_raw_fd()), LINK, Interest::READABLE)?;
+        }
+        let (sender, commands) = mpsc::channel(handle::COMMANDS_MAX);
+        let now = Instant::now();
+        let mut exchange = Exchange::new(now, parts.exchange);
+        for parent in 0..parts.parents as u32 {
+            exchange.add_parent(exchange::ParentId::new(parent), parent.min(255) as u8);
+        }
+        let mut publishers = Publishers::new(parts.publishers, parts.events.clone());
+        if parts.ingest.is_some() {
+            publishers.begin(now, &mut exchange)?;
+        }
+        let tree = Self {
+            poll,
+            commands,
+            ingest: parts.ingest,
+            link: parts.link,
+            received: udp_batch::ReceiveBatch::new(),
+            ingest_out: udp_batch::SendQueue::new(),
+            link_out: udp_batch::SendQueue::new(),
+            publishers,
+            exchange,
+            peers: Peers::default(),
+            wanted: BTreeMap::new(),
+            feeds: Vec::new(),
+            directory: parts.directory,
+            events: parts.events,
+            counters: parts.counters,
+            stats_at: now,
+        };
+        Ok((tree, TreeHandle { commands: sender, waker }))
+    }
+
+    /// Works until told to stop.
+    pub fn run(mut self, feeds: Vec<Feed>) {
+        self.feeds = feeds;
+        self.drain_exchange();
+        let mut ready = Events::with_capacity(8);
+        let mut has_more = false;
+        loop {
+            let wait = if has_more { Duration::ZERO } else { self.wait(Instant::now()) };
+            if let Err(error) = self.poll.poll(&mut ready, Some(wait))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "the tree thread cannot poll");
+                return;
+            }
+            has_more = self.ingest_turn();
+            has_more |= self.link_turn();
+            match self.command_turn() {
+                Turn::Stop => return,
+                Turn::More => has_more = true,
+                Turn::Done => {}
+            }
+            let now = Instant::now();
+            self.publishers.handle_timeout(now);
+            self.exchange.handle_timeout(now);
+            self.drain(now);
+            if now >= self.stats_at {
+                self.stats_at = now + STATS_INTERVAL;
+                self.counters.publish(&self.exchange.stats(), &self.publishers.stats());
+            }
+        }
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        let deadlines = [self.exchange.poll_timeout(), self.publishers.poll_timeout(), Some(self.stats_at)];
+        deadlines
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(STATS_INTERVAL, |at| at.saturating_duration_since(now).min(STATS_INTERVAL))
+    }
+
+    /// Handles what publishers sent; true if more may wait.
+    fn ingest_turn(&mut self) -> bool {
+        let Some(socket) = self.ingest.take() else { return false };
+        let mut batch = std::mem::take(&mut self.received);
+        let mut has_more = true;
+        for _ in 0..BATCHES_A_TURN {
+            has_more = socket.receive(&mut batch).unwrap_or(0) > 0;
+            if !has_more {
+                break;
+            }
+            let (now, wallclock, port) = (Instant::now(), wallclock(), socket.local_addr().port());
+            for datagram in batch.iter_mut() {
+                self.counters.received(datagram.bytes.len());
+                let destination = std::net::SocketAddr::new(datagram.local, port);
+                let is_known = self.publishers.handle_datagram(now, wallclock, datagram.remote, destination, datagram.bytes);
+                if !is_known {
+                    self.counters.stranger();
+                }
+            }
+            self.drain_publishers(now);
+            self.drain_exchange();
+        }
+        self.received = batch;
+        self.ingest = Some(socket);
+        self.flush();
+        has_more
+    }
+
+    /// Handles what parents and children sent; true if more may wait.
+    fn link_turn(&mut self) -> bool {
+        let Some(port) = self.link.take() else { return false };
+        let mut batch = std::mem::take(&mut self.received);
+        let mut has_more = true;
+        for _ in 0..BATCHES_A_TURN {
+            has_more = port.socket.receive(&mut batch).unwrap_or(0) > 0;
+            if !has_more {
+                break;
+            }
+            let now = Instant::now();
+            for datagram in batch.iter_mut() {
+                self.counters.received(datagram.bytes.len());
+                match datagram.bytes.first() {
+                    Some(&first) if link_socket::is_quic(first) => {
+                        let bytes = Bytes::copy_from_slice(datagram.bytes);
+                        let quic = Datagram { source: datagram.remote, destination: datagram.local, bytes };
+                        if port.quic.try_send(quic).is_err() {
+                            self.counters.quic_queue_full();
+                        }
+                    }
+                    Some(_) => self.exchange.media(now, datagram.remote, datagram.bytes),
+                    None => {}
+                }
+            }
+            self.drain_exchange();
+        }
+        self.received = batch;
+        self.link = Some(port);
+        self.flush();
+        has_more
+    }
+
+    fn command_turn(&mut self) -> Turn {
+        for _ in 0..COMMANDS_A_TURN {
+            let command = match self.commands.try_recv() {
+                Ok(command) => command,
+                Err(mpsc::error::TryRecvError::Empty) => return Turn::Done,
+                Err(mpsc::error::TryRecvError::Disconnected) => return Turn::Stop,
+            };
+            let now = Instant::now();
+            match command {
+                Command::Publish(publish) => self.publishers.publish(now, *publish, &mut self.exchange),
+                Command::Unpublish(publisher) => self.publishers.unpublish(now, publisher),
+                Command::Channel(event) => self.peers.handle(now, event, &mut self.exchange),
+                Command::Want { broadcast, wanted } => self.want(now, broadcast, wanted),
+                Command::KeyframeWanted(ssrc) => self.exchange.request_keyframe(now, ssrc),
+                Command::Drain => self.publishers.close_all(now),
+                Command::Stop => {
+                    self.drain(now);
+                    return Turn::Stop;
+                }
+            }
+            self.drain(now);
+        }
+        Turn::More
+    }
+
+    /// Counts the shards that watch a broadcast; the exchange joins for the first and leaves after the last.
+    fn want(&mut self, now: Instant, broadcast: BroadcastId, wanted: bool) {
+        let count = self.wanted.entry(broadcast.clone()).or_default();
+        *count = if wanted { *count + 1 } else { count.saturating_sub(1) };
+        match (*count, wanted) {
+            (1, true) => self.exchange.want(now, &broadcast, true),
+            (0, false) => {
+                self.wanted.remove(&broadcast);
+                self.exchange.want(now, &broadcast, false);
+            }
+            _ => {}
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
+        self.drain_publishers(now);
+        self.drain_exchange();
+        self.flush();
+    }
+
+    fn drain_publishers(&mut self, now: Instant) {
+        self.publishers.drain(now, &mut self.exchange, &mut self.ingest_out);
+    }
+
+    fn drain_exchange(&mut self) {
+        while let Some(output) = self.exchange.poll_output() {
+            match output {
+                Output::Send { peer, message } => self.peers.send(peer, message),
+                Output::Media { wire, to } => {
+                    for address in to.as_slice() {
+                        self.link_out.push(unspecified(address), *address, wire.len(), |buffer| {
+                            buffer[..wire.len()].copy_from_slice(&wire);
+                            wire.len()
+                        });
+                    }
+                }
+                Output::Deliver(packet) => self.feed(|| Input::Packet(packet.clone())),
+                Output::BroadcastChanged(broadcast) => {
+                    tracing::info!(broadcast = %broadcast.id, state = ?broadcast.state, "broadcast changed");
+                    self.directory.changed(SystemTime::now(), broadcast.clone());
+                    let broadcast = Arc::new(broadcast);
+                    self.feed(|| Input::Changed(broadcast.clone()));
+                }
+                Output::BroadcastRetired(broadcast) => {
+                    tracing::info!(%broadcast, "broadcast retired");
+                    self.directory.retired(&broadcast);
+                    let _ = self.events.send(NodeEvent::BroadcastRetired(broadcast.clone()));
+                    self.feed(|| Input::Retired(broadcast.clone()));
+                }
+                Output::KeyframeWanted { ssrc } => self.publishers.request_keyframe(ssrc),
+                Output::Disconnect { peer, reason } => {
+                    tracing::warn!(?reason, "link closed");
+                    self.peers.disconnect(peer);
+                }
+                Output::Event(event) => tracing::info!(?event, "link"),
+            }
+        }
+        for feed in &mut self.feeds {
+            feed.wake();
+        }
+    }
+
+    fn feed(&mut self, input: impl Fn() -> Input) {
+        for feed in &mut self.feeds {
+            feed.push(input());
+        }
+    }
+
+    fn flush(&mut self) {
+        let sends = [
+            (&mut self.ingest_out, self.ingest.as_ref()),
+            (&mut self.link_out, self.link.as_ref().map(|port| port.socket.as_ref())),
+        ];
+        for (queue, socket) in sends {
+            let Some(socket) = socket else { continue };
+            match queue.flush(socket) {
+                Ok(flushed) => self.counters.flushed(&flushed),
+                Err(error) => tracing::debug!(%error, "cannot send"),
+            }
+        }
+    }
+}
+
+enum Turn {
+    Done,
+    More,
+    Stop,
+}
+
+/// The kernel chooses the local address of link media: its route is the channel's.
+const fn unspecified(remote: &std::net::SocketAddr) -> std::net::IpAddr {
+    match remote {
+        std::net::SocketAddr::V4(_) => std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        std::net::SocketAddr::V6(_) => std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+/// This node's wallclock.
+fn wallclock() -> NtpTime {
+    NtpTime::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}

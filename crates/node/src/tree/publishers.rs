@@ -1,0 +1,335 @@
+//! Publishers of this node: their peers, and the broadcasts they keep going.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ingest::{Origin, OriginConfig, OriginOutput, Publisher, PublisherId, SecondPublisher};
+use link::exchange::Exchange;
+use link::wire::GroupKey;
+use model::{BroadcastId, Epoch, Kind, KeyGeneration, NtpTime, Ssrc};
+use tokio::sync::mpsc;
+
+use super::handle::{Publish, PublishError};
+use crate::events::NodeEvent;
+
+/// Rules for publishers.
+pub struct Config {
+    /// Broadcasts known before anybody publishes them.
+    pub declared: Vec<BroadcastId>,
+    /// How long a broadcast without publisher is kept.
+    pub grace: Duration,
+    /// What a second publisher meets.
+    pub second_publisher: SecondPublisher,
+    /// Publishers at once.
+    pub publishers_max: usize,
+    /// The certificate of their DTLS associations.
+    pub certificate: ingest::Certificate,
+}
+
+impl Config {
+    /// From the configuration of the node, and its certificate.
+    #[must_use]
+    pub fn new(config: &config::Config, certificate: &ice_dtls::Certificate) -> Self {
+        Self {
+            declared: config.node.broadcasts.clone(),
+            grace: config.ingest.grace_period.get(),
+            second_publisher: match config.ingest.publisher_conflict {
+                config::PublisherConflict::TakeOver => SecondPublisher::TakesOver,
+                config::PublisherConflict::Refuse => SecondPublisher::Refused,
+            },
+            publishers_max: config.limits.publishers_max as usize,
+            certificate: ingest::Certificate::new(certificate.certificate_der(), certificate.private_key_der()),
+        }
+    }
+}
+
+struct Session {
+    broadcast: BroadcastId,
+    peer: Publisher,
+    /// Kinds of its streams, for counters.
+    kinds: BTreeMap<Ssrc, Kind>,
+    since: Instant,
+    is_connected: bool,
+}
+
+/// What publishers have sent, for metrics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    /// Datagrams that led to nothing, of all publishers until now.
+    pub drops: ingest::Drops,
+}
+
+/// All publishers of this node.
+pub(super) struct Publishers {
+    config: Config,
+    sessions: BTreeMap<PublisherId, Session>,
+    by_remote: HashMap<SocketAddr, PublisherId>,
+    origins: BTreeMap<BroadcastId, Origin>,
+    /// Replaced by another one: they have goodbyes to say.
+    closing: Vec<PublisherId>,
+    /// Of publishers that are gone.
+    past_drops: ingest::Drops,
+    events: mpsc::UnboundedSender<NodeEvent>,
+}
+
+impl Publishers {
+    pub(super) fn new(config: Config, events: mpsc::UnboundedSender<NodeEvent>) -> Self {
+        Self { config, sessions: BTreeMap::new(), by_remote: HashMap::new(), origins: BTreeMap::new(), closing: Vec::new(), past_drops: ingest::Drops::default(), events }
+    }
+
+    /// Draws the group key of this process and announces the declared broadcasts.
+    pub(super) fn begin(&mut self, now: Instant, exchange: &mut Exchange) -> anyhow::Result<()> {
+        // Without a memory of its own the process takes the clock: later processes have later generations.
+        let generation = KeyGeneration { counter: unix_time().as_secs() as u32, random: u32::from_be_bytes(random()?) };
+        exchange.begin_generation(now, GroupKey { generation, key: random()?, salt: random()? });
+        for id in self.config.declared.clone() {
+            self.origin(now, &id, true);
+        }
+        self.drain_origins(now, exchange);
+        Ok(())
+    }
+
+    /// Takes a publisher, or says why not.
+    pub(super) fn publish(&mut self, now: Instant, publish: Publish, exchange: &mut Exchange) {
+        let reply = match self.accept(now, &publish) {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                tracing::info!(broadcast = %publish.broadcast, %error, "publisher not taken");
+                Err(error)
+            }
+        };
+        self.drain_origins(now, exchange);
+        if publish.reply.send(reply).is_err() {
+            // Whoever asked has gone: nobody knows the session's URL.
+            self.unpublish(now, publish.publisher);
+        }
+    }
+
+    fn accept(&mut self, now: Instant, publish: &Publish) -> Result<String, PublishError> {
+        if self.sessions.len() >= self.config.publishers_max {
+            return Err(PublishError::Full);
+        }
+        self.origin(now, &publish.broadcast, false).check().map_err(|_| PublishError::Occupied)?;
+        let random = random().map_err(|_| PublishError::Full)?;
+        let setup = ingest::Setup {
+            ice: ingest::IceCredentials {
+                ufrag: publish.ice.ufrag().to_owned(),
+                password: publish.ice.pwd().to_owned().into(),
+            },
+            certificate: self.config.certificate.clone(),
+            local_addresses: publish.local_addresses.clone(),
+            identity: ingest::Identity(random),
+            now,
+        };
+        let (peer, answer) = Publisher::accept(&publish.offer, setup).map_err(|error| PublishError::Offer(error.to_string()))?;
+        let session = Session { broadcast: publish.broadcast.clone(), peer, kinds: BTreeMap::new(), since: now, is_connected: false };
+        self.sessions.insert(publish.publisher, session);
+        Ok(answer)
+    }
+
+    fn origin(&mut self, now: Instant, id: &BroadcastId, is_declared: bool) -> &mut Origin {
+        let config = OriginConfig {
+            grace: self.config.grace,
+            is_declared: is_declared || self.config.declared.contains(id),
+            second_publisher: self.config.second_publisher,
+        };
+        // As with key generations: the runs of a later process win over those of an earlier one.
+        let before = Epoch { counter: unix_time().as_millis() as u64, random: 0 };
+        self.origins
+            .entry(id.clone())
+            .or_insert_with(|| Origin::new(id.clone(), config, now).with_epoch(before))
+    }
+
+    /// Ends a publisher's session.
+    pub(super) fn unpublish(&mut self, now: Instant, publisher: PublisherId) {
+        if let Some(session) = self.sessions.get_mut(&publisher) {
+            session.peer.close(now);
+        }
+    }
+
+    /// Ends all sessions.
+    pub(super) fn close_all(&mut self, now: Instant) {
+        for session in self.sessions.values_mut() {
+            session.peer.close(now);
+        }
+    }
+
+    /// Hands a datagram to the peer it belongs to; false if there is none.
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        wallclock: NtpTime,
+        source: SocketAddr,
+        destination: SocketAddr,
+        bytes: &[u8],
+    ) -> bool {
+        let known = self.by_remote.get(&source).copied();
+        let known = known.filter(|id| self.sessions.get(id).is_some_and(|session| session.peer.accepts(source, bytes)));
+        let id = known.or_else(|| {
+            self.sessions.iter().find(|(_, session)| session.peer.accepts(source, bytes)).map(|(id, _)| *id)
+        });
+        let Some((id, session)) = id.and_then(|id| Some((id, self.sessions.get_mut(&id)?))) else { return false };
+        self.by_remote.insert(source, id);
+        session.peer.handle_datagram(now, wallclock, (source, destination), bytes);
+        true
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for session in self.sessions.values_mut() {
+            if session.peer.poll_timeout().is_some_and(|at| at <= now) {
+                session.peer.handle_timeout(now);
+            }
+        }
+        for origin in self.origins.values_mut() {
+            origin.handle_timeout(now);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let peers = self.sessions.values().filter_map(|session| session.peer.poll_timeout());
+        let origins = self.origins.values().filter_map(Origin::poll_timeout);
+        peers.chain(origins).min()
+    }
+
+    /// Asks the publisher of this stream for a keyframe.
+    pub(super) fn request_keyframe(&mut self, ssrc: Ssrc) {
+        if let Some(session) = self.sessions.values_mut().find(|session| session.kinds.contains_key(&ssrc)) {
+            session.peer.request_keyframe(ssrc);
+        }
+    }
+
+    /// Carries out all that peers and origins want.
+    pub(super) fn drain(&mut self, now: Instant, exchange: &mut Exchange, out: &mut udp_batch::SendQueue) {
+        let ids: Vec<PublisherId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.drain_peer(now, id, exchange, out);
+        }
+        while let Some(id) = self.closing.pop() {
+            self.drain_peer(now, id, exchange, out);
+        }
+        self.drain_origins(now, exchange);
+    }
+
+    fn drain_peer(&mut self, now: Instant, id: PublisherId, exchange: &mut Exchange, out: &mut udp_batch::SendQueue) {
+        let Some(mut session) = self.sessions.remove(&id) else { return };
+        let mut end = None;
+        while let Some(output) = session.peer.poll_output() {
+            match output {
+                ingest::Output::Transmit { source, destination, bytes } => {
+                    out.push(source.ip(), destination, bytes.len(), |buffer| {
+                        buffer[..bytes.len()].copy_from_slice(&bytes);
+                        bytes.len()
+                    });
+                }
+                ingest::Output::Connected => {
+                    session.is_connected = true;
+                    let after = now.saturating_duration_since(session.since);
+                    let _ = self.events.send(NodeEvent::PublisherConnected { publisher: id, after });
+                }
+                ingest::Output::Tracks(tracks) => {
+                    session.kinds = tracks
+                        .iter()
+                        .flat_map(|track| track.layers.iter().map(|layer| (layer.ssrc, track.kind())))
+                        .collect();
+                    if let Err(error) = self.started(now, id, &session.broadcast, tracks) {
+                        tracing::info!(broadcast = %session.broadcast, %error, "publisher refused");
+                        session.peer.close(now);
+                    }
+                    // The tree must know the streams before their packets.
+                    self.drain_origins(now, exchange);
+                }
+                ingest::Output::Packet(packet) => exchange.published(now, packet),
+                ingest::Output::Closed(reason) => end = Some(reason.to_string()),
+            }
+        }
+        match end {
+            None => {
+                self.sessions.insert(id, session);
+            }
+            Some(reason) => self.ended(now, id, session, reason),
+        }
+    }
+
+    fn started(
+        &mut self,
+        now: Instant,
+        id: PublisherId,
+        broadcast: &BroadcastId,
+        tracks: Vec<model::Track>,
+    ) -> anyhow::Result<()> {
+        let random = u64::from_be_bytes(random()?);
+        let origin = self.origin(now, broadcast, false);
+        if origin.publisher() == Some(id) && origin.broadcast().state == model::BroadcastState::Live {
+            origin.tracks_changed(id, tracks);
+        } else {
+            origin.publisher_started(id, tracks, random)?;
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, now: Instant, id: PublisherId, session: Session, reason: String) {
+        let Session { broadcast, peer, is_connected, .. } = session;
+        add(&mut self.past_drops, &peer.stats().drops);
+        self.by_remote.retain(|_, publisher| *publisher != id);
+        if let Some(origin) = self.origins.get_mut(&broadcast) {
+            origin.publisher_gone(id, now);
+        }
+        let _ = self.events.send(NodeEvent::PublisherEnded { publisher: id, broadcast, was_connected: is_connected, reason });
+    }
+
+    fn drain_origins(&mut self, now: Instant, exchange: &mut Exchange) {
+        let mut ended = Vec::new();
+        for (id, origin) in &mut self.origins {
+            while let Some(output) = origin.poll_output() {
+                match output {
+                    OriginOutput::Changed(broadcast) => {
+                        if let Err(error) = exchange.publish_changed(now, broadcast) {
+                            tracing::warn!(broadcast = %id, %error, "the tree does not take the broadcast");
+                        }
+                    }
+                    OriginOutput::PublisherReplaced { old } => {
+                        tracing::info!(broadcast = %id, publisher = old.0, "another publisher takes over");
+                        let _ = self.events.send(NodeEvent::PublisherTookOver);
+                        if let Some(session) = self.sessions.get_mut(&old) {
+                            session.peer.close(now);
+                            self.closing.push(old);
+                        }
+                    }
+                    OriginOutput::Ended => {
+                        exchange.publish_retired(id);
+                        ended.push(id.clone());
+                    }
+                }
+            }
+        }
+        for id in ended {
+            self.origins.remove(&id);
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut drops = self.past_drops;
+        for session in self.sessions.values() {
+            add(&mut drops, &session.peer.stats().drops);
+        }
+        Stats { drops }
+    }
+}
+
+const fn add(sum: &mut ingest::Drops, more: &ingest::Drops) {
+    sum.malformed += more.malformed;
+    sum.unknown_source += more.unknown_source;
+    sum.payload_type += more.payload_type;
+    sum.unauthentic += more.unauthentic;
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(bytes)
+}

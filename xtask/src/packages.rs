@@ -1,0 +1,57 @@
+//! The Debian packages that the tests use as real parts.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::run;
+
+/// A program or file that a test needs, and the package that brings it.
+struct Part {
+    /// A file that is there when the part is.
+    file: &'static str,
+    package: &'static str,
+}
+
+const PARTS: &[Part] = &[
+    Part { file: "/usr/bin/chromium", package: "chromium" },
+    Part { file: "/usr/bin/firefox-esr", package: "firefox-esr" },
+    Part { file: "/usr/bin/ffmpeg", package: "ffmpeg" },
+    Part { file: "/usr/bin/gst-launch-1.0", package: "gstreamer1.0-tools" },
+    Part { file: "/usr/share/doc/gstreamer1.0-plugins-base", package: "gstreamer1.0-plugins-base" },
+    Part { file: "/usr/share/doc/gstreamer1.0-plugins-good", package: "gstreamer1.0-plugins-good" },
+    Part { file: "/usr/share/doc/gstreamer1.0-plugins-bad", package: "gstreamer1.0-plugins-bad" },
+    Part { file: "/usr/share/doc/gstreamer1.0-plugins-ugly", package: "gstreamer1.0-plugins-ugly" },
+    Part { file: "/usr/share/doc/gstreamer1.0-libav", package: "gstreamer1.0-libav" },
+    Part { file: "/usr/share/doc/gstreamer1.0-nice", package: "gstreamer1.0-nice" },
+    Part { file: "/usr/share/doc/python3-gi", package: "python3-gi" },
+    Part { file: "/usr/share/doc/gir1.2-gst-plugins-bad-1.0", package: "gir1.2-gst-plugins-bad-1.0" },
+    Part { file: "/usr/bin/openssl", package: "openssl" },
+    Part { file: "/usr/sbin/nft", package: "nftables" },
+    Part { file: "/usr/sbin/iptables", package: "iptables" },
+    Part { file: "/usr/share/doc/iproute2", package: "iproute2" },
+];
+
+/// Packages whose parts are not on this machine.
+#[must_use]
+pub fn missing() -> Vec<&'static str> {
+    PARTS.iter().filter(|part| !Path::new(part.file).exists()).map(|part| part.package).collect()
+}
+
+/// Installs what is missing with apt-get.
+///
+/// # Errors
+/// If apt-get is not there, not allowed, or fails.
+pub fn install() -> anyhow::Result<()> {
+    let packages = missing();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    println!("installing: {}", packages.join(" "));
+    run::command(Command::new("apt-get").args(["update", "-qq"]))?;
+    run::command(
+        Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["install", "-y", "-qq", "--no-install-recommends"])
+            .args(&packages),
+    )
+}

@@ -1,0 +1,168 @@
+//! The test tiers: what `test`, `e2e`, `sim`, `fuzz`, `dev` and `acceptance` run.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::{packages, run};
+
+/// Tests append a line `name: reason` here when a part of this machine is missing.
+const SKIPPED_VARIABLE: &str = "MEDIA_TREE_SKIPPED";
+
+fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
+/// The first tier: everything that fits 40 minutes on two cores.
+///
+/// # Errors
+/// If a test fails, or with `CI` set if one could not run.
+pub fn test(install: bool) -> anyhow::Result<()> {
+    if install || is_ci() {
+        packages::install()?;
+    }
+    let missing = packages::missing();
+    if !missing.is_empty() {
+        println!("not on this machine: {} (cargo xtask test --install brings them)", missing.join(", "));
+    }
+    cargo_test(&["--workspace"])
+}
+
+/// Only the end-to-end tests.
+///
+/// # Errors
+/// If a test fails.
+pub fn e2e(filter: Option<&str>) -> anyhow::Result<()> {
+    let mut arguments = vec!["--package", "tests"];
+    arguments.extend(filter);
+    cargo_test(&arguments)
+}
+
+/// Runs `cargo test`, then prints one line with all counts.
+fn cargo_test(arguments: &[&str]) -> anyhow::Result<()> {
+    // The end-to-end tests start the program itself.
+    run::cargo(&["build", "--package", "media-tree"])?;
+    let skipped_file = run::root().join("target").join("skipped-tests.txt");
+    std::fs::write(&skipped_file, "").context("empty the list of skipped tests")?;
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut child = Command::new(cargo)
+        .args(["test", "--no-fail-fast"])
+        .args(arguments)
+        .current_dir(run::root())
+        .env(SKIPPED_VARIABLE, &skipped_file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start cargo test")?;
+    let mut totals = Totals::default();
+    for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
+        let line = line.context("read cargo test")?;
+        println!("{line}");
+        totals.add(&line);
+    }
+    let status = child.wait().context("wait for cargo test")?;
+    let skipped = std::fs::read_to_string(&skipped_file).context("read the list of skipped tests")?;
+    for line in skipped.lines() {
+        println!("did not run: {line}");
+    }
+    let skipped = skipped.lines().count();
+    println!("{} passed, {} failed, {skipped} skipped", totals.passed.saturating_sub(skipped), totals.failed);
+    ensure!(status.success(), "tests failed");
+    ensure!(totals.passed > 0, "no test ran");
+    if is_ci() && skipped > 0 {
+        bail!("{skipped} tests could not run, and CI allows none");
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Totals {
+    passed: usize,
+    failed: usize,
+}
+
+impl Totals {
+    /// Adds a closing line such as `test result: ok. 6 passed; 0 failed; ...`.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let count = |word: &str| -> usize {
+            let number = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(word));
+            number.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        self.passed += count("passed");
+        self.failed += count("failed");
+    }
+}
+
+/// More seeds of the simulation than the first tier plays.
+///
+/// # Errors
+/// If an invariant breaks; the output names the seed.
+pub fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.args(["test", "--package", "sim", "--release"]).env("SIM_SEEDS", seeds.to_string());
+    if let Some(seed) = seed {
+        command.env("SIM_SEED", seed.to_string());
+    }
+    run::command(&mut command)
+}
+
+/// The fuzz targets, one after another.
+///
+/// # Errors
+/// If cargo-fuzz is missing or a target finds something.
+pub fn fuzz(seconds: u64, target: Option<&str>) -> anyhow::Result<()> {
+    let targets: PathBuf = run::root().join("fuzz/fuzz_targets");
+    let mut names: Vec<String> = std::fs::read_dir(&targets)
+        .with_context(|| format!("list {}", targets.display()))?
+        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(String::from))
+        .filter(|name| target.is_none_or(|target| target == name))
+        .collect();
+    names.sort();
+    ensure!(!names.is_empty(), "no fuzz target of that name in {}", targets.display());
+    for name in names {
+        let limit = format!("-max_total_time={seconds}");
+        // cargo-fuzz instruments the code with flags that only a nightly or this variable allows.
+        run::command(
+            Command::new("cargo").env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", &name, "--", &limit]),
+        )
+        .context("cargo-fuzz comes with `cargo install cargo-fuzz`")?;
+    }
+    Ok(())
+}
+
+/// Three nodes on this machine until Ctrl-C.
+///
+/// # Errors
+/// If a node does not start.
+pub fn dev() -> anyhow::Result<()> {
+    run::cargo(&["build", "--release", "--package", "media-tree"])?;
+    let program = run::root().join("target/release/media-tree");
+    let nodes: [&[&str]; 3] = [
+        &["injection", "--demo", "--http", "127.0.0.1:8080", "--ops", "127.0.0.1:9600", "--link-port", "51000"],
+        &["relay", "--parents", "127.0.0.1:51000", "--ops", "127.0.0.1:9601", "--link-port", "51001"],
+        &[
+            "egress", "--parents", "127.0.0.1:51001", "--http", "127.0.0.1:8081", "--ops", "127.0.0.1:9602",
+            "--link-port", "51002",
+        ],
+    ];
+    let mut children = Vec::new();
+    for arguments in nodes {
+        children.push(Command::new(&program).args(arguments).spawn().context("start a node")?);
+    }
+    println!("publish on http://127.0.0.1:8080/publish/demo2, watch on http://127.0.0.1:8081/watch/demo");
+    for mut child in children {
+        child.wait().context("wait for a node")?;
+    }
+    Ok(())
+}
+
+/// The long runs.
+///
+/// # Errors
+/// If a run fails.
+pub fn acceptance() -> anyhow::Result<()> {
+    run::cargo(&["build", "--release", "--package", "media-tree"])?;
+    run::cargo(&["run", "--release", "--package", "tests", "--bin", "acceptance"])
+}
