@@ -70,6 +70,14 @@ pub fn init(format: Format, filter: &str) -> Result<FilterHandle, LogError> {
     Ok(handle)
 }
 
+/// Whether a filter can be understood.
+///
+/// # Errors
+/// [`LogError::Filter`] says why not.
+pub fn check_filter(filter: &str) -> Result<(), LogError> {
+    parse(filter).map(|_| ())
+}
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
         .parse(filter)

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// library supports (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// CPU is told anew after this time: the kernel counts in steps of 10 ms, so a shorter mean would be noise.
+const INTERVAL_MIN: Duration = Duration::from_millis(500);
+
 /// What the process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Usage {
@@ -26,6 +29,7 @@ pub struct Usage {
 pub struct Sampler {
     root: PathBuf,
     last: Option<(Instant, Duration)>,
+    cpu_percent: f64,
 }
 
 impl Default for Sampler {
@@ -38,21 +42,24 @@ impl Sampler {
     /// Reads below `root`, which is `/` but for tests.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.into(), last: None }
+        Self { root: root.into(), last: None, cpu_percent: 0.0 }
     }
 
     /// Usage now. Without `/proc` it is zero; the first sample tells no CPU.
     pub fn sample(&mut self, now: Instant) -> Usage {
         let memory_bytes = self.memory_bytes().unwrap_or(0);
         let Some(used) = self.cpu_time() else { return Usage { cpu_percent: 0.0, memory_bytes } };
-        let cpu_percent = match self.last.replace((now, used)) {
-            Some((then, before)) if now > then => {
+        match self.last {
+            Some((then, before)) if now.saturating_duration_since(then) >= INTERVAL_MIN => {
                 let wall = (now - then).as_secs_f64();
-                used.saturating_sub(before).as_secs_f64() / wall / self.processors() * 100.0
+                self.cpu_percent =
+                    used.saturating_sub(before).as_secs_f64() / wall / self.processors() * 100.0;
+                self.last = Some((now, used));
             }
-            Some(_) | None => 0.0,
-        };
-        Usage { cpu_percent, memory_bytes }
+            Some(_too_soon) => {}
+            None => self.last = Some((now, used)),
+        }
+        Usage { cpu_percent: self.cpu_percent, memory_bytes }
     }
 
     /// How many processors the process may use, with fractions; at least a hundredth.
@@ -173,6 +180,9 @@ mod tests {
         root.write("proc/self/stat", &stat(500, 500));
         let usage = sampler.sample(start + Duration::from_secs(2));
         assert!((usage.cpu_percent - 50.0).abs() < 0.001, "8 s in 2 s of 8 processors: {usage:?}");
+        // A second reader right behind the first sees the same, not the noise of a moment.
+        root.write("proc/self/stat", &stat(500, 501));
+        assert_eq!(sampler.sample(start + Duration::from_millis(2001)), usage);
     }
 
     #[test]
