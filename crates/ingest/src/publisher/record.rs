@@ -4,6 +4,7 @@
 //! [`VERSION`]; another version is refused, since a session is better lost than misread.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use model::NtpTime;
 use srtp::Profile;
@@ -41,14 +42,15 @@ pub struct PublisherRecord {
     pub(super) order: Vec<Vec<u8>>,
     /// A moment in the publisher's clock and in ours.
     pub(super) clock: Option<(NtpTime, NtpTime)>,
+    pub(super) round_trip: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StreamRecord {
     pub(super) ssrc: u32,
     pub(super) first_base: u64,
-    /// With the highest tree sequence number.
-    pub(super) mapping: Option<(Mapping, u64)>,
+    /// With the highest tree sequence number, and which of those below it have come (bit *n*: *n* below).
+    pub(super) mapping: Option<(Mapping, u64, u128)>,
     /// SSRC of retransmissions with its highest extended sequence number.
     pub(super) repair: Option<(u32, u64)>,
     pub(super) payload_type: Option<u8>,
@@ -102,6 +104,7 @@ impl PublisherRecord {
             out.u64(sender.to_bits());
             out.u64(ours.to_bits());
         });
+        out.option(self.round_trip, |out, time| out.u64(time.as_nanos() as u64));
         out.finish()
     }
 
@@ -140,6 +143,7 @@ fn read(input: &mut Reader<'_>) -> Option<PublisherRecord> {
         order: input.list(2, |input| Some(input.bytes(ITEMS_MAX)?.to_vec()))?,
         clock: input
             .option(|input| Some((NtpTime::from_bits(input.u64()?), NtpTime::from_bits(input.u64()?))))?,
+        round_trip: input.option(|input| input.u64().map(Duration::from_nanos))?,
     };
     Some(record)
 }
@@ -147,11 +151,13 @@ fn read(input: &mut Reader<'_>) -> Option<PublisherRecord> {
 fn write_stream(out: &mut Writer, stream: &StreamRecord) {
     out.u32(stream.ssrc);
     out.u64(stream.first_base);
-    out.option(stream.mapping, |out, (mapping, highest)| {
+    out.option(stream.mapping, |out, (mapping, highest, received)| {
         out.u32(mapping.remote);
         out.u64(mapping.base as u64);
         out.u64(mapping.floor);
         out.u64(highest);
+        out.u64((received >> 64) as u64);
+        out.u64(received as u64);
     });
     out.option(stream.repair, |out, (ssrc, highest)| {
         out.u32(ssrc);
@@ -185,7 +191,8 @@ fn read_stream(input: &mut Reader<'_>) -> Option<StreamRecord> {
             // The publisher's own number lies in its range too.
             let is_placed =
                 |highest: &u64| *highest < PLACES && (0..PLACES as i64).contains(&(*highest as i64 - base));
-            Some((mapping, input.u64().filter(is_placed)?))
+            let highest = input.u64().filter(is_placed)?;
+            Some((mapping, highest, (u128::from(input.u64()?) << 64) | u128::from(input.u64()?)))
         })?,
         repair: input.option(|input| Some((input.u32()?, input.u64().filter(|index| *index < PLACES)?)))?,
         payload_type: input.option(Reader::u8)?,

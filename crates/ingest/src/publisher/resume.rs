@@ -3,9 +3,9 @@
 //! The engine has no way to be put into the middle of a session, but it believes what is authentic, and we hold the keys:
 //! - its DTLS instance begins after the handshake, with the recorded keying material (`dtls.rs`);
 //! - a binding request of our own, signed with our password, nominates the recorded pair;
-//! - one packet of our own for each SSRC of the publisher, sealed with the *publisher's* key at the recorded highest index,
-//!   sets the engine's rollover counter and replay window. It is never sent. From then on the engine extends sequence
-//!   numbers as RFC 3711, section 3.3.1 says, and forged packets cannot disturb it.
+//! - packets of our own for each SSRC of the publisher, sealed with the *publisher's* key at recorded indices,
+//!   set the engine's rollover counter, replay window and NACK list. They are never sent. From then on the engine
+//!   extends sequence numbers as RFC 3711, section 3.3.1 says, and forged packets cannot disturb it.
 
 use std::time::Instant;
 
@@ -19,6 +19,8 @@ use super::{AcceptError, Identity, Output, Phase, Publisher, RemoteStream, Setup
 /// Padding only: a sender may send it, and it carries nothing.
 const PRIMER_PADDING: [u8; 4] = [0, 0, 0, 4];
 const RTP_VERSION_AND_PADDING: u8 = 0xa0;
+/// Packets that the engine follows for NACK.
+const ENGINE_WINDOW: u32 = 100;
 
 /// Why a session cannot be resumed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +66,14 @@ impl Publisher {
                 .iter()
                 .map(|section| section.iter().map(|index| *index as u8).collect())
                 .collect(),
-            clock: sender_now.and_then(|sender| Some((sender, self.offset.to_wallclock(sender)?))),
+            // The transit is taken off anew by whoever reads the record.
+            clock: sender_now.and_then(|sender| {
+                Some((
+                    sender,
+                    self.offset.to_wallclock(sender)?.plus(self.round_trip.unwrap_or_default() / 2),
+                ))
+            }),
+            round_trip: self.round_trip,
         })
     }
 
@@ -74,7 +83,10 @@ impl Publisher {
         StreamRecord {
             ssrc: stream.ssrc.get(),
             first_base: stream.first_base,
-            mapping: stream.mapping.zip(stream.highest.map(SeqNo::get)),
+            mapping: stream
+                .mapping
+                .zip(stream.highest)
+                .map(|(mapping, highest)| (mapping, highest.get(), stream.received)),
             repair,
             payload_type: stream.payload_type,
             report: stream.report,
@@ -112,12 +124,15 @@ impl Publisher {
         if let Some((sender, ours)) = record.clock {
             publisher.offset.observe(now, ours, sender);
         }
+        publisher.round_trip = record.round_trip;
+        publisher.offset.set_round_trip(record.round_trip.unwrap_or_default());
         publisher.restore_order(record)?;
         publisher.rtcp_ssrcs.clone_from(&record.rtcp_ssrcs);
         publisher.nominate(record)?;
-        publisher.prime(record)?;
+        // The answer to our own check, and the engine's connected.
         publisher.outputs.clear();
         publisher.outputs.push_back(Output::Connected);
+        publisher.prime(record)?;
         if record.streams.iter().any(|stream| stream.mapping.is_some()) {
             publisher.announce();
         }
@@ -158,41 +173,54 @@ impl Publisher {
     /// media for the length of one packet.
     fn prime(&mut self, record: &PublisherRecord) -> Result<(), ResumeError> {
         for (index, stream) in record.streams.iter().enumerate() {
-            let Some((mapping, highest)) = stream.mapping else { continue };
+            let Some((mapping, highest, received)) = stream.mapping else { continue };
             // The offer may have bound the repair SSRC to its stream already.
             self.rtc.direct_api().remove_stream_rx(mapping.remote.into());
             if let Some((ssrc, repair_highest)) = stream.repair {
-                self.prime_one(record, index, (ssrc, None), SeqNo::new(repair_highest))?;
+                self.declare(index, (ssrc, None), SeqNo::new(repair_highest));
+                self.prime_packet(record, index, ssrc, SeqNo::new(repair_highest))?;
                 self.rtc.direct_api().remove_stream_rx(ssrc.into());
                 let remote = RemoteStream { is_repair: true, stream: Some(index), highest: repair_highest };
                 self.remote_streams.insert(ssrc, remote);
                 self.streams[index].repair = Some(ssrc);
             }
-            let published = SeqNo::new((highest as i64 - mapping.base) as u64);
+            let published = (highest as i64 - mapping.base) as u64;
+            let depth = u64::from(depth(received)).min(published);
             let repair = stream.repair.map(|(ssrc, _)| ssrc);
-            self.prime_one(record, index, (mapping.remote, repair), published)?;
-            let remote = RemoteStream { is_repair: false, stream: Some(index), highest: published.get() };
+            self.declare(index, (mapping.remote, repair), SeqNo::new(published - depth));
+            for below in (0..=depth).rev().filter(|below| received & (1 << below) != 0) {
+                self.prime_packet(record, index, mapping.remote, SeqNo::new(published - below))?;
+            }
+            let remote = RemoteStream { is_repair: false, stream: Some(index), highest: published };
             self.remote_streams.insert(mapping.remote, remote);
         }
         Ok(())
     }
 
-    fn prime_one(
+    fn declare(&mut self, index: usize, (ssrc, repair): (u32, Option<u32>), at: SeqNo) {
+        let stream = &self.streams[index];
+        let section = &self.sections[stream.section];
+        let rid = section.rids.get(stream.layer).map(|rid| rid.as_str().into());
+        let nack = section.payloads.iter().any(|payload| payload.feedback.nack);
+        let mut api = self.rtc.direct_api();
+        let engine = api.expect_stream_rx(ssrc.into(), repair.map(Into::into), section.mid, rid);
+        engine.suppress_nack(!nack);
+        engine.reset_roc(u64::from(at.roc()));
+    }
+
+    /// Lets the engine see a packet of this SSRC and index, as if the publisher had sent it.
+    fn prime_packet(
         &mut self,
         record: &PublisherRecord,
         index: usize,
-        (ssrc, repair): (u32, Option<u32>),
+        ssrc: u32,
         at: SeqNo,
     ) -> Result<(), ResumeError> {
         let stream = &self.streams[index];
-        let section = &self.sections[stream.section];
-        let (mid, rid) = (section.mid, section.rids.get(stream.layer).map(|rid| rid.as_str().into()));
-        let nack = section.payloads.iter().any(|payload| payload.feedback.nack);
-        let payload_type = stream.payload_type.unwrap_or(section.payloads[0].payload_type);
-
+        let payloads = &self.sections[stream.section].payloads;
         let mut header = [0; 12];
         header[0] = RTP_VERSION_AND_PADDING;
-        header[1] = payload_type;
+        header[1] = stream.payload_type.unwrap_or(payloads[0].payload_type);
         header[2..4].copy_from_slice(&at.seq().to_be_bytes());
         header[4..8].copy_from_slice(&stream.newest_timestamp.to_be_bytes());
         header[8..12].copy_from_slice(&ssrc.to_be_bytes());
@@ -200,11 +228,6 @@ impl Publisher {
         let key = self.remote_key.as_ref().ok_or(inconsistent("keys"))?;
         let length =
             key.seal(&header, &PRIMER_PADDING, at, &mut packet).map_err(|_| inconsistent("primer"))?;
-
-        let mut api = self.rtc.direct_api();
-        let engine = api.expect_stream_rx(ssrc.into(), repair.map(Into::into), mid, rid);
-        engine.suppress_nack(!nack);
-        engine.reset_roc(u64::from(at.roc()));
         self.is_priming = true;
         self.feed((record.remote, record.local), &packet[..length]);
         self.is_priming = false;
@@ -212,11 +235,20 @@ impl Publisher {
     }
 }
 
+/// How far below the newest packet to begin, so that the engine knows every packet that it may still ask for: at the one
+/// before the oldest gap, or at the newest if there is none.
+fn depth(received: u128) -> u32 {
+    let known = received & ((1 << ENGINE_WINDOW) - 1);
+    let oldest = known.checked_ilog2().unwrap_or(0);
+    (1..oldest).rev().find(|below| known & (1 << below) == 0).map_or(0, |gap| gap + 1)
+}
+
 fn restore_stream(stream: &mut Stream, recorded: &StreamRecord) {
     stream.ssrc = Ssrc::new(recorded.ssrc);
     stream.first_base = recorded.first_base;
-    stream.mapping = recorded.mapping.map(|(mapping, _)| mapping);
-    stream.highest = recorded.mapping.map(|(_, highest)| SeqNo::new(highest));
+    stream.mapping = recorded.mapping.map(|(mapping, _, _)| mapping);
+    stream.highest = recorded.mapping.map(|(_, highest, _)| SeqNo::new(highest));
+    stream.received = recorded.mapping.map_or(0, |(_, _, received)| received | 1);
     stream.payload_type = recorded.payload_type;
     stream.picture = recorded.picture;
     if let Some((time, timestamp)) = recorded.capture {

@@ -56,6 +56,8 @@ pub(super) struct Stream {
     pub(super) repair: Option<u32>,
     /// Newest tree sequence number.
     pub(super) highest: Option<SeqNo>,
+    /// Bit *n*: the packet *n* below the newest has come, from the present SSRC.
+    pub(super) received: u128,
     pub(super) payload_type: Option<u8>,
     pub(super) clock: SenderClock,
     pub(super) report: Option<Report>,
@@ -64,7 +66,8 @@ pub(super) struct Stream {
     detector: Option<(Codec, KeyframeDetector)>,
     rate: RateMeter,
     jitter: Jitter,
-    first: Option<SeqNo>,
+    /// Numbers skipped and not filled since.
+    missing: u64,
     packets: u64,
     bytes: u64,
     recovered: u64,
@@ -86,6 +89,7 @@ impl Stream {
             mapping: None,
             repair: None,
             highest: None,
+            received: 0,
             payload_type: None,
             clock: SenderClock::new(clock_rate),
             report: None,
@@ -94,7 +98,7 @@ impl Stream {
             detector: None,
             rate: RateMeter::new(RATE_WINDOW),
             jitter: Jitter::new(clock_rate),
-            first: None,
+            missing: 0,
             packets: 0,
             bytes: 0,
             recovered: 0,
@@ -130,6 +134,7 @@ impl Stream {
                     None => (self.first_base + extended, 0),
                 };
                 let mapping = Mapping { remote, base: start as i64 - extended as i64, floor };
+                self.received = 0;
                 *self.mapping.insert(mapping)
             }
         };
@@ -194,10 +199,14 @@ impl Stream {
         self.packets += 1;
         self.bytes += bytes as u64;
         self.rate.add(now, bytes);
-        self.first = Some(self.first.map_or(seq_no, |first| first.min(seq_no)));
-        if self.highest.is_some_and(|highest| seq_no < highest) {
+        let step = self.highest.map_or(0, |highest| seq_no.get() as i64 - highest.get() as i64);
+        if step < 0 {
             self.recovered += 1;
+            self.missing = self.missing.saturating_sub(1);
+            self.received |= 1u128.checked_shl(step.unsigned_abs() as u32).unwrap_or(0);
         } else {
+            self.missing += (step as u64).saturating_sub(1);
+            self.received = self.received.checked_shl(step as u32).unwrap_or(0) | 1;
             self.highest = Some(seq_no);
             self.newest_timestamp = timestamp;
             self.jitter.received(now, timestamp);
@@ -238,15 +247,11 @@ impl Stream {
     }
 
     pub(super) fn stats(&self, now: Instant) -> LayerStats {
-        let expected = match (self.first, self.highest) {
-            (Some(first), Some(highest)) => highest.get() - first.get() + 1,
-            _ => 0,
-        };
         LayerStats {
             ssrc: self.ssrc,
             packets: self.packets,
             bytes: self.bytes,
-            lost: expected.saturating_sub(self.packets),
+            lost: self.missing,
             recovered: self.recovered,
             nacks: self.nacks,
             keyframe_requests: self.keyframe_requests,

@@ -12,10 +12,12 @@ fn addresses() -> impl Strategy<Value = SocketAddr> {
     ]
 }
 
-fn mappings() -> impl Strategy<Value = (Mapping, u64)> {
-    (any::<u32>(), 0u64..1 << 40, 0u64..1 << 40, any::<u32>()).prop_map(|(remote, base, floor, extended)| {
-        (Mapping { remote, base: base as i64, floor }, base + u64::from(extended))
-    })
+fn mappings() -> impl Strategy<Value = (Mapping, u64, u128)> {
+    (any::<u32>(), 0u64..1 << 40, 0u64..1 << 40, any::<u32>(), any::<u128>()).prop_map(
+        |(remote, base, floor, extended, received)| {
+            (Mapping { remote, base: base as i64, floor }, base + u64::from(extended), received)
+        },
+    )
 }
 
 prop_compose! {
@@ -55,6 +57,7 @@ prop_compose! {
         streams in proptest::collection::vec(streams(), 0..9),
         order in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..=2),
         clock in proptest::option::of((times(), times())),
+        round_trip in proptest::option::of(any::<u64>().prop_map(Duration::from_nanos)),
     ) -> PublisherRecord {
         let material = Zeroizing::new(vec![byte; profile.keying_material_len()]);
         PublisherRecord {
@@ -69,6 +72,7 @@ prop_compose! {
             streams,
             order,
             clock,
+            round_trip,
         }
     }
 }
@@ -116,6 +120,7 @@ fn bytes_behind_the_record_are_refused() {
         streams: Vec::new(),
         order: Vec::new(),
         clock: None,
+        round_trip: None,
     }
     .encode();
     assert!(PublisherRecord::decode(&bytes).is_ok());

@@ -1,0 +1,366 @@
+//! Publishing over a network in memory: what the tree gets of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that meets what cannot be may panic")]
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::{Media, Offer, VP8_DELTA, VP8_KEYFRAME, World};
+use ingest::{CloseReason, Publisher};
+use model::{Codec, NtpTime};
+use str0m::RtcConfig;
+use str0m::format::Codec as EngineCodec;
+use str0m::media::{KeyframeRequestKind, Rid};
+use str0m::rtp::ExtensionValues;
+
+fn only(codecs: &[EngineCodec]) -> Offer {
+    let mut config = RtcConfig::new().set_rtp_mode(true).clear_codecs();
+    for codec in codecs {
+        match codec {
+            EngineCodec::Opus => config.codec_config().enable_opus(true, false),
+            EngineCodec::H264 => config.codec_config().enable_h264(true),
+            EngineCodec::Vp8 => config.codec_config().enable_vp8(true),
+            other => panic!("{other:?} not prepared"),
+        }
+    }
+    Offer { config, ..Offer::new() }
+}
+
+/// 30 frames per second.
+const FRAME: Duration = Duration::from_micros(33_333);
+
+/// Publishes `frames` frames of VP8, three packets each, and Opus, 33 ms apart.
+fn publish_vp8(world: &mut World, frames: u64, first_seq: u64) {
+    let (video, audio) = (world.video.unwrap(), world.audio.unwrap());
+    let (vp8, opus) = (world.payload_type(EngineCodec::Vp8), world.payload_type(EngineCodec::Opus));
+    for frame in 0..frames {
+        let timestamp = (frame * 3000) as u32;
+        for part in 0..3 {
+            let seq = first_seq + frame * 3 + part;
+            let payload: &[u8] = if frame % 30 == 0 && part == 0 { &VP8_KEYFRAME } else { &VP8_DELTA };
+            world.publish(&Media {
+                mid: video,
+                rid: None,
+                payload_type: vp8,
+                seq,
+                timestamp,
+                marker: part == 2,
+                payload,
+            });
+        }
+        world.publish(&Media {
+            mid: audio,
+            rid: None,
+            payload_type: opus,
+            seq: first_seq + frame,
+            timestamp: (frame * 1600) as u32,
+            marker: false,
+            payload: &[0xfc, 1, 2, 3],
+        });
+        world.run(FRAME);
+    }
+}
+
+fn video_ssrc(world: &World) -> model::Ssrc {
+    world.tracks.last().unwrap().iter().find(|track| track.codec != Codec::Opus).unwrap().layers[0].ssrc
+}
+
+#[test]
+fn vp8_and_opus_arrive_in_order_and_described() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 40, 700);
+    world.run(Duration::from_millis(50));
+
+    assert_eq!(world.tracks.len(), 1, "one description is enough: {:?}", world.tracks);
+    let tracks = &world.tracks[0];
+    assert_eq!(tracks.iter().map(|track| track.codec).collect::<Vec<_>>(), [Codec::Opus, Codec::Vp8]);
+    assert!(tracks[0].fmtp.contains("minptime=10"), "{:?}", tracks[0].fmtp);
+    let video = world.seq_nos(tracks[1].layers[0].ssrc);
+    assert_eq!(video.len(), 120);
+    assert!(video.windows(2).all(|pair| pair[1] == pair[0] + 1), "{video:?}");
+    assert_eq!(world.seq_nos(tracks[0].layers[0].ssrc).len(), 40);
+    let keyframes: Vec<_> = world.packets.iter().filter(|packet| packet.starts_keyframe).collect();
+    assert_eq!(keyframes.len(), 2);
+    assert_eq!(&keyframes[0].payload[..], VP8_KEYFRAME);
+    let stats = world.server.as_ref().unwrap().stats();
+    let layer = stats.layers.iter().find(|layer| layer.ssrc == tracks[1].layers[0].ssrc).unwrap();
+    assert_eq!((layer.packets, layer.lost, layer.recovered), (120, 0, 0));
+    let interval = layer.keyframe_interval.unwrap().as_millis();
+    assert!((990..=1010).contains(&interval), "30 frames of 33.3 ms, not {interval} ms");
+}
+
+#[test]
+fn h264_is_described_by_its_parameter_sets_not_by_its_offer() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::H264]));
+    let (mid, payload_type) = (world.video.unwrap(), world.payload_type(EngineCodec::H264));
+    let sps: &[u8] = &harness::H264_PARAMETER_SETS;
+    let idr: &[u8] = &[0x65, 0x88, 0x84, 0x00, 0x33];
+    for (seq, payload, marker) in [(1, sps, false), (2, idr, true)] {
+        world.publish(&Media { mid, rid: None, payload_type, seq, timestamp: 90, marker, payload });
+    }
+    world.run(Duration::from_millis(50));
+    let last = world.tracks.last().unwrap();
+    assert_eq!(last[1].codec, Codec::H264);
+    assert!(last[1].fmtp.contains("profile-level-id=42c01f"), "{:?}", last[1].fmtp);
+    assert!(last[1].fmtp.contains("packetization-mode=1"), "{:?}", last[1].fmtp);
+    assert_eq!(world.packets.iter().map(|p| p.starts_keyframe).collect::<Vec<_>>(), [true, false]);
+    let stats = world.server.as_ref().unwrap().stats();
+    assert_eq!(stats.layers[1].size, Some((1280, 720)));
+}
+
+#[test]
+fn five_percent_loss_is_repaired_and_late_packets_keep_their_numbers() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    world.loss_percent = 5;
+    publish_vp8(&mut world, 300, 100);
+    world.loss_percent = 0;
+    publish_vp8(&mut world, 10, 1000);
+    world.run(Duration::from_millis(500));
+    let mut video = world.seq_nos(video_ssrc(&world));
+    let arrived_in_order = video.is_sorted();
+    video.sort_unstable();
+    video.dedup();
+    assert!(!arrived_in_order, "repair comes late");
+    assert_eq!(video.len(), 930, "every packet of video is there");
+    assert!(video.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    let stats = world.server.as_ref().unwrap().stats();
+    let layer = &stats.layers[1];
+    assert!(layer.recovered > 20 && layer.nacks > 0, "{layer:?}");
+    assert_eq!(layer.lost, 0);
+}
+
+#[test]
+fn a_publisher_without_rtx_is_asked_too() {
+    // OBS offers nack, and resends on the media SSRC; str0m answers NACK with RTX only, so the requests are counted.
+    let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
+    offer.rewrite = |text| {
+        let kept = |line: &&str| {
+            !line.contains("rtx/90000") && !line.contains("apt=") && !line.contains("ssrc-group:FID")
+        };
+        text.replace("SAVPF 96 97", "SAVPF 96")
+            .lines()
+            .filter(kept)
+            .map(|line| format!("{line}\r\n"))
+            .collect()
+    };
+    let mut world = World::connected(offer);
+    world.loss_percent = 5;
+    publish_vp8(&mut world, 100, 100);
+    world.run(Duration::from_secs(2));
+    let stats = world.server.as_ref().unwrap().stats();
+    assert!(stats.layers[1].lost > 0 && stats.layers[1].nacks > 0, "{stats:?}");
+    assert_eq!(stats.layers[0].nacks, 0, "audio was offered without nack");
+}
+
+#[test]
+fn sequence_numbers_go_on_across_a_wrap() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 40, 65_500);
+    world.run(Duration::from_millis(50));
+    let video = world.seq_nos(video_ssrc(&world));
+    assert_eq!(video.len(), 120);
+    assert!(video.windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+#[test]
+fn three_layers_get_three_identities() {
+    let offer = Offer { rids: vec!["q", "h", "f"], ..only(&[EngineCodec::Opus, EngineCodec::Vp8]) };
+    let mut world = World::connected(offer);
+    let (mid, payload_type) = (world.video.unwrap(), world.payload_type(EngineCodec::Vp8));
+    for frame in 0..60u64 {
+        for (rid, size) in [("q", 100), ("h", 300), ("f", 900)] {
+            let mut payload = VP8_DELTA.to_vec();
+            payload.resize(size, 0);
+            world.publish(&Media {
+                mid,
+                rid: Some(Rid::from(rid)),
+                payload_type,
+                seq: 5000 + frame,
+                timestamp: (frame * 3000) as u32,
+                marker: true,
+                payload: &payload,
+            });
+        }
+        world.run(Duration::from_millis(33));
+    }
+    world.run(Duration::from_millis(1100));
+    let rids = |tracks: &[model::Track]| -> Vec<String> {
+        tracks[1].layers.iter().map(|layer| layer.rid.as_ref().unwrap().to_string()).collect()
+    };
+    assert_eq!(rids(&world.tracks[0]), ["q", "h", "f"], "as offered");
+    assert_eq!(rids(world.tracks.last().unwrap()), ["f", "h", "q"], "best first, as measured");
+    for layer in &world.tracks[0][1].layers {
+        assert_eq!(world.seq_nos(layer.ssrc).len(), 60);
+    }
+    let distinct: std::collections::BTreeSet<_> =
+        world.tracks[0].iter().flat_map(|track| &track.layers).map(|layer| layer.ssrc).collect();
+    assert_eq!(distinct.len(), 4);
+}
+
+#[test]
+fn capture_times_of_audio_and_video_agree_after_reports() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 300, 100);
+    let video = video_ssrc(&world);
+    // Audio and video of one frame were captured at the same moment.
+    let of = |ssrc_is_video: bool, ticks_per_frame: u32| -> NtpTime {
+        let timestamp = 290 * ticks_per_frame;
+        let packet = world
+            .packets
+            .iter()
+            .find(|packet| (packet.ssrc == video) == ssrc_is_video && packet.timestamp == timestamp)
+            .unwrap();
+        packet.capture_time
+    };
+    let (picture, sound) = (of(true, 3000), of(false, 1600));
+    let apart = picture.saturating_since(sound).max(sound.saturating_since(picture));
+    assert!(apart < Duration::from_millis(5), "{apart:?} apart");
+}
+
+#[test]
+fn padding_keeps_its_number_and_has_no_payload() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    let (mid, payload_type) = (world.video.unwrap(), world.payload_type(EngineCodec::Vp8));
+    let payloads: [&[u8]; 3] = [&VP8_KEYFRAME, &[], &VP8_DELTA];
+    for (seq, payload) in (10..).zip(payloads) {
+        world.publish(&Media { mid, rid: None, payload_type, seq, timestamp: 9, marker: false, payload });
+    }
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.packets.len(), 3);
+    assert!(world.packets[1].payload.is_empty() && !world.packets[1].starts_keyframe);
+    assert_eq!(world.packets[2].seq_no.get() - world.packets[0].seq_no.get(), 2, "no phantom gap");
+}
+
+#[test]
+fn audio_level_and_orientation_travel_along() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    let (mid, payload_type) = (world.audio.unwrap(), world.payload_type(EngineCodec::Opus));
+    let extensions =
+        ExtensionValues { audio_level: Some(-42), voice_activity: Some(true), ..ExtensionValues::default() };
+    let media =
+        Media { mid, rid: None, payload_type, seq: 5, timestamp: 9, marker: true, payload: &[0xfc, 0] };
+    world.publish_with(&media, extensions);
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.packets[0].audio_level, Some(0x80 | 42));
+    assert_eq!(world.packets[0].orientation, 0);
+}
+
+#[test]
+fn a_keyframe_request_reaches_the_publisher() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 3, 1);
+    let ssrc = video_ssrc(&world);
+    world.server.as_mut().unwrap().request_keyframe(ssrc);
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.keyframe_requests.len(), 1);
+    assert_eq!(world.keyframe_requests[0].kind, KeyframeRequestKind::Pli);
+    assert_eq!(world.server.as_ref().unwrap().stats().layers[1].keyframe_requests, 1);
+}
+
+#[test]
+fn a_session_that_never_connects_ends_after_15_seconds() {
+    let mut world = World::new(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    world.loses = |_| true;
+    world.run(Duration::from_millis(14_900));
+    assert_eq!(world.closed, None);
+    world.run(Duration::from_millis(200));
+    assert_eq!(world.closed, Some(CloseReason::NeverConnected { handshake: None }));
+    assert_eq!(world.server.as_ref().unwrap().poll_timeout(), None);
+}
+
+#[test]
+fn silence_ends_a_session_after_30_seconds() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 3, 1);
+    world.loses = |_| true;
+    world.run(Duration::from_secs(29));
+    assert_eq!(world.closed, None);
+    world.run(Duration::from_millis(1100));
+    assert_eq!(world.closed, Some(CloseReason::ConsentExpired));
+}
+
+#[test]
+fn media_alone_keeps_a_session_alive_and_its_feedback_flowing() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    // As ffmpeg 8: no connectivity checks once media flows.
+    world.loses = |bytes| bytes[0] < 2;
+    publish_vp8(&mut world, 2000, 1);
+    assert_eq!(world.closed, None);
+    assert!(world.now - world.start > Duration::from_secs(60));
+    let ssrc = video_ssrc(&world);
+    world.server.as_mut().unwrap().request_keyframe(ssrc);
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.keyframe_requests.len(), 1, "RTCP still has a way back");
+}
+
+#[test]
+fn a_clean_stop_says_goodbye_in_both_directions() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    let now = world.now;
+    world.server.as_mut().unwrap().close(now);
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.closed, Some(CloseReason::Requested));
+    assert!(world.client_closed, "DTLS close_notify makes OBS reconnect");
+
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    world.client.close().unwrap();
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.closed, Some(CloseReason::PeerClosed));
+}
+
+#[test]
+fn a_forged_packet_cannot_take_a_stream_from_its_owner() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 3, 1);
+    let seen = world.packets.len();
+    let genuine =
+        world.sent_by_client.iter().rfind(|bytes| bytes[0] >= 128 && bytes[1] & 0x7f == 96).unwrap().clone();
+    let mut forged = genuine;
+    forged[8] ^= 0x55; // another SSRC, with the header extension that names the section
+    world.give_to_server(harness::CLIENT.parse().unwrap(), &forged);
+    assert_eq!(world.server.as_ref().unwrap().stats().drops.unauthentic, 1);
+    publish_vp8(&mut world, 3, 10);
+    world.run(Duration::from_millis(50));
+    assert_eq!(world.packets.len(), seen + 3 * 4);
+}
+
+#[test]
+fn strangers_are_not_heard() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    let stranger = "203.0.113.9:9".parse().unwrap();
+    let server = world.server.as_mut().unwrap();
+    assert!(!server.accepts(stranger, &[0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9]));
+    let path = (stranger, harness::SERVER.parse().unwrap());
+    server.handle_datagram(world.now, NtpTime::from_bits(1), path, &[0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9]);
+    server.handle_datagram(world.now, NtpTime::from_bits(1), path, &[255; 30]);
+    let drops = server.stats().drops;
+    assert_eq!((drops.unknown_source, drops.malformed), (1, 1));
+}
+
+#[test]
+fn payload_types_that_carry_no_media_are_counted() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    let telephone_event = [0x80, 126, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3, 4];
+    world.give_to_server(harness::CLIENT.parse().unwrap(), &telephone_event);
+    assert_eq!(world.server.as_ref().unwrap().stats().drops.payload_type, 1);
+}
+
+#[test]
+fn an_offer_like_ffmpegs_is_answered_by_a_dtls_client() {
+    let offer = "v=0\r\no=FFmpeg 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\n\
+        a=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
+        a=setup:passive\r\na=mid:0\r\na=sendonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\na=ssrc:7 cname:a\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 106\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\n\
+        a=fingerprint:sha-256 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
+        a=setup:passive\r\na=mid:1\r\na=sendonly\r\na=rtcp-mux\r\na=rtpmap:106 H264/90000\r\n\
+        a=fmtp:106 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=64001f\r\na=ssrc:8 cname:a\r\n";
+    let (_, answer) = Publisher::accept(offer, harness::setup(std::time::Instant::now())).unwrap();
+    assert!(answer.contains("a=setup:active"), "{answer}");
+    assert!(
+        answer.contains("a=rtpmap:106 H264/90000") && answer.contains("a=rtpmap:111 opus/48000/2"),
+        "{answer}"
+    );
+    assert!(!answer.contains("rtcp-fb:106 nack"), "no more feedback than was offered: {answer}");
+}
