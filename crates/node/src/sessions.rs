@@ -14,6 +14,8 @@ use signaling::sdp::IceCredentials;
 
 /// Endings remembered for the API.
 const ENDINGS_MAX: usize = 100;
+/// Ended sessions whose URLs are remembered: OBS says goodbye over DTLS first, then sends DELETE, and wants 200 for it.
+const ENDED_IDS_MAX: usize = 4096;
 
 /// Who is at the other end of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,6 +64,18 @@ struct Tables {
     publishers: HashMap<PublisherId, SessionId>,
     viewers: HashMap<ViewerId, SessionId>,
     endings: VecDeque<Ending>,
+    /// The latest ended sessions, oldest first.
+    ended_ids: VecDeque<SessionId>,
+}
+
+impl Tables {
+    fn end(&mut self, id: SessionId) -> Option<Session> {
+        if self.ended_ids.len() == ENDED_IDS_MAX {
+            self.ended_ids.pop_front();
+        }
+        self.ended_ids.push_back(id);
+        self.by_id.remove(&id)
+    }
 }
 
 impl Sessions {
@@ -81,18 +95,24 @@ impl Sessions {
         self.lock().by_id.get(&id).cloned()
     }
 
+    /// Whether this session has ended a short while ago.
+    #[must_use]
+    pub fn has_ended(&self, id: SessionId) -> bool {
+        self.lock().ended_ids.contains(&id)
+    }
+
     /// A publisher's session ends; `None` if it had ended already.
     pub fn end_publisher(&self, publisher: PublisherId) -> Option<Session> {
         let mut tables = self.lock();
         let id = tables.publishers.remove(&publisher)?;
-        tables.by_id.remove(&id)
+        tables.end(id)
     }
 
     /// A viewer's session ends; `None` if it had ended already.
     pub fn end_viewer(&self, viewer: ViewerId) -> Option<Session> {
         let mut tables = self.lock();
         let id = tables.viewers.remove(&viewer)?;
-        tables.by_id.remove(&id)
+        tables.end(id)
     }
 
     /// Remembers how a session ended.

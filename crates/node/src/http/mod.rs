@@ -197,6 +197,9 @@ async fn session(
         take_allowance(&app, addresses)?;
         let broadcast = broadcast_id(&broadcast)?;
         let id: SessionId = session.parse().map_err(|_| Problem::session_not_found())?;
+        if action == Action::Delete && app.sessions.has_ended(id) {
+            return Ok(StatusCode::OK.into_response());
+        }
         let found = app.sessions.get(id).filter(|session| session.broadcast == broadcast);
         let session = found.ok_or_else(Problem::session_not_found)?;
         let access = match session.peer {

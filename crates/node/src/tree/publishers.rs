@@ -84,9 +84,9 @@ impl Publishers {
         let generation = KeyGeneration { counter: unix_time().as_secs() as u32, random: u32::from_be_bytes(random()?) };
         exchange.begin_generation(now, GroupKey { generation, key: random()?, salt: random()? });
         for id in self.config.declared.clone() {
-            self.origin(now, &id, true);
+            let broadcast = self.origin(now, &id).broadcast().clone();
+            exchange.publish_changed(now, broadcast)?;
         }
-        self.drain_origins(now, exchange);
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl Publishers {
         if self.sessions.len() >= self.config.publishers_max {
             return Err(PublishError::Full);
         }
-        self.origin(now, &publish.broadcast, false).check().map_err(|_| PublishError::Occupied)?;
+        self.origin(now, &publish.broadcast).check().map_err(|_| PublishError::Occupied)?;
         let random = random().map_err(|_| PublishError::Full)?;
         let setup = ingest::Setup {
             ice: ingest::IceCredentials {
@@ -128,10 +128,10 @@ impl Publishers {
         Ok(answer)
     }
 
-    fn origin(&mut self, now: Instant, id: &BroadcastId, is_declared: bool) -> &mut Origin {
+    fn origin(&mut self, now: Instant, id: &BroadcastId) -> &mut Origin {
         let config = OriginConfig {
             grace: self.config.grace,
-            is_declared: is_declared || self.config.declared.contains(id),
+            is_declared: self.config.declared.contains(id),
             second_publisher: self.config.second_publisher,
         };
         // As with key generations: the runs of a later process win over those of an earlier one.
@@ -259,7 +259,7 @@ impl Publishers {
         tracks: Vec<model::Track>,
     ) -> anyhow::Result<()> {
         let random = u64::from_be_bytes(random()?);
-        let origin = self.origin(now, broadcast, false);
+        let origin = self.origin(now, broadcast);
         if origin.publisher() == Some(id) && origin.broadcast().state == model::BroadcastState::Live {
             origin.tracks_changed(id, tracks);
         } else {

@@ -1,0 +1,264 @@
+//! The real program as a child process.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+/// A node gets this many consecutive ports: HTTP, operations, link, publishers, then viewers' shards.
+const PORTS_A_NODE: u16 = 12;
+
+/// Long enough for a loaded machine; nothing waits that long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running node. Ends with its value.
+pub struct Program {
+    child: Child,
+    /// Public listener.
+    pub http: SocketAddr,
+    /// Operations listener.
+    pub ops: SocketAddr,
+    /// UDP port of links.
+    pub link_port: u16,
+    /// UDP port of publishers' media.
+    pub ingest_port: u16,
+    /// UDP port of the first shard.
+    pub media_port: u16,
+    log: PathBuf,
+}
+
+/// How to start a node.
+pub struct Builder {
+    role: &'static str,
+    arguments: Vec<String>,
+    namespace: Option<String>,
+    address: Ipv4Addr,
+}
+
+/// A node of this role (`up`, `injection`, `relay`, `egress`) on loopback.
+#[must_use]
+pub fn node(role: &'static str) -> Builder {
+    Builder { role, arguments: Vec::new(), namespace: None, address: Ipv4Addr::LOCALHOST }
+}
+
+impl Builder {
+    /// Adds command-line arguments.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it inside a network namespace, HTTP and operations on `address`.
+    #[must_use]
+    pub fn within(mut self, namespace: &str, address: Ipv4Addr) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self.address = address;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not start or is not ready in time; the error carries its log.
+    pub async fn start(self) -> anyhow::Result<Program> {
+        let program = self.spawn()?;
+        program.until_ready().await?;
+        Ok(program)
+    }
+
+    /// Starts it; it may refuse its configuration.
+    ///
+    /// # Errors
+    /// If the program is not built or cannot be started.
+    pub fn spawn(self) -> anyhow::Result<Program> {
+        let base = if self.namespace.is_some() { 40_000 } else { free_ports()? };
+        let http = SocketAddr::new(self.address.into(), base);
+        let ops = SocketAddr::new(self.address.into(), base + 1);
+        let log = std::env::temp_dir().join(format!(
+            "media-tree-test-{}-{base}-{}.log",
+            std::process::id(),
+            unique()
+        ));
+        let output = File::create(&log).context("create the log of a node")?;
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(path()?);
+                command
+            }
+            None => Command::new(path()?),
+        };
+        command
+            .arg(self.role)
+            .args(["--http", &http.to_string(), "--ops", &ops.to_string()])
+            .args(["--link-port", &(base + 2).to_string(), "--ingest-port", &(base + 3).to_string()])
+            .args(["--media-port", &(base + 4).to_string(), "--shards", "2"])
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = command.spawn().context("start the program")?;
+        Ok(Program {
+            child,
+            http,
+            ops,
+            link_port: base + 2,
+            ingest_port: base + 3,
+            media_port: base + 4,
+            log,
+        })
+    }
+}
+
+impl Program {
+    /// A URL of the public listener.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory in bytes.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+
+    /// Sends a signal such as `TERM` or `KILL`.
+    ///
+    /// # Errors
+    /// If `kill` cannot be run.
+    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").args([format!("-{signal}"), self.id().to_string()]).status()?;
+        ensure!(status.success(), "kill -{signal} failed");
+        Ok(())
+    }
+
+    /// Waits for its end; the exit code, if it was not killed.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub async fn exit_code(&mut self) -> anyhow::Result<Option<i32>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code());
+            }
+            ensure!(Instant::now() < deadline, "the node does not end: {}", self.log());
+            pause().await;
+        }
+    }
+
+    /// Waits until `/readyz` says so.
+    ///
+    /// # Errors
+    /// If the node ends before, or is not ready in time.
+    pub async fn until_ready(&self) -> anyhow::Result<()> {
+        let url = format!("http://{}/readyz", self.ops);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(response) = reqwest::get(&url).await
+                && response.status().is_success()
+            {
+                return Ok(());
+            }
+            if !Path::new(&format!("/proc/{}/stat", self.id())).exists() || Instant::now() > deadline {
+                bail!("the node is not ready: {}", self.log());
+            }
+            pause().await;
+        }
+    }
+
+    /// The value of one series of `/metrics`: the sum over all whose line begins with `prefix`.
+    ///
+    /// # Errors
+    /// If the operations listener does not answer.
+    pub async fn metric(&self, prefix: &str) -> anyhow::Result<f64> {
+        let text = reqwest::get(format!("http://{}/metrics", self.ops)).await?.text().await?;
+        let lines = text.lines().filter(|line| line.starts_with(prefix));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of a node ---\n{}", self.log());
+        }
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+/// Waits for `condition`.
+///
+/// # Errors
+/// If it does not hold in time; `what` says what was waited for.
+pub async fn until<F>(what: &str, mut condition: impl FnMut() -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<bool>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await? {
+        ensure!(Instant::now() < deadline, "waited in vain: {what}");
+        pause().await;
+    }
+    Ok(())
+}
+
+/// The step at which conditions are looked at again.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+/// The program, built by `cargo xtask test` or `cargo build`.
+fn path() -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe().context("find this test")?;
+    let profile = test.ancestors().nth(2).context("the folder of the build profile")?;
+    let program = profile.join("media-tree");
+    ensure!(program.exists(), "{} is not there: run `cargo build -p media-tree` first", program.display());
+    Ok(program)
+}
+
+fn unique() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// The first of [`PORTS_A_NODE`] ports that nobody uses, different for each call in this process and, by the process
+/// id, mostly different for others.
+fn free_ports() -> anyhow::Result<u16> {
+    let slots = 20_000 / PORTS_A_NODE;
+    let start = (std::process::id() as u16 % slots).wrapping_mul(7);
+    for _ in 0..slots {
+        let slot = start.wrapping_add(unique()) % slots;
+        let base = 12_000 + slot * PORTS_A_NODE;
+        let is_free = (base..base + PORTS_A_NODE).all(|port| {
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+                && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        });
+        if is_free {
+            return Ok(base);
+        }
+    }
+    bail!("no free ports")
+}
