@@ -337,6 +337,9 @@ impl WhepSession {
         peer::ended(&mut self.states.clone()).await
     }
 
+    /// Ends without a word to anybody, as a crashed client or a cut network does. The same as dropping the session.
+    pub fn vanish(self) {}
+
     /// Ends the session: goodbye over DTLS, then DELETE, which must answer 200.
     ///
     /// # Errors

@@ -278,6 +278,9 @@ impl WhipSession {
         peer::ended(&mut self.states.clone()).await
     }
 
+    /// Ends without a word to anybody, as a crashed client or a cut network does. The same as dropping the session.
+    pub fn vanish(self) {}
+
     /// Ends the session: goodbye over DTLS, then DELETE, which must answer 200.
     ///
     /// # Errors
