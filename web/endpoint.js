@@ -1,0 +1,68 @@
+// The HTTP side of a WHIP or WHEP session (RFC 9725, section 4): POST the offer, DELETE the session.
+
+/** The server said no. `retryAfter` is in seconds, or null. */
+export class Refused extends Error {
+  constructor(status, retryAfter, detail) {
+    super(detail || `the server answered ${status}`);
+    this.name = "Refused";
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** POSTs an SDP offer. Resolves to `{ answer, location, token }`, rejects with Refused or a network error. */
+export async function postOffer(url, offer, token, signal) {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: headersWith(token, { "Content-Type": "application/sdp", Accept: "application/sdp" }),
+    body: offer,
+    signal,
+  });
+  const body = await response.text();
+  if (response.status !== 201) {
+    const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+    throw new Refused(response.status, Number.isNaN(seconds) ? null : seconds, detailOf(response, body));
+  }
+  const location = response.headers.get("Location");
+  if (!location) throw new Refused(response.status, null, "the server names no session");
+  return { answer: body, location: new URL(location, response.url).href, token };
+}
+
+/** Ends a session on the server; also works while the page goes away. Never rejects. */
+export async function deleteSession({ location, token }) {
+  try {
+    await fetch(location, { method: "DELETE", headers: headersWith(token, {}), keepalive: true });
+  } catch {
+    // The server notices the silence by itself.
+  }
+}
+
+/** Adds parameters to the Opus format of an SDP, so that both channels are carried. */
+export function withStereo(sdp) {
+  const payloadType = /a=rtpmap:(\d+) opus\/48000/i.exec(sdp)?.[1];
+  if (!payloadType) return sdp;
+  const format = new RegExp(`a=fmtp:${payloadType} [^\\r\\n]*`);
+  if (!format.test(sdp)) {
+    return sdp.replace(
+      new RegExp(`(a=rtpmap:${payloadType} [^\\r\\n]*)`),
+      `$1\r\na=fmtp:${payloadType} stereo=1;sprop-stereo=1`,
+    );
+  }
+  return sdp.replace(format, (line) => (line.includes("stereo=1") ? line : `${line};stereo=1;sprop-stereo=1`));
+}
+
+function headersWith(token, headers) {
+  return token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
+}
+
+function detailOf(response, body) {
+  if (response.headers.get("Content-Type")?.includes("json")) {
+    try {
+      const problem = JSON.parse(body);
+      return problem.detail ?? problem.title ?? "";
+    } catch {
+      return "";
+    }
+  }
+  return body.length < 200 ? body.trim() : "";
+}

@@ -1,0 +1,240 @@
+// The page of the browser publisher: source, devices, level, buttons and words around a Publisher.
+
+import { Publisher } from "./publisher.js";
+import * as sources from "./sources.js";
+import * as words from "./words.js";
+
+const FACTS_INTERVAL_MS = 1000;
+
+const at = (id) => document.getElementById(id);
+const form = at("form");
+const parameters = new URLSearchParams(location.search);
+const broadcast = decodeURIComponent(location.pathname.split("/").pop());
+const path = encodeURIComponent(broadcast);
+const publisher = new Publisher(`/whip/${path}`);
+const keyName = `media-tree key ${broadcast}`;
+
+let source = null;
+let isWanted = false;
+
+at("name").textContent = broadcast;
+document.title = `Publish ${broadcast} – Media-Tree`;
+at("link").value = `${location.origin}/watch/${path}`;
+at("obs-server").value = `${location.origin}/whip/${path}`;
+// A key in the fragment never leaves the browser but as an Authorization header.
+at("key").value = new URLSearchParams(location.hash.slice(1)).get("key") ?? sessionStorage.getItem(keyName) ?? "";
+at("obs-token").value = at("key").value;
+const wantedSource = form.querySelector(`[name="source"][value="${CSS.escape(parameters.get("source") ?? "")}"]`);
+if (wantedSource) wantedSource.checked = true;
+if (parameters.get("codec") === "vp8") at("codec").value = "vp8";
+
+const chosenSource = () => form.elements.source.value;
+
+function showChoices() {
+  at("devices").hidden = chosenSource() !== "camera";
+  at("sound").hidden = chosenSource() === "clock";
+}
+
+async function showDevices() {
+  const { cameras, microphones } = await sources.list();
+  fill(at("camera"), cameras, "Camera", "No camera, sound only");
+  fill(at("microphone"), microphones, "Microphone", "No sound");
+}
+
+function fill(select, devices, word, none) {
+  const chosen = select.value;
+  const options = devices.map(({ deviceId, label }, index) => new Option(label || `${word} ${index + 1}`, deviceId));
+  if (options.length === 0) options.push(new Option(`The default ${word.toLowerCase()}`, ""));
+  select.replaceChildren(...options, new Option(none, "none"));
+  if ([...select.options].some(({ value }) => value === chosen)) select.value = chosen;
+}
+
+async function openSource() {
+  closeSource();
+  const kind = chosenSource();
+  say(kind === "clock" ? "" : "Asking the browser for it …");
+  const opened = await sources.open(kind, broadcast, { camera: at("camera").value, microphone: at("microphone").value });
+  source = opened;
+  at("preview").srcObject = opened.stream;
+  // The browser's own "stop sharing" ends the broadcast too.
+  for (const track of opened.stream.getTracks()) track.addEventListener("ended", () => opened === source && stop());
+  meterLevel(opened.stream);
+  say("");
+  showDevices();
+  return opened.stream;
+}
+
+function closeSource() {
+  source?.stop();
+  source = null;
+  at("preview").srcObject = null;
+  levelMeter?.close();
+  levelMeter = null;
+  at("level").value = 0;
+}
+
+let levelMeter = null;
+
+function meterLevel(stream) {
+  if (stream.getAudioTracks().length === 0) return;
+  const audio = new AudioContext();
+  const analyser = new AnalyserNode(audio, { fftSize: 1024 });
+  audio.createMediaStreamSource(stream).connect(analyser);
+  const samples = new Float32Array(analyser.fftSize);
+  const timer = setInterval(() => {
+    analyser.getFloatTimeDomainData(samples);
+    const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
+    // -60 dB is the left end, 0 dB the right one.
+    at("level").value = Math.max(0, 1 + (10 * Math.log10(power + 1e-9)) / 60);
+  }, 100);
+  levelMeter = {
+    close() {
+      clearInterval(timer);
+      audio.close();
+    },
+  };
+}
+
+async function start() {
+  fail("");
+  isWanted = true;
+  showState();
+  try {
+    const stream = source?.stream ?? (await openSource());
+    if (!isWanted) {
+      closeSource();
+      return;
+    }
+    if (stream.getTracks().length === 0) throw new Error("There is neither picture nor sound to send.");
+    const token = at("key").value || null;
+    publisher.start({ stream, token, codec: at("codec").value, bitrate: Number(at("bitrate").value) });
+  } catch (error) {
+    isWanted = false;
+    closeSource();
+    say("No picture yet");
+    fail(sources.reason(error));
+    showState();
+  }
+}
+
+function stop() {
+  isWanted = false;
+  publisher.stop();
+  closeSource();
+  say("No picture yet");
+  showState();
+}
+
+function showState() {
+  const { state, message } = publisher;
+  const isRefused = state === "key" || state === "refused";
+  if (isRefused) {
+    isWanted = false;
+    fail(message);
+    if (state === "key") at("key").focus();
+  }
+  if (state === "live") sessionStorage.setItem(keyName, at("key").value);
+  const badge = at("badge");
+  const text = isRefused ? "Not live" : isWanted && state === "idle" ? "Starting" : message;
+  if (badge.textContent !== text) badge.textContent = text;
+  badge.classList.toggle("live", state === "live");
+  at("start").hidden = isWanted;
+  at("stop").hidden = !isWanted;
+  for (const field of [...form.elements.source, at("camera"), at("microphone"), at("codec"), at("key")]) {
+    field.disabled = isWanted;
+  }
+  if (state !== "live") at("facts").textContent = "";
+}
+
+let last = null;
+
+async function showFacts() {
+  const stats = await publisher.stats();
+  if (!stats || publisher.state !== "live") return;
+  const { video, audio, codecs, remote, roundTripMs } = stats;
+  const bytes = (video?.bytesSent ?? 0) + (audio?.bytesSent ?? 0);
+  const now = performance.now();
+  const rate = last && bytes >= last.bytes ? ((bytes - last.bytes) * 8000) / (now - last.now) : Number.NaN;
+  last = { bytes, now };
+  const lost = remote.video?.fractionLost ?? remote.audio?.fractionLost ?? 0;
+  const facts = [
+    `for ${words.duration((Date.now() - publisher.liveSince) / 1000)}`,
+    words.bitrate(rate),
+    video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : "",
+    [codecs.video, codecs.audio].filter(Boolean).join(" + "),
+    lost > 0.005 ? `${words.percent(lost)} lost on the way` : "",
+    roundTripMs === null ? "" : `round trip ${words.delay(roundTripMs)}`,
+  ];
+  at("facts").textContent = facts.filter(Boolean).join(" · ");
+}
+
+function say(text) {
+  at("notice").textContent = text;
+  at("notice").hidden = text === "";
+}
+
+function fail(text) {
+  at("error").textContent = text;
+  at("error").hidden = text === "";
+}
+
+async function copy(field) {
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    // Without HTTPS there is no clipboard: what is selected can be copied by hand.
+    field.select();
+    at("copied").textContent = "Selected; copy it with Ctrl+C.";
+    return;
+  }
+  at("copied").textContent = `${document.querySelector(`label[for="${field.id}"]`).textContent}: copied.`;
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  start();
+});
+at("stop").addEventListener("click", stop);
+at("source").addEventListener("change", () => {
+  closeSource();
+  say("No picture yet");
+  showChoices();
+});
+for (const id of ["camera", "microphone"]) at(id).addEventListener("change", closeSource);
+at("bitrate").addEventListener("change", () => publisher.setBitrate(Number(at("bitrate").value)));
+at("key").addEventListener("input", () => {
+  at("obs-token").value = at("key").value;
+});
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const label = document.querySelector(`label[for="${button.dataset.copy}"]`).textContent;
+  button.setAttribute("aria-label", `Copy ${label}`);
+  button.addEventListener("click", () => copy(at(button.dataset.copy)));
+}
+publisher.addEventListener("change", showState);
+navigator.mediaDevices?.addEventListener("devicechange", showDevices);
+addEventListener("pagehide", () => publisher.stop());
+setInterval(showFacts, FACTS_INTERVAL_MS);
+
+/** What tests and curious people read. */
+window.mediaTree = {
+  get state() {
+    return publisher.state;
+  },
+  async stats() {
+    const stats = await publisher.stats();
+    return {
+      framesEncoded: stats?.video?.framesEncoded ?? 0,
+      frameWidth: stats?.video?.frameWidth ?? null,
+      frameHeight: stats?.video?.frameHeight ?? null,
+      videoCodec: stats?.codecs.video ?? null,
+      audioCodec: stats?.codecs.audio ?? null,
+      bytesSent: (stats?.video?.bytesSent ?? 0) + (stats?.audio?.bytesSent ?? 0),
+      pliCount: stats?.video?.pliCount ?? 0,
+      nackCount: stats?.video?.nackCount ?? 0,
+    };
+  },
+};
+
+showChoices();
+showState();
+showDevices();

@@ -1,0 +1,97 @@
+// One WHEP session: from the POST to the DELETE. What to do when it ends is its owner's business.
+
+import { deleteSession, postOffer, withStereo } from "./endpoint.js";
+
+export class WhepSession {
+  #resource = null;
+  #peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  #isClosed = false;
+  #firstFrame = null;
+
+  /** Everything received. */
+  stream = new MediaStream();
+  /** When the POST began, as performance.now(). */
+  started = performance.now();
+
+  /**
+   * `onState` is called with "connected", "disconnected" (may come back) and "ended" (will not, at most once),
+   * never after close().
+   */
+  constructor(onState) {
+    this.onState = onState;
+    const peer = this.#peer;
+    for (const kind of ["video", "audio"]) {
+      const { receiver } = peer.addTransceiver(kind, { direction: "recvonly" });
+      this.stream.addTrack(receiver.track);
+      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
+    }
+    peer.addEventListener("connectionstatechange", () => this.#handleState(peer.connectionState));
+  }
+
+  /** Rejects as postOffer does, or if the answer cannot be used. */
+  async open(url, token) {
+    const peer = this.#peer;
+    this.started = performance.now();
+    const offer = await peer.createOffer();
+    offer.sdp = withStereo(offer.sdp);
+    await peer.setLocalDescription(offer);
+    // Our candidates are not waited for: the server learns them from the checks that reach it.
+    const resource = await postOffer(url, peer.localDescription.sdp, token);
+    if (this.#isClosed) {
+      deleteSession(resource);
+      return;
+    }
+    this.#resource = resource;
+    await peer.setRemoteDescription({ type: "answer", sdp: resource.answer });
+    // A close from the server's side shows here before it shows anywhere else.
+    const transport = peer.getReceivers()[0]?.transport;
+    transport?.addEventListener("statechange", () => {
+      if (transport.state === "closed" || transport.state === "failed") this.#handleState("failed");
+    });
+  }
+
+  /** Milliseconds from the POST to the first picture on screen, or null. */
+  get firstFrameMs() {
+    return this.#firstFrame;
+  }
+
+  /** To be called when the first picture is on screen. */
+  markFirstFrame() {
+    this.#firstFrame ??= performance.now() - this.started;
+  }
+
+  /** The statistics of both tracks, by kind; a field that the browser lacks is undefined. */
+  async stats() {
+    const found = { video: null, audio: null, codecs: {}, roundTripMs: null };
+    if (this.#isClosed) return found;
+    const report = await this.#peer.getStats();
+    for (const entry of report.values()) {
+      if (entry.type === "inbound-rtp") {
+        found[entry.kind] = entry;
+        found.codecs[entry.kind] = report.get(entry.codecId)?.mimeType.split("/")[1] ?? null;
+      } else if (entry.type === "candidate-pair" && entry.nominated && entry.currentRoundTripTime !== undefined) {
+        found.roundTripMs = entry.currentRoundTripTime * 1000;
+      }
+    }
+    return found;
+  }
+
+  /** Ends the session here and on the server. */
+  close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#peer.close();
+    if (this.#resource) deleteSession(this.#resource);
+  }
+
+  #handleState(state) {
+    if (this.#isClosed) return;
+    if (state === "connected" || state === "disconnected") {
+      this.onState(state);
+    } else if (state === "failed" || state === "closed") {
+      const { onState } = this;
+      this.onState = () => {};
+      onState("ended");
+    }
+  }
+}

@@ -1,0 +1,114 @@
+// One WHIP session: from the POST to the DELETE. What to do when it ends is its owner's business.
+
+import { deleteSession, postOffer, withStereo } from "./endpoint.js";
+
+/** The most that sound may take, in bit/s. */
+const AUDIO_BITRATE = 96_000;
+
+export class WhipSession {
+  #resource = null;
+  #peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  #isClosed = false;
+
+  /** `onState` as of WhepSession. */
+  constructor(onState) {
+    this.onState = onState;
+    this.#peer.addEventListener("connectionstatechange", () => this.#handleState(this.#peer.connectionState));
+  }
+
+  /**
+   * Publishes the tracks of `stream`. `codec` is "h264" or "vp8", `bitrate` the most video may take, in bit/s.
+   * Rejects as postOffer does, or if the answer cannot be used.
+   */
+  async open(url, token, stream, { codec, bitrate }) {
+    const peer = this.#peer;
+    for (const track of stream.getTracks()) {
+      const isVideo = track.kind === "video";
+      const transceiver = peer.addTransceiver(track, {
+        direction: "sendonly",
+        streams: [stream],
+        sendEncodings: [{ maxBitrate: isVideo ? bitrate : AUDIO_BITRATE }],
+      });
+      if (isVideo) preferCodec(transceiver, codec);
+    }
+    const offer = await peer.createOffer();
+    offer.sdp = withStereo(offer.sdp);
+    await peer.setLocalDescription(offer);
+    // Our candidates are not waited for: the server learns them from the checks that reach it.
+    const resource = await postOffer(url, peer.localDescription.sdp, token);
+    if (this.#isClosed) {
+      deleteSession(resource);
+      return;
+    }
+    this.#resource = resource;
+    await peer.setRemoteDescription({ type: "answer", sdp: withStereo(resource.answer) });
+    const transport = peer.getSenders()[0]?.transport;
+    transport?.addEventListener("statechange", () => {
+      if (transport.state === "closed" || transport.state === "failed") this.#handleState("failed");
+    });
+  }
+
+  /** Changes the most that video may take, in bit/s, while live. */
+  async setBitrate(bitrate) {
+    const sender = this.#peer.getSenders().find((sender) => sender.track?.kind === "video");
+    const parameters = sender?.getParameters();
+    if (!parameters?.encodings?.length) return;
+    parameters.encodings[0].maxBitrate = bitrate;
+    await sender.setParameters(parameters);
+  }
+
+  /** The statistics of both tracks, by kind; what the server reports stands under `remote`. */
+  async stats() {
+    const found = { video: null, audio: null, codecs: {}, remote: {}, roundTripMs: null };
+    if (this.#isClosed) return found;
+    const report = await this.#peer.getStats();
+    for (const entry of report.values()) {
+      if (entry.type === "outbound-rtp") {
+        found[entry.kind] = entry;
+        found.codecs[entry.kind] = report.get(entry.codecId)?.mimeType.split("/")[1] ?? null;
+      } else if (entry.type === "remote-inbound-rtp") {
+        found.remote[entry.kind] = entry;
+      } else if (entry.type === "candidate-pair" && entry.nominated && entry.currentRoundTripTime !== undefined) {
+        found.roundTripMs = entry.currentRoundTripTime * 1000;
+      }
+    }
+    return found;
+  }
+
+  /** Ends the session here and on the server. */
+  close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#peer.close();
+    if (this.#resource) deleteSession(this.#resource);
+  }
+
+  #handleState(state) {
+    if (this.#isClosed) return;
+    if (state === "connected" || state === "disconnected") {
+      this.onState(state);
+    } else if (state === "failed" || state === "closed") {
+      const { onState } = this;
+      this.onState = () => {};
+      onState("ended");
+    }
+  }
+}
+
+/** Puts the wanted codec first and drops those that only some viewers decode. */
+function preferCodec(transceiver, codec) {
+  const all = RTCRtpSender.getCapabilities?.("video")?.codecs ?? [];
+  const wanted = codec.toLowerCase();
+  const rank = ({ mimeType, sdpFmtpLine = "" }) => {
+    const name = mimeType.split("/")[1].toLowerCase();
+    if (name === "rtx") return 3;
+    if (name !== "h264" && name !== "vp8") return null;
+    if (name !== wanted) return 2;
+    // Constrained baseline in whole packets (mode 1) plays everywhere.
+    const isCommon = sdpFmtpLine.includes("42e01f") && sdpFmtpLine.includes("packetization-mode=1");
+    return name === "h264" && !isCommon ? 1 : 0;
+  };
+  const ranked = all.map((entry) => [rank(entry), entry]).filter(([place]) => place !== null);
+  ranked.sort(([a], [b]) => a - b);
+  if (ranked.length) transceiver.setCodecPreferences?.(ranked.map(([, entry]) => entry));
+}
