@@ -115,14 +115,17 @@ fn serve<B: SendBatch>(
     (train, entries): (&Train, &[Entry]),
     sending: &mut Sending<'_, B>,
 ) {
-    let starts = viewer.video.as_ref().is_some_and(|track| match track.phase {
-        Phase::Waiting => true,
-        // A live keyframe ends every replay: it comes to all, whatever the budget.
-        Phase::Replaying(_) => entries.iter().any(|entry| {
-            let is_keyframe = entry.is_newest && entry.kind == Kind::Video && entry.packet.starts_keyframe;
-            is_keyframe && track.source.is_some_and(|source| source.ssrc == entry.packet.ssrc)
-        }),
-        Phase::Idle | Phase::Live => false,
+    let starts = viewer.video.as_ref().is_some_and(|track| {
+        let is_keyframe = |entry: &Entry| {
+            let is_of_source = track.source.is_some_and(|source| source.ssrc == entry.packet.ssrc);
+            entry.kind == Kind::Video && entry.packet.starts_keyframe && is_of_source
+        };
+        match track.phase {
+            Phase::Waiting => entries.iter().any(is_keyframe),
+            // A live keyframe ends every replay: it comes to all, whatever the budget.
+            Phase::Replaying(_) => entries.iter().any(|entry| entry.is_newest && is_keyframe(entry)),
+            Phase::Idle | Phase::Live => false,
+        }
     });
     // Who starts now gets the whole frame from the ring, with all that this train added to it.
     let has_started = starts && replays::start(config, viewer, fan, Start::Live, sending);
@@ -158,7 +161,7 @@ fn forward<B: SendBatch>(
             if track.is_queued || !replay.is_frame_end {
                 return;
             }
-            track.go_live(&replay, packet);
+            track.go_live(&replay, packet, sending.now);
             *is_dirty = true;
         }
         Phase::Replaying(_) | Phase::Live => {}

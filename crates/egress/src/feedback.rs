@@ -11,6 +11,7 @@ use crate::report;
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Event, Shard};
 use crate::stats::DropReason;
+use crate::stream::Stream;
 use crate::ticks::want_keyframe;
 use crate::track::{Phase, Place};
 use crate::viewer::Viewer;
@@ -213,10 +214,10 @@ fn handle_keyframe_request<B: SendBatch>(
     if track.restart_at.is_some() || track.keyframe_at.is_some_and(is_passing) {
         return;
     }
-    let Some(stream) = fan.stream_mut(source.ssrc) else { return };
-    want_keyframe(config, stream, sending);
+    want_keyframe(config, fan, source.ssrc, sending);
     let mut at = now + KEYFRAME_GRACE;
-    if let Some(next) = stream.next_keyframe_at().filter(|next| (now..now + KEYFRAME_SOON).contains(next)) {
+    let next = fan.stream(source.ssrc).and_then(Stream::next_keyframe_at);
+    if let Some(next) = next.filter(|next| (now..now + KEYFRAME_SOON).contains(next)) {
         at = next + KEYFRAME_GRACE;
     }
     if let Some(restarted_at) = track.restarted_at {

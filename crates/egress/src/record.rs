@@ -54,6 +54,13 @@ pub struct Extensions {
     pub video_orientation: Option<u8>,
 }
 
+impl Extensions {
+    /// The ids of all that it wants.
+    pub fn ids(&self) -> impl Iterator<Item = u8> {
+        [self.mid, self.abs_capture_time, self.audio_level, self.video_orientation].into_iter().flatten()
+    }
+}
+
 /// One RTP stream to a viewer, as its answer promised it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutTrack {

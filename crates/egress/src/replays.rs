@@ -188,9 +188,9 @@ fn step<B: SendBatch>(
                 start(config, viewer, fan, Start::Cached, sending);
                 continue;
             }
-            if stream.newest.is_some_and(|newest| newest.timestamp == packet.timestamp) {
+            if let Some(newest) = stream.newest.filter(|newest| newest.timestamp == packet.timestamp) {
                 let replay = *replay;
-                track.go_live(&replay, packet);
+                track.go_live(&replay, packet, newest.at);
                 viewer.is_dirty = true;
                 send_the_rest(viewer, fan, sending);
                 return Step::Done;

@@ -10,7 +10,7 @@ use srtp::KeyError;
 
 use crate::broadcast::{Fan, NotNegotiated};
 use crate::fan_out::Train;
-use crate::record::{Path, ViewerId, ViewerRecord, ViewerSetup};
+use crate::record::{OutTrack, Path, ViewerId, ViewerRecord, ViewerSetup};
 use crate::replays::Replays;
 use crate::stats::Stats;
 use crate::timers::Timers;
@@ -96,6 +96,12 @@ pub enum AddError {
     /// Its id is taken.
     #[error("a viewer with this id is there already")]
     Exists,
+    /// A header extension has an id that its one-byte form has no room for (RFC 8285, section 4.2).
+    #[error("{id} is no id of a header extension: 1 to 14 are")]
+    ExtensionId {
+        /// The id.
+        id: u8,
+    },
     /// Its keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -111,6 +117,8 @@ pub struct Shard {
     pub(crate) fan_by_id: BTreeMap<BroadcastId, usize>,
     pub(crate) fan_by_ssrc: HashMap<Ssrc, usize>,
     pub(crate) viewers: Vec<Option<Viewer>>,
+    /// Slots of `viewers` that are empty.
+    free: Vec<usize>,
     pub(crate) by_id: HashMap<ViewerId, usize>,
     by_remote: HashMap<SocketAddr, usize>,
     pub(crate) timers: Timers,
@@ -137,6 +145,7 @@ impl Shard {
             fan_by_id: BTreeMap::new(),
             fan_by_ssrc: HashMap::new(),
             viewers: Vec::new(),
+            free: Vec::new(),
             by_id: HashMap::new(),
             by_remote: HashMap::new(),
             timers: Timers::default(),
@@ -204,20 +213,10 @@ impl Shard {
         broadcast: &BroadcastId,
         setup: ViewerSetup,
     ) -> Result<(), AddError> {
-        if self.by_id.contains_key(&setup.id) {
-            return Err(AddError::Exists);
-        }
+        self.check(setup.id, setup.audio.iter().chain(&setup.video))?;
         let fan = self.fan_index(broadcast);
-        match Viewer::new(now, broadcast.clone(), fan, setup) {
-            Ok(viewer) => {
-                self.insert(now, viewer);
-                Ok(())
-            }
-            Err(error) => {
-                self.forget_unused(fan);
-                Err(error.into())
-            }
-        }
+        let viewer = Viewer::new(now, broadcast.clone(), fan, setup);
+        self.insert(now, fan, viewer)
     }
 
     /// Goes on with a viewer from the record that another process left. It gets what it would have got from that one;
@@ -226,26 +225,17 @@ impl Shard {
     /// # Errors
     /// [`AddError`] as for [`Shard::add_viewer`].
     pub fn resume_viewer(&mut self, now: Instant, record: ViewerRecord) -> Result<(), AddError> {
-        if self.by_id.contains_key(&record.id) {
-            return Err(AddError::Exists);
-        }
+        self.check(record.id, record.audio.iter().chain(&record.video).map(|track| &track.out))?;
         let fan = self.fan_index(&record.broadcast);
-        match Viewer::from_record(now, fan, record) {
-            Ok(viewer) => {
-                self.insert(now, viewer);
-                Ok(())
-            }
-            Err(error) => {
-                self.forget_unused(fan);
-                Err(error.into())
-            }
-        }
+        let viewer = Viewer::from_record(now, fan, record);
+        self.insert(now, fan, viewer)
     }
 
     /// Stops serving a viewer.
     pub fn remove_viewer(&mut self, now: Instant, viewer: ViewerId) {
         let Some(slot) = self.by_id.remove(&viewer) else { return };
         let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::take) else { return };
+        self.free.push(slot);
         if self.by_remote.get(&viewer.path.remote) == Some(&slot) {
             self.by_remote.remove(&viewer.path.remote);
         }
@@ -312,14 +302,24 @@ impl Shard {
         self.viewers.get(*self.by_id.get(&viewer)?)?.as_ref()
     }
 
-    fn insert(&mut self, now: Instant, mut viewer: Viewer) {
-        let slot = match self.viewers.iter().position(Option::is_none) {
-            Some(free) => free,
-            None => {
-                self.viewers.push(None);
-                self.viewers.len() - 1
-            }
-        };
+    fn check<'a>(
+        &self,
+        id: ViewerId,
+        mut tracks: impl Iterator<Item = &'a OutTrack>,
+    ) -> Result<(), AddError> {
+        if self.by_id.contains_key(&id) {
+            return Err(AddError::Exists);
+        }
+        let id = tracks.find_map(|track| track.extensions.ids().find(|id| !(1..=14).contains(id)));
+        id.map_or(Ok(()), |id| Err(AddError::ExtensionId { id }))
+    }
+
+    fn insert(&mut self, now: Instant, fan: usize, viewer: Result<Viewer, KeyError>) -> Result<(), AddError> {
+        let mut viewer = viewer.inspect_err(|_| self.forget_unused(fan))?;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.viewers.push(None);
+            self.viewers.len() - 1
+        });
         // Spread evenly (by the golden ratio) over the interval, however many come at once.
         let share = (slot as u32).wrapping_mul(0x9e37_79b9);
         viewer.report_at = now + self.config.report_interval.mul_f64(f64::from(share) / f64::from(u32::MAX));
@@ -332,6 +332,7 @@ impl Shard {
         self.viewers[slot] = Some(viewer);
         self.stats.viewers += 1;
         self.follow(now, slot);
+        Ok(())
     }
 
     /// Lets a viewer's tracks follow what its broadcast has now.

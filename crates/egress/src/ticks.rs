@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::Kind;
+use model::{BroadcastState, Kind, Ssrc};
 
 use crate::broadcast::Fan;
 use crate::record::RecordChange;
@@ -10,7 +10,6 @@ use crate::replays::{self, Start};
 use crate::report;
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Event, Shard};
-use crate::stream::Stream;
 use crate::track::Phase;
 use crate::viewer::Viewer;
 
@@ -63,7 +62,8 @@ impl Shard {
     pub(crate) fn schedule(&mut self, slot: usize) {
         let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) else { return };
         let consent = viewer.is_consenting.then(|| viewer.heard_at + self.config.consent_timeout);
-        let restart = viewer.video.as_ref().and_then(|track| track.restart_at);
+        let restart =
+            viewer.video.as_ref().and_then(|track| track.restart_at).filter(|_| viewer.is_consenting);
         let deadlines = [Some(viewer.report_at), consent, restart];
         let at = deadlines.into_iter().flatten().min().unwrap_or(viewer.report_at);
         self.timers.remove(viewer.wake_at, slot);
@@ -121,11 +121,13 @@ impl Shard {
     }
 }
 
-/// Asks for a keyframe, unless that was done a moment ago.
-pub fn want_keyframe<B>(config: &Config, stream: &mut Stream, sending: &mut Sending<'_, B>) {
+/// Asks for a keyframe, unless that was done a moment ago or there is nobody to ask.
+pub fn want_keyframe<B>(config: &Config, fan: &mut Fan, ssrc: Ssrc, sending: &mut Sending<'_, B>) {
+    let is_live = fan.broadcast.state == BroadcastState::Live;
+    let Some(stream) = fan.stream_mut(ssrc).filter(|_| is_live) else { return };
     if stream.ask_keyframe(sending.now, config.keyframe_interval) {
         sending.stats.keyframe_requests += 1;
-        sending.events.push_back(Event::KeyframeWanted { ssrc: stream.ssrc });
+        sending.events.push_back(Event::KeyframeWanted { ssrc });
     }
 }
 
@@ -138,10 +140,8 @@ fn start_or_ask<B: SendBatch>(
 ) {
     let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
     let Some(source) = waiting.and_then(|track| track.source) else { return };
-    if !replays::start(config, viewer, fan, Start::Cached, sending)
-        && let Some(stream) = fan.stream_mut(source.ssrc)
-    {
-        want_keyframe(config, stream, sending);
+    if !replays::start(config, viewer, fan, Start::Cached, sending) {
+        want_keyframe(config, fan, source.ssrc, sending);
     }
 }
 

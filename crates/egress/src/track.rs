@@ -21,8 +21,9 @@ const RTX_BLOCK: u64 = 256;
 /// A step in a stream's sequence numbers that is no loss: beyond half of this a receiver guesses a wrong rollover
 /// counter (RFC 3711, section 3.3.1).
 const STEP_MAX: u64 = 1 << 14;
-/// Capture times of different injection nodes may differ; beyond this the local clock is believed instead.
-const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);
+/// Capture and arrival may drift apart by so much jitter. Beyond it, after a change of the injection node or while a
+/// parent fills the ring, timestamps follow arrival: a player would otherwise wait for frames that it has.
+const JITTER_MAX: Duration = Duration::from_millis(100);
 
 /// What came in one train with a keyframe is live with it.
 const LIVE_BACKLOG_MAX: Duration = Duration::from_millis(100);
@@ -174,7 +175,8 @@ impl Track {
 
     /// Sound: goes live with this packet.
     pub fn start_audio(&mut self, now: Instant, source: Source, packet: &TreePacket) {
-        let timestamp = self.present(now, packet.capture_time, now, source.clock_rate);
+        let after = self.after_sent(source.clock_rate);
+        let timestamp = self.present(packet.capture_time, now, source.clock_rate, after);
         self.begin(source, packet.seq_no, packet.timestamp, timestamp, Scale::LIVE);
         self.phase = Phase::Live;
     }
@@ -194,7 +196,8 @@ impl Track {
         if self.line.is_none() || self.first_frame.is_some() {
             self.first_frame = Some(keyframe.timestamp);
         }
-        let timestamp = self.present(now, newest.capture_time, newest.at, source.clock_rate);
+        let after = self.after_sent(source.clock_rate);
+        let timestamp = self.present(newest.capture_time, newest.at, source.clock_rate, after);
         let backlog = newest.timestamp.wrapping_sub(keyframe.timestamp);
         let backlog_time = replay::duration(backlog, source.clock_rate);
         let is_live = how == Start::Live && backlog_time <= LIVE_BACKLOG_MAX;
@@ -207,45 +210,49 @@ impl Track {
         true
     }
 
-    /// Ends a replay at a frame boundary: `packet` begins the next frame, and from there on timestamps keep the source's
-    /// pace.
-    pub fn go_live(&mut self, replay: &Replay, packet: &TreePacket) {
+    /// Ends a replay at a frame boundary: `packet` begins the next frame, which came at `at`, and from there on timestamps
+    /// keep the source's pace.
+    pub fn go_live(&mut self, replay: &Replay, packet: &TreePacket, at: Instant) {
         let (Some(source), Some(current)) = (self.source, self.mapping.current().copied()) else { return };
         // From the packet after the last one sent, so that one that is repaired later gets its frame's timestamp.
         let Some(first_out) = current.out_seq_no(replay.next) else { return };
         let after = current.timestamp(replay.timestamp).wrapping_add(1);
-        let line = self.line.map_or(after, |line| line.timestamp_at(packet.capture_time, source.clock_rate));
+        let out_timestamp = self.present(packet.capture_time, at, source.clock_rate, after);
         self.mapping.push(Segment {
             first_out,
             source_base: replay.next,
             source_timestamp: packet.timestamp,
-            out_timestamp: later(line, after),
+            out_timestamp,
             scale: Scale::LIVE,
             ..current
         });
         self.phase = Phase::Live;
     }
 
-    /// The timestamp of what was captured at `capture_time` and came at `at`: after everything sent before, and as much
-    /// later as it was captured later. Becomes the new line.
-    fn present(&mut self, now: Instant, capture_time: NtpTime, at: Instant, clock_rate: u32) -> u32 {
-        let Some(line) = self.line else {
-            self.line = Some(Line { capture_time, timestamp: self.first_timestamp });
-            self.line_at = Some(at);
-            return self.first_timestamp;
+    /// The timestamp of what was captured at `capture_time` and came at `at`: as much later than the last line as time
+    /// has passed, and not before `after`. Becomes the new line.
+    fn present(&mut self, capture_time: NtpTime, at: Instant, clock_rate: u32, after: u32) -> u32 {
+        let timestamp = match self.line {
+            None => self.first_timestamp,
+            Some(line) => {
+                let by_capture = line.timestamp_at(capture_time, clock_rate);
+                // After a resume there is no instant to compare with.
+                let by_arrival = self.line_at.map_or(by_capture, |line_at| {
+                    line.timestamp.wrapping_add(ticks(at.saturating_duration_since(line_at), clock_rate))
+                });
+                let difference = (by_capture.wrapping_sub(by_arrival) as i32).unsigned_abs();
+                later(if difference > ticks(JITTER_MAX, clock_rate) { by_arrival } else { by_capture }, after)
+            }
         };
-        let by_capture = line.timestamp_at(capture_time, clock_rate);
-        let elapsed = self.line_at.map_or(Duration::ZERO, |line_at| now.saturating_duration_since(line_at));
-        let by_clock = line.timestamp.wrapping_add(ticks(elapsed, clock_rate));
-        let difference = (by_capture.wrapping_sub(by_clock) as i32).unsigned_abs();
-        // Without an instant to compare with, after a resume, the publisher's clock is all there is.
-        let is_other_clock = self.line_at.is_some() && difference > ticks(CLOCK_DIFFERENCE_MAX, clock_rate);
-        let wanted = if is_other_clock { by_clock } else { by_capture };
-        let after = self.last_timestamp.unwrap_or(line.timestamp).wrapping_add(clock_rate / 1000);
-        let timestamp = later(wanted, after);
         self.line = Some(Line { capture_time, timestamp });
         self.line_at = Some(at);
         timestamp
+    }
+
+    /// The first timestamp after all that were sent; a millisecond, so that a frame is never shown with another.
+    fn after_sent(&self, clock_rate: u32) -> u32 {
+        let last = self.last_timestamp.or(self.line.map(|line| line.timestamp));
+        last.unwrap_or(self.first_timestamp).wrapping_add(clock_rate / 1000)
     }
 
     /// Begins a segment after everything that was ever sent.

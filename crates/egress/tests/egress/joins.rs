@@ -67,6 +67,28 @@ fn the_squeeze_ends_where_time_says() {
 }
 
 #[test]
+fn a_ring_that_a_parent_fills_while_a_viewer_waits_leaves_no_delay() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 250;
+    scene.join(1);
+    let backlog: Vec<_> = (0..150).map(|_| scene.publisher.frame()).collect();
+    scene.published_at = scene.now - scene.publisher.next_at() + Duration::from_millis(50);
+    for frames in backlog.chunks(15) {
+        scene.fan_out(&frames.concat());
+        scene.pause(Duration::from_millis(5));
+    }
+    scene.play(Duration::from_secs(3));
+    let player = scene.player(1);
+    check_video(player);
+    let video = player.stream(VIDEO);
+    let (first, last) = (video[0], video[video.len() - 1]);
+    assert!(scene.now - last.at < Duration::from_millis(40), "live");
+    let media = f64::from(last.timestamp.wrapping_sub(first.timestamp)) / 90e3;
+    let real = (last.at - first.at).as_secs_f64();
+    assert!((media - real).abs() < 0.11, "{media} {real}");
+}
+
+#[test]
 fn a_short_backlog_goes_out_in_one_go() {
     let mut scene = Scene::new(Config::default());
     scene.join(1);

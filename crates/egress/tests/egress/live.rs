@@ -207,6 +207,20 @@ fn an_id_is_taken_only_once() {
 }
 
 #[test]
+fn an_extension_id_that_cannot_be_written_is_refused() {
+    let mut scene = Scene::new(Config::default());
+    for id in [0, 15] {
+        let mut viewer = setup(1, scene.now);
+        if let Some(audio) = &mut viewer.audio {
+            audio.extensions.mid = Some(id);
+        }
+        let added = scene.shard.add_viewer(scene.now, &broadcast_id(), viewer);
+        assert_eq!(added, Err(egress::AddError::ExtensionId { id }));
+    }
+    assert_eq!(scene.shard.stats().viewers, 0);
+}
+
+#[test]
 fn a_record_is_written_before_the_first_packet_and_then_rarely() {
     let mut scene = Scene::new(Config::default());
     scene.network.keeps_records = true;
