@@ -3,9 +3,9 @@
 //! Trains of 8 packets of 1200 bytes to 1, 100 and 1000 viewers; the figure is the time of an iteration divided by
 //! viewers × 8, which is what the throughput in elements per second is the inverse of.
 
-#[path = "../tests/egress/harness.rs"]
+#[path = "../tests/egress/publisher.rs"]
 #[allow(dead_code, reason = "shared with the tests at the boundary, which use all of it")]
-mod harness;
+mod publisher;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use egress::{Config, Path, SendBatch, Shard, ViewerSetup};
-use harness::{Publisher, broadcast_id, capture_start, setup};
 use media_core::TreePacket;
 use model::{Codec, SeqNo};
+use publisher::{Publisher, broadcast_id, capture_start, setup};
 use srtp::{MasterKey, Profile};
 
 const TRAIN: u64 = 8;

@@ -1,15 +1,15 @@
 //! What a viewer costs in memory, cipher contexts of the cryptographic library included: resident pages of a process of
 //! its own.
 
-#[path = "egress/harness.rs"]
+#[path = "egress/publisher.rs"]
 #[allow(dead_code, reason = "shared with the tests at the boundary, which use all of it")]
-mod harness;
+mod publisher;
 
 use std::time::Duration;
 
 use egress::{Config, Path, SendBatch, Shard};
-use harness::{Publisher, broadcast_id, capture_start, setup};
 use model::Codec;
+use publisher::{Publisher, broadcast_id, capture_start, setup};
 
 const VIEWERS: u64 = 10_000;
 /// Of the 40 KB that a viewer may take in all, sockets, DTLS and HTTP included.

@@ -1,199 +1,18 @@
-//! A publisher, a network that notes everything, and players that open what they get.
+//! A network that notes everything, players that open what they get, and one clock for all.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use egress::{
-    Config, Event, Extensions, Format, OutTrack, Path, RecordChange, SendBatch, Shard, ViewerId,
-    ViewerRecord, ViewerSetup,
-};
+use egress::{Config, Event, Path, RecordChange, SendBatch, Shard, ViewerId, ViewerRecord};
 use media_core::TreePacket;
 use media_core::rtcp;
 use media_core::rtp::Packet;
-use model::{Broadcast, BroadcastId, BroadcastState, Codec, Epoch, Layer, Mid, NtpTime, SeqNo, Ssrc, Track};
-use srtp::{MasterKey, Profile, RtcpIndex, RtcpKey, RtpKey};
+use model::{Codec, SeqNo, Ssrc};
+use srtp::{Profile, RtcpIndex, RtcpKey, RtpKey};
 
-pub const VIDEO_PT: u8 = 96;
-pub const RTX_PT: u8 = 97;
-pub const AUDIO_PT: u8 = 111;
-
-pub fn broadcast_id() -> BroadcastId {
-    BroadcastId::new("demo").expect("an id")
-}
-
-/// SSRCs that a viewer gets.
-pub fn ssrc(viewer: u64, stream: u32) -> Ssrc {
-    Ssrc::new((viewer as u32) * 10 + stream)
-}
-pub const AUDIO: u32 = 1;
-pub const VIDEO: u32 = 2;
-pub const RTX: u32 = 3;
-
-pub fn remote(viewer: u64) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, (viewer >> 8) as u8, viewer as u8)), 40_000)
-}
-
-/// Both directions of a viewer's keys: what it gets, what it sends.
-pub fn keys(viewer: u64) -> (MasterKey, MasterKey) {
-    let key = |side: u8| {
-        let mut key = [side; 16];
-        key[..8].copy_from_slice(&viewer.to_be_bytes());
-        MasterKey::new(Profile::AeadAes128Gcm, &key, &[side; 12]).expect("a key")
-    };
-    (key(1), key(2))
-}
-
-pub fn setup(viewer: u64, now: Instant) -> ViewerSetup {
-    let (send, receive) = keys(viewer);
-    let extensions =
-        Extensions { mid: Some(1), abs_capture_time: Some(2), audio_level: None, video_orientation: Some(4) };
-    let format = |codec, payload_type, rtx_payload_type| Format {
-        codec,
-        fmtp: "".into(),
-        payload_type,
-        rtx_payload_type,
-    };
-    let mut random = [0; 32];
-    for (index, byte) in random.iter_mut().enumerate() {
-        *byte = (viewer as u8).wrapping_mul(31).wrapping_add((index as u8).wrapping_mul(17));
-    }
-    ViewerSetup {
-        id: ViewerId::new(viewer),
-        path: Path { local: IpAddr::V4(Ipv4Addr::LOCALHOST), remote: remote(viewer) },
-        send,
-        receive,
-        audio: Some(OutTrack {
-            mid: Mid::new("0").expect("a mid"),
-            ssrc: ssrc(viewer, AUDIO),
-            rtx_ssrc: None,
-            formats: vec![format(Codec::Opus, AUDIO_PT, None)],
-            extensions: Extensions { video_orientation: None, audio_level: Some(3), ..extensions },
-            nack: false,
-        }),
-        video: Some(OutTrack {
-            mid: Mid::new("1").expect("a mid"),
-            ssrc: ssrc(viewer, VIDEO),
-            rtx_ssrc: Some(ssrc(viewer, RTX)),
-            formats: vec![
-                format(Codec::H264, VIDEO_PT, Some(RTX_PT)),
-                format(Codec::Vp8, VIDEO_PT + 4, Some(VIDEO_PT + 5)),
-            ],
-            extensions,
-            nack: true,
-        }),
-        joined_at: now,
-        random,
-        cname: "media-tree".into(),
-    }
-}
-
-/// One publishing run: makes frames with the identity that injection would give them.
-pub struct Publisher {
-    pub codec: Codec,
-    pub epoch: u64,
-    pub fps: u64,
-    /// Frames from one keyframe to the next.
-    pub gop: u64,
-    /// Packets of a keyframe, and of another frame.
-    pub packets: (u64, u64),
-    pub payload_bytes: usize,
-    /// Capture time of the first frame.
-    pub started: NtpTime,
-    frame: u64,
-    next_seq_no: u64,
-}
-
-impl Publisher {
-    pub fn new(codec: Codec, epoch: u64, started: NtpTime) -> Self {
-        Self {
-            codec,
-            epoch,
-            fps: 30,
-            gop: 60,
-            packets: (10, 3),
-            payload_bytes: 1000,
-            started,
-            frame: 0,
-            next_seq_no: 65_000 + epoch * 7,
-        }
-    }
-
-    pub fn video_ssrc(&self) -> Ssrc {
-        Ssrc::new(0x1000 + self.epoch as u32)
-    }
-
-    pub fn audio_ssrc(&self) -> Ssrc {
-        Ssrc::new(0x2000 + self.epoch as u32)
-    }
-
-    pub fn broadcast(&self) -> Broadcast {
-        let layer = |ssrc| vec![Layer { ssrc, rid: None }];
-        Broadcast {
-            id: broadcast_id(),
-            state: BroadcastState::Live,
-            epoch: Some(Epoch { counter: self.epoch, random: 0 }),
-            tracks: vec![
-                Track { codec: Codec::Opus, fmtp: "".into(), layers: layer(self.audio_ssrc()) },
-                Track { codec: self.codec, fmtp: "".into(), layers: layer(self.video_ssrc()) },
-            ],
-        }
-    }
-
-    /// When the next frame is captured, since the first one.
-    pub fn next_at(&self) -> Duration {
-        Duration::from_micros(self.frame * 1_000_000 / self.fps)
-    }
-
-    pub fn is_keyframe_next(&self) -> bool {
-        self.frame.is_multiple_of(self.gop)
-    }
-
-    /// The packets of the next frame.
-    pub fn frame(&mut self) -> Vec<Arc<TreePacket>> {
-        let is_keyframe = self.is_keyframe_next();
-        let count = if is_keyframe { self.packets.0 } else { self.packets.1 };
-        let capture_time = self.started.plus(self.next_at());
-        let timestamp = (self.frame * 90_000 / self.fps) as u32;
-        self.frame += 1;
-        (0..count)
-            .map(|index| {
-                let seq_no = SeqNo::new(self.next_seq_no);
-                self.next_seq_no += 1;
-                let mut payload = vec![self.frame as u8; self.payload_bytes - (index as usize * 7) % 40];
-                payload[..8].copy_from_slice(&seq_no.get().to_be_bytes());
-                Arc::new(TreePacket {
-                    ssrc: self.video_ssrc(),
-                    seq_no,
-                    timestamp,
-                    marker: index + 1 == count,
-                    starts_keyframe: is_keyframe && index == 0,
-                    capture_time,
-                    audio_level: None,
-                    orientation: 0,
-                    payload: Bytes::from(payload),
-                })
-            })
-            .collect()
-    }
-
-    /// A packet of sound: `index` counts 20 ms.
-    pub fn sound(&self, index: u64) -> Arc<TreePacket> {
-        Arc::new(TreePacket {
-            ssrc: self.audio_ssrc(),
-            seq_no: SeqNo::new(500 + index),
-            timestamp: (index * 960) as u32,
-            marker: false,
-            starts_keyframe: false,
-            capture_time: self.started.plus(Duration::from_millis(index * 20)),
-            audio_level: Some(0x85),
-            orientation: 0,
-            payload: Bytes::from(vec![index as u8; 80]),
-        })
-    }
-}
+pub use crate::publisher::*;
 
 /// What left a shard, in order.
 pub enum Output {
@@ -368,11 +187,6 @@ pub struct Scene {
     pub players: BTreeMap<u64, Player>,
     pub events: Vec<(Instant, Event)>,
     sounds: u64,
-}
-
-/// When the first publisher's first frame was captured.
-pub fn capture_start() -> NtpTime {
-    NtpTime::from_unix(Duration::from_secs(1_800_000_000))
 }
 
 impl Scene {

@@ -7,3 +7,4 @@ mod feedback;
 mod harness;
 mod joins;
 mod live;
+mod publisher;
