@@ -4,6 +4,9 @@
 //! Neither knows a socket, a clock, HTTP or the tree: the shell feeds them and carries out what they say.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate self as ingest;
+
 mod origin;
 mod publisher;
 

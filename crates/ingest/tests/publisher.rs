@@ -364,3 +364,58 @@ fn an_offer_like_ffmpegs_is_answered_by_a_dtls_client() {
     );
     assert!(!answer.contains("rtcp-fb:106 nack"), "no more feedback than was offered: {answer}");
 }
+
+#[test]
+fn an_rsa_certificate_is_refused_with_a_remedy() {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let rsa = rcgen::CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
+    let ours = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
+    let certificate =
+        str0m::config::DtlsCert { certificate: rsa.der().to_vec(), private_key: ours.private_key };
+    offer.config = offer.config.set_dtls_cert(certificate);
+    let mut world = World::new(offer);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.closed, Some(CloseReason::UnsupportedCertificate));
+    assert!(CloseReason::UnsupportedCertificate.to_string().contains("dtlsdec"));
+}
+
+#[test]
+fn a_certificate_that_is_not_the_offers_ends_the_session() {
+    let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
+    offer.rewrite = |text| {
+        let replaced = |line: &str| match line.split_once("sha-256 ") {
+            Some((before, print)) => format!("{before}sha-256 00:00{}", &print[5..]),
+            None => line.to_owned(),
+        };
+        text.lines().map(|line| replaced(line) + "\r\n").collect()
+    };
+    let mut world = World::new(offer);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.closed, Some(CloseReason::FingerprintMismatch));
+}
+
+#[test]
+fn streams_that_nothing_names_are_found_by_their_payload_type() {
+    let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
+    offer.rewrite = |text| {
+        let kept = |line: &&str| !line.starts_with("a=ssrc") && !line.contains("sdes:mid");
+        text.lines().filter(kept).map(|line| format!("{line}\r\n")).collect()
+    };
+    let mut world = World::connected(offer);
+    publish_vp8(&mut world, 10, 1);
+    assert_eq!(world.packets.len(), 40);
+}
+
+#[test]
+fn offers_that_cannot_be_received_are_refused() {
+    let setup = || harness::setup(std::time::Instant::now());
+    let accept = |offer: &str| Publisher::accept(offer, setup()).map(|(_, answer)| answer);
+    assert_eq!(accept("").unwrap_err(), ingest::AcceptError::NothingToReceive);
+    let pcma = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 8\r\na=mid:0\r\na=rtpmap:8 PCMA/8000\r\n";
+    assert_eq!(accept(pcma).unwrap_err(), ingest::AcceptError::NothingToReceive);
+    let opus = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 8\r\na=mid:0\r\na=rtpmap:8 opus/48000/2\r\n";
+    assert!(matches!(accept(opus).unwrap_err(), ingest::AcceptError::Engine { .. }));
+    let none = ingest::Setup { local_addresses: Vec::new(), ..setup() };
+    assert_eq!(Publisher::accept(opus, none).unwrap_err(), ingest::AcceptError::LocalAddress);
+}

@@ -98,7 +98,7 @@ impl DtlsProvider for Provider {
         }
         let inner = from_feature_flags().dtls_provider.new_dtls(certificate, now, version, mtu)?;
         let tap = wiring.map(|wiring| wiring.tap).unwrap_or_default();
-        Ok(Box::new(Tapped { inner, tap, failed: false }))
+        Ok(Box::new(Tapped { inner, tap }))
     }
 }
 
@@ -106,24 +106,29 @@ impl DtlsProvider for Provider {
 struct Tapped {
     inner: Box<dyn DtlsInstance>,
     tap: Tap,
-    failed: bool,
 }
 
 impl Tapped {
-    fn note<T>(&mut self, result: Result<T, DtlsImplError>) -> Result<T, DtlsImplError> {
-        if let Err(error) = &result {
-            let is_certificate = matches!(error, DtlsImplError::CertificateError(_));
-            // An established session's errors come from strays.
-            self.tap.with(|seen| {
-                if seen.keys.is_none() {
-                    seen.unsupported_certificate |= is_certificate;
-                    seen.error = Some(error.to_string());
-                }
-            });
-            self.failed = true;
-        }
-        result
+    /// Takes down why a handshake fails. An established session's errors come from strays.
+    fn note(&self, error: &DtlsImplError, is_refusal: bool) {
+        // Seen with OpenSSL and an RSA certificate: as client it sends none, since only ECDSA was asked for; as server
+        // it finds no cipher suite and answers the ClientHello with handshake_failure.
+        let is_certificate = is_refusal || matches!(error, DtlsImplError::CertificateError(_));
+        self.tap.with(|seen| {
+            if seen.keys.is_none() {
+                seen.unsupported_certificate |= is_certificate;
+                seen.error = Some(error.to_string());
+            }
+        });
     }
+}
+
+/// A fatal handshake_failure alert in the clear (RFC 5246, section 7.2; RFC 6347, section 4.1).
+fn is_handshake_failure(packet: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    packet.first() == Some(&ALERT)
+        && packet.get(3..5) == Some(&[0, 0])
+        && packet.get(13..15) == Some(&[2, 40])
 }
 
 impl DtlsInstance for Tapped {
@@ -132,8 +137,8 @@ impl DtlsInstance for Tapped {
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        let result = self.inner.handle_packet(packet);
-        self.note(result)
+        let is_refusal = self.inner.is_active() && is_handshake_failure(packet);
+        self.inner.handle_packet(packet).inspect_err(|error| self.note(error, is_refusal))
     }
 
     fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
@@ -153,8 +158,7 @@ impl DtlsInstance for Tapped {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        let result = self.inner.handle_timeout(now);
-        self.note(result)
+        self.inner.handle_timeout(now).inspect_err(|error| self.note(error, false))
     }
 
     fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
@@ -268,5 +272,21 @@ const fn engine_profile(profile: Profile) -> SrtpProfile {
         Profile::AeadAes128Gcm => SrtpProfile::AEAD_AES_128_GCM,
         Profile::AeadAes256Gcm => SrtpProfile::AEAD_AES_256_GCM,
         Profile::AesCm128HmacSha1_80 => SrtpProfile::AES128_CM_SHA1_80,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_fatal_handshake_failure_is_one() {
+        // As OpenSSL 3 sends it where it has but an RSA certificate.
+        let alert = [21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 40];
+        assert!(is_handshake_failure(&alert));
+        let mut encrypted = alert;
+        encrypted[4] = 1;
+        assert!(!is_handshake_failure(&encrypted));
+        assert!(!is_handshake_failure(&alert[..14]));
     }
 }

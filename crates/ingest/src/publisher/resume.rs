@@ -260,3 +260,6 @@ fn restore_stream(stream: &mut Stream, recorded: &StreamRecord) {
         stream.sender_report(report.sender, report.timestamp);
     }
 }
+
+#[cfg(test)]
+mod tests;
