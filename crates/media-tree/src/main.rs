@@ -56,7 +56,7 @@ enum ConfigCommand {
         #[arg(long, value_enum, default_value_t = RoleName::Up)]
         role: RoleName,
         #[command(flatten)]
-        settings: Settings,
+        settings: Box<Settings>,
     },
     /// Prints the documented example file: every setting with its default.
     Example,
@@ -122,7 +122,7 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Relay(settings) => run(Role::Relay, resolve(settings)?),
         Command::Egress(settings) => run(Role::Egress, resolve(settings)?),
         Command::Config(ConfigCommand::Check { role, settings }) => {
-            check(role.into(), &resolve(settings)?)?;
+            check(role.into(), &resolve(*settings)?)?;
             println!("the configuration is good");
             Ok(())
         }
