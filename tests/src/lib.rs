@@ -1,1 +1,11 @@
 //! Harness of the end-to-end tests: starts the real program, drives browsers and encoders.
+#![forbid(unsafe_code)]
+
+pub mod baseline;
+pub mod browser;
+pub mod network;
+pub mod offers;
+pub mod program;
+pub mod recording;
+pub mod tools;
+pub mod watching;
