@@ -126,7 +126,11 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 app.sessions.ended(Ending { at: SystemTime::now(), role: "viewer", broadcast, reason });
             }
             NodeEvent::PublisherConnected { publisher, after } => {
-                tracing::info!(publisher = publisher.0, after_ms = after.as_millis() as u64, "publisher connected");
+                tracing::info!(
+                    publisher = publisher.0,
+                    after_ms = after.as_millis() as u64,
+                    "publisher connected"
+                );
                 app.metrics.publisher_connected(after);
             }
             NodeEvent::PublisherTookOver => app.metrics.publisher_took_over(),

@@ -88,7 +88,10 @@ impl Worker {
     pub fn run(mut self) {
         loop {
             let now = Instant::now();
-            let wait = self.deadlines.first().map_or(Duration::from_secs(1), |(at, _)| at.saturating_duration_since(now));
+            let wait = self
+                .deadlines
+                .first()
+                .map_or(Duration::from_secs(1), |(at, _)| at.saturating_duration_since(now));
             match self.commands.recv_timeout(wait) {
                 Ok(command) => self.handle(Instant::now(), command),
                 Err(RecvTimeoutError::Timeout) => {}

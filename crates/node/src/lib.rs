@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bind;
+mod clock;
 mod directory;
 mod drain;
 mod events;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use config::Config;
@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::bind::Ports;
+use crate::clock::unix_time;
 use crate::directory::Directory;
 use crate::drain::{DRAIN_DEADLINE, StopSignals};
 use crate::events::{self, NodeEvent};
@@ -61,8 +62,10 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     })?;
     let shards = start_shards(&config, ports.shards, &tree_handle, &event_sender, &metrics)?;
     let (feeds, shard_ports): (Vec<Feed>, Vec<ShardPort>) = shards.into_iter().unzip();
-    let tree_thread =
-        thread::Builder::new().name("tree".into()).spawn(move || tree.run(feeds)).context("start the tree thread")?;
+    let tree_thread = thread::Builder::new()
+        .name("tree".into())
+        .spawn(move || tree.run(feeds))
+        .context("start the tree thread")?;
 
     let channels = start_links(&config, link_socket, &tree_handle)?;
     let tls = match (&config.http.tls_certificate, &config.http.tls_key) {
@@ -239,10 +242,9 @@ fn node_id(role: Role, config: &Config, random: &[u8; 32]) -> anyhow::Result<Nod
 }
 
 fn exchange_config(node: &NodeId, role: Role, config: &Config, random: &[u8; 32]) -> exchange::Config {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // Without a memory of its own a node counts its starts by the clock.
     let incarnation = Incarnation {
-        counter: since_epoch.as_secs(),
+        counter: unix_time().as_secs(),
         random: u64::from_be_bytes(random[6..14].try_into().unwrap_or_default()),
     };
     exchange::Config {

@@ -75,9 +75,13 @@ impl LinkChannels {
         let mut client = quinn::ClientConfig::new(Arc::new(client));
         client.transport_config(transport);
         let runtime = Arc::new(quinn::TokioRuntime);
-        let mut endpoint =
-            Endpoint::new_with_abstract_socket(quinn::EndpointConfig::default(), Some(server), socket, runtime)
-                .context("start QUIC on the link port")?;
+        let mut endpoint = Endpoint::new_with_abstract_socket(
+            quinn::EndpointConfig::default(),
+            Some(server),
+            socket,
+            runtime,
+        )
+        .context("start QUIC on the link port")?;
         endpoint.set_default_client_config(client);
         Ok(Self { endpoint, tree, next_peer: Arc::new(AtomicU64::new(1)) })
     }
@@ -119,10 +123,17 @@ impl LinkChannels {
         }
     }
 
-    async fn dial_once(&self, parent: ParentId, (host, port): &(String, u16), was_up: &mut bool) -> anyhow::Result<()> {
-        let mut resolved = tokio::net::lookup_host((host.as_str(), *port)).await.context("resolve the parent's name")?;
+    async fn dial_once(
+        &self,
+        parent: ParentId,
+        (host, port): &(String, u16),
+        was_up: &mut bool,
+    ) -> anyhow::Result<()> {
+        let mut resolved =
+            tokio::net::lookup_host((host.as_str(), *port)).await.context("resolve the parent's name")?;
         let remote = resolved.next().context("the parent's name has no address")?;
-        let connection = self.endpoint.connect(remote, SERVER_NAME)?.await.context("connect to the parent")?;
+        let connection =
+            self.endpoint.connect(remote, SERVER_NAME)?.await.context("connect to the parent")?;
         let streams = connection.open_bi().await?;
         *was_up = true;
         serve(&self.tree, self.next_peer(), Some(parent), connection, streams).await

@@ -43,7 +43,8 @@ impl LinkIdentity {
         let pkcs8 = pair.to_pkcs8().map_err(|_| anyhow::anyhow!("the cluster key cannot be encoded"))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let private = PrivateKeyDer::Pkcs8(pkcs8.as_ref().to_vec().into());
-        let signing = provider.key_provider.load_private_key(private).context("load the cluster's key pair")?;
+        let signing =
+            provider.key_provider.load_private_key(private).context("load the cluster's key pair")?;
         let public = signing.public_key().context("the cluster's key pair has no public key")?;
         let chain = vec![CertificateDer::from(public.to_vec())];
         Ok(Self { certified: Arc::new(rustls::sign::CertifiedKey::new(chain, signing)), provider })

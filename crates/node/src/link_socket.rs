@@ -74,7 +74,9 @@ impl quinn::AsyncUdpSocket for LinkSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let is_ipv6_socket = self.socket.local_addr()?.is_ipv6();
         let destination = match transmit.destination {
-            SocketAddr::V4(v4) if is_ipv6_socket => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            SocketAddr::V4(v4) if is_ipv6_socket => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
             other => other,
         };
         match self.socket.send_to(transmit.contents, destination) {

@@ -11,7 +11,9 @@ use prometheus_client::metrics::counter::Counter;
 use telemetry::egress::ShardTotals;
 use telemetry::link::{BroadcastTotals, RtpTotals, Snapshot};
 use telemetry::node::NetworkCounters;
-use telemetry::{DropCounters, DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, Telemetry};
+use telemetry::{
+    DropCounters, DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, Telemetry,
+};
 
 use crate::http::App;
 use crate::tree::PublisherStats;
@@ -333,5 +335,14 @@ const fn rtp_totals(stats: &exchange::StreamStats) -> RtpTotals {
         keyframe_requests_out: stats.keyframe_requests_forwarded,
         ring_packets: stats.ring_packets as u64,
         ring_bytes: stats.ring_bytes as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_latency_buckets_of_core_and_metrics_are_the_same() {
+        let core = egress::LATENCY_BOUNDS_MS.map(|millis| millis as f64 / 1000.0);
+        assert_eq!(core, telemetry::egress::LATENCY_SECONDS);
     }
 }

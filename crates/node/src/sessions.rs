@@ -11,7 +11,6 @@ use signaling::SessionId;
 use signaling::http::EntityTag;
 use signaling::sdp::IceCredentials;
 
-
 /// Endings remembered for the API.
 const ENDINGS_MAX: usize = 100;
 /// Ended sessions whose URLs are remembered: OBS says goodbye over DTLS first, then sends DELETE, and wants 200 for it.

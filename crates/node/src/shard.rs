@@ -20,6 +20,7 @@ use model::{Broadcast, BroadcastId};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
+use crate::clock::wallclock;
 use crate::events::{NodeEvent, ViewerEnding as Ending};
 use crate::handshakes::{self, Offer};
 use crate::metrics::ShardCounters;
@@ -265,6 +266,7 @@ impl Shard {
     /// Fans out what the tree thread brought; true if more waits.
     fn media_turn(&mut self, train: &mut Vec<Arc<TreePacket>>) -> bool {
         let now = Instant::now();
+        self.core.set_wallclock(now, wallclock());
         for _ in 0..TRAIN_MAX {
             match self.media.pop() {
                 Ok(Input::Packet(packet)) => train.push(packet),
@@ -307,17 +309,24 @@ impl Shard {
                 Command::Register { viewer, broadcast, local } => {
                     self.by_ufrag.insert(local.ufrag().to_owned(), viewer);
                     self.watch(&broadcast, true);
-                    self.sessions
-                        .insert(viewer, Session { broadcast, local, path: None, checked: Vec::new(), is_established: false });
+                    self.sessions.insert(
+                        viewer,
+                        Session { broadcast, local, path: None, checked: Vec::new(), is_established: false },
+                    );
                 }
                 Command::PathSelected { viewer, path } => self.path_selected(now, viewer, path),
                 Command::Established(established) => self.established(now, *established),
                 Command::Transmit { path, bytes } => {
                     let to = egress::Path { local: path.local.ip(), remote: path.remote };
-                    egress::SendBatch::datagram(&mut Out(&mut self.send, &self.socket), &to, bytes.len(), |buffer| {
-                        buffer[..bytes.len()].copy_from_slice(&bytes);
-                        bytes.len()
-                    });
+                    egress::SendBatch::datagram(
+                        &mut Out(&mut self.send, &self.socket),
+                        &to,
+                        bytes.len(),
+                        |buffer| {
+                            buffer[..bytes.len()].copy_from_slice(&bytes);
+                            bytes.len()
+                        },
+                    );
                 }
                 Command::Failed { viewer, reason } => {
                     self.end(now, viewer, reason.map_or(Ending::Closed, Ending::Handshake), false);
@@ -357,7 +366,8 @@ impl Shard {
         };
         match self.core.add_viewer(now, &broadcast, setup) {
             Ok(()) => {
-                let _ = self.events.send(NodeEvent::ViewerConnected { viewer, broadcast, after: now - since });
+                let _ =
+                    self.events.send(NodeEvent::ViewerConnected { viewer, broadcast, after: now - since });
             }
             Err(error) => self.end(now, viewer, Ending::Keys(error), true),
         }
@@ -432,9 +442,12 @@ impl Shard {
         }
         self.core.heard(now, viewer);
         let to = egress::Path { local: path.local.ip(), remote: path.remote };
-        egress::SendBatch::datagram(&mut Out(&mut self.send, &self.socket), &to, stun::SUCCESS_LENGTH_MAX, |buffer| {
-            stun::write_success(buffer, request.transaction(), path.remote, session.local.pwd())
-        });
+        egress::SendBatch::datagram(
+            &mut Out(&mut self.send, &self.socket),
+            &to,
+            stun::SUCCESS_LENGTH_MAX,
+            |buffer| stun::write_success(buffer, request.transaction(), path.remote, session.local.pwd()),
+        );
     }
 
     fn hand_over(&mut self, viewer: ViewerId, path: Path, bytes: &[u8]) {

@@ -54,7 +54,10 @@ mod tests {
 
     #[test]
     fn a_token_opens_what_it_was_made_for_and_nothing_else() {
-        let tokens = Tokens::new(vec!["demo=s3cret-of-demo".parse().expect("token"), "master-key".parse().expect("token")], vec![]);
+        let tokens = Tokens::new(
+            vec!["demo=s3cret-of-demo".parse().expect("token"), "master-key".parse().expect("token")],
+            vec![],
+        );
         let (demo, other) = (BroadcastId::new("demo").expect("id"), BroadcastId::new("other").expect("id"));
         assert!(tokens.allow(Access::Publish, &demo, Some("s3cret-of-demo")));
         assert!(!tokens.allow(Access::Publish, &other, Some("s3cret-of-demo")));

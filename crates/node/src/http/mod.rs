@@ -248,8 +248,9 @@ fn take_allowance(app: &App, addresses: Addresses) -> Result<(), Problem> {
 }
 
 fn broadcast_id(text: &str) -> Result<BroadcastId, Problem> {
-    BroadcastId::new(text)
-        .map_err(|error| Problem::new(404, "broadcast-name", format!("This is not the name of a broadcast: {error}.")))
+    BroadcastId::new(text).map_err(|error| {
+        Problem::new(404, "broadcast-name", format!("This is not the name of a broadcast: {error}."))
+    })
 }
 
 fn authorize(app: &App, access: Access, broadcast: &BroadcastId, headers: &HeaderMap) -> Result<(), Problem> {
@@ -262,8 +263,7 @@ fn authorize(app: &App, access: Access, broadcast: &BroadcastId, headers: &Heade
 
 async fn read_body(body: Body) -> Result<String, Problem> {
     let bytes = axum::body::to_bytes(body, rules::BODY_BYTES_MAX).await.map_err(|_| Problem::too_large())?;
-    String::from_utf8(bytes.into())
-        .map_err(|_| Problem::new(400, "not-utf8", "The body is not UTF-8 text."))
+    String::from_utf8(bytes.into()).map_err(|_| Problem::new(400, "not-utf8", "The body is not UTF-8 text."))
 }
 
 /// Scheme and authority under which the client knows this server.
@@ -295,8 +295,9 @@ pub(crate) fn host_addresses() -> Vec<IpAddr> {
 /// `N` bytes of the kernel's random generator.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|_| Problem::new(500, "no-randomness", "This server cannot make random numbers at the moment."))?;
+    getrandom::fill(&mut bytes).map_err(|_| {
+        Problem::new(500, "no-randomness", "This server cannot make random numbers at the moment.")
+    })?;
     Ok(bytes)
 }
 
@@ -320,7 +321,8 @@ fn reply_response(reply: &Reply) -> Response {
 
 fn problem_response(problem: &Problem) -> Response {
     let mut response = Response::new(Body::from(problem.body()));
-    *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     insert(response.headers_mut(), "Content-Type", rules::PROBLEM_JSON);
     for (name, value) in &problem.headers {
         insert(response.headers_mut(), name, value);

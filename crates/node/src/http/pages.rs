@@ -34,7 +34,8 @@ pub async fn asset(Path(file): Path<String>) -> Response {
     let is_page = file.ends_with(".html");
     match Web::get(&file) {
         Some(content) if !is_page => {
-            let hash: String = content.metadata.sha256_hash()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash: String =
+                content.metadata.sha256_hash()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
             let mut response = Response::new(Body::from(content.data));
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(&file)));
@@ -50,7 +51,11 @@ pub async fn asset(Path(file): Path<String>) -> Response {
 }
 
 fn page_of_broadcast(file: &str, broadcast: &str) -> Response {
-    if model::BroadcastId::new(broadcast).is_ok() { page(file) } else { StatusCode::NOT_FOUND.into_response() }
+    if model::BroadcastId::new(broadcast).is_ok() {
+        page(file)
+    } else {
+        StatusCode::NOT_FOUND.into_response()
+    }
 }
 
 fn page(file: &str) -> Response {

@@ -26,7 +26,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         let detail = format!("There is no broadcast named {}.", posted.broadcast);
         return Err(Problem::new(404, "broadcast-unknown", detail));
     }
-    let offer = sdp::Session::parse(&posted.body).map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
+    let offer = sdp::Session::parse(&posted.body)
+        .map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
     let accepted = whep::accept(&offer, &whep::Policy::default())?;
     let streams = Streams::random()?;
     let cname = format!("{:016x}", u64::from_be_bytes(random()?));
@@ -77,7 +78,9 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     );
     let offer = Offer {
         audio: accepted.media(Kind::Audio).map(|media| out_track(media, streams.audio, None)),
-        video: accepted.media(Kind::Video).map(|media| out_track(media, streams.video, Some(streams.video_rtx))),
+        video: accepted
+            .media(Kind::Video)
+            .map(|media| out_track(media, streams.video, Some(streams.video_rtx))),
         random: random()?,
         cname,
     };

@@ -17,7 +17,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let Some((tree, port)) = &app.ingest else {
         return Err(Problem::new(404, "not-an-injection-node", "This node does not take publishers."));
     };
-    let offer = sdp::Session::parse(&posted.body).map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
+    let offer = sdp::Session::parse(&posted.body)
+        .map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
     let checked = whip::check(&offer, &whip::Policy::default())?;
     let host = host_addresses();
     let candidates = candidates::order(&candidates::Known {
@@ -51,7 +52,11 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         Err(error) => {
             tree.unpublish(publisher).await;
             tracing::error!(%error, "the peer engine's answer cannot be used");
-            return Err(Problem::new(422, "offer-unusable-media", format!("The offer cannot be taken: {error}.")));
+            return Err(Problem::new(
+                422,
+                "offer-unusable-media",
+                format!("The offer cannot be taken: {error}."),
+            ));
         }
     };
     let id = SessionId::from_random(random()?);

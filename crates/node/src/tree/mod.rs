@@ -10,17 +10,18 @@ mod publishers;
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use link::exchange::{self, Exchange, Output};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use model::{BroadcastId, NtpTime};
+use model::BroadcastId;
 use tokio::sync::mpsc;
 
 pub use handle::{Publish, PublishError, TreeHandle};
 
+use crate::clock::wallclock;
 use crate::directory::Directory;
 use crate::events::NodeEvent;
 use crate::link_socket::{self, Datagram};
@@ -38,6 +39,8 @@ const WAKER: Token = Token(2);
 const BATCHES_A_TURN: usize = 4;
 /// Commands handled before media is looked at again.
 const COMMANDS_A_TURN: usize = 64;
+/// A broadcast that nobody here watches any more is still taken for so long.
+const LEAVE_DELAY: Duration = Duration::from_secs(5);
 /// How often counters are published for metrics.
 const STATS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -83,7 +86,10 @@ pub struct Tree {
     publishers: Publishers,
     exchange: Exchange,
     peers: Peers,
+    /// Shards that watch each broadcast.
     wanted: BTreeMap<BroadcastId, usize>,
+    /// Broadcasts whose last viewer has gone, and when the exchange is told.
+    leaving: BTreeMap<BroadcastId, Instant>,
     feeds: Vec<Feed>,
     directory: Arc<Directory>,
     events: mpsc::UnboundedSender<NodeEvent>,
@@ -127,6 +133,7 @@ impl Tree {
             exchange,
             peers: Peers::default(),
             wanted: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             feeds: Vec::new(),
             directory: parts.directory,
             events: parts.events,
@@ -159,6 +166,7 @@ impl Tree {
             }
             let now = Instant::now();
             self.publishers.handle_timeout(now);
+            self.leave(now);
             self.exchange.handle_timeout(now);
             self.drain(now);
             if now >= self.stats_at {
@@ -191,7 +199,13 @@ impl Tree {
             for datagram in batch.iter_mut() {
                 self.counters.received(datagram.bytes.len());
                 let destination = std::net::SocketAddr::new(datagram.local, port);
-                let is_known = self.publishers.handle_datagram(now, wallclock, datagram.remote, destination, datagram.bytes);
+                let is_known = self.publishers.handle_datagram(
+                    now,
+                    wallclock,
+                    datagram.remote,
+                    destination,
+                    datagram.bytes,
+                );
                 if !is_known {
                     self.counters.stranger();
                 }
@@ -263,17 +277,34 @@ impl Tree {
         Turn::More
     }
 
-    /// Counts the shards that watch a broadcast; the exchange joins for the first and leaves after the last.
+    /// Counts the shards that watch a broadcast; the exchange joins for the first and leaves some time after the last,
+    /// so that a viewer who reloads the page finds the ring still there.
     fn want(&mut self, now: Instant, broadcast: BroadcastId, wanted: bool) {
         let count = self.wanted.entry(broadcast.clone()).or_default();
         *count = if wanted { *count + 1 } else { count.saturating_sub(1) };
         match (*count, wanted) {
-            (1, true) => self.exchange.want(now, &broadcast, true),
+            (1, true) => {
+                self.leaving.remove(&broadcast);
+                self.exchange.want(now, &broadcast, true);
+            }
             (0, false) => {
                 self.wanted.remove(&broadcast);
-                self.exchange.want(now, &broadcast, false);
+                self.leaving.insert(broadcast, now + LEAVE_DELAY);
             }
             _ => {}
+        }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        let due: Vec<BroadcastId> = self
+            .leaving
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(broadcast, _)| broadcast.clone())
+            .collect();
+        for broadcast in due {
+            self.leaving.remove(&broadcast);
+            self.exchange.want(now, &broadcast, false);
         }
     }
 
@@ -358,9 +389,4 @@ const fn unspecified(remote: &std::net::SocketAddr) -> std::net::IpAddr {
         std::net::SocketAddr::V4(_) => std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         std::net::SocketAddr::V6(_) => std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
     }
-}
-
-/// This node's wallclock.
-fn wallclock() -> NtpTime {
-    NtpTime::from_unix(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ingest::{Origin, OriginConfig, OriginOutput, Publisher, PublisherId, SecondPublisher};
 use link::exchange::Exchange;
 use link::wire::GroupKey;
-use model::{BroadcastId, Epoch, Kind, KeyGeneration, NtpTime, Ssrc};
+use model::{BroadcastId, Epoch, KeyGeneration, Kind, NtpTime, Ssrc};
 use tokio::sync::mpsc;
 
 use super::handle::{Publish, PublishError};
+use crate::clock::unix_time;
 use crate::events::NodeEvent;
 
 /// Rules for publishers.
@@ -39,7 +40,10 @@ impl Config {
                 config::PublisherConflict::Refuse => SecondPublisher::Refused,
             },
             publishers_max: config.limits.publishers_max as usize,
-            certificate: ingest::Certificate::new(certificate.certificate_der(), certificate.private_key_der()),
+            certificate: ingest::Certificate::new(
+                certificate.certificate_der(),
+                certificate.private_key_der(),
+            ),
         }
     }
 }
@@ -75,13 +79,22 @@ pub(super) struct Publishers {
 
 impl Publishers {
     pub(super) fn new(config: Config, events: mpsc::UnboundedSender<NodeEvent>) -> Self {
-        Self { config, sessions: BTreeMap::new(), by_remote: HashMap::new(), origins: BTreeMap::new(), closing: Vec::new(), past_drops: ingest::Drops::default(), events }
+        Self {
+            config,
+            sessions: BTreeMap::new(),
+            by_remote: HashMap::new(),
+            origins: BTreeMap::new(),
+            closing: Vec::new(),
+            past_drops: ingest::Drops::default(),
+            events,
+        }
     }
 
     /// Draws the group key of this process and announces the declared broadcasts.
     pub(super) fn begin(&mut self, now: Instant, exchange: &mut Exchange) -> anyhow::Result<()> {
         // Without a memory of its own the process takes the clock: later processes have later generations.
-        let generation = KeyGeneration { counter: unix_time().as_secs() as u32, random: u32::from_be_bytes(random()?) };
+        let generation =
+            KeyGeneration { counter: unix_time().as_secs() as u32, random: u32::from_be_bytes(random()?) };
         exchange.begin_generation(now, GroupKey { generation, key: random()?, salt: random()? });
         for id in self.config.declared.clone() {
             let broadcast = self.origin(now, &id).broadcast().clone();
@@ -122,8 +135,15 @@ impl Publishers {
             identity: ingest::Identity(random),
             now,
         };
-        let (peer, answer) = Publisher::accept(&publish.offer, setup).map_err(|error| PublishError::Offer(error.to_string()))?;
-        let session = Session { broadcast: publish.broadcast.clone(), peer, kinds: BTreeMap::new(), since: now, is_connected: false };
+        let (peer, answer) = Publisher::accept(&publish.offer, setup)
+            .map_err(|error| PublishError::Offer(error.to_string()))?;
+        let session = Session {
+            broadcast: publish.broadcast.clone(),
+            peer,
+            kinds: BTreeMap::new(),
+            since: now,
+            is_connected: false,
+        };
         self.sessions.insert(publish.publisher, session);
         Ok(answer)
     }
@@ -165,11 +185,14 @@ impl Publishers {
         bytes: &[u8],
     ) -> bool {
         let known = self.by_remote.get(&source).copied();
-        let known = known.filter(|id| self.sessions.get(id).is_some_and(|session| session.peer.accepts(source, bytes)));
+        let known = known
+            .filter(|id| self.sessions.get(id).is_some_and(|session| session.peer.accepts(source, bytes)));
         let id = known.or_else(|| {
             self.sessions.iter().find(|(_, session)| session.peer.accepts(source, bytes)).map(|(id, _)| *id)
         });
-        let Some((id, session)) = id.and_then(|id| Some((id, self.sessions.get_mut(&id)?))) else { return false };
+        let Some((id, session)) = id.and_then(|id| Some((id, self.sessions.get_mut(&id)?))) else {
+            return false;
+        };
         self.by_remote.insert(source, id);
         session.peer.handle_datagram(now, wallclock, (source, destination), bytes);
         true
@@ -211,7 +234,13 @@ impl Publishers {
         self.drain_origins(now, exchange);
     }
 
-    fn drain_peer(&mut self, now: Instant, id: PublisherId, exchange: &mut Exchange, out: &mut udp_batch::SendQueue) {
+    fn drain_peer(
+        &mut self,
+        now: Instant,
+        id: PublisherId,
+        exchange: &mut Exchange,
+        out: &mut udp_batch::SendQueue,
+    ) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let mut end = None;
         while let Some(output) = session.peer.poll_output() {
@@ -275,7 +304,12 @@ impl Publishers {
         if let Some(origin) = self.origins.get_mut(&broadcast) {
             origin.publisher_gone(id, now);
         }
-        let _ = self.events.send(NodeEvent::PublisherEnded { publisher: id, broadcast, was_connected: is_connected, reason });
+        let _ = self.events.send(NodeEvent::PublisherEnded {
+            publisher: id,
+            broadcast,
+            was_connected: is_connected,
+            reason,
+        });
     }
 
     fn drain_origins(&mut self, now: Instant, exchange: &mut Exchange) {
@@ -322,10 +356,6 @@ const fn add(sum: &mut ingest::Drops, more: &ingest::Drops) {
     sum.unknown_source += more.unknown_source;
     sum.payload_type += more.payload_type;
     sum.unauthentic += more.unauthentic;
-}
-
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
