@@ -1,2 +1,26 @@
-//! Virtual clock and seeded network that drive the real cores in one thread.
+//! Whole trees in one thread: the real cores (`link::exchange::Exchange`, `egress::Shard`) under a virtual clock and a
+//! seeded network, with model publishers and viewers, held against a small reference model.
+//!
+//! The same seed gives the same run, to the last byte: [`Tree::trace`] tells. Knows no socket and no thread, and leaves
+//! ICE, DTLS, SDP and HTTP to the tests of those crates.
 #![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod network;
+pub mod node;
+pub mod published;
+pub mod publisher;
+pub mod random;
+pub mod scenario;
+pub mod tap;
+pub mod trace;
+pub mod tree;
+pub mod viewer;
+mod violation;
+
+pub use clock::Clock;
+pub use network::{Conditions, Network, NodeIndex};
+pub use node::Setup;
+pub use random::Random;
+pub use tree::Tree;
+pub use violation::Violation;
