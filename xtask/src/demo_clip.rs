@@ -41,7 +41,11 @@ pub fn run() -> anyhow::Result<()> {
     )?;
     let second_run = SECONDS.to_string();
     let cut = run::command(
-        ffmpeg().args(["-ss", &second_run, "-t", &second_run, "-i"]).arg(&twice).args(["-c", "copy"]).arg(&audio),
+        ffmpeg()
+            .args(["-ss", &second_run, "-t", &second_run, "-i"])
+            .arg(&twice)
+            .args(["-c", "copy"])
+            .arg(&audio),
     );
     std::fs::remove_file(&twice).context("remove the longer sound file")?;
     cut?;
@@ -57,7 +61,16 @@ pub fn run() -> anyhow::Result<()> {
 
 fn ffmpeg() -> Command {
     let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "warning", "-y", "-fflags", "+bitexact", "-flags", "+bitexact"]);
+    command.args([
+        "-hide_banner",
+        "-loglevel",
+        "warning",
+        "-y",
+        "-fflags",
+        "+bitexact",
+        "-flags",
+        "+bitexact",
+    ]);
     command
 }
 

@@ -140,11 +140,27 @@ pub fn dev() -> anyhow::Result<()> {
     run::cargo(&["build", "--release", "--package", "media-tree"])?;
     let program = run::root().join("target/release/media-tree");
     let nodes: [&[&str]; 3] = [
-        &["injection", "--demo", "--http", "127.0.0.1:8080", "--ops", "127.0.0.1:9600", "--link-port", "51000"],
+        &[
+            "injection",
+            "--demo",
+            "--http",
+            "127.0.0.1:8080",
+            "--ops",
+            "127.0.0.1:9600",
+            "--link-port",
+            "51000",
+        ],
         &["relay", "--parents", "127.0.0.1:51000", "--ops", "127.0.0.1:9601", "--link-port", "51001"],
         &[
-            "egress", "--parents", "127.0.0.1:51001", "--http", "127.0.0.1:8081", "--ops", "127.0.0.1:9602",
-            "--link-port", "51002",
+            "egress",
+            "--parents",
+            "127.0.0.1:51001",
+            "--http",
+            "127.0.0.1:8081",
+            "--ops",
+            "127.0.0.1:9602",
+            "--link-port",
+            "51002",
         ],
     ];
     let mut children = Vec::new();

@@ -12,7 +12,8 @@ const FILE_LINES_MAX: usize = 600;
 /// Crates that never touch a socket, a clock or a task, with the words that would betray it.
 const CORES: &[&str] =
     &["model", "srtp", "ice-dtls", "media-core", "egress", "link", "signaling", "ingest", "config"];
-const FORBIDDEN_IN_CORES: &[&str] = &["Instant::now()", "SystemTime::now()", "std::net::UdpSocket", "tokio::"];
+const FORBIDDEN_IN_CORES: &[&str] =
+    &["Instant::now()", "SystemTime::now()", "std::net::UdpSocket", "tokio::"];
 
 /// Looks at every source file of the repository.
 ///

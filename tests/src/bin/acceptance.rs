@@ -68,10 +68,17 @@ impl Report {
         Self { text, failures: 0 }
     }
 
-    async fn run(&mut self, name: &str, codec: &str, injection: &Program, egress: &Program) -> anyhow::Result<()> {
+    async fn run(
+        &mut self,
+        name: &str,
+        codec: &str,
+        injection: &Program,
+        egress: &Program,
+    ) -> anyhow::Result<()> {
         let (publisher, viewer) = (Browser::chromium().await?, Browser::chromium().await?);
         let direct = baseline::loopback(&viewer, codec, LENGTH).await?;
-        let _publishing = watching::publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
+        let _publishing =
+            watching::publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
         program::until("the broadcast is known at the egress", || async {
             Ok(reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?.contains("live"))
         })
@@ -111,7 +118,8 @@ impl Report {
 fn date(days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
     let mut rest = days;
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     while rest >= 365 + u64::from(is_leap(year)) {
         rest -= 365 + u64::from(is_leap(year));
         year += 1;
