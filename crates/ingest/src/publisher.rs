@@ -23,6 +23,7 @@ mod dtls;
 mod offer;
 mod receive;
 mod record;
+mod repair;
 mod resume;
 mod stats;
 mod stream;
@@ -62,8 +63,14 @@ struct RemoteStream {
     is_repair: bool,
     /// Index in [`Publisher::streams`], once the engine knows.
     stream: Option<usize>,
-    /// Of repair packets: highest extended sequence number that was authentic.
+    /// Highest extended sequence number that was authentic.
     highest: u64,
+}
+
+/// What a session brings along from the process that established it.
+struct Past {
+    keys: dtls::Keys,
+    rtcp_ssrcs: Vec<u32>,
 }
 
 /// One publisher's session.
@@ -87,8 +94,9 @@ pub struct Publisher {
     path: Option<(SocketAddr, SocketAddr)>,
     /// SSRCs that this session's RTCP has been sealed under.
     rtcp_ssrcs: Vec<u32>,
-    /// The one of this life.
-    own_rtcp_ssrc: Option<u32>,
+    /// The engine's, of this life.
+    engine_rtcp_ssrc: Option<u32>,
+    sealer: Option<repair::Sealer>,
     is_resumed: bool,
     /// Packets are our own, to set the engine's counters; they go nowhere.
     is_priming: bool,
@@ -135,10 +143,11 @@ impl Publisher {
         sections: Vec<Section>,
         streams: Vec<Stream>,
         setup: Setup,
-        keys: Option<dtls::Keys>,
+        past: Option<Past>,
     ) -> Result<(Self, String), AcceptError> {
         let Setup { ice, certificate, local_addresses, now, .. } = setup;
-        let is_resumed = keys.is_some();
+        let is_resumed = past.is_some();
+        let (keys, rtcp_ssrcs) = past.map_or((None, Vec::new()), |past| (Some(past.keys), past.rtcp_ssrcs));
         let (mut rtc, tap) = dtls::build(engine_config(&sections, &ice, &certificate), now, keys);
         let mut usable = Vec::new();
         for address in local_addresses {
@@ -172,8 +181,9 @@ impl Publisher {
             local_addresses: usable,
             remote_addresses: VecDeque::new(),
             path: None,
-            rtcp_ssrcs: Vec::new(),
-            own_rtcp_ssrc: None,
+            rtcp_ssrcs,
+            engine_rtcp_ssrc: None,
+            sealer: None,
             is_resumed,
             is_priming: false,
             primed: None,
@@ -198,6 +208,7 @@ impl Publisher {
             return;
         }
         self.advance(now);
+        self.ask_for_missing();
         if self.look_at.is_some_and(|at| now >= at) {
             self.settle_order();
         }
@@ -224,7 +235,9 @@ impl Publisher {
             Phase::Closing => self.now + CONSENT_TIMEOUT,
             Phase::Closed => return None,
         };
-        Some([Some(self.engine_timeout), self.look_at].into_iter().flatten().fold(limit, Instant::min))
+        let gaps = self.streams.iter().filter_map(|stream| stream.gaps.poll_timeout());
+        let others = [Some(self.engine_timeout), self.look_at].into_iter().flatten();
+        Some(gaps.chain(others).fold(limit, Instant::min))
     }
 
     /// What to do next; call until `None` after every change.
@@ -322,9 +335,15 @@ impl Publisher {
                 self.outputs.push_back(Output::Connected);
             }
             Event::Closed => self.end(CloseReason::PeerClosed),
-            Event::RtpPacket(packet) => self.handle_packet(&packet),
+            Event::RtpPacket(packet) if self.is_priming => {
+                self.primed = Some((*packet.header.ssrc, *packet.seq_no));
+            }
             Event::SenderFeedback(feedback) => self.handle_report(&feedback),
-            Event::MediaIngressStats(stats) => self.handle_ingress_stats(&stats),
+            Event::MediaIngressStats(stats) => {
+                if let Some(round_trip) = stats.rtt {
+                    self.set_round_trip(round_trip);
+                }
+            }
             _ => {}
         }
     }
@@ -370,17 +389,18 @@ impl Publisher {
         }
         let (keys, unsupported) = self.tap.with(|seen| (seen.keys.clone(), seen.unsupported_certificate));
         if let Some(keys) = keys {
-            self.remote_key = self.remote_key_of(&keys);
+            let Some((local, remote)) = self.master_keys(&keys) else { return };
+            self.remote_key = srtp::RtpKey::derive(&remote).ok();
+            self.make_sealer(&local);
         } else if unsupported {
             self.end(CloseReason::UnsupportedCertificate);
         }
     }
 
-    /// The key that the publisher seals with: the DTLS client's, if we are the server.
-    fn remote_key_of(&self, keys: &dtls::Keys) -> Option<srtp::RtpKey> {
+    /// The keys that we seal with and that the publisher seals with.
+    fn master_keys(&self, keys: &dtls::Keys) -> Option<(srtp::MasterKey, srtp::MasterKey)> {
         let (client, server) = srtp::split_exporter(keys.profile, &keys.material).ok()?;
-        let remote = if offer::is_remote_dtls_server(&self.offer) { server } else { client };
-        srtp::RtpKey::derive(&remote).ok()
+        Some(if offer::is_remote_dtls_server(&self.offer) { (client, server) } else { (server, client) })
     }
 
     fn end(&mut self, reason: CloseReason) {

@@ -131,6 +131,45 @@ fn five_percent_loss_is_repaired_and_late_packets_keep_their_numbers() {
 }
 
 #[test]
+fn a_packet_lost_early_in_a_burst_of_hundreds_is_repaired() {
+    // A keyframe of 300 kB at once: the engine alone looks back 100 packets and would give it up.
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 3, 1);
+    world.lose_next = 3;
+    let (mid, payload_type) = (world.video.unwrap(), world.payload_type(EngineCodec::Vp8));
+    for seq in 10..260 {
+        let payload = &VP8_DELTA;
+        world.publish(&Media {
+            mid,
+            rid: None,
+            payload_type,
+            seq,
+            timestamp: 9000,
+            marker: seq == 259,
+            payload,
+        });
+    }
+    world.run(Duration::from_millis(200));
+    let mut video = world.seq_nos(video_ssrc(&world));
+    video.sort_unstable();
+    assert_eq!(video.len(), 259);
+    assert!(video.windows(2).all(|pair| pair[1] == pair[0] + 1));
+}
+
+#[test]
+fn a_packet_that_comes_twice_is_published_once() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    publish_vp8(&mut world, 3, 1);
+    world.run(Duration::from_millis(50));
+    let count = world.packets.len();
+    let sent = world.sent_by_client.clone();
+    for bytes in sent.iter().filter(|bytes| bytes[0] >= 128) {
+        world.give_to_server(harness::CLIENT.parse().unwrap(), bytes);
+    }
+    assert_eq!(world.packets.len(), count);
+}
+
+#[test]
 fn a_publisher_without_rtx_is_asked_too() {
     // OBS offers nack, and resends on the media SSRC; str0m answers NACK with RTX only, so the requests are counted.
     let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);

@@ -27,6 +27,12 @@ pub(super) struct Section {
     pub(super) payloads: Vec<Payload>,
     /// Id of the header extension that names the section.
     pub(super) mid_extension: Option<u8>,
+    /// Id of the header extension of RFC 6464.
+    pub(super) audio_level_extension: Option<u8>,
+    /// Id of `urn:3gpp:video-orientation`.
+    pub(super) orientation_extension: Option<u8>,
+    /// Id of `abs-capture-time`.
+    pub(super) capture_time_extension: Option<u8>,
 }
 
 /// One payload type that carries media.
@@ -98,11 +104,22 @@ fn section(lines: &[&str]) -> Result<Option<Section>, AcceptError> {
     if payloads.is_empty() {
         return Ok(None);
     }
-    let mid_extension = values(lines, "extmap")
-        .filter_map(|value| value.split_once(' '))
-        .find(|(_, uri)| uri.trim_end() == "urn:ietf:params:rtp-hdrext:sdes:mid")
-        .and_then(|(id, _)| id.split('/').next()?.parse().ok());
-    Ok(Some(Section { kind, mid: mid.into(), rids: rids(lines)?, payloads, mid_extension }))
+    let extension = |wanted| {
+        values(lines, "extmap")
+            .filter_map(|value| value.split_once(' '))
+            .find(|(_, uri)| uri.trim_end() == wanted)
+            .and_then(|(id, _)| id.split('/').next()?.parse().ok())
+    };
+    Ok(Some(Section {
+        kind,
+        mid: mid.into(),
+        rids: rids(lines)?,
+        payloads,
+        mid_extension: extension("urn:ietf:params:rtp-hdrext:sdes:mid"),
+        audio_level_extension: extension("urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
+        orientation_extension: extension("urn:3gpp:video-orientation"),
+        capture_time_extension: extension("http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"),
+    }))
 }
 
 /// `a=simulcast:send a;b;c`, best first (RFC 8853, section 5.2). Of alternatives the first counts.

@@ -1,23 +1,20 @@
 //! What comes from the publisher: telling datagrams apart, guarding the engine, packets and reports.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media_core::rtp;
 use model::{NtpTime, SeqNo};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::RtpPacket;
-use str0m::stats::MediaIngressStats;
 use str0m::{Candidate, Input};
 
 use super::offer::{self, Purpose};
+use super::stream::{self, Media};
 use super::stun::BindingRequest;
-use super::{LOCAL_ADDRESSES_MAX, Output, Phase, Publisher, RemoteStream, stream};
+use super::{LOCAL_ADDRESSES_MAX, Output, Phase, Publisher, RemoteStream};
 
 /// Most SSRCs of one publisher.
 const REMOTE_STREAMS_MAX: usize = 64;
-/// Most SSRCs under which RTCP of one session is sealed: one for each life of it.
-pub(super) const RTCP_SSRCS_MAX: usize = 64;
 const RTP_HEADER_BYTES: usize = 12;
 
 /// What a datagram is (RFC 7983, section 7; RFC 5761, section 4).
@@ -108,82 +105,119 @@ impl Publisher {
         }
     }
 
+    /// Verifies a packet, lets the engine see it for its reports, and takes the media out of it.
+    ///
+    /// Media is decrypted here although the engine does it too: the engine binds streams to SSRCs before it authenticates,
+    /// so that one forged packet could take a stream from its owner, and it forgets gaps 100 packets back, which a
+    /// keyframe of a few hundred packets passes before a repair can come.
     fn handle_rtp(&mut self, path: (SocketAddr, SocketAddr), bytes: &[u8]) {
-        let payload_type = bytes[1] & 0x7f;
-        let seq = u16::from_be_bytes([bytes[2], bytes[3]]);
-        let ssrc = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-        let Some((section, _, purpose)) = offer::find(&self.sections, payload_type) else {
+        let (seq, ssrc) = (u16::from_be_bytes([bytes[2], bytes[3]]), word(bytes, 8));
+        let Some((section, _, purpose)) = offer::find(&self.sections, bytes[1] & 0x7f) else {
             self.drops.payload_type += 1;
             return;
         };
-        let is_repair = purpose == Purpose::Retransmission;
-        // SSRC 0 marks the probes of libwebrtc; they carry nothing and their stream is the engine's own affair.
-        let is_admitted = match self.remote_streams.get(&ssrc) {
-            Some(remote) if is_repair => {
-                self.follow_repair(ssrc, SeqNo::new(remote.highest).nearest(seq), bytes)
-            }
-            Some(_) => true,
-            None => ssrc == 0 || self.admit(ssrc, is_repair, section, bytes),
-        };
-        if !is_admitted {
-            self.drops.unauthentic += 1;
+        // Marks the probes of libwebrtc, which carry nothing. Their stream is the engine's own affair.
+        if ssrc == 0 {
+            self.feed(path, bytes);
             return;
         }
-        self.feed(path, bytes);
-        if is_repair && self.remote_streams.get(&ssrc).is_some_and(|remote| remote.stream.is_none()) {
-            self.bind_repair(ssrc);
-        }
-    }
-
-    /// Asks the engine which stream a repair SSRC repairs; it learns that from the offer or from header extensions.
-    fn bind_repair(&mut self, ssrc: u32) {
-        let mut api = self.rtc.direct_api();
-        let found = self.streams.iter().position(|stream| {
-            let engine = stream.mapping.and_then(|mapping| api.stream_rx(&mapping.remote.into()));
-            engine.is_some_and(|engine| engine.rtx().is_some_and(|rtx| *rtx == ssrc))
-        });
-        if let (Some(index), Some(remote)) = (found, self.remote_streams.get_mut(&ssrc)) {
-            remote.stream = Some(index);
-            self.streams[index].repair = Some(ssrc);
-        }
-    }
-
-    /// Follows the extended sequence number of a repair stream, which the engine keeps to itself. `false` if the packet
-    /// is not authentic.
-    fn follow_repair(&mut self, ssrc: u32, index: SeqNo, bytes: &[u8]) -> bool {
-        if self.open(bytes, index).is_none() {
-            return false;
-        }
+        // A new SSRC begins with a rollover counter of zero (RFC 3711, section 3.3.1).
+        let known = self.remote_streams.get(&ssrc).copied();
+        let index = known.map_or(SeqNo::from_parts(0, seq), |remote| SeqNo::new(remote.highest).nearest(seq));
+        let plain = self.open(bytes, index);
+        let packet = plain.as_deref().and_then(|plain| rtp::Packet::parse(plain).ok());
+        let Some(packet) = packet.filter(|packet| known.is_some() || self.admit(packet, purpose, section))
+        else {
+            self.drops.unauthentic += 1;
+            return;
+        };
+        self.alive_at = self.now;
         if let Some(remote) = self.remote_streams.get_mut(&ssrc) {
             remote.highest = remote.highest.max(index.get());
         }
-        true
+        self.feed(path, bytes);
+        match purpose {
+            Purpose::Retransmission => self.handle_repair(ssrc, section, &packet),
+            Purpose::Media => {
+                self.handle_media((ssrc, index), &packet, (packet.payload_type, packet.payload))
+            }
+        }
+        self.ask_for_missing();
     }
 
-    /// Takes a new SSRC if its packet is authentic.
-    ///
-    /// The engine binds streams to SSRCs before it authenticates, so that one forged packet could take a stream from its
-    /// owner. A new SSRC begins with a rollover counter of zero (RFC 3711, section 3.3.1).
-    fn admit(&mut self, ssrc: u32, is_repair: bool, section: usize, bytes: &[u8]) -> bool {
-        let seq = u16::from_be_bytes([bytes[2], bytes[3]]);
-        let Some(plain) = self.open(bytes, SeqNo::from_parts(0, seq)) else { return false };
-        let Ok(packet) = rtp::Packet::parse(&plain) else { return false };
+    /// Takes a new SSRC.
+    fn admit(&mut self, packet: &rtp::Packet<'_>, purpose: Purpose, section: usize) -> bool {
         if self.remote_streams.len() >= REMOTE_STREAMS_MAX {
             return false;
         }
+        let is_repair = purpose == Purpose::Retransmission;
         let section = &self.sections[section];
         let names_section = section.mid_extension.is_some_and(|id| packet.extension(id).is_some());
-        // Neither the packet nor the offer says whose stream it is: its payload type does.
-        if !names_section && !is_repair && section.rids.is_empty() {
-            let mid = section.mid;
-            let mut api = self.rtc.direct_api();
-            if api.stream_rx(&ssrc.into()).is_none() {
-                api.expect_stream_rx(ssrc.into(), None, mid, None);
+        let mid = section.mid;
+        let is_single = section.rids.is_empty();
+        let mut api = self.rtc.direct_api();
+        if !is_repair && api.stream_rx(&packet.ssrc.get().into()).is_none() {
+            // The engine would take padding on a repair SSRC for the first packet of a new media SSRC.
+            if packet.payload.is_empty() {
+                return false;
+            }
+            // Neither the packet nor the offer says whose stream it is: its payload type does.
+            if !names_section && is_single {
+                api.expect_stream_rx(packet.ssrc.get().into(), None, mid, None);
             }
         }
         let highest = u64::from(packet.seq);
-        self.remote_streams.insert(ssrc, RemoteStream { is_repair, stream: None, highest });
+        self.remote_streams.insert(packet.ssrc.get(), RemoteStream { is_repair, stream: None, highest });
         true
+    }
+
+    /// A retransmission: the number of the original packet, then its payload (RFC 4588, section 4).
+    fn handle_repair(&mut self, ssrc: u32, section: usize, packet: &rtp::Packet<'_>) {
+        let Some(index) = self.repaired_by(ssrc) else { return };
+        let Some((original, payload)) = packet.payload.split_first_chunk::<2>() else { return };
+        let Some(mapping) = self.streams[index].mapping else { return };
+        let Some(remote) = self.remote_streams.get(&mapping.remote) else { return };
+        let extended = SeqNo::new(remote.highest).nearest(u16::from_be_bytes(*original));
+        let payloads = &self.sections[section].payloads;
+        let Some(main) = payloads.iter().find(|main| main.rtx == Some(packet.payload_type)) else { return };
+        let payload_type = main.payload_type;
+        self.handle_media((mapping.remote, extended), packet, (payload_type, payload));
+    }
+
+    /// The stream that an SSRC repairs: the engine learns that from the offer or from header extensions.
+    fn repaired_by(&mut self, ssrc: u32) -> Option<usize> {
+        if let Some(RemoteStream { stream: Some(index), .. }) = self.remote_streams.get(&ssrc) {
+            return Some(*index);
+        }
+        let mut api = self.rtc.direct_api();
+        let index = self.streams.iter().position(|stream| {
+            let engine = stream.mapping.and_then(|mapping| api.stream_rx(&mapping.remote.into()));
+            engine.is_some_and(|engine| engine.rtx().is_some_and(|rtx| *rtx == ssrc))
+        })?;
+        self.remote_streams.get_mut(&ssrc)?.stream = Some(index);
+        self.streams[index].repair = Some(ssrc);
+        Some(index)
+    }
+
+    /// Media of an SSRC with its extended sequence number; `packet` is what it came in.
+    fn handle_media(
+        &mut self,
+        (ssrc, extended): (u32, SeqNo),
+        packet: &rtp::Packet<'_>,
+        (payload_type, payload): (u8, &[u8]),
+    ) {
+        let Some(index) = self.stream_of(ssrc) else { return };
+        let Some((section, used, _)) = offer::find(&self.sections, payload_type) else { return };
+        if section != self.streams[index].section {
+            return;
+        }
+        let (codec, section) = (used.codec, &self.sections[section]);
+        let media = Media { ssrc, extended, packet, payload_type, payload, codec, section };
+        let received = self.streams[index].receive((self.now, self.wallclock), &media, &self.offset);
+        if received.is_some() && (self.announced.is_none() || self.streams[index].take_news()) {
+            self.announce();
+        }
+        self.outputs.extend(received.map(Output::Packet));
     }
 
     /// The packet in the clear, if it is authentic at this index.
@@ -212,28 +246,6 @@ impl Publisher {
         self.drain();
     }
 
-    pub(super) fn handle_packet(&mut self, packet: &RtpPacket) {
-        if self.is_priming {
-            self.primed = Some((*packet.header.ssrc, *packet.seq_no));
-            return;
-        }
-        self.alive_at = self.now;
-        let ssrc = *packet.header.ssrc;
-        let Some(index) = self.stream_of(ssrc) else { return };
-        let Some((section, payload, _)) = offer::find(&self.sections, *packet.header.payload_type) else {
-            return;
-        };
-        if section != self.streams[index].section {
-            return;
-        }
-        let codec = payload.codec;
-        let received = self.streams[index].receive((self.now, self.wallclock), packet, codec, &self.offset);
-        if self.announced.is_none() || self.streams[index].take_news() {
-            self.announce();
-        }
-        self.outputs.extend(received.map(Output::Packet));
-    }
-
     /// The stream that this SSRC of media belongs to.
     fn stream_of(&mut self, ssrc: u32) -> Option<usize> {
         if let Some(RemoteStream { stream: Some(index), .. }) = self.remote_streams.get(&ssrc) {
@@ -251,9 +263,7 @@ impl Publisher {
             self.streams.iter().position(|stream| (stream.section, stream.layer) == (section, layer))?;
         if let Some(remote) = self.remote_streams.get_mut(&ssrc) {
             remote.stream = Some(index);
-            // The engine ties NACK to RTX; encoders built on libdatachannel (OBS) resend the packet itself.
-            engine
-                .suppress_nack(!self.sections[section].payloads.iter().any(|payload| payload.feedback.nack));
+            engine.suppress_nack(true);
         }
         Some(index)
     }
@@ -267,36 +277,16 @@ impl Publisher {
         self.streams[index].sender_report(sender, info.rtp_time.numer() as u32);
     }
 
-    pub(super) fn handle_ingress_stats(&mut self, stats: &MediaIngressStats) {
-        if let Some(round_trip) = stats.rtt {
-            self.round_trip = Some(round_trip);
-            self.offset.set_round_trip(round_trip);
-        }
-        let Some(section) = self.sections.iter().position(|section| section.mid == stats.mid) else { return };
-        let layer = stats.rid.map_or(Some(0), |rid| {
-            self.sections[section].rids.iter().position(|other| other.as_str() == &*rid)
-        });
-        for stream in &mut self.streams {
-            if stream.section == section && Some(stream.layer) == layer {
-                stream.set_nacks(stats.nacks);
-            }
-        }
+    pub(super) fn set_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip);
+        self.offset.set_round_trip(round_trip);
+        self.streams.iter_mut().for_each(|stream| stream.gaps.set_round_trip(round_trip));
     }
+}
 
-    /// Remembers the SSRC under which RTCP is sealed. `false` if an earlier life of this session has used it: its nonces
-    /// would repeat, so nothing may be sent.
-    pub(super) fn note_rtcp(&mut self, bytes: &[u8]) -> bool {
-        let ssrc = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-        if self.own_rtcp_ssrc == Some(ssrc) {
-            return true;
-        }
-        if self.rtcp_ssrcs.contains(&ssrc) || self.rtcp_ssrcs.len() >= RTCP_SSRCS_MAX {
-            return false;
-        }
-        self.own_rtcp_ssrc = Some(ssrc);
-        self.rtcp_ssrcs.push(ssrc);
-        true
-    }
+/// The big-endian word at `offset`, which is within the fixed header.
+fn word(bytes: &[u8], offset: usize) -> u32 {
+    u32::from_be_bytes([bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]])
 }
 
 /// Bytes of the RTP header with its CSRCs and extension block.

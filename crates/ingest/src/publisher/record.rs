@@ -11,7 +11,7 @@ use srtp::Profile;
 use zeroize::Zeroizing;
 
 use super::dtls::Keys;
-use super::receive::RTCP_SSRCS_MAX;
+use super::repair::RTCP_SSRCS_MAX;
 use super::stream::{Mapping, Picture, Report};
 use super::{Certificate, IceCredentials};
 

@@ -3,8 +3,8 @@
 //! The engine has no way to be put into the middle of a session, but it believes what is authentic, and we hold the keys:
 //! - its DTLS instance begins after the handshake, with the recorded keying material (`dtls.rs`);
 //! - a binding request of our own, signed with our password, nominates the recorded pair;
-//! - packets of our own for each SSRC of the publisher, sealed with the *publisher's* key at recorded indices,
-//!   set the engine's rollover counter, replay window and NACK list. They are never sent. From then on the engine
+//! - one packet of our own for each SSRC of the publisher, sealed with the *publisher's* key at the recorded highest index,
+//!   sets the engine's rollover counter and replay window. It is never sent. From then on the engine
 //!   extends sequence numbers as RFC 3711, section 3.3.1 says, and forged packets cannot disturb it.
 
 use std::time::Instant;
@@ -14,13 +14,11 @@ use model::{NtpTime, SeqNo, Ssrc};
 use super::offer;
 use super::record::{PublisherRecord, StreamRecord};
 use super::stream::Stream;
-use super::{AcceptError, Identity, Output, Phase, Publisher, RemoteStream, Setup, stun};
+use super::{AcceptError, Identity, Output, Past, Phase, Publisher, RemoteStream, Setup, stun};
 
 /// Padding only: a sender may send it, and it carries nothing.
 const PRIMER_PADDING: [u8; 4] = [0, 0, 0, 4];
 const RTP_VERSION_AND_PADDING: u8 = 0xa0;
-/// Packets that the engine follows for NACK.
-const ENGINE_WINDOW: u32 = 100;
 
 /// Why a session cannot be resumed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,8 +116,8 @@ impl Publisher {
             identity: Identity([0; 64]),
             now,
         };
-        let keys = Some(record.keys.clone());
-        let (mut publisher, _answer) = Self::build(&record.offer, sections, streams, setup, keys)?;
+        let past = Past { keys: record.keys.clone(), rtcp_ssrcs: record.rtcp_ssrcs.clone() };
+        let (mut publisher, _answer) = Self::build(&record.offer, sections, streams, setup, Some(past))?;
         publisher.wallclock = wallclock;
         if let Some((sender, ours)) = record.clock {
             publisher.offset.observe(now, ours, sender);
@@ -127,12 +125,12 @@ impl Publisher {
         publisher.round_trip = record.round_trip;
         publisher.offset.set_round_trip(record.round_trip.unwrap_or_default());
         publisher.restore_order(record)?;
-        publisher.rtcp_ssrcs.clone_from(&record.rtcp_ssrcs);
         publisher.nominate(record)?;
         // The answer to our own check, and the engine's connected.
         publisher.outputs.clear();
         publisher.outputs.push_back(Output::Connected);
         publisher.prime(record)?;
+        publisher.ask_for_missing();
         if record.streams.iter().any(|stream| stream.mapping.is_some()) {
             publisher.announce();
         }
@@ -184,15 +182,15 @@ impl Publisher {
                 self.remote_streams.insert(ssrc, remote);
                 self.streams[index].repair = Some(ssrc);
             }
-            let published = (highest as i64 - mapping.base) as u64;
-            let depth = u64::from(depth(received)).min(published);
+            let published = SeqNo::new((highest as i64 - mapping.base) as u64);
             let repair = stream.repair.map(|(ssrc, _)| ssrc);
-            self.declare(index, (mapping.remote, repair), SeqNo::new(published - depth));
-            for below in (0..=depth).rev().filter(|below| received & (1 << below) != 0) {
-                self.prime_packet(record, index, mapping.remote, SeqNo::new(published - below))?;
-            }
-            let remote = RemoteStream { is_repair: false, stream: Some(index), highest: published };
+            self.declare(index, (mapping.remote, repair), published);
+            self.prime_packet(record, index, mapping.remote, published)?;
+            let remote = RemoteStream { is_repair: false, stream: Some(index), highest: published.get() };
             self.remote_streams.insert(mapping.remote, remote);
+            for below in (0..u64::from(u128::BITS)).rev().filter(|below| received & (1 << below) != 0) {
+                self.streams[index].gaps.received(self.now, SeqNo::new(highest.saturating_sub(below)));
+            }
         }
         Ok(())
     }
@@ -201,10 +199,9 @@ impl Publisher {
         let stream = &self.streams[index];
         let section = &self.sections[stream.section];
         let rid = section.rids.get(stream.layer).map(|rid| rid.as_str().into());
-        let nack = section.payloads.iter().any(|payload| payload.feedback.nack);
         let mut api = self.rtc.direct_api();
         let engine = api.expect_stream_rx(ssrc.into(), repair.map(Into::into), section.mid, rid);
-        engine.suppress_nack(!nack);
+        engine.suppress_nack(true);
         engine.reset_roc(u64::from(at.roc()));
     }
 
@@ -233,14 +230,6 @@ impl Publisher {
         self.is_priming = false;
         (self.primed.take() == Some((ssrc, at.get()))).then_some(()).ok_or(inconsistent("rollover counter"))
     }
-}
-
-/// How far below the newest packet to begin, so that the engine knows every packet that it may still ask for: at the one
-/// before the oldest gap, or at the newest if there is none.
-fn depth(received: u128) -> u32 {
-    let known = received & ((1 << ENGINE_WINDOW) - 1);
-    let oldest = known.checked_ilog2().unwrap_or(0);
-    (1..oldest).rev().find(|below| known & (1 << below) == 0).map_or(0, |gap| gap + 1)
 }
 
 fn restore_stream(stream: &mut Stream, recorded: &StreamRecord) {

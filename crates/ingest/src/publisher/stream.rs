@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use media_core::TreePacket;
 use media_core::codec::{KeyframeDetector, h264};
+use media_core::gap::{self, Arrival, GapTracker};
 use media_core::rate::{Jitter, RateMeter};
+use media_core::rtp;
 use media_core::time::{ClockOffset, SenderClock};
 use model::{Codec, NtpTime, SeqNo, Ssrc};
-use str0m::rtp::RtpPacket;
 
+use super::offer::Section;
 use super::stats::LayerStats;
 
 /// Window of the bitrate shown.
@@ -41,6 +43,27 @@ pub(super) struct Picture {
     pub(super) height: u32,
 }
 
+/// One packet of media, in the clear, out of its retransmission.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Media<'a> {
+    /// The publisher's SSRC of media.
+    pub(super) ssrc: u32,
+    pub(super) extended: SeqNo,
+    /// As it came: header and extensions.
+    pub(super) packet: &'a rtp::Packet<'a>,
+    /// Of the media itself.
+    pub(super) payload_type: u8,
+    pub(super) payload: &'a [u8],
+    pub(super) codec: Codec,
+    pub(super) section: &'a Section,
+}
+
+impl Media<'_> {
+    fn extension(&self, id: Option<u8>) -> Option<&[u8]> {
+        self.packet.extension(id?)
+    }
+}
+
 /// One stream.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -58,6 +81,7 @@ pub(super) struct Stream {
     pub(super) highest: Option<SeqNo>,
     /// Bit *n*: the packet *n* below the newest has come, from the present SSRC.
     pub(super) received: u128,
+    pub(super) gaps: GapTracker,
     pub(super) payload_type: Option<u8>,
     pub(super) clock: SenderClock,
     pub(super) report: Option<Report>,
@@ -72,7 +96,8 @@ pub(super) struct Stream {
     bytes: u64,
     recovered: u64,
     keyframe_requests: u64,
-    nacks: u64,
+    /// NACK messages sent.
+    pub(super) nacks: u64,
     last_keyframe: Option<NtpTime>,
     keyframe_interval: Option<Duration>,
     b_frames_seen: bool,
@@ -90,6 +115,7 @@ impl Stream {
             repair: None,
             highest: None,
             received: 0,
+            gaps: GapTracker::new(gap::Config::default()),
             payload_type: None,
             clock: SenderClock::new(clock_rate),
             report: None,
@@ -151,34 +177,49 @@ impl Stream {
     pub(super) fn receive(
         &mut self,
         (now, wallclock): (Instant, NtpTime),
-        packet: &RtpPacket,
-        codec: Codec,
+        media: &Media<'_>,
         offset: &ClockOffset,
     ) -> Option<TreePacket> {
-        let header = &packet.header;
-        let seq_no = self.place(*header.ssrc, *packet.seq_no)?;
-        self.has_news |= self.payload_type.replace(*header.payload_type) != Some(*header.payload_type);
-        if let Some(captured) = header.ext_vals.abs_capture_time.as_ref() {
-            // The same kind of statement as a report's: this clock showed that time at this timestamp.
-            self.clock.sender_report(ntp(captured.capture_time), header.timestamp);
+        let Media { packet, payload, codec, section, .. } = *media;
+        let seq_no = self.place(media.ssrc, media.extended.get())?;
+        if !self.is_new(now, seq_no) {
+            return None;
         }
-        let capture_time = self.clock.received(wallclock, header.timestamp, offset);
-        self.count(now, seq_no, header.timestamp, packet.payload.len());
-        let starts_keyframe = self.inspect(seq_no, header.timestamp, codec, &packet.payload, capture_time);
+        self.has_news |= self.payload_type.replace(media.payload_type) != Some(media.payload_type);
+        if let Some(captured) =
+            media.extension(section.capture_time_extension).and_then(<[u8]>::first_chunk::<8>)
+        {
+            // The same kind of statement as a report's: this clock showed that time at this timestamp.
+            self.clock.sender_report(NtpTime::from_bits(u64::from_be_bytes(*captured)), packet.timestamp);
+        }
+        let capture_time = self.clock.received(wallclock, packet.timestamp, offset);
+        self.count(now, seq_no, packet.timestamp, payload.len());
+        let starts_keyframe = self.inspect(seq_no, packet.timestamp, codec, payload, capture_time);
+        let first_byte = |id| media.extension(id).and_then(|data| data.first().copied());
         Some(TreePacket {
             ssrc: self.ssrc,
             seq_no,
-            timestamp: header.timestamp,
-            marker: header.marker,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
             starts_keyframe,
             capture_time,
-            audio_level: header.ext_vals.audio_level.map(|level| {
-                let voice = u8::from(header.ext_vals.voice_activity.unwrap_or(false));
-                (voice << 7) | (level.unsigned_abs() & 0x7f)
-            }),
-            orientation: header.ext_vals.video_orientation.map_or(0, |orientation| orientation as u8),
-            payload: Bytes::copy_from_slice(&packet.payload),
+            audio_level: first_byte(section.audio_level_extension),
+            orientation: first_byte(section.orientation_extension).unwrap_or(0),
+            payload: Bytes::copy_from_slice(payload),
         })
+    }
+
+    /// Whether this packet has not been here before. Follows gaps.
+    fn is_new(&mut self, now: Instant, seq_no: SeqNo) -> bool {
+        match self.gaps.received(now, seq_no) {
+            Arrival::New | Arrival::Recovered { .. } => true,
+            Arrival::Duplicate => false,
+            // Given up, or from before the first one.
+            Arrival::TooOld => self.highest.is_some_and(|highest| {
+                let below = highest.get().saturating_sub(seq_no.get());
+                below < u64::from(u128::BITS) && self.received & (1 << below) == 0
+            }),
+        }
     }
 
     /// A sender report of this stream's SSRC came.
@@ -189,10 +230,6 @@ impl Stream {
 
     pub(super) const fn keyframe_requested(&mut self) {
         self.keyframe_requests += 1;
-    }
-
-    pub(super) const fn set_nacks(&mut self, nacks: u64) {
-        self.nacks = nacks;
     }
 
     fn count(&mut self, now: Instant, seq_no: SeqNo, timestamp: u32, bytes: usize) {

@@ -60,6 +60,8 @@ pub struct World {
     to_client: VecDeque<(Instant, Vec<u8>)>,
     /// Percent of the publisher's RTP that is lost.
     pub loss_percent: u64,
+    /// So many of the publisher's next RTP packets are lost.
+    pub lose_next: u32,
     random: u64,
     /// Datagrams of the publisher are dropped while this says so.
     pub loses: fn(&[u8]) -> bool,
@@ -126,6 +128,7 @@ impl World {
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             loss_percent: 0,
+            lose_next: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             loses: |_| false,
             packets: Vec::new(),
@@ -219,7 +222,11 @@ impl World {
                     self.sent_by_client.push(transmit.contents.to_vec());
                     let is_media =
                         transmit.contents[0] >= 128 && !(64..96).contains(&(transmit.contents[1] & 0x7f));
-                    let is_lost = is_media && self.draw() % 100 < self.loss_percent;
+                    let mut is_lost = is_media && self.draw() % 100 < self.loss_percent;
+                    if is_media && self.lose_next > 0 {
+                        self.lose_next -= 1;
+                        is_lost = true;
+                    }
                     if !is_lost && !(self.loses)(&transmit.contents) {
                         self.to_server.push_back((self.now + LATENCY, transmit.contents.to_vec()));
                     }
