@@ -21,13 +21,24 @@ pub(crate) fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
 fn h264(payload: &[u8]) -> Option<bool> {
     let is_key = |nal: u8| matches!(nal & 0x1f, NAL_IDR | NAL_SPS);
     match payload.first()? & 0x1f {
-        NAL_STAP_A => Some(is_key(*payload.get(3)?)),
+        NAL_STAP_A => Some(aggregated(payload.get(1..)?).any(is_key)),
         NAL_FU_A => {
             let header = *payload.get(1)?;
             Some(header & 0x80 != 0 && is_key(header))
         }
         nal => Some(is_key(nal)),
     }
+}
+
+/// Headers of the NAL units of a STAP-A (RFC 6184, section 5.7.1): encoders put a delimiter or other information before
+/// the parameter sets.
+fn aggregated(mut units: &[u8]) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let (size, rest) = units.split_first_chunk()?;
+        let (unit, rest) = rest.split_at_checked(u16::from_be_bytes(*size).into())?;
+        units = rest;
+        unit.first().copied()
+    })
 }
 
 /// RFC 7741, section 4.2: the payload header follows the descriptor; its lowest bit is 0 in a keyframe.
@@ -54,10 +65,22 @@ mod tests {
 
     #[test]
     fn keyframes_are_told_from_deltas() {
-        for key in [&[0x67, 0x42][..], &[0x65, 0x88], &[0x78, 0, 2, 0x67, 0x42], &[0x7c, 0x85, 1]] {
+        let after_delimiter = [0x78, 0, 2, 0x09, 0x10, 0, 2, 0x67, 0x42];
+        for key in
+            [&[0x67, 0x42][..], &[0x65, 0x88], &[0x78, 0, 2, 0x67, 0x42], &after_delimiter, &[0x7c, 0x85, 1]]
+        {
             assert!(starts_keyframe(Codec::H264, key), "{key:02x?}");
         }
-        for delta in [&[0x41, 0x9a][..], &[0x09, 0xf0], &[0x7c, 0x05, 1], &[0x7c, 0x81, 1], &[]] {
+        let delta_after_delimiter = [0x78, 0, 2, 0x09, 0x30, 0, 2, 0x41, 0x9a];
+        for delta in [
+            &[0x41, 0x9a][..],
+            &[0x09, 0xf0],
+            &[0x7c, 0x05, 1],
+            &[0x7c, 0x81, 1],
+            &delta_after_delimiter,
+            &[0x78, 0, 9, 0x67],
+            &[],
+        ] {
             assert!(!starts_keyframe(Codec::H264, delta), "{delta:02x?}");
         }
         for key in [&[0x10, 0x10][..], &[0x90, 0x80, 0x81, 0x22, 0x10], &[0x90, 0xe0, 0x11, 5, 0x40, 0x10]] {
