@@ -3,9 +3,11 @@
 
 pub mod baseline;
 pub mod browser;
+pub mod gstreamer;
 pub mod network;
 pub mod offers;
 pub mod program;
 pub mod recording;
+pub mod source;
 pub mod tools;
 pub mod watching;

@@ -1,0 +1,154 @@
+//! GStreamer as publisher and as viewer: runs the commands and the program of `docs/gstreamer.md` as they stand there.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::program::PATIENCE;
+
+/// Debian's interpreter, whose packages have GStreamer's bindings.
+pub const PYTHON: &str = "/usr/bin/python3";
+/// What must be there beside it: bindings, `webrtcbin`, an H264 encoder, ICE.
+pub const PARTS: [&str; 5] = [
+    PYTHON,
+    "/usr/lib/python3/dist-packages/gi/__init__.py",
+    "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstwebrtc.so",
+    "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstx264.so",
+    "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstnice.so",
+];
+
+const PAGE: &str = include_str!("../../docs/gstreamer.md");
+/// How long it may take to end when asked to.
+const GOODBYE_MAX: Duration = Duration::from_secs(10);
+
+/// Which certificate the program is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Certificate {
+    /// The one that the page tells to make: ECDSA P-256.
+    OfThePage,
+    /// None, so that GStreamer makes its own: RSA.
+    Default,
+}
+
+/// The running program.
+pub struct GStreamer {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    _folder: TempDir,
+}
+
+/// Pictures and sounds that it decoded so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Decoded {
+    /// Pictures.
+    pub pictures: u64,
+    /// Buffers of sound.
+    pub sounds: u64,
+}
+
+impl GStreamer {
+    /// Publishes a test picture and a tone to the WHIP endpoint `url`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn publish(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
+        Self::start("publish", url, certificate).await
+    }
+
+    /// Watches the WHEP endpoint `url`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn watch(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
+        Self::start("watch", url, certificate).await
+    }
+
+    async fn start(mode: &str, url: &str, certificate: Certificate) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for the program")?;
+        std::fs::write(folder.path().join("webrtc.py"), block("python")?).context("write the program")?;
+        make_certificate(folder.path()).await?;
+        let mut command = Command::new(PYTHON);
+        command.current_dir(folder.path()).args(["webrtc.py", mode, url]);
+        if certificate == Certificate::OfThePage {
+            command.arg("identity.pem");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().context("start Python")?;
+        let output = child.stdout.take().context("its output")?;
+        Ok(Self { child, lines: BufReader::new(output).lines(), _folder: folder })
+    }
+
+    /// Waits until its peer connection is in this state, in the words of WebRTC.
+    ///
+    /// # Errors
+    /// If it is not in time, or the program ends before.
+    pub async fn until_state(&mut self, state: &str) -> anyhow::Result<()> {
+        let wanted = format!("state {state}");
+        self.until_line(|line| (line == wanted).then_some(())).await.with_context(|| wanted.clone())
+    }
+
+    /// Waits until it has decoded at least so much, and gives what it decoded.
+    ///
+    /// # Errors
+    /// If it has not in time, or the program ends before.
+    pub async fn until_decoded(&mut self, least: Decoded) -> anyhow::Result<Decoded> {
+        let enough = |line: &str| {
+            decoded(line).filter(|seen| seen.pictures >= least.pictures && seen.sounds >= least.sounds)
+        };
+        self.until_line(enough).await.with_context(|| format!("{least:?}"))
+    }
+
+    async fn until_line<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> anyhow::Result<T> {
+        let search = async {
+            let mut seen = Vec::new();
+            while let Some(line) = self.lines.next_line().await? {
+                if let Some(found) = wanted(&line) {
+                    return Ok(found);
+                }
+                seen.push(line);
+            }
+            anyhow::bail!("GStreamer ended; it said {seen:?}")
+        };
+        tokio::time::timeout(PATIENCE, search).await.context("GStreamer does not get there")?
+    }
+
+    /// Ends it as Ctrl-C does: the session is deleted.
+    ///
+    /// # Errors
+    /// If it does not end well.
+    pub async fn close(mut self) -> anyhow::Result<()> {
+        let id = self.child.id().context("it has ended already")?;
+        let interrupted = Command::new("kill").args(["-INT", &id.to_string()]).status().await?;
+        ensure!(interrupted.success(), "kill -INT failed");
+        let status = tokio::time::timeout(GOODBYE_MAX, self.child.wait()).await.context("it goes on")??;
+        ensure!(status.success(), "GStreamer ended with {status}");
+        Ok(())
+    }
+}
+
+/// `decoded 30 pictures, 50 sounds`.
+fn decoded(line: &str) -> Option<Decoded> {
+    let (pictures, sounds) = line.strip_prefix("decoded ")?.split_once(" pictures, ")?;
+    let sounds = sounds.strip_suffix(" sounds")?;
+    Some(Decoded { pictures: pictures.parse().ok()?, sounds: sounds.parse().ok()? })
+}
+
+/// Runs the page's first commands, which make the certificate.
+async fn make_certificate(folder: &Path) -> anyhow::Result<()> {
+    let output = Command::new("sh").args(["-ec", block("sh")?]).current_dir(folder).output().await?;
+    ensure!(output.status.success(), "no certificate: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The page's first block in this language.
+fn block(language: &str) -> anyhow::Result<&'static str> {
+    let fence = format!("```{language}\n");
+    let (_, rest) = PAGE.split_once(&fence).with_context(|| format!("the page has no {language}"))?;
+    let (block, _) = rest.split_once("```").context("a block ends")?;
+    Ok(block)
+}

@@ -1,0 +1,121 @@
+//! A foreign encoder and player: GStreamer's `webrtcbin` publishes and watches.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use client::Whep;
+use model::Kind;
+use tests::gstreamer::{Certificate, Decoded, GStreamer, PARTS};
+use tests::program::{self, Program, until};
+use tests::tools;
+
+type Result = anyhow::Result<()>;
+
+fn is_here(name: &str) -> bool {
+    PARTS.into_iter().all(|part| tools::has(name, part))
+}
+
+async fn until_live(program: &Program, broadcast: &str) -> Result {
+    let series = format!("broadcast=\"{broadcast}\"");
+    until("the broadcast is live", || async {
+        let metrics = reqwest::get(format!("http://{}/metrics", program.ops)).await?.text().await?;
+        let is_live =
+            |line: &str| line.starts_with("pipeline_up{") && line.contains(&series) && line.ends_with(" 1");
+        Ok(metrics.lines().any(is_live))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn gstreamer_publishes_to_our_viewer_and_to_its_own() -> Result {
+    if !is_here("gstreamer_publishes_to_our_viewer_and_to_its_own") {
+        return Ok(());
+    }
+    let program = program::node("up").start().await?;
+    let started = Instant::now();
+    let mut publisher = GStreamer::publish(&program.url("/whip/test"), Certificate::OfThePage).await?;
+    publisher.until_state("connected").await?;
+    let connected = started.elapsed();
+    until_live(&program, "test").await?;
+
+    let mut viewer = Whep::connect(&program.url("/whep/test"), None).await?;
+    let joined = viewer.joining().started;
+    let (mut sounds, mut pictures, mut keyframes, mut first) = (0, 0, BTreeSet::new(), None);
+    while keyframes.len() < 2 || sounds < 50 {
+        let packet =
+            tokio::time::timeout(program::PATIENCE, viewer.receive()).await?.context("the viewer ended")?;
+        match packet.kind {
+            Kind::Audio => sounds += 1,
+            Kind::Video => {
+                assert!(
+                    pictures > 0 || packet.starts_keyframe,
+                    "a viewer begins with a keyframe: {:02x?}",
+                    &packet.payload[..packet.payload.len().min(40)]
+                );
+                first.get_or_insert(packet.arrival.duration_since(joined));
+                keyframes.extend(packet.starts_keyframe.then_some(packet.timestamp));
+                pictures += u64::from(packet.marker);
+            }
+        }
+    }
+    assert_eq!(viewer.stats().video.lost, 0);
+
+    let mut player = GStreamer::watch(&program.url("/whep/test"), Certificate::OfThePage).await?;
+    let decoded = player.until_decoded(Decoded { pictures: 60, sounds: 60 }).await?;
+    player.close().await?;
+    publisher.close().await?;
+    println!(
+        "gstreamer publishes: connected after {connected:?}, first picture {first:?} after a viewer's POST, \
+         {pictures} pictures, {} keyframes, {sounds} sounds received; GStreamer decoded {decoded:?} of them",
+        keyframes.len()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn gstreamer_plays_the_demo_clip() -> Result {
+    if !is_here("gstreamer_plays_the_demo_clip") {
+        return Ok(());
+    }
+    let program = program::node("up").with(&["--demo"]).start().await?;
+    until_live(&program, "demo").await?;
+    let mut player = GStreamer::watch(&program.url("/whep/demo"), Certificate::OfThePage).await?;
+    player.until_state("connected").await?;
+    let connected = Instant::now();
+    let decoded = player.until_decoded(Decoded { pictures: 90, sounds: 100 }).await?;
+    println!("gstreamer plays: {decoded:?} within {:?} of being connected", connected.elapsed());
+    player.close().await?;
+    until("its session is gone", || async { Ok(program.metric("media_tree_whep_sessions{").await? == 0.0) })
+        .await
+}
+
+#[tokio::test]
+async fn an_rsa_certificate_is_refused_with_the_remedy() -> Result {
+    if !is_here("an_rsa_certificate_is_refused_with_the_remedy") {
+        return Ok(());
+    }
+    let program = program::node("up").with(&["--demo"]).start().await?;
+    until_live(&program, "demo").await?;
+    let started = Instant::now();
+    let mut publisher = GStreamer::publish(&program.url("/whip/test"), Certificate::Default).await?;
+    let mut viewer = GStreamer::watch(&program.url("/whep/demo"), Certificate::Default).await?;
+    publisher.until_state("failed").await?;
+    viewer.until_state("failed").await?;
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(15), "refused, not timed out: {took:?}");
+    let endings: serde_json::Value =
+        reqwest::get(program.url("/api/v1/endings")).await?.text().await?.parse()?;
+    for role in ["publisher", "viewer"] {
+        let all = endings.as_array().context("a list")?;
+        let ending = all.iter().find(|ending| ending["role"] == role).with_context(|| endings.to_string())?;
+        let reason = ending["reason"].as_str().context("a reason")?;
+        assert!(reason.contains("ECDSA") && reason.contains("RSA"), "{reason}");
+        let logged = serde_json::to_string(reason)?;
+        assert!(program.log().contains(&logged), "{logged} in {}", program.log());
+    }
+    let failures = "media_tree_handshake_failures_total{";
+    assert_eq!(program.metric(failures).await?, 1.0);
+    println!("gstreamer with RSA: both sessions refused after {took:?} including start-up");
+    Ok(())
+}
