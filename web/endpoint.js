@@ -37,6 +37,16 @@ export async function deleteSession({ location, token }) {
   }
 }
 
+/** Whether the server answers within a second and knows the session. Never rejects. */
+export async function isKnown({ location, token }) {
+  try {
+    const signal = AbortSignal.timeout(1000);
+    return (await fetch(location, { headers: headersWith(token, {}), cache: "no-store", signal })).ok;
+  } catch {
+    return false;
+  }
+}
+
 /** Adds parameters to the Opus format of an SDP, so that both channels are carried. */
 export function withStereo(sdp) {
   const payloadType = /a=rtpmap:(\d+) opus\/48000/i.exec(sdp)?.[1];
@@ -49,6 +59,15 @@ export function withStereo(sdp) {
     );
   }
   return sdp.replace(format, (line) => (line.includes("stereo=1") ? line : `${line};stereo=1;sprop-stereo=1`));
+}
+
+/** Asks for the header extension that carries the time of capture, where the browser has it switched off. */
+export function withCaptureTime(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+  const wanted = extensions.find(({ uri }) => uri.endsWith("/abs-capture-time"));
+  if (!wanted) return;
+  wanted.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
 }
 
 function headersWith(token, headers) {

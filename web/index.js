@@ -56,11 +56,10 @@ function fill(row, { state, viewers, tracks, since }) {
   const badge = row.querySelector(".badge");
   setText(badge, isLive ? "Live" : "Waiting for the broadcaster");
   badge.classList.toggle("live", isLive);
-  const codecs = tracks.map(({ codec }) => (codec === "opus" ? "Opus" : codec)).join(" + ");
   const facts = [
     words.viewers(viewers),
     `${isLive ? "on air for" : "for"} ${words.duration(Date.now() / 1000 - since)}`,
-    codecs,
+    words.codecs(...["video", "audio"].map((kind) => tracks.find((track) => track.kind === kind)?.codec)),
   ];
   setText(row.querySelector("p"), facts.filter(Boolean).join(" · "));
 }

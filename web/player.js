@@ -16,6 +16,9 @@ const PAUSE_MAX_MS = 10_000;
 const CHECK_INTERVAL_MS = 500;
 /** Without new media for so long, the broadcaster is away. */
 const SILENCE_MAX_MS = 2500;
+/** Before that, the server is asked whether it is still there, each viewer a little later than another. */
+const PROBE_AFTER_MS = 1000;
+const PROBE_SPREAD_MS = 500;
 
 export class Player extends EventTarget {
   #stage;
@@ -85,12 +88,9 @@ export class Player extends EventTarget {
     return this.#active?.video ?? null;
   }
 
-  /** What WhepSession.stats gives for the session on screen, with `firstFrameMs` and `delayMs`; null without one. */
-  async stats() {
-    const entry = this.#active ?? this.#next;
-    if (!entry) return null;
-    const stats = await entry.session.stats();
-    return { ...stats, firstFrameMs: entry.session.firstFrameMs, delayMs: delayOf(entry, stats) };
+  /** What WhepSession.stats gives for the session on screen; null without one. */
+  stats() {
+    return (this.#active ?? this.#next)?.session.stats() ?? Promise.resolve(null);
   }
 
   async #connect() {
@@ -101,7 +101,17 @@ export class Player extends EventTarget {
       muted: this.#isMuted,
     });
     video.setAttribute("aria-label", "Live picture");
-    const entry = { video, session: null, isConnected: false, progress: -1, progressAt: 0, capture: null };
+    const entry = {
+      video,
+      session: null,
+      isConnected: false,
+      // What measure() found.
+      progress: 0,
+      progressAt: 0,
+      isFlowing: false,
+      hasPicture: false,
+      isProbed: false,
+    };
     entry.session = new WhepSession((state) => this.#handleState(entry, state));
     this.#next = entry;
     try {
@@ -118,7 +128,7 @@ export class Player extends EventTarget {
     // Below what is shown until its first picture is there.
     this.#stage.prepend(video);
     this.#play(entry);
-    if (video.requestVideoFrameCallback) this.#followFrames(entry);
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(() => this.#handleFirstFrame(entry));
     else video.addEventListener("loadeddata", () => this.#handleFirstFrame(entry), { once: true });
   }
 
@@ -133,16 +143,6 @@ export class Player extends EventTarget {
       this.isMuted = true;
       entry.video.play().catch(() => {});
     });
-  }
-
-  #followFrames(entry) {
-    const handleFrame = (_now, { captureTime, expectedDisplayTime }) => {
-      if (entry !== this.#active && entry !== this.#next) return;
-      if (captureTime !== undefined) entry.capture = expectedDisplayTime - captureTime;
-      if (entry.session.firstFrameMs === null) this.#handleFirstFrame(entry);
-      entry.video.requestVideoFrameCallback(handleFrame);
-    };
-    entry.video.requestVideoFrameCallback(handleFrame);
   }
 
   #handleFirstFrame(entry) {
@@ -164,13 +164,7 @@ export class Player extends EventTarget {
     if (state === "connected") {
       entry.isConnected = true;
       entry.progressAt = performance.now();
-      // It came back by itself: what was to replace it is not needed.
-      if (entry === this.#active) {
-        this.#drop(this.#next);
-        clearTimeout(this.#retryTimer);
-        this.#attempt = 0;
-        this.#setState("live", "Live");
-      }
+      if (entry === this.#active) this.#recover();
       return;
     }
     if (state === "disconnected") {
@@ -224,26 +218,41 @@ export class Player extends EventTarget {
     this.#retryTimer = setTimeout(() => this.#connect(), pause);
   }
 
-  /** Whether media still flows; sound alone counts where there is no picture at all. */
+  /** Looks whether media still flows, and acts if it does not. */
   async #check() {
-    const entry = this.#active?.isConnected ? this.#active : this.#next;
-    if (!entry?.isConnected) return;
-    const { video, audio } = await entry.session.stats();
-    const frames = video?.framesDecoded ?? 0;
-    const progress = frames > 0 ? frames : (audio?.packetsReceived ?? 0);
-    const now = performance.now();
-    if (progress > 0 && progress !== entry.progress) {
-      entry.progress = progress;
-      entry.progressAt = now;
+    const [active, next] = [this.#active, this.#next];
+    await Promise.all([active, next].map((entry) => entry?.isConnected && measure(entry)));
+    // Meanwhile everything may have changed; the next look will see it.
+    if (active !== this.#active || next !== this.#next) return;
+    if (active?.isConnected && active.isFlowing) {
+      if (this.state !== "live") this.#recover();
+    } else if (next?.isConnected) {
+      // In the background, and without any picture, no first picture will be reported.
+      const isUnseen = document.hidden || (!next.hasPicture && performance.now() - next.session.started > SILENCE_MAX_MS);
+      if (next.isFlowing && isUnseen) this.#promote(next);
+      else if (silence(next) > SILENCE_MAX_MS) this.#setState("waiting", "Waiting for the broadcaster");
+    } else if (active?.isConnected && this.state === "live") {
+      if (silence(active) > PROBE_AFTER_MS) this.#probe(active);
+      if (silence(active) > SILENCE_MAX_MS) this.#setState("waiting", "Waiting for the broadcaster");
     }
-    if (!entry.isConnected || (entry !== this.#active && entry !== this.#next)) return;
-    if (now - entry.progressAt > SILENCE_MAX_MS) {
-      this.#setState("waiting", "Waiting for the broadcaster");
-    } else if (entry === this.#active) {
-      if (this.state === "waiting") this.#setState("live", "Live");
-    } else if (frames === 0 && progress > 0 && now - entry.session.started > SILENCE_MAX_MS) {
-      this.#promote(entry);
-    }
+  }
+
+  /** Asks once in a silence whether the server still knows the session: a dead one is left long before ICE gives up. */
+  async #probe(entry) {
+    if (entry.isProbed) return;
+    entry.isProbed = true;
+    // Not every viewer of a broadcast that has just ended asks in the same moment.
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * PROBE_SPREAD_MS));
+    const isSilent = () => entry === this.#active && entry.isProbed && this.state !== "reconnecting";
+    if (isSilent() && !(await entry.session.isKnown()) && isSilent()) this.#reconnect();
+  }
+
+  /** The session on screen plays again by itself: what was to replace it is not needed. */
+  #recover() {
+    clearTimeout(this.#retryTimer);
+    this.#drop(this.#next);
+    this.#attempt = 0;
+    this.#setState("live", "Live");
   }
 
   #drop(entry) {
@@ -267,13 +276,20 @@ export class Player extends EventTarget {
   }
 }
 
-/** Milliseconds from capture to screen as far as this browser can tell, or null. */
-function delayOf(entry, { video, audio }) {
-  const isPlausible = (delay) => Number.isFinite(delay) && delay >= 0 && delay < 30_000;
-  if (isPlausible(entry.capture)) return entry.capture;
-  const playout = (video ?? audio)?.estimatedPlayoutTimestamp;
-  // Both are times of the wallclock; the older standard counts from 1900.
-  const since1900 = 2_208_988_800_000;
-  const delays = [Date.now() - playout, Date.now() - (playout - since1900)];
-  return delays.find(isPlausible) ?? null;
+/** Notes whether anything new has been decoded; sound alone counts where there is no picture at all. */
+async function measure(entry) {
+  const { video, audio } = await entry.session.stats();
+  const frames = video?.framesDecoded ?? 0;
+  const progress = frames > 0 ? frames : (audio?.packetsReceived ?? 0);
+  entry.hasPicture = frames > 0;
+  entry.isFlowing = progress !== entry.progress;
+  if (!entry.isFlowing) return;
+  entry.progress = progress;
+  entry.progressAt = performance.now();
+  entry.isProbed = false;
+}
+
+/** Milliseconds since anything new was decoded. */
+function silence(entry) {
+  return performance.now() - entry.progressAt;
 }

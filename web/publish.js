@@ -15,6 +15,7 @@ const publisher = new Publisher(`/whip/${path}`);
 const keyName = `media-tree key ${broadcast}`;
 
 let source = null;
+let levelMeter = null;
 let isWanted = false;
 
 at("name").textContent = broadcast;
@@ -73,8 +74,6 @@ function closeSource() {
   at("level").value = 0;
 }
 
-let levelMeter = null;
-
 function meterLevel(stream) {
   if (stream.getAudioTracks().length === 0) return;
   const audio = new AudioContext();
@@ -125,17 +124,23 @@ function stop() {
   showState();
 }
 
-function showState() {
+/** A refusal ends what was wanted; everything else is only shown. */
+function handleChange() {
   const { state, message } = publisher;
-  const isRefused = state === "key" || state === "refused";
-  if (isRefused) {
+  if (state === "key" || state === "refused") {
     isWanted = false;
     fail(message);
-    if (state === "key") at("key").focus();
   }
   if (state === "live") sessionStorage.setItem(keyName, at("key").value);
+  showState();
+  if (state === "key") at("key").focus();
+}
+
+function showState() {
+  const { state, message } = publisher;
+  const isUnderWay = state === "connecting" || state === "live" || state === "reconnecting";
   const badge = at("badge");
-  const text = isRefused ? "Not live" : isWanted && state === "idle" ? "Starting" : message;
+  const text = isUnderWay ? message : isWanted ? "Starting" : "Not live";
   if (badge.textContent !== text) badge.textContent = text;
   badge.classList.toggle("live", state === "live");
   at("start").hidden = isWanted;
@@ -161,7 +166,7 @@ async function showFacts() {
     `for ${words.duration((Date.now() - publisher.liveSince) / 1000)}`,
     words.bitrate(rate),
     video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : "",
-    [codecs.video, codecs.audio].filter(Boolean).join(" + "),
+    words.codecs(codecs.video, codecs.audio),
     lost > 0.005 ? `${words.percent(lost)} lost on the way` : "",
     roundTripMs === null ? "" : `round trip ${words.delay(roundTripMs)}`,
   ];
@@ -210,7 +215,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
   button.setAttribute("aria-label", `Copy ${label}`);
   button.addEventListener("click", () => copy(at(button.dataset.copy)));
 }
-publisher.addEventListener("change", showState);
+publisher.addEventListener("change", handleChange);
 navigator.mediaDevices?.addEventListener("devicechange", showDevices);
 addEventListener("pagehide", () => publisher.stop());
 setInterval(showFacts, FACTS_INTERVAL_MS);

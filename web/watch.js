@@ -31,10 +31,16 @@ function showState() {
   at("key-form").hidden = state !== "key";
   if (state !== "live") at("delay").textContent = "";
   at("sound-on").hidden = !(player.isMuted && state === "live");
-  at("mute-label").textContent = player.isMuted ? "Unmute" : "Mute";
+  label("mute", player.isMuted ? "Unmute" : "Mute");
   at("mute-icon").setAttribute("d", player.isMuted ? ICON_SILENT : ICON_SOUND);
-  at("play-label").textContent = player.isPaused ? "Play" : "Pause";
+  label("play", player.isPaused ? "Play" : "Pause");
   at("play-icon").setAttribute("d", player.isPaused ? ICON_PLAY : ICON_PAUSE);
+}
+
+/** The word stands beside the icon where there is room for it, and is read out everywhere. */
+function label(id, text) {
+  at(`${id}-label`).textContent = text;
+  at(id).setAttribute("aria-label", text);
 }
 
 function togglePause() {
@@ -67,7 +73,7 @@ async function showFigures() {
   if (!stats) return;
   const { video, audio, codecs, roundTripMs, firstFrameMs, delayMs } = stats;
   if (player.state === "live") {
-    at("delay").textContent = delayMs === null ? "" : `${words.delay(delayMs)} behind`;
+    at("delay").textContent = delayMs === null ? "" : `${words.delay(delayMs)} behind the camera`;
   }
   const now = performance.now();
   const current = {
@@ -85,10 +91,10 @@ async function showFigures() {
   const change = (name) => (before ? current[name] - before[name] : Number.NaN);
   const lost = Math.max(0, change("lost"));
   show([
-    ["Behind the camera", delayMs === null ? "not known here" : words.delay(delayMs)],
+    ["Behind the camera", delayMs === null ? "not known" : words.delay(delayMs)],
     ["Picture", video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : "–"],
     ["Pictures a second", video?.framesPerSecond ?? "–"],
-    ["Codecs", [codecs.video, codecs.audio].filter(Boolean).join(" + ") || "–"],
+    ["Codecs", words.codecs(codecs.video, codecs.audio) || "–"],
     ["Bitrate", words.bitrate((change("bytes") * 8000) / change("now"))],
     ["Loss", words.percent(lost / (lost + change("received")))],
     ["Held against jitter", words.delay((change("buffered") / change("emitted")) * 1000)],

@@ -1,6 +1,10 @@
 // One WHEP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
-import { deleteSession, postOffer, withStereo } from "./endpoint.js";
+import { deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+
+/** NTP counts from 1900, everybody else from 1970. */
+const NTP_TO_UNIX_MS = 2_208_988_800_000;
+const DELAY_MAX_MS = 30_000;
 
 export class WhepSession {
   #resource = null;
@@ -21,7 +25,9 @@ export class WhepSession {
     this.onState = onState;
     const peer = this.#peer;
     for (const kind of ["video", "audio"]) {
-      const { receiver } = peer.addTransceiver(kind, { direction: "recvonly" });
+      const transceiver = peer.addTransceiver(kind, { direction: "recvonly" });
+      withCaptureTime(transceiver);
+      const { receiver } = transceiver;
       this.stream.addTrack(receiver.track);
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
     }
@@ -50,19 +56,18 @@ export class WhepSession {
     });
   }
 
-  /** Milliseconds from the POST to the first picture on screen, or null. */
-  get firstFrameMs() {
-    return this.#firstFrame;
-  }
-
-  /** To be called when the first picture is on screen. */
+  /** To be called when the first picture is on screen; `firstFrameMs` of the statistics counts from the POST. */
   markFirstFrame() {
     this.#firstFrame ??= performance.now() - this.started;
   }
 
-  /** The statistics of both tracks, by kind; a field that the browser lacks is undefined. */
+  /**
+   * The statistics of both tracks, by kind; a field that the browser lacks is undefined. `delayMs` is the time from
+   * capture to screen by the clocks of the broadcaster's node and of this machine, or null.
+   */
   async stats() {
-    const found = { video: null, audio: null, codecs: {}, roundTripMs: null };
+    const found = { video: null, audio: null, codecs: {}, roundTripMs: null, delayMs: null };
+    found.firstFrameMs = this.#firstFrame;
     if (this.#isClosed) return found;
     const report = await this.#peer.getStats();
     for (const entry of report.values()) {
@@ -73,7 +78,24 @@ export class WhepSession {
         found.roundTripMs = entry.currentRoundTripTime * 1000;
       }
     }
+    found.delayMs = this.#delay(found.video ?? found.audio);
     return found;
+  }
+
+  #delay(inbound) {
+    const sources = this.#peer.getReceivers().flatMap((receiver) => receiver.getSynchronizationSources?.() ?? []);
+    const source = sources.find(({ captureTimestamp }) => captureTimestamp !== undefined);
+    const delays = [
+      source && source.timestamp - (source.captureTimestamp - NTP_TO_UNIX_MS),
+      Date.now() - (inbound?.estimatedPlayoutTimestamp - NTP_TO_UNIX_MS),
+    ];
+    // Clocks that disagree by more than the delay make nonsense of it.
+    return delays.find((delay) => delay >= 0 && delay < DELAY_MAX_MS) ?? null;
+  }
+
+  /** Whether the server answers and knows this session. */
+  isKnown() {
+    return this.#resource ? isKnown(this.#resource) : Promise.resolve(false);
   }
 
   /** Ends the session here and on the server. */

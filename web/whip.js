@@ -1,9 +1,11 @@
 // One WHIP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
-import { deleteSession, postOffer, withStereo } from "./endpoint.js";
+import { deleteSession, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
 
 /** The most that sound may take, in bit/s. */
 const AUDIO_BITRATE = 96_000;
+/** What video starts with at most, in bit/s: browsers begin at 300 kbit/s and look poor for the first seconds. */
+const START_BITRATE_MAX = 1_000_000;
 
 export class WhipSession {
   #resource = null;
@@ -29,6 +31,7 @@ export class WhipSession {
         streams: [stream],
         sendEncodings: [{ maxBitrate: isVideo ? bitrate : AUDIO_BITRATE }],
       });
+      withCaptureTime(transceiver);
       if (isVideo) preferCodec(transceiver, codec);
     }
     const offer = await peer.createOffer();
@@ -41,7 +44,8 @@ export class WhipSession {
       return;
     }
     this.#resource = resource;
-    await peer.setRemoteDescription({ type: "answer", sdp: withStereo(resource.answer) });
+    const answer = withStartBitrate(withStereo(resource.answer), Math.min(START_BITRATE_MAX, bitrate / 2));
+    await peer.setRemoteDescription({ type: "answer", sdp: answer });
     const transport = peer.getSenders()[0]?.transport;
     transport?.addEventListener("statechange", () => {
       if (transport.state === "closed" || transport.state === "failed") this.#handleState("failed");
@@ -95,20 +99,24 @@ export class WhipSession {
   }
 }
 
-/** Puts the wanted codec first and drops those that only some viewers decode. */
+/** Offers the wanted codec alone; where this browser cannot send it, the other one that every viewer decodes. */
 function preferCodec(transceiver, codec) {
   const all = RTCRtpSender.getCapabilities?.("video")?.codecs ?? [];
-  const wanted = codec.toLowerCase();
-  const rank = ({ mimeType, sdpFmtpLine = "" }) => {
-    const name = mimeType.split("/")[1].toLowerCase();
-    if (name === "rtx") return 3;
-    if (name !== "h264" && name !== "vp8") return null;
-    if (name !== wanted) return 2;
-    // Constrained baseline in whole packets (mode 1) plays everywhere.
-    const isCommon = sdpFmtpLine.includes("42e01f") && sdpFmtpLine.includes("packetization-mode=1");
-    return name === "h264" && !isCommon ? 1 : 0;
-  };
-  const ranked = all.map((entry) => [rank(entry), entry]).filter(([place]) => place !== null);
-  ranked.sort(([a], [b]) => a - b);
-  if (ranked.length) transceiver.setCodecPreferences?.(ranked.map(([, entry]) => entry));
+  const named = (name) => all.filter(({ mimeType }) => mimeType.toLowerCase() === `video/${name}`);
+  const wanted = named(codec).length ? named(codec) : [...named("h264"), ...named("vp8")];
+  if (wanted.length === 0) return;
+  // Constrained baseline in whole packets (mode 1) plays everywhere.
+  const isCommon = ({ sdpFmtpLine = "" }) =>
+    sdpFmtpLine.includes("42e01f") && sdpFmtpLine.includes("packetization-mode=1");
+  wanted.sort((a, b) => Number(isCommon(b)) - Number(isCommon(a)));
+  transceiver.setCodecPreferences?.([...wanted, ...named("rtx")]);
+}
+
+/** Tells Chromium with how much to begin; other browsers skip the word. */
+function withStartBitrate(sdp, bitrate) {
+  const video = sdp.indexOf("\r\nm=video");
+  if (video < 0) return sdp;
+  const word = `;x-google-start-bitrate=${Math.round(bitrate / 1000)}`;
+  const media = sdp.slice(video).replace(/a=fmtp:\d+ (?!apt=)[^\r\n]*/g, (line) => line + word);
+  return sdp.slice(0, video) + media;
 }

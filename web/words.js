@@ -38,7 +38,13 @@ export function percent(share) {
 /** "no viewers", "1 viewer", "12 viewers". */
 export function viewers(count) {
   if (count === 0) return "no viewers";
-  return count === 1 ? "1 viewer" : `${count} viewers`;
+  return count === 1 ? "1 viewer" : `${count.toLocaleString("en")} viewers`;
+}
+
+/** "H264 + Opus"; what is not there is left out. */
+export function codecs(...names) {
+  const present = names.filter(Boolean);
+  return present.map((name) => (name.toLowerCase() === "opus" ? "Opus" : name)).join(" + ");
 }
 
 /** "reconnecting, 3rd try" from the second attempt on. */

@@ -20,6 +20,8 @@ use launch::Process;
 
 /// How often a condition in a page is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How many of a page's complaints a failed wait quotes.
+const LATEST_ERRORS: usize = 5;
 /// How long a page may take to load.
 const LOAD_MAX: Duration = Duration::from_secs(30);
 
@@ -61,7 +63,7 @@ impl Browser {
         Ok(Self { connection, dialect: Dialect::BiDi, _process: process })
     }
 
-    /// Opens `url` in a tab of its own and waits until it is loaded.
+    /// Opens `url` in a window of its own, so that it is never in the background, and waits until it is loaded.
     ///
     /// # Errors
     /// If the page cannot be loaded.
@@ -69,14 +71,15 @@ impl Browser {
         let connection = self.connection.clone();
         let page = match self.dialect {
             Dialect::DevTools => {
-                let target = connection.call("Target.createTarget", json!({ "url": "about:blank" })).await?;
+                let window = json!({ "url": "about:blank", "newWindow": true });
+                let target = connection.call("Target.createTarget", window).await?;
                 let target = text(&target, "targetId")?;
                 let attach = json!({ "targetId": target, "flatten": true });
                 let session = text(&connection.call("Target.attachToTarget", attach).await?, "sessionId")?;
                 Page { connection, dialect: self.dialect, target, session }
             }
             Dialect::BiDi => {
-                let created = connection.call("browsingContext.create", json!({ "type": "tab" })).await?;
+                let created = connection.call("browsingContext.create", json!({ "type": "window" })).await?;
                 let target = text(&created, "context")?;
                 Page { connection, dialect: self.dialect, session: target.clone(), target }
             }
@@ -86,13 +89,13 @@ impl Browser {
     }
 }
 
-/// One tab.
+/// One page in its window.
 pub struct Page {
     connection: Arc<Connection>,
     dialect: Dialect,
-    /// Names the tab.
+    /// Names the page.
     target: String,
-    /// Where commands and events of the tab go: a session in DevTools, the tab itself in BiDi.
+    /// Where commands and events of the tab go: a session in DevTools, the page itself in BiDi.
     session: String,
 }
 
@@ -164,10 +167,9 @@ impl Page {
             }
             if Instant::now() >= deadline {
                 let seen = looked.map_or_else(|error| format!("{error:#}"), |value| value.to_string());
-                bail!(
-                    "not within {patience:?}: {condition} (last: {seen}; page errors: {:?})",
-                    self.errors()
-                );
+                let errors = self.errors();
+                let latest = &errors[errors.len().saturating_sub(LATEST_ERRORS)..];
+                bail!("not within {patience:?}: {condition} (last: {seen}; latest page errors: {latest:?})");
             }
         }
     }
@@ -226,7 +228,7 @@ impl Page {
         std::fs::write(path, png).with_context(|| format!("write {}", path.display()))
     }
 
-    /// Closes the tab as a user does: the page learns of it.
+    /// Closes the window as a user does: the page learns of it.
     ///
     /// # Errors
     /// If it is closed already.

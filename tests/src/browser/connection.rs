@@ -24,7 +24,7 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct Shared {
     waiting: BTreeMap<u64, oneshot::Sender<Value>>,
-    /// Session or tab, and what it said.
+    /// Session or page, and what it said.
     complaints: Vec<(String, String)>,
 }
 
