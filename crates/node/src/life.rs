@@ -48,7 +48,7 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
 
     let clone = ports.link.try_clone_udp().context("share the link socket")?;
-    let (link_socket, quic) = LinkSocket::new(clone);
+    let (link_socket, quic) = LinkSocket::new(clone)?;
     let ingest_port = ports.ingest.as_ref().map(|socket| socket.local_addr().port());
     let (tree, tree_handle) = Tree::new(tree::Parts {
         ingest: ports.ingest,

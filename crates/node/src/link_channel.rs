@@ -168,7 +168,9 @@ async fn serve(
     (send, receive): (SendStream, RecvStream),
 ) -> anyhow::Result<()> {
     let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
-    let address = connection.remote_address();
+    let remote = connection.remote_address();
+    // As link media's source is written.
+    let address = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     tree.channel(ChannelEvent::Connected { peer, parent, address, outbound }).await;
     let result = tokio::select! {
         result = write_all(&connection, send, messages) => result,

@@ -38,15 +38,28 @@ pub const fn is_quic(first_byte: u8) -> bool {
 /// The socket that QUIC believes in.
 pub struct LinkSocket {
     socket: UdpSocket,
+    is_ipv6: bool,
     received: Mutex<mpsc::Receiver<Datagram>>,
 }
 
 impl LinkSocket {
     /// From a clone of the link socket; the sender goes to the tree thread.
-    #[must_use]
-    pub fn new(socket: UdpSocket) -> (Arc<Self>, mpsc::Sender<Datagram>) {
+    ///
+    /// # Errors
+    /// If the socket has no address.
+    pub fn new(socket: UdpSocket) -> io::Result<(Arc<Self>, mpsc::Sender<Datagram>)> {
         let (sender, receiver) = mpsc::channel(QUEUE_DATAGRAMS_MAX);
-        (Arc::new(Self { socket, received: Mutex::new(receiver) }), sender)
+        let is_ipv6 = socket.local_addr()?.is_ipv6();
+        Ok((Arc::new(Self { socket, is_ipv6, received: Mutex::new(receiver) }), sender))
+    }
+
+    /// An address as the kernel and QUIC write it: with a socket of both families, IPv4 as IPv4-mapped IPv6. QUIC
+    /// drops what comes from an address that is written otherwise than the one it dialled.
+    fn as_dialled(&self, address: SocketAddr) -> SocketAddr {
+        match address {
+            SocketAddr::V4(v4) if self.is_ipv6 => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+            other => other,
+        }
     }
 }
 
@@ -72,14 +85,7 @@ impl quinn::AsyncUdpSocket for LinkSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let is_ipv6_socket = self.socket.local_addr()?.is_ipv6();
-        let destination = match transmit.destination {
-            SocketAddr::V4(v4) if is_ipv6_socket => {
-                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
-            }
-            other => other,
-        };
-        match self.socket.send_to(transmit.contents, destination) {
+        match self.socket.send_to(transmit.contents, self.as_dialled(transmit.destination)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             other => other.map(|_| ()),
         }
@@ -98,7 +104,7 @@ impl quinn::AsyncUdpSocket for LinkSocket {
                 Poll::Ready(Some(datagram)) if datagram.bytes.len() <= bufs[count].len() => {
                     bufs[count][..datagram.bytes.len()].copy_from_slice(&datagram.bytes);
                     meta[count] = RecvMeta {
-                        addr: datagram.source,
+                        addr: self.as_dialled(datagram.source),
                         len: datagram.bytes.len(),
                         stride: datagram.bytes.len(),
                         ecn: None,
@@ -134,6 +140,35 @@ mod tests {
         }
         for rtp in [0x80, 0x90, 0xbf] {
             assert!(!is_quic(rtp), "{rtp:#x}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_comes_from_the_address_that_was_dialled() {
+        for (bound, source, expected) in [
+            ("127.0.0.1:0", "192.0.2.1:9", "192.0.2.1:9"),
+            ("[::1]:0", "192.0.2.1:9", "[::ffff:192.0.2.1]:9"),
+            ("[::1]:0", "[2001:db8::1]:9", "[2001:db8::1]:9"),
+        ] {
+            let Ok(udp) = UdpSocket::bind(bound) else { continue };
+            let (socket, sender) = LinkSocket::new(udp).unwrap();
+            let datagram = Datagram {
+                source: source.parse().unwrap(),
+                destination: IpAddr::from([192, 0, 2, 7]),
+                bytes: Bytes::from_static(b"\xc0quic"),
+            };
+            sender.try_send(datagram).unwrap();
+            let mut buffer = [0; 64];
+            let mut meta = [RecvMeta::default()];
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let received = quinn::AsyncUdpSocket::poll_recv(
+                &*socket,
+                &mut context,
+                &mut [IoSliceMut::new(&mut buffer)],
+                &mut meta,
+            );
+            assert!(matches!(received, Poll::Ready(Ok(1))));
+            assert_eq!((meta[0].addr, meta[0].len), (expected.parse().unwrap(), 5), "bound to {bound}");
         }
     }
 }
