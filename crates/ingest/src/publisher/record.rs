@@ -3,10 +3,11 @@
 //! The bytes hold keys: sealing them, and the file, are the business of crate `records`. The layout is fixed by
 //! [`VERSION`]; another version is refused, since a session is better lost than misread.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::NtpTime;
+use octets::{Reader, Writer};
 use srtp::Profile;
 use zeroize::Zeroizing;
 
@@ -14,10 +15,6 @@ use super::dtls::Keys;
 use super::repair::RTCP_SSRCS_MAX;
 use super::stream::{Mapping, Picture, Report};
 use super::{Certificate, IceCredentials};
-
-mod wire;
-
-use wire::{Reader, Writer};
 
 /// Layout of the bytes.
 const VERSION: u8 = 1;
@@ -94,9 +91,9 @@ impl PublisherRecord {
         out.bytes(&self.certificate.private_key);
         out.u16(self.keys.profile.id());
         out.bytes(&self.keys.material);
-        address(&mut out, self.local);
-        address(&mut out, self.remote);
-        out.list(&self.local_addresses, |out, one| address(out, *one));
+        out.address(self.local);
+        out.address(self.remote);
+        out.list(&self.local_addresses, |out, one| out.address(*one));
         out.list(&self.rtcp_ssrcs, |out, ssrc| out.u32(*ssrc));
         out.list(&self.streams, write_stream);
         out.list(&self.order, |out, section| out.bytes(section));
@@ -135,9 +132,9 @@ fn read(input: &mut Reader<'_>) -> Option<PublisherRecord> {
         ice: IceCredentials { ufrag, password },
         certificate,
         keys: Keys { profile, material: Zeroizing::new(material.to_vec()) },
-        local: read_address(input)?,
-        remote: read_address(input)?,
-        local_addresses: input.list(ITEMS_MAX, read_address)?,
+        local: input.address()?,
+        remote: input.address()?,
+        local_addresses: input.list(ITEMS_MAX, Reader::address)?,
         rtcp_ssrcs: input.list(RTCP_SSRCS_MAX, Reader::u32)?,
         streams: input.list(ITEMS_MAX, read_stream)?,
         order: input.list(2, |input| Some(input.bytes(ITEMS_MAX)?.to_vec()))?,
@@ -205,30 +202,6 @@ fn read_stream(input: &mut Reader<'_>) -> Option<StreamRecord> {
             Some(Picture { profile_level_id, width: input.u32()?, height: input.u32()? })
         })?,
     })
-}
-
-fn address(out: &mut Writer, address: SocketAddr) {
-    match address.ip() {
-        IpAddr::V4(ip) => {
-            out.u8(4);
-            out.u32(ip.to_bits());
-        }
-        IpAddr::V6(ip) => {
-            out.u8(6);
-            out.u64((ip.to_bits() >> 64) as u64);
-            out.u64(ip.to_bits() as u64);
-        }
-    }
-    out.u16(address.port());
-}
-
-fn read_address(input: &mut Reader<'_>) -> Option<SocketAddr> {
-    let ip = match input.u8()? {
-        4 => IpAddr::V4(Ipv4Addr::from_bits(input.u32()?)),
-        6 => IpAddr::V6(Ipv6Addr::from_bits((u128::from(input.u64()?) << 64) | u128::from(input.u64()?))),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, input.u16()?))
 }
 
 #[cfg(test)]
