@@ -32,7 +32,7 @@ pub use feedback::{Reception, RtcpError};
 pub use format::Format;
 pub use mapping::{Line, SEGMENTS_MAX, Scale, Segment};
 pub use record::{
-    Extensions, OutTrack, Path, RecordChange, TrackRecord, ViewerId, ViewerRecord, ViewerSetup,
+    DecodeError, Extensions, OutTrack, Path, RecordChange, TrackRecord, ViewerId, ViewerRecord, ViewerSetup,
 };
 pub use send::SendBatch;
 pub use shard::{AddError, Config, Event, Shard};

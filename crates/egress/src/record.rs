@@ -14,6 +14,10 @@ use crate::counter::CounterBlock;
 use crate::format::Format;
 use crate::mapping::{Line, Segment};
 
+mod encoding;
+
+pub use encoding::DecodeError;
+
 /// The name of a viewer on its node, chosen by the caller, never used twice by one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ViewerId(u64);
