@@ -37,6 +37,31 @@ impl NetworkCounters {
     }
 }
 
+/// Session records of one store; all stores of the node add up.
+#[derive(Debug, Clone, Default)]
+pub struct RecordCounters {
+    held: Gauge,
+    puts: Counter,
+    put_failures: Counter,
+}
+
+impl RecordCounters {
+    /// The store held `before` records and now holds `after`.
+    pub fn held(&self, before: usize, after: usize) {
+        self.held.inc_by(after as i64 - before as i64);
+    }
+
+    /// A record was written.
+    pub fn put(&self) {
+        self.puts.inc();
+    }
+
+    /// A record could not be written.
+    pub fn put_failed(&self) {
+        self.put_failures.inc();
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Request(Endpoint, HttpResult);
 
@@ -58,6 +83,7 @@ pub struct Metrics {
     requests: Family<Request, Counter>,
     drops: Family<Label<NodeDrop>, Counter>,
     segmentation: Gauge,
+    records: RecordCounters,
 }
 
 impl Metrics {
@@ -106,6 +132,17 @@ impl Metrics {
             "Media sockets that send with UDP segmentation offload; fewer than sockets means a slow path",
             metrics.segmentation.clone(),
         );
+        own.register(
+            "records",
+            "Sessions that have a record which outlives the process",
+            metrics.records.held.clone(),
+        );
+        own.register("record_puts", "Session records written", metrics.records.puts.clone());
+        own.register(
+            "record_put_failures",
+            "Session records that could not be written: their sessions end with the process",
+            metrics.records.put_failures.clone(),
+        );
         metrics
     }
 
@@ -146,6 +183,12 @@ impl Metrics {
     /// Shows how many media sockets use segmentation offload.
     pub fn segmentation_active(&self, sockets: usize) {
         self.segmentation.set(sockets as i64);
+    }
+
+    /// Where the owner of a store of session records counts.
+    #[must_use]
+    pub fn records(&self) -> RecordCounters {
+        self.records.clone()
     }
 
     pub(crate) fn remove_broadcast(&self, broadcast: &BroadcastId) {

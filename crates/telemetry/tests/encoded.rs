@@ -72,6 +72,9 @@ fn every_counter_exists_at_zero_from_the_start() {
         ("media_tree_viewer_keyframe_requests_total", None),
         ("media_tree_end_to_end_latency_seconds_count", None),
         ("media_tree_time_to_first_frame_seconds_count", None),
+        ("media_tree_records", None),
+        ("media_tree_record_puts_total", None),
+        ("media_tree_record_put_failures_total", None),
         ("port_pool_utilization", None),
         ("node_cpu_usage_percent", None),
         ("node_memory_used_bytes", None),
@@ -100,6 +103,22 @@ fn every_metric_is_described_once_and_its_help_is_a_sentence() {
     }
     let types = text.lines().filter(|line| line.starts_with("# TYPE ")).count();
     assert_eq!(names.len(), types);
+}
+
+#[test]
+fn records_of_all_stores_add_up() {
+    let telemetry = telemetry();
+    let [first, second] = [telemetry.node.records(), telemetry.node.records()];
+    first.held(0, 5);
+    first.held(5, 4);
+    second.held(0, 2);
+    first.put();
+    second.put();
+    second.put_failed();
+    let text = telemetry.encode();
+    assert_eq!(value(&text, "media_tree_records", &[]), Some(6.0));
+    assert_eq!(value(&text, "media_tree_record_puts_total", &[]), Some(2.0));
+    assert_eq!(value(&text, "media_tree_record_put_failures_total", &[]), Some(1.0));
 }
 
 #[test]
