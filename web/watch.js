@@ -170,22 +170,23 @@ window.mediaTree = {
       delayMs: stats?.delayMs ?? null,
     };
   },
-  /** The next picture of a test picture: `{ code, behind }` in ms, or null where no code can be read within 2 s. */
+  /** Reads the clock of a test picture: `{ code, behind }` in ms, or null where none can be read for 2 s. */
   timecode() {
+    const { video } = player;
+    if (!video?.requestVideoFrameCallback) return Promise.resolve(null);
     return new Promise((resolve) => {
-      const { video } = player;
-      if (!video) {
-        resolve(null);
-        return;
-      }
       const timer = setTimeout(() => resolve(null), 2000);
       const look = () => {
+        const now = Date.now();
         const code = timecode.read(video);
+        if (code === null) {
+          video.requestVideoFrameCallback(look);
+          return;
+        }
         clearTimeout(timer);
-        resolve(code === null ? null : { code, behind: Date.now() - code });
+        resolve({ code, behind: now - code });
       };
-      if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(look);
-      else look();
+      video.requestVideoFrameCallback(look);
     });
   },
 };

@@ -16,10 +16,16 @@ const LENGTH: Duration = Duration::from_secs(12);
 
 /// Publishes through one node and watches through another, which may be the same, beside a direct connection between
 /// two peers of one page.
-async fn publish_and_watch(name: &str, codec: &str, injection: &Program, egress: &Program) -> anyhow::Result<()> {
+async fn publish_and_watch(
+    name: &str,
+    codec: &str,
+    injection: &Program,
+    egress: &Program,
+) -> anyhow::Result<()> {
     let (publisher, viewer) = (Browser::chromium().await?, Browser::chromium().await?);
     let direct = baseline::loopback(&viewer, codec, LENGTH).await?;
-    let publishing = watching::publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
+    let publishing =
+        watching::publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
     program::until("the broadcast is known at the egress", || async {
         Ok(reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?.contains("live"))
     })
@@ -63,8 +69,10 @@ async fn chromium_watches_chromium_through_three_processes() -> anyhow::Result<(
         .with(&["--parents", &format!("127.0.0.1:{}", injection.link_port)])
         .start()
         .await?;
-    let egress =
-        program::node("egress").with(&["--parents", &format!("127.0.0.1:{}", relay.link_port)]).start().await?;
+    let egress = program::node("egress")
+        .with(&["--parents", &format!("127.0.0.1:{}", relay.link_port)])
+        .start()
+        .await?;
     publish_and_watch("three processes, h264", "h264", &injection, &egress).await
 }
 
