@@ -188,7 +188,10 @@ fn step<B: SendBatch>(
                 start(config, viewer, fan, Start::Cached, sending);
                 continue;
             }
-            if let Some(newest) = stream.newest.filter(|newest| newest.timestamp == packet.timestamp) {
+            // What is missing before this packet may be the rest of the frame before, which keeps its own timestamp.
+            let is_frame_out = replay.is_frame_end || replay.next == packet.seq_no;
+            let newest = stream.newest.filter(|newest| is_frame_out && newest.timestamp == packet.timestamp);
+            if let Some(newest) = newest {
                 let replay = *replay;
                 track.go_live(&replay, packet, newest.at);
                 viewer.is_dirty = true;

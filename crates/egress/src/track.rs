@@ -216,7 +216,10 @@ impl Track {
         let (Some(source), Some(current)) = (self.source, self.mapping.current().copied()) else { return };
         // From the packet after the last one sent, so that one that is repaired later gets its frame's timestamp.
         let Some(first_out) = current.out_seq_no(replay.next) else { return };
-        let after = current.timestamp(replay.timestamp).wrapping_add(1);
+        // Frames that are missing in between come later, if they are repaired, and keep the source's pace before it.
+        let skipped = packet.timestamp.wrapping_sub(replay.timestamp);
+        let step = if packet.seq_no == replay.next { 1 } else { skipped };
+        let after = current.timestamp(replay.timestamp).wrapping_add(step);
         let out_timestamp = self.present(packet.capture_time, at, source.clock_rate, after);
         self.mapping.push(Segment {
             first_out,
