@@ -17,6 +17,7 @@ mod link_socket;
 mod metrics;
 mod ops;
 mod rate_limit;
+mod session_records;
 mod sessions;
 mod shard;
 mod tls;

@@ -26,6 +26,7 @@ use crate::link_socket::LinkSocket;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
 use crate::rate_limit::RateLimit;
+use crate::session_records::{SessionRecords, ViewerRecords};
 use crate::sessions::Sessions;
 use crate::shard::{self, Feed, Shard};
 use crate::tls;
@@ -45,6 +46,7 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     let certificate = Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?);
     let directory = Arc::new(Directory::default());
     let sessions = Arc::new(Sessions::default());
+    let records = SessionRecords::open(&config.node, role, ports.shards.len(), &metrics.records())?;
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
 
     let clone = ports.link.try_clone_udp().context("share the link socket")?;
@@ -56,11 +58,13 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
         exchange: exchange_config(&node_id, role, &config, &random),
         parents: config.link.parents.len(),
         publishers: PublishersConfig::new(&config, &certificate),
+        records: records.publishers,
         directory: directory.clone(),
         events: event_sender.clone(),
         counters: metrics.tree.clone(),
     })?;
-    let shards = start_shards(&config, ports.shards, &tree_handle, &event_sender, &metrics)?;
+    let shards = ports.shards.into_iter().zip(records.shards);
+    let shards = start_shards(&config, shards, &tree_handle, &event_sender, &metrics)?;
     let (feeds, shard_ports): (Vec<Feed>, Vec<ShardPort>) = shards.into_iter().unzip();
     let tree_thread = thread::Builder::new()
         .name("tree".into())
@@ -125,20 +129,21 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
 /// Starts each shard and its handshake worker.
 fn start_shards(
     config: &Config,
-    sockets: Vec<udp_batch::Socket>,
+    owned: impl ExactSizeIterator<Item = (udp_batch::Socket, Option<ViewerRecords>)>,
     tree: &TreeHandle,
     events: &mpsc::UnboundedSender<NodeEvent>,
     metrics: &Metrics,
 ) -> anyhow::Result<Vec<(Feed, ShardPort)>> {
-    let count = sockets.len().max(1) as u64;
+    let count = owned.len().max(1) as u64;
     let mut shards = Vec::new();
-    for (index, socket) in sockets.into_iter().enumerate() {
+    for (index, (socket, records)) in owned.enumerate() {
         let port = socket.local_addr().port();
         let (handshakes, commands) = crossbeam_channel::bounded(handshakes::QUEUE_MAX);
         let (shard, handle, feed) = Shard::new(shard::Parts {
             index,
             socket,
             config: egress_config(config),
+            records,
             tree: tree.clone(),
             events: events.clone(),
             handshakes: handshakes.clone(),

@@ -75,8 +75,11 @@ impl LinkChannels {
         let mut client = quinn::ClientConfig::new(Arc::new(client));
         client.transport_config(transport);
         let runtime = Arc::new(quinn::TokioRuntime);
+        let mut shared_port = quinn::EndpointConfig::default();
+        // Greased packets (RFC 9287) lack the bit by which the port tells QUIC from media: half of them would be lost.
+        shared_port.grease_quic_bit(false);
         let mut endpoint = Endpoint::new_with_abstract_socket(
-            quinn::EndpointConfig::default(),
+            shared_port,
             Some(server),
             socket,
             runtime,

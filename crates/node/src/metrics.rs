@@ -69,6 +69,12 @@ impl Metrics {
         self.telemetry.node.drops(NodeDrop::MediaQueueFull)
     }
 
+    /// Counts session records, whoever keeps them.
+    #[must_use]
+    pub fn records(&self) -> telemetry::node::RecordCounters {
+        self.telemetry.node.records()
+    }
+
     /// The text for Prometheus; `app` is asked for what is counted there.
     pub fn encode(&self, app: &App) -> String {
         let usage = self.sampler.lock().unwrap_or_else(PoisonError::into_inner).sample(Instant::now());

@@ -11,6 +11,8 @@ use signaling::SessionId;
 use signaling::http::EntityTag;
 use signaling::sdp::IceCredentials;
 
+use crate::session_records::Resource;
+
 /// Endings remembered for the API.
 const ENDINGS_MAX: usize = 100;
 /// Ended sessions whose URLs are remembered: OBS says goodbye over DTLS first, then sends DELETE, and wants 200 for it.
@@ -79,13 +81,14 @@ impl Tables {
 
 impl Sessions {
     /// A session begins.
-    pub fn insert(&self, id: SessionId, session: Session) {
+    pub fn insert(&self, resource: &Resource, peer: Peer) {
+        let Resource { id, broadcast, entity_tag, peer_ice } = resource.clone();
         let mut tables = self.lock();
-        match session.peer {
+        match peer {
             Peer::Publisher(publisher) => tables.publishers.insert(publisher, id),
             Peer::Viewer(viewer, _) => tables.viewers.insert(viewer, id),
         };
-        tables.by_id.insert(id, session);
+        tables.by_id.insert(id, Session { broadcast, entity_tag, peer_ice, peer });
     }
 
     /// The session with this URL.

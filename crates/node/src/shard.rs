@@ -24,7 +24,11 @@ use crate::clock::wallclock;
 use crate::events::{NodeEvent, ViewerEnding as Ending};
 use crate::handshakes::{self, Offer};
 use crate::metrics::ShardCounters;
+use crate::session_records::{Resource, ViewerRecords};
 use crate::tree::TreeHandle;
+use out::Out;
+
+mod out;
 
 /// Commands that may wait for a shard; senders wait, they are never on the packet path.
 const COMMANDS_MAX: usize = 4096;
@@ -67,7 +71,7 @@ pub struct Established {
 }
 
 enum Command {
-    Register { viewer: ViewerId, broadcast: BroadcastId, local: IceCredentials },
+    Register { viewer: ViewerId, resource: Box<Resource>, local: IceCredentials },
     PathSelected { viewer: ViewerId, path: Path },
     Established(Box<Established>),
     Transmit { path: Path, bytes: Bytes },
@@ -84,8 +88,8 @@ pub struct ShardHandle {
 
 impl ShardHandle {
     /// Expect checks of a viewer that was just POSTed.
-    pub fn register(&self, viewer: ViewerId, broadcast: BroadcastId, local: IceCredentials) {
-        self.send(Command::Register { viewer, broadcast, local });
+    pub fn register(&self, viewer: ViewerId, resource: Resource, local: IceCredentials) {
+        self.send(Command::Register { viewer, resource: Box::new(resource), local });
     }
 
     /// The viewer has proved a path and chosen it.
@@ -162,10 +166,9 @@ struct Session {
 pub struct Shard {
     index: usize,
     core: egress::Shard,
-    socket: udp_batch::Socket,
+    out: Out,
     poll: Poll,
     received: udp_batch::ReceiveBatch,
-    send: udp_batch::SendQueue,
     media: rtrb::Consumer<Input>,
     commands: Receiver<Command>,
     handshakes: Sender<handshakes::Command>,
@@ -187,6 +190,8 @@ pub struct Parts {
     pub socket: udp_batch::Socket,
     /// Limits of the fan-out core.
     pub config: egress::Config,
+    /// Where records of its viewers go, if they are kept.
+    pub records: Option<ViewerRecords>,
     /// The tree thread.
     pub tree: TreeHandle,
     /// Where sessions' fates are told.
@@ -205,7 +210,7 @@ impl Shard {
     /// # Errors
     /// If the kernel gives no poll or waker.
     pub fn new(parts: Parts) -> std::io::Result<(Self, ShardHandle, Feed)> {
-        let Parts { index, socket, config, tree, events, handshakes, counters, queue_full } = parts;
+        let Parts { index, socket, config, records, tree, events, handshakes, counters, queue_full } = parts;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
@@ -216,10 +221,9 @@ impl Shard {
         let shard = Self {
             index,
             core: egress::Shard::new(config),
-            socket,
+            out: Out { socket, queue: udp_batch::SendQueue::new(), records },
             poll,
             received: udp_batch::ReceiveBatch::new(),
-            send: udp_batch::SendQueue::new(),
             media,
             commands,
             handshakes,
@@ -251,7 +255,10 @@ impl Shard {
             has_more |= self.command_turn();
             has_more |= self.socket_turn();
             let now = Instant::now();
-            self.core.handle_timeout(now, &mut Out(&mut self.send, &self.socket));
+            if let Some(records) = &mut self.out.records {
+                records.handle_timeout(now);
+            }
+            self.core.handle_timeout(now, &mut self.out);
             self.drain_events(now);
             self.flush();
             self.counters.publish(now, &self.core.stats());
@@ -287,14 +294,14 @@ impl Shard {
 
     fn fan_out(&mut self, now: Instant, train: &mut Vec<Arc<TreePacket>>) {
         if !train.is_empty() {
-            self.core.fan_out(now, train, &mut Out(&mut self.send, &self.socket));
+            self.core.fan_out(now, train, &mut self.out);
             train.clear();
             self.flush();
         }
     }
 
     fn flush(&mut self) {
-        match self.send.flush(&self.socket) {
+        match self.out.queue.flush(&self.out.socket) {
             Ok(flushed) => self.counters.flushed(&flushed),
             Err(error) => tracing::debug!(%error, "cannot send"),
         }
@@ -306,27 +313,15 @@ impl Shard {
             let Ok(command) = self.commands.try_recv() else { return false };
             let now = Instant::now();
             match command {
-                Command::Register { viewer, broadcast, local } => {
-                    self.by_ufrag.insert(local.ufrag().to_owned(), viewer);
-                    self.watch(&broadcast, true);
-                    self.sessions.insert(
-                        viewer,
-                        Session { broadcast, local, path: None, checked: Vec::new(), is_established: false },
-                    );
-                }
+                Command::Register { viewer, resource, local } => self.register(viewer, *resource, local),
                 Command::PathSelected { viewer, path } => self.path_selected(now, viewer, path),
                 Command::Established(established) => self.established(now, *established),
                 Command::Transmit { path, bytes } => {
                     let to = egress::Path { local: path.local.ip(), remote: path.remote };
-                    egress::SendBatch::datagram(
-                        &mut Out(&mut self.send, &self.socket),
-                        &to,
-                        bytes.len(),
-                        |buffer| {
-                            buffer[..bytes.len()].copy_from_slice(&bytes);
-                            bytes.len()
-                        },
-                    );
+                    egress::SendBatch::datagram(&mut self.out, &to, bytes.len(), |buffer| {
+                        buffer[..bytes.len()].copy_from_slice(&bytes);
+                        bytes.len()
+                    });
                 }
                 Command::Failed { viewer, reason } => {
                     self.end(now, viewer, reason.map_or(Ending::Closed, Ending::Handshake), false);
@@ -335,6 +330,17 @@ impl Shard {
             }
         }
         !self.commands.is_empty()
+    }
+
+    fn register(&mut self, viewer: ViewerId, resource: Resource, local: IceCredentials) {
+        self.by_ufrag.insert(local.ufrag().to_owned(), viewer);
+        let broadcast = resource.broadcast.clone();
+        self.watch(&broadcast, true);
+        if let Some(records) = &mut self.out.records {
+            records.expect(viewer, resource, local.clone());
+        }
+        let session = Session { broadcast, local, path: None, checked: Vec::new(), is_established: false };
+        self.sessions.insert(viewer, session);
     }
 
     fn path_selected(&mut self, now: Instant, viewer: ViewerId, path: Path) {
@@ -378,7 +384,7 @@ impl Shard {
         let mut handled = 0;
         while handled < DATAGRAMS_A_TURN {
             let mut batch = std::mem::take(&mut self.received);
-            let count = self.socket.receive(&mut batch).unwrap_or(0);
+            let count = self.out.socket.receive(&mut batch).unwrap_or(0);
             let now = Instant::now();
             for datagram in batch.iter_mut() {
                 self.counters.received(datagram.bytes.len());
@@ -394,7 +400,7 @@ impl Shard {
     }
 
     fn datagram(&mut self, now: Instant, datagram: udp_batch::Received<'_>) {
-        let local = SocketAddr::new(datagram.local, self.socket.local_addr().port());
+        let local = SocketAddr::new(datagram.local, self.out.socket.local_addr().port());
         let path = Path { local, remote: datagram.remote };
         match ice_dtls::classify(datagram.bytes) {
             Datagram::Stun => self.stun(now, path, datagram.bytes),
@@ -407,7 +413,7 @@ impl Shard {
             }
             Datagram::Rtcp => match self.core.viewer_by_remote(path.remote) {
                 Some(viewer) => {
-                    let out = &mut Out(&mut self.send, &self.socket);
+                    let out = &mut self.out;
                     if let Err(error) = self.core.handle_rtcp(now, viewer, datagram.bytes, out) {
                         tracing::trace!(viewer = viewer.get(), %error, "RTCP refused");
                     }
@@ -442,12 +448,9 @@ impl Shard {
         }
         self.core.heard(now, viewer);
         let to = egress::Path { local: path.local.ip(), remote: path.remote };
-        egress::SendBatch::datagram(
-            &mut Out(&mut self.send, &self.socket),
-            &to,
-            stun::SUCCESS_LENGTH_MAX,
-            |buffer| stun::write_success(buffer, request.transaction(), path.remote, session.local.pwd()),
-        );
+        egress::SendBatch::datagram(&mut self.out, &to, stun::SUCCESS_LENGTH_MAX, |buffer| {
+            stun::write_success(buffer, request.transaction(), path.remote, session.local.pwd())
+        });
     }
 
     fn hand_over(&mut self, viewer: ViewerId, path: Path, bytes: &[u8]) {
@@ -485,6 +488,10 @@ impl Shard {
         if session.is_established {
             self.core.remove_viewer(now, viewer);
         }
+        // Before its end is told: a node that drains exits as soon as all ends are.
+        if let Some(records) = &mut self.out.records {
+            records.remove(now, viewer);
+        }
         self.watch(&session.broadcast, false);
         if tell_worker && self.handshakes.try_send(handshakes::Command::Close(viewer)).is_err() {
             self.counters.handshake_queue_full();
@@ -510,16 +517,5 @@ impl Shard {
             }
             _ => {}
         }
-    }
-}
-
-/// The core's way to the send queue.
-struct Out<'a>(&'a mut udp_batch::SendQueue, &'a udp_batch::Socket);
-
-impl egress::SendBatch for Out<'_> {
-    fn datagram(&mut self, path: &egress::Path, len_max: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
-        self.0.push(path.local, path.remote, len_max, fill);
-        // A broken socket shows at the next flush.
-        let _ = self.0.flush_when_full(self.1);
     }
 }

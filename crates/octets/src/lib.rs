@@ -186,8 +186,8 @@ impl<'a> Reader<'a> {
     }
 
     /// All that is not read yet.
-    pub const fn rest(&mut self) -> &'a [u8] {
-        std::mem::replace(&mut self.rest, &[])
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
     }
 
     /// As [`Writer::list`] wrote it, at most `max` items.
@@ -200,7 +200,6 @@ impl<'a> Reader<'a> {
     }
 
     /// As [`Writer::option`] wrote it. The outer `None` is for broken bytes.
-    #[expect(clippy::option_option, reason = "one level says broken, the other absent")]
     pub fn option<T>(&mut self, read: impl Fn(&mut Self) -> Option<T>) -> Option<Option<T>> {
         if self.flag()? { Some(Some(read(self)?)) } else { Some(None) }
     }

@@ -12,7 +12,8 @@ use signaling::{DtlsRole, SessionId, candidates, sdp};
 
 use super::{App, Created, Posted, host_addresses, random};
 use crate::handshakes::{self, Offer, Pending};
-use crate::sessions::{Peer, Session};
+use crate::session_records::Resource;
+use crate::sessions::Peer;
 
 /// The MediaStream that every viewer sees.
 const STREAM_ID: &str = "media-tree";
@@ -84,19 +85,16 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         random: random()?,
         cname,
     };
-    let entity_tag = EntityTag::from_random(random()?);
-    let id = SessionId::from_random(random()?);
-    app.sessions.insert(
-        id,
-        Session {
-            broadcast: posted.broadcast.clone(),
-            entity_tag: entity_tag.clone(),
-            peer_ice: accepted.peer.ice.clone(),
-            peer: Peer::Viewer(viewer, shard),
-        },
-    );
+    let resource = Resource {
+        id: SessionId::from_random(random()?),
+        broadcast: posted.broadcast.clone(),
+        entity_tag: EntityTag::from_random(random()?),
+        peer_ice: accepted.peer.ice.clone(),
+    };
+    let (id, entity_tag) = (resource.id, resource.entity_tag.clone());
+    app.sessions.insert(&resource, Peer::Viewer(viewer, shard));
     // The shard first: checks may arrive as soon as the answer is out, and must find their way to the worker.
-    port.handle.register(viewer, posted.broadcast.clone(), local);
+    port.handle.register(viewer, resource, local);
     let pending = Pending { viewer, broadcast: posted.broadcast.clone(), handshake, offer, since: now };
     if port.handshakes.try_send(handshakes::Command::Begin(Box::new(pending))).is_err() {
         port.handle.remove(viewer);

@@ -9,7 +9,8 @@ use signaling::{SessionId, candidates, sdp, whip};
 use tokio::sync::oneshot;
 
 use super::{App, Created, Posted, host_addresses, random};
-use crate::sessions::{Peer, Session};
+use crate::session_records::Resource;
+use crate::sessions::Peer;
 use crate::tree::{Publish, PublishError};
 
 /// Makes a publisher's session.
@@ -30,10 +31,16 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     });
     let ice = ice_dtls::IceCredentials::from_random(&random::<32>()?);
     let publisher = PublisherId(app.next_id.fetch_add(1, Ordering::Relaxed));
+    let resource = Resource {
+        id: SessionId::from_random(random()?),
+        broadcast: posted.broadcast.clone(),
+        entity_tag: EntityTag::from_random(random()?),
+        peer_ice: checked.peer.ice.clone(),
+    };
     let (reply, outcome) = oneshot::channel();
     tree.publish(Publish {
         publisher,
-        broadcast: posted.broadcast.clone(),
+        resource: resource.clone(),
         offer: whip::prepare_offer(&offer, &checked),
         ice,
         local_addresses: host.iter().map(|address| (*address, *port).into()).collect(),
@@ -59,17 +66,10 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
             ));
         }
     };
-    let id = SessionId::from_random(random()?);
-    let entity_tag = EntityTag::from_random(random()?);
-    let session = Session {
-        broadcast: posted.broadcast.clone(),
-        entity_tag: entity_tag.clone(),
-        peer_ice: checked.peer.ice.clone(),
-        peer: Peer::Publisher(publisher),
-    };
-    app.sessions.insert(id, session);
+    app.sessions.insert(&resource, Peer::Publisher(publisher));
     tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, "publisher accepted");
-    Ok(Created { answer, location: format!("{}/whip/{}/{id}", posted.origin, posted.broadcast), entity_tag })
+    let Resource { id, broadcast, entity_tag, .. } = resource;
+    Ok(Created { answer, location: format!("{}/whip/{broadcast}/{id}", posted.origin), entity_tag })
 }
 
 fn refused(error: &PublishError) -> Problem {

@@ -8,6 +8,7 @@ use model::{BroadcastId, Ssrc};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link_channel::ChannelEvent;
+use crate::session_records::Resource;
 
 /// Commands that may wait for the tree thread. Link channels wait when it is full; shards drop their wish and have it
 /// again soon.
@@ -28,8 +29,8 @@ pub(super) enum Command {
 pub struct Publish {
     /// The session's id.
     pub publisher: PublisherId,
-    /// What it publishes.
-    pub broadcast: BroadcastId,
+    /// Its URL, and with it what it publishes.
+    pub resource: Resource,
     /// The SDP offer.
     pub offer: String,
     /// Our end of ICE.

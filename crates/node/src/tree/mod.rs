@@ -26,6 +26,7 @@ use crate::directory::Directory;
 use crate::events::NodeEvent;
 use crate::link_socket::{self, Datagram};
 use crate::metrics::TreeCounters;
+use crate::session_records::PublisherRecords;
 use crate::shard::{Feed, Input};
 use handle::Command;
 use peers::Peers;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub parents: usize,
     /// Rules for publishers.
     pub publishers: publishers::Config,
+    /// Where records of publishers go, if they are kept.
+    pub records: Option<PublisherRecords>,
     /// What HTTP reads.
     pub directory: Arc<Directory>,
     /// Where sessions' fates are told.
@@ -117,7 +120,7 @@ impl Tree {
         for parent in 0..parts.parents as u32 {
             exchange.add_parent(exchange::ParentId::new(parent), parent.min(255) as u8);
         }
-        let mut publishers = Publishers::new(parts.publishers, parts.events.clone());
+        let mut publishers = Publishers::new(parts.publishers, parts.events.clone(), parts.records);
         if parts.ingest.is_some() {
             publishers.begin(now, &mut exchange)?;
         }

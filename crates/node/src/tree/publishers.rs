@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::handle::{Publish, PublishError};
 use crate::clock::unix_time;
 use crate::events::NodeEvent;
+use crate::session_records::PublisherRecords;
 
 /// Rules for publishers.
 pub struct Config {
@@ -75,11 +76,17 @@ pub(super) struct Publishers {
     /// Of publishers that are gone.
     past_drops: ingest::Drops,
     events: mpsc::UnboundedSender<NodeEvent>,
+    records: Option<PublisherRecords>,
 }
 
 impl Publishers {
-    pub(super) fn new(config: Config, events: mpsc::UnboundedSender<NodeEvent>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        events: mpsc::UnboundedSender<NodeEvent>,
+        records: Option<PublisherRecords>,
+    ) -> Self {
         Self {
+            records,
             config,
             sessions: BTreeMap::new(),
             by_remote: HashMap::new(),
@@ -108,7 +115,7 @@ impl Publishers {
         let reply = match self.accept(now, &publish) {
             Ok(answer) => Ok(answer),
             Err(error) => {
-                tracing::info!(broadcast = %publish.broadcast, %error, "publisher not taken");
+                tracing::info!(broadcast = %publish.resource.broadcast, %error, "publisher not taken");
                 Err(error)
             }
         };
@@ -123,7 +130,7 @@ impl Publishers {
         if self.sessions.len() >= self.config.publishers_max {
             return Err(PublishError::Full);
         }
-        self.origin(now, &publish.broadcast).check().map_err(|_| PublishError::Occupied)?;
+        self.origin(now, &publish.resource.broadcast).check().map_err(|_| PublishError::Occupied)?;
         let random = random().map_err(|_| PublishError::Full)?;
         let setup = ingest::Setup {
             ice: ingest::IceCredentials {
@@ -138,13 +145,16 @@ impl Publishers {
         let (peer, answer) = Publisher::accept(&publish.offer, setup)
             .map_err(|error| PublishError::Offer(error.to_string()))?;
         let session = Session {
-            broadcast: publish.broadcast.clone(),
+            broadcast: publish.resource.broadcast.clone(),
             peer,
             kinds: BTreeMap::new(),
             since: now,
             is_connected: false,
         };
         self.sessions.insert(publish.publisher, session);
+        if let Some(records) = &mut self.records {
+            records.expect(publish.publisher, publish.resource.clone());
+        }
         Ok(answer)
     }
 
@@ -207,12 +217,19 @@ impl Publishers {
         for origin in self.origins.values_mut() {
             origin.handle_timeout(now);
         }
+        if self.records.as_mut().is_some_and(|records| records.handle_timeout(now)) {
+            let Self { records: Some(records), sessions, origins, .. } = self else { return };
+            for (id, session) in sessions {
+                put_record(now, records, *id, session, origins);
+            }
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.sessions.values().filter_map(|session| session.peer.poll_timeout());
         let origins = self.origins.values().filter_map(Origin::poll_timeout);
-        peers.chain(origins).min()
+        let records = self.records.as_ref().and_then(PublisherRecords::poll_timeout);
+        peers.chain(origins).chain(records).min()
     }
 
     /// Asks the publisher of this stream for a keyframe.
@@ -255,6 +272,7 @@ impl Publishers {
                     session.is_connected = true;
                     let after = now.saturating_duration_since(session.since);
                     let _ = self.events.send(NodeEvent::PublisherConnected { publisher: id, after });
+                    self.put_record(now, id, &session);
                 }
                 ingest::Output::Tracks(tracks) => {
                     session.kinds = tracks
@@ -267,6 +285,7 @@ impl Publishers {
                     }
                     // The tree must know the streams before their packets.
                     self.drain_origins(now, exchange);
+                    self.put_record(now, id, &session);
                 }
                 ingest::Output::Packet(packet) => exchange.published(now, packet),
                 ingest::Output::Closed(reason) => end = Some(reason.to_string()),
@@ -277,6 +296,12 @@ impl Publishers {
                 self.sessions.insert(id, session);
             }
             Some(reason) => self.ended(now, id, session, reason),
+        }
+    }
+
+    fn put_record(&mut self, now: Instant, id: PublisherId, session: &Session) {
+        if let Some(records) = &mut self.records {
+            put_record(now, records, id, session, &self.origins);
         }
     }
 
@@ -303,6 +328,9 @@ impl Publishers {
         self.by_remote.retain(|_, publisher| *publisher != id);
         if let Some(origin) = self.origins.get_mut(&broadcast) {
             origin.publisher_gone(id, now);
+        }
+        if let Some(records) = &mut self.records {
+            records.remove(now, id);
         }
         let _ = self.events.send(NodeEvent::PublisherEnded {
             publisher: id,
@@ -349,6 +377,19 @@ impl Publishers {
         }
         Stats { drops }
     }
+}
+
+/// Writes the record of a publisher, if it is connected and the record changed.
+fn put_record(
+    now: Instant,
+    records: &mut PublisherRecords,
+    id: PublisherId,
+    session: &Session,
+    origins: &BTreeMap<BroadcastId, Origin>,
+) {
+    let origin = origins.get(&session.broadcast).filter(|origin| origin.publisher() == Some(id));
+    let epoch = origin.and_then(|origin| origin.broadcast().epoch);
+    records.put(now, id, session.peer.record(), epoch);
 }
 
 const fn add(sum: &mut ingest::Drops, more: &ingest::Drops) {
