@@ -22,6 +22,9 @@ pub const RTX_BURST_BYTES_MIN: u64 = 64 << 10;
 const RTX_RATE_MIN: Bitrate = Bitrate::kbps(128);
 /// A keyframe on its way answers a request that crossed it; a publisher that answers needs no longer for a new one.
 const KEYFRAME_GRACE: Duration = Duration::from_millis(500);
+/// A viewer that still asks so long after the keyframe of its replay did not get that one. Firefox drops what comes within
+/// some 20 ms of the end of the handshake, cannot know that anything is missing, and asks 200 ms later.
+const REPLAY_GRACE: Duration = Duration::from_millis(150);
 /// A publisher that will send a keyframe by itself within this time is waited for.
 const KEYFRAME_SOON: Duration = Duration::from_secs(1);
 /// One viewer starts again from the cache at most once in this time.
@@ -197,8 +200,8 @@ fn handle_nack<B: SendBatch>(
 ///
 /// The publisher is asked, and never waited for: it may be deaf. Unless a keyframe is just passing, or comes within
 /// [`KEYFRAME_GRACE`] (or is due within [`KEYFRAME_SOON`] by the publisher's habit), the viewer starts again from the
-/// cached one, at most once in [`RESTART_INTERVAL`]: a storm of requests costs one replay. Who is still waiting or
-/// catching up gets a keyframe anyway.
+/// cached one, at most once in [`RESTART_INTERVAL`]: a storm of requests costs one replay. Who is still waiting gets a
+/// keyframe anyway. Who is catching up got one already, so it starts again at once, and the publisher is left alone.
 fn handle_keyframe_request<B: SendBatch>(
     config: &Config,
     viewer: &mut Viewer,
@@ -209,16 +212,24 @@ fn handle_keyframe_request<B: SendBatch>(
     sending.stats.keyframe_requests_received += 1;
     let now = sending.now;
     let Some(track) = viewer.video.as_mut().filter(|track| track.out.ssrc == media) else { return };
-    let (Phase::Live, Some(source)) = (track.phase, track.source) else { return };
-    let is_passing = |at: Instant| now.saturating_duration_since(at) < KEYFRAME_GRACE;
+    let Some(source) = track.source else { return };
+    let grace = match track.phase {
+        Phase::Live => KEYFRAME_GRACE,
+        Phase::Replaying(replay) if replay.has_keyframe => REPLAY_GRACE,
+        Phase::Idle | Phase::Waiting | Phase::Replaying(_) => return,
+    };
+    let is_passing = |at: Instant| now.saturating_duration_since(at) < grace;
     if track.restart_at.is_some() || track.keyframe_at.is_some_and(is_passing) {
         return;
     }
-    want_keyframe(config, fan, source.ssrc, sending);
-    let mut at = now + KEYFRAME_GRACE;
-    let next = fan.stream(source.ssrc).and_then(Stream::next_keyframe_at);
-    if let Some(next) = next.filter(|next| (now..now + KEYFRAME_SOON).contains(next)) {
-        at = next + KEYFRAME_GRACE;
+    let mut at = now;
+    if matches!(track.phase, Phase::Live) {
+        want_keyframe(config, fan, source.ssrc, sending);
+        at = now + KEYFRAME_GRACE;
+        let next = fan.stream(source.ssrc).and_then(Stream::next_keyframe_at);
+        if let Some(next) = next.filter(|next| (now..now + KEYFRAME_SOON).contains(next)) {
+            at = next + KEYFRAME_GRACE;
+        }
     }
     if let Some(restarted_at) = track.restarted_at {
         at = at.max(restarted_at + RESTART_INTERVAL);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{BroadcastState, Kind, Ssrc};
+use model::{BroadcastState, Ssrc};
 
 use crate::broadcast::Fan;
 use crate::record::RecordChange;
@@ -145,7 +145,7 @@ fn start_or_ask<B: SendBatch>(
     }
 }
 
-/// Starts a live picture again, where its viewer asked for a keyframe and none came.
+/// Starts a picture again, where its viewer asked for a keyframe and none came.
 fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, sending: &mut Sending<'_, B>) {
     let now = sending.now;
     let Some(track) = &mut viewer.video else { return };
@@ -154,7 +154,8 @@ fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, se
     }
     track.restart_at = None;
     track.restarted_at = Some(now);
-    if viewer.is_live(Kind::Video) && replays::start(config, viewer, fan, Start::Cached, sending) {
+    let has_started = matches!(track.phase, Phase::Live | Phase::Replaying(_));
+    if has_started && replays::start(config, viewer, fan, Start::Cached, sending) {
         sending.stats.restarts += 1;
     }
 }

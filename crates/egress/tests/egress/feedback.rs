@@ -143,6 +143,38 @@ fn a_storm_of_keyframe_requests_costs_one_replay() {
 }
 
 #[test]
+fn a_viewer_that_lost_the_start_of_its_replay_starts_again_at_once() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 250;
+    scene.join(1);
+    scene.play(Duration::from_secs(6));
+    scene.join(2);
+    let asked = scene.shard.stats().keyframe_requests;
+    scene.play(Duration::from_millis(100));
+    let pli = scene.player_mut(2).pli();
+    scene.rtcp(2, pli);
+    scene.play(Duration::from_millis(100));
+    assert_eq!(scene.shard.stats().restarts, 0, "the keyframe may be on its way");
+    // As Firefox does: every 200 ms.
+    for _ in 0..4 {
+        let pli = scene.player_mut(2).pli();
+        scene.rtcp(2, pli);
+        scene.play(Duration::from_millis(200));
+    }
+    assert_eq!(scene.shard.stats().restarts, 1);
+    assert_eq!(scene.shard.stats().keyframe_requests, asked, "the publisher has nothing to do with it");
+    scene.play(Duration::from_secs(2));
+    check_video(scene.player(2));
+    let video = scene.player(2).stream(VIDEO);
+    let keyframe = scene.player(1).stream(VIDEO)[0].source();
+    let starts: Vec<_> = video.iter().filter(|packet| packet.source() == keyframe).collect();
+    assert_eq!(starts.len(), 2);
+    assert!(starts[1].at - starts[0].at < Duration::from_millis(250), "{:?}", starts[1].at - starts[0].at);
+    let newest = video[video.len() - 1];
+    assert!(scene.now - newest.at < Duration::from_millis(40), "and live");
+}
+
+#[test]
 fn a_keyframe_that_comes_in_time_makes_a_restart_needless() {
     let mut scene = Scene::new(Config::default());
     scene.publisher.gop = 30;
