@@ -78,13 +78,8 @@ impl LinkChannels {
         let mut shared_port = quinn::EndpointConfig::default();
         // Greased packets (RFC 9287) lack the bit by which the port tells QUIC from media: half of them would be lost.
         shared_port.grease_quic_bit(false);
-        let mut endpoint = Endpoint::new_with_abstract_socket(
-            shared_port,
-            Some(server),
-            socket,
-            runtime,
-        )
-        .context("start QUIC on the link port")?;
+        let mut endpoint = Endpoint::new_with_abstract_socket(shared_port, Some(server), socket, runtime)
+            .context("start QUIC on the link port")?;
         endpoint.set_default_client_config(client);
         Ok(Self { endpoint, tree, next_peer: Arc::new(AtomicU64::new(1)) })
     }
