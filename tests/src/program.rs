@@ -230,13 +230,13 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-/// The program, built by `cargo xtask test` or `cargo build`.
+/// The program, built by `cargo xtask test` or `cargo build`: it lies above the tests, beside other programs.
 fn path() -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe().context("find this test")?;
-    let profile = test.ancestors().nth(2).context("the folder of the build profile")?;
-    let program = profile.join("media-tree");
-    ensure!(program.exists(), "{} is not there: run `cargo build -p media-tree` first", program.display());
-    Ok(program)
+    let own = std::env::current_exe().context("find this test")?;
+    let mut candidates = own.ancestors().skip(1).take(2).map(|folder| folder.join("media-tree"));
+    candidates
+        .find(|program| program.is_file())
+        .context("the program is not built: run `cargo build -p media-tree` first")
 }
 
 fn unique() -> u16 {

@@ -56,6 +56,8 @@ enum Task {
     },
     /// The long runs: minutes of streaming per client; writes dated results into `docs/`.
     Acceptance,
+    /// Takes the pictures of `docs/images/` from the running program.
+    Screenshots,
     /// Makes the demo clip again with ffmpeg.
     DemoClip,
 }
@@ -70,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Task::Dev => suite::dev(),
         Task::E2e { filter } => suite::e2e(filter.as_deref()),
         Task::Acceptance => suite::acceptance(),
+        Task::Screenshots => suite::screenshots(),
         Task::DemoClip => demo_clip::run(),
     }
 }

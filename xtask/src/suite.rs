@@ -182,3 +182,12 @@ pub fn acceptance() -> anyhow::Result<()> {
     run::cargo(&["build", "--release", "--package", "media-tree"])?;
     run::cargo(&["run", "--release", "--package", "tests", "--bin", "acceptance"])
 }
+
+/// The pictures of the documentation.
+///
+/// # Errors
+/// If a page does not show what it should.
+pub fn screenshots() -> anyhow::Result<()> {
+    run::cargo(&["build", "--package", "media-tree"])?;
+    run::cargo(&["run", "--package", "tests", "--bin", "screenshots"])
+}
