@@ -92,9 +92,7 @@ pub enum Problem {
         address: IpAddr,
     },
     /// A sealing key without a place for records.
-    #[error(
-        "node.state_key_file is set and node.state_dir is not: set both for sessions that outlive the process"
-    )]
+    #[error("node.state_key_file is set and node.state_dir is not: set both, or neither")]
     KeyWithoutStateDirectory,
     /// The built-in clip on a node that takes no publishers.
     #[error("--demo publishes on this node, and the role {role} takes no publishers")]

@@ -21,10 +21,12 @@ section! {
         tree_id: TreeId = TreeId::new("main").expect("follows the grammar"), "tree-id", r#""main""#;
         /// Threads that serve viewers, each with its own UDP port. Default: one for each core.
         shards: Option<u16> = None, "shards", "4";
-        /// Directory of sealed session records; sessions then outlive the process. Default: none, no resume.
-        /// Put it on memory-backed storage, for instance `/run/media-tree`.
+        /// Directory of sealed session records, written with the key of `state_key_file`. Default: none is written.
+        /// Put it on memory-backed storage, for instance `/run/media-tree`. Sessions are not resumed from them yet: a
+        /// node that starts says what an earlier process left there and erases it.
         state_dir: Option<PathBuf> = None, "state-dir", r#""/run/media-tree""#;
         /// File with the key that session records are sealed with. 32 bytes, as 64 hexadecimal digits, base64 or raw.
+        /// Without it no records are written.
         state_key_file: Option<PathBuf> = None, "state-key-file", r#""/etc/media-tree/state.key""#;
         /// Broadcasts that are known before anybody publishes them. Their viewers may come early and wait.
         /// Other broadcasts are known from their first publisher on.
