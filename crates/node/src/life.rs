@@ -46,6 +46,10 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     let certificate = Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?);
     let directory = Arc::new(Directory::default());
     let sessions = Arc::new(Sessions::default());
+    let tls = match (&config.http.tls_certificate, &config.http.tls_key) {
+        (Some(chain), Some(key)) => Some(tls::server_config(chain, key)?),
+        _ => None,
+    };
     let records = SessionRecords::open(&config.node, role, ports.shards.len(), &metrics.records())?;
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
 
@@ -72,10 +76,6 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
         .context("start the tree thread")?;
 
     let channels = start_links(&config, link_socket, &tree_handle)?;
-    let tls = match (&config.http.tls_certificate, &config.http.tls_key) {
-        (Some(chain), Some(key)) => Some(tls::server_config(chain, key)?),
-        _ => None,
-    };
     let app = Arc::new(App {
         directory: directory.clone(),
         ingest: ingest_port.map(|port| (tree_handle.clone(), port)),

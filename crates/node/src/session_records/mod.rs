@@ -100,3 +100,56 @@ fn unowned(directory: &Path, has_publishers: bool, shards: usize) -> anyhow::Res
     names.sort();
     Ok(names)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::keeper::Kind;
+    use super::*;
+
+    #[test]
+    fn stores_that_have_no_owner_any_more_are_emptied() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key_file = folder.path().join("key");
+        std::fs::write(&key_file, "a".repeat(64)).expect("a key");
+        let directory = folder.path().join("state");
+        let key = SealingKey::from_file(&key_file).expect("a key");
+        let counters = RecordCounters::default();
+        for name in ["publishers", "shard-1", "shard-7"] {
+            let opened = Keeper::open(&directory.join(name), &key, counters.clone(), &mut Earlier::default());
+            assert!(opened.expect("a store").put(std::time::Instant::now(), Kind::Viewer, 1, b"left behind"));
+        }
+        std::fs::create_dir(directory.join("shard-of-another")).expect("a folder");
+
+        let config = config::Node {
+            state_dir: Some(directory.clone()),
+            state_key_file: Some(key_file),
+            ..config::Node::default()
+        };
+        let records = SessionRecords::open(&config, Role::Egress, 1, &counters).expect("stores");
+        assert!(records.publishers.is_none() && records.shards.len() == 1);
+        for name in ["publishers", "shard-1", "shard-7"] {
+            let mut earlier = Earlier::default();
+            Keeper::open(&directory.join(name), &key, counters.clone(), &mut earlier).expect("a store");
+            assert_eq!(earlier, Earlier::default(), "{name}");
+        }
+        let is_untouched = |name: &str| !directory.join(name).join("lock").exists();
+        assert!(is_untouched("shard-of-another"));
+    }
+
+    #[test]
+    fn a_directory_in_use_keeps_the_node_from_starting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key_file = folder.path().join("key");
+        std::fs::write(&key_file, "a".repeat(64)).expect("a key");
+        let config = config::Node {
+            state_dir: Some(folder.path().join("state")),
+            state_key_file: Some(key_file),
+            ..config::Node::default()
+        };
+        let open = || SessionRecords::open(&config, Role::All, 1, &RecordCounters::default());
+        let running = open().expect("the first process");
+        assert!(format!("{:#}", open().err().expect("refused")).contains("in use by another process"));
+        drop(running);
+        assert!(open().is_ok());
+    }
+}
