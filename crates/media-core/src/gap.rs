@@ -86,6 +86,8 @@ pub struct GapTracker {
     config: Config,
     round_trip: Duration,
     newest: Option<SeqNo>,
+    /// Where the stream begins as far as is known.
+    first: SeqNo,
     gaps: BTreeMap<SeqNo, Gap>,
     /// Below it, what is not a gap is forgotten: never seen, or given up.
     horizon: SeqNo,
@@ -102,6 +104,7 @@ impl GapTracker {
             config,
             round_trip: Duration::ZERO,
             newest: None,
+            first: SeqNo::new(0),
             gaps: BTreeMap::new(),
             horizon: SeqNo::new(0),
             wake_at: None,
@@ -119,6 +122,7 @@ impl GapTracker {
         let arrival = match self.newest {
             None => {
                 self.horizon = seq_no;
+                self.first = seq_no;
                 self.newest = Some(seq_no);
                 Arrival::New
             }
@@ -146,6 +150,23 @@ impl GapTracker {
             self.wake_at = None;
         }
         arrival
+    }
+
+    /// A packet that was too old belongs to the stream after all: whatever lies between it and the first one is missing.
+    /// Nothing changes for one that is not from before the first, or so far before it that the gaps would be too many.
+    pub fn begin_earlier(&mut self, now: Instant, seq_no: SeqNo) {
+        let Some(distance) = self.first.get().checked_sub(seq_no.get()).filter(|distance| *distance > 0)
+        else {
+            return;
+        };
+        let missing = distance as usize - 1;
+        if self.newest.is_none() || self.gaps.len() + missing > self.config.outstanding_max {
+            return;
+        }
+        let after_first = self.first;
+        self.first = seq_no;
+        self.stats.received += 1;
+        self.insert_gaps(now, seq_no, after_first);
     }
 
     /// Appends the numbers to ask for now, ascending, and gives up what is hopeless.
@@ -203,6 +224,7 @@ impl GapTracker {
             self.stats.resets += 1;
             self.gaps.clear();
             self.horizon = seq_no;
+            self.first = seq_no;
             return;
         }
         while self.gaps.len() + missing > self.config.outstanding_max {
@@ -211,11 +233,16 @@ impl GapTracker {
                 self.horizon = self.horizon.max(oldest.plus(1));
             }
         }
-        if missing == 0 {
+        self.insert_gaps(now, newest, seq_no);
+    }
+
+    /// Opens a gap for each number between the two.
+    fn insert_gaps(&mut self, now: Instant, before: SeqNo, after: SeqNo) {
+        if before.plus(1) == after {
             return;
         }
         let ask_at = now + (self.round_trip / 4).max(self.config.reorder_delay_min);
-        for index in newest.get() + 1..seq_no.get() {
+        for index in before.get() + 1..after.get() {
             self.gaps.insert(SeqNo::new(index), Gap { since: now, ask_at, asks: 0 });
         }
         let deadline = ask_at.min(now + self.config.age_max);

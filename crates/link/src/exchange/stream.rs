@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use media_core::gap::{self, GapTracker};
+use media_core::gap::{self, Arrival, GapTracker};
 use media_core::ring::{Inserted, Ring};
 use model::{BroadcastId, Kind, NtpTime, SeqNo, Ssrc};
 
@@ -189,7 +189,9 @@ impl Stream {
 
     /// A parent has said what it is about to send. Of use only while nothing has come: then the head is missed, too.
     pub(super) fn promise(&mut self, now: Instant, range: StreamRange) {
-        if !self.ring.is_empty() {
+        // Of two parents the one that starts earlier counts: what it sends and loses is missing.
+        let is_later = self.promised.is_some_and(|promised| promised.start <= range.start);
+        if !self.ring.is_empty() || is_later {
             return;
         }
         self.restart_gaps();
@@ -201,7 +203,10 @@ impl Stream {
 
     /// Notes that a packet has come, and with it perhaps a gap before it.
     pub(super) fn track_gap(&mut self, now: Instant, seq_no: SeqNo) {
-        self.gaps.received(now, seq_no);
+        if self.gaps.received(now, seq_no) == Arrival::TooOld {
+            // The head of a publishing run or of a replay may come after what follows it.
+            self.gaps.begin_earlier(now, seq_no);
+        }
         self.asks.remove(&seq_no);
     }
 

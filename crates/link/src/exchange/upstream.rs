@@ -124,12 +124,14 @@ impl Exchange {
             return;
         }
         let epoch = answer.broadcast.epoch;
-        if self.install_remote(now, answer.broadcast).is_err() {
-            return;
-        }
-        for range in answer.streams {
-            if let Some(stream) = self.streams.get_mut(&range.ssrc).filter(|stream| stream.broadcast == id) {
-                stream.promise(now, range);
+        // A parent that lags behind with the description has the keys all the same, and will not send them again: those
+        // of a later run of the same injection process are no others.
+        if self.install_remote(now, answer.broadcast).is_ok() {
+            for range in answer.streams {
+                let stream = self.streams.get_mut(&range.ssrc);
+                if let Some(stream) = stream.filter(|stream| stream.broadcast == id) {
+                    stream.promise(now, range);
+                }
             }
         }
         for key in answer.keys.iter().rev() {

@@ -81,6 +81,25 @@ fn what_came_before_the_first_packet_is_too_old() {
 }
 
 #[test]
+fn a_stream_that_begins_earlier_than_was_thought_lacks_what_is_in_between() {
+    let (mut tracker, start) = tracker_after([100]);
+    assert_eq!(tracker.received(start, SeqNo::new(97)), Arrival::TooOld);
+    tracker.begin_earlier(start, SeqNo::new(97));
+    assert_eq!(nack(&mut tracker, start + ms(5)), numbers(98..100));
+    assert_eq!(tracker.received(start + ms(6), SeqNo::new(98)), Arrival::Recovered { after: ms(6) });
+    tracker.begin_earlier(start, SeqNo::new(97));
+    tracker.begin_earlier(start, SeqNo::new(99));
+    assert_eq!(tracker.stats().outstanding, 1, "only 99 is missing now");
+    tracker.begin_earlier(start, SeqNo::new(96));
+    assert_eq!(tracker.stats().outstanding, 1, "nothing lies between 96 and 97");
+    let (mut far, now) = tracker_after([5000]);
+    far.begin_earlier(now, SeqNo::new(5000 - 1026));
+    assert_eq!(far.stats().outstanding, 0);
+    far.begin_earlier(now, SeqNo::new(5000 - 1025));
+    assert_eq!(far.stats().outstanding, 1024);
+}
+
+#[test]
 fn a_gap_is_given_up_after_so_many_requests() {
     let (mut tracker, start) = tracker_after([1, 3]);
     let mut asks = 0;
