@@ -71,15 +71,15 @@ impl LinkChannels {
         let server = quinn::crypto::rustls::QuicServerConfig::try_from(identity.server()?)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
         server.transport_config(transport.clone());
+        // A child whose address changes dials anew: media goes to the address that its channel has proved.
+        server.migration(false);
         let client = quinn::crypto::rustls::QuicClientConfig::try_from(identity.client()?)?;
         let mut client = quinn::ClientConfig::new(Arc::new(client));
         client.transport_config(transport);
         let runtime = Arc::new(quinn::TokioRuntime);
-        let mut shared_port = quinn::EndpointConfig::default();
-        // Greased packets (RFC 9287) lack the bit by which the port tells QUIC from media: half of them would be lost.
-        shared_port.grease_quic_bit(false);
-        let mut endpoint = Endpoint::new_with_abstract_socket(shared_port, Some(server), socket, runtime)
-            .context("start QUIC on the link port")?;
+        let mut endpoint =
+            Endpoint::new_with_abstract_socket(identity.endpoint()?, Some(server), socket, runtime)
+                .context("start QUIC on the link port")?;
         endpoint.set_default_client_config(client);
         Ok(Self { endpoint, tree, next_peer: Arc::new(AtomicU64::new(1)) })
     }
