@@ -3,6 +3,7 @@
 
 pub mod baseline;
 pub mod browser;
+pub mod clip;
 pub mod gstreamer;
 pub mod network;
 pub mod offers;

@@ -1,0 +1,314 @@
+//! A recording that browsers can decode, on air: real pictures, a keyframe every eight seconds (OBS's default), and a
+//! publisher that is deaf to keyframe requests.
+//!
+//! Every picture has its place in the recording painted along its top edge, as `web/timecode.js` reads it: so a page
+//! knows which picture it shows, and with [`OnAir::began`] how old that is.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context as _, bail, ensure};
+use client::demo::Clip as DemoClip;
+use client::h264::{self, PAYLOAD_BYTES_MAX};
+use client::{Outgoing, Whip, WhipSession, whip};
+use model::{Codec, Kind};
+use tokio::task::JoinHandle;
+
+/// Where Debian puts the encoder.
+pub const FFMPEG: &str = "/usr/bin/ffmpeg";
+/// Pictures in a second.
+pub const FRAME_RATE: u32 = 30;
+/// From one keyframe to the next.
+pub const GROUP: Duration = Duration::from_secs(8);
+/// How long one turn of the recording takes. Two groups, so that a viewer who is a whole one behind is seen to be.
+pub const LENGTH: Duration = Duration::from_secs(16);
+
+const FRAMES_A_GROUP: u32 = FRAME_RATE * GROUP.as_secs() as u32;
+const FRAMES: u32 = FRAME_RATE * LENGTH.as_secs() as u32;
+/// Blocks of the time code: white, black, time, check.
+const CODE_BLOCKS: usize = 52;
+/// 12 pixels for each block, a twelfth of the height for their row.
+const PICTURE: &str = "624x352";
+const ROW: &str = "624:30";
+const BITRATE: &str = "1500k";
+const SOUND_PACKET: Duration = Duration::from_millis(20);
+
+/// The recording: RTP payloads by picture.
+pub struct Clip {
+    codec: Codec,
+    pictures: Vec<Vec<Vec<u8>>>,
+}
+
+impl Clip {
+    /// Encodes it, which takes seconds.
+    ///
+    /// # Errors
+    /// If the encoder fails, does not know the codec (H264 and VP8), or makes other pictures than it was told to.
+    pub fn encode(codec: Codec) -> anyhow::Result<Self> {
+        let rows: Vec<u8> = (0..FRAMES).flat_map(|frame| code_row(frame_time(frame))).collect();
+        let group = FRAMES_A_GROUP.to_string();
+        let encoder: &[&str] = match codec {
+            Codec::H264 => &[
+                "libx264",
+                "-preset",
+                "superfast",
+                "-tune",
+                "zerolatency",
+                "-profile:v",
+                "baseline",
+                "-sc_threshold",
+                "0",
+                "-bf",
+                "0",
+                "-x264-params",
+                "aud=1:sliced-threads=0",
+                "-maxrate",
+                BITRATE,
+                "-bufsize",
+                BITRATE,
+                "-f",
+                "h264",
+            ],
+            Codec::Vp8 => &[
+                "libvpx",
+                "-deadline",
+                "realtime",
+                "-cpu-used",
+                "8",
+                "-auto-alt-ref",
+                "0",
+                "-lag-in-frames",
+                "0",
+                "-f",
+                "ivf",
+            ],
+            Codec::Opus | Codec::H265 | Codec::Vp9 | Codec::Av1 => bail!("no recording is made with {codec}"),
+        };
+        let rate = FRAME_RATE.to_string();
+        let picture = format!("testsrc2=s={PICTURE}:r={FRAME_RATE}");
+        let paint = format!(
+            "[0]scale={ROW}:flags=neighbor,format=yuv420p[row];[1][row]overlay=shortest=1,format=yuv420p"
+        );
+        let size = format!("{CODE_BLOCKS}x1");
+        let mut ffmpeg = Command::new(FFMPEG);
+        ffmpeg
+            .args([
+                "-v", "error", "-f", "rawvideo", "-pix_fmt", "gray", "-s", &size, "-r", &rate, "-i", "pipe:0",
+            ])
+            .args(["-f", "lavfi", "-i", &picture, "-filter_complex", &paint])
+            .args(["-b:v", BITRATE, "-g", &group, "-keyint_min", &group, "-c:v"])
+            .args(encoder)
+            .arg("pipe:1");
+        let stream = output_of(ffmpeg, rows)?;
+        let is_keyframe: Vec<bool>;
+        let pictures: Vec<Vec<Vec<u8>>>;
+        if codec == Codec::H264 {
+            let units = h264::access_units(&stream.into());
+            is_keyframe = units.iter().map(h264::AccessUnit::is_keyframe).collect();
+            let payloads =
+                |unit: &h264::AccessUnit| unit.payloads().iter().map(|payload| payload.to_vec()).collect();
+            pictures = units.iter().map(payloads).collect();
+        } else {
+            let frames = ivf_frames(&stream).context("the encoder's IVF is broken")?;
+            // RFC 6386, section 9.1: the lowest bit of a frame is 0 in a keyframe.
+            is_keyframe =
+                frames.iter().map(|frame| frame.first().is_some_and(|byte| byte & 1 == 0)).collect();
+            pictures = frames.iter().map(|frame| vp8_payloads(frame)).collect();
+        }
+        let keyframes: Vec<u32> =
+            (0..).zip(&is_keyframe).filter(|(_, is)| **is).map(|(frame, _)| frame).collect();
+        ensure!(
+            pictures.len() == FRAMES as usize && keyframes == [0, FRAMES_A_GROUP],
+            "{} pictures, keyframes at {keyframes:?}",
+            pictures.len()
+        );
+        Ok(Self { codec, pictures })
+    }
+
+    /// Publishes it to the WHIP endpoint `url`, over and over, with the sound of the built-in clip.
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub async fn publish(self, url: &str) -> anyhow::Result<OnAir> {
+        let tracks = [Codec::Opus, self.codec];
+        let session = Arc::new(Whip::connect(url, None, &tracks, whip::Options::default()).await?);
+        let (began, start) = (SystemTime::now(), Instant::now());
+        let sounds = DemoClip::built_in().sounds;
+        let playing = session.clone();
+        let publishing = tokio::spawn(async move {
+            let sounds: Vec<Vec<Vec<u8>>> = sounds.iter().map(|sound| vec![sound.to_vec()]).collect();
+            // Both end with the session only.
+            tokio::join!(
+                play(&playing, Kind::Video, &self.pictures, start, Duration::from_secs(1) / FRAME_RATE),
+                play(&playing, Kind::Audio, &sounds, start, SOUND_PACKET)
+            );
+        });
+        Ok(OnAir { began, session, publishing })
+    }
+}
+
+/// A recording on air. Vanishes with its value.
+pub struct OnAir {
+    /// When its first picture, a keyframe, was due.
+    pub began: SystemTime,
+    session: Arc<WhipSession>,
+    publishing: JoinHandle<()>,
+}
+
+impl OnAir {
+    /// How long it is until the next moment that comes `since_keyframe` after a keyframe.
+    #[must_use]
+    pub fn until(&self, since_keyframe: Duration) -> Duration {
+        let since = self.began.elapsed().unwrap_or_default().as_nanos() % GROUP.as_nanos();
+        let ahead = (GROUP.as_nanos() + since_keyframe.as_nanos() - since) % GROUP.as_nanos();
+        Duration::from_nanos(ahead as u64)
+    }
+
+    /// Keyframe requests that it heard and left alone.
+    #[must_use]
+    pub fn keyframe_requests(&self) -> u64 {
+        self.session.keyframe_requests()
+    }
+
+    /// How old a picture with this code is when it is shown at `now` (both in ms, `now` since 1970).
+    #[must_use]
+    pub fn age_ms(&self, code: f64, now: f64) -> f64 {
+        let began = self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        (now - began.as_secs_f64() * 1000.0 - code).rem_euclid(LENGTH.as_secs_f64() * 1000.0)
+    }
+}
+
+impl Drop for OnAir {
+    fn drop(&mut self) {
+        self.publishing.abort();
+    }
+}
+
+/// Sends samples in real time until the session ends.
+async fn play(
+    session: &WhipSession,
+    kind: Kind,
+    samples: &[Vec<Vec<u8>>],
+    start: Instant,
+    interval: Duration,
+) {
+    let clock_rate = if kind == Kind::Video { 90_000 } else { Codec::Opus.clock_rate() };
+    let ticks = (interval.as_secs_f64() * f64::from(clock_rate)).round() as u32;
+    for (sample, index) in samples.iter().cycle().zip(0u32..) {
+        let rate = (1.0 / interval.as_secs_f64()).round();
+        let captured = start + Duration::from_secs_f64(f64::from(index) / rate);
+        tokio::time::sleep_until(captured.into()).await;
+        let last = sample.len() - 1;
+        for (position, payload) in sample.iter().enumerate() {
+            let marker = kind == Kind::Video && position == last;
+            let timestamp = index.wrapping_mul(ticks);
+            let payload = payload.clone().into();
+            let packet = Outgoing { kind, rid: None, timestamp, marker, captured, payload };
+            if session.send(packet).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn output_of(mut command: Command, input: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start the encoder")?;
+    let mut stdin = child.stdin.take().context("the encoder's input")?;
+    let writing = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().context("run the encoder")?;
+    let written = writing.join().map_err(|_| anyhow::anyhow!("writing to the encoder panicked"))?;
+    ensure!(output.status.success(), "the encoder failed: {}", String::from_utf8_lossy(&output.stderr));
+    written.context("give the encoder its time codes")?;
+    Ok(output.stdout)
+}
+
+/// Place of a picture in the recording, in ms.
+fn frame_time(frame: u32) -> u64 {
+    u64::from(frame) * 1000 / u64::from(FRAME_RATE)
+}
+
+/// One row of pixels, one for each block of the code that `web/timecode.js` reads.
+fn code_row(time: u64) -> [u8; CODE_BLOCKS] {
+    let mut row = [0; CODE_BLOCKS];
+    row[0] = 255;
+    // CRC-8, polynomial x^8 + x^2 + x + 1, start value 0xff.
+    let mut check = 0xffu8;
+    for (index, place) in (0..42).rev().enumerate() {
+        let bit = (time >> place) as u8 & 1;
+        row[2 + index] = bit * 255;
+        let is_out = check >> 7 != bit;
+        check <<= 1;
+        if is_out {
+            check ^= 0x07;
+        }
+    }
+    for (index, place) in (0..8).rev().enumerate() {
+        row[44 + index] = (check >> place & 1) * 255;
+    }
+    row
+}
+
+/// The frames of an IVF file: a header of 32 bytes, then each frame with 12 bytes before it, of which the first 4 are
+/// its length. `None` if one is cut off.
+fn ivf_frames(file: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut rest = file.strip_prefix(b"DKIF")?.get(28..)?;
+    let mut frames = Vec::new();
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(*rest.first_chunk()?) as usize;
+        let (frame, after) = rest.get(12..)?.split_at_checked(length)?;
+        frames.push(frame);
+        rest = after;
+    }
+    Some(frames)
+}
+
+/// RTP payloads of a VP8 frame (RFC 7741, section 4.2): a descriptor of one byte, whose S bit says that the partition
+/// starts here, before each piece.
+fn vp8_payloads(frame: &[u8]) -> Vec<Vec<u8>> {
+    let pieces = frame.chunks(PAYLOAD_BYTES_MAX - 1).enumerate();
+    pieces.map(|(index, piece)| [&[if index == 0 { 0x10 } else { 0 }], piece].concat()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_what_the_page_reads() {
+        let blocks: String =
+            code_row(5033).iter().map(|pixel| if *pixel == 255 { '1' } else { '0' }).collect();
+        // 5033 is 0b1001110101001; the check was computed with web/timecode.js.
+        assert_eq!(&blocks[..2], "10");
+        assert_eq!(&blocks[2..44], format!("{:042b}", 5033));
+        assert_eq!(&blocks[44..], "11011010");
+    }
+
+    #[test]
+    fn an_ivf_file_falls_into_its_frames_or_is_refused() {
+        let mut file = [b"DKIF".as_slice(), &[0; 28]].concat();
+        for frame in [&[1u8, 2, 3][..], &[4]] {
+            file.extend_from_slice(&(frame.len() as u32).to_le_bytes());
+            file.extend_from_slice(&[0; 8]);
+            file.extend_from_slice(frame);
+        }
+        assert_eq!(ivf_frames(&file), Some(vec![&[1u8, 2, 3][..], &[4]]));
+        assert_eq!(ivf_frames(&file[..file.len() - 1]), None);
+        assert_eq!(ivf_frames(b"RIFF"), None);
+    }
+
+    #[test]
+    fn only_the_first_piece_of_a_vp8_frame_starts_a_partition() {
+        let payloads = vp8_payloads(&[7; 2 * PAYLOAD_BYTES_MAX]);
+        let first: Vec<u8> = payloads.iter().map(|payload| payload[0]).collect();
+        assert_eq!(first, [0x10, 0, 0]);
+        assert_eq!(payloads.iter().map(|payload| payload.len() - 1).sum::<usize>(), 2 * PAYLOAD_BYTES_MAX);
+        assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX));
+    }
+}
