@@ -10,5 +10,6 @@ pub mod offers;
 pub mod program;
 pub mod recording;
 pub mod source;
+pub mod stun;
 pub mod tools;
 pub mod watching;

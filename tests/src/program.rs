@@ -231,7 +231,10 @@ async fn pause() {
 }
 
 /// The program, built by `cargo xtask test` or `cargo build`: it lies above the tests, beside other programs.
-fn path() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// If it is not built.
+pub fn path() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("find this test")?;
     let mut candidates = own.ancestors().skip(1).take(2).map(|folder| folder.join("media-tree"));
     candidates
