@@ -40,6 +40,8 @@ pub(crate) async fn post_offer(
 ) -> Result<Accepted, ConnectError> {
     let client = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
+        // As OBS and ffmpeg: each request on a connection of its own.
+        .pool_max_idle_per_host(0)
         .timeout(HTTP_TIMEOUT)
         .build()
         .map_err(ConnectError::Unreachable)?;
