@@ -1,0 +1,223 @@
+//! What happens to packets between the hosts: the thread that carries them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tun_rs::SyncDevice;
+
+/// More than the device's MTU of 1500.
+const PACKET_BYTES_MAX: usize = 2048;
+/// Packets under way at once; more are lost. A second of a fast link.
+const UNDER_WAY_MAX: usize = 100_000;
+
+/// How packets travel from one host to another.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Path {
+    /// Share of packets lost at random, 0.0 to 1.0.
+    pub loss: f64,
+    /// How long each packet takes at least.
+    pub delay: Duration,
+    /// How much longer it may take, evenly spread: packets that are closer together than this overtake each other.
+    pub jitter: Duration,
+}
+
+/// What a path has done with packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Packets that arrived or will.
+    pub passed: u64,
+    /// Packets that do not.
+    pub lost: u64,
+}
+
+/// The state of all paths, shared between the thread and the test.
+pub(super) struct Weather {
+    seed: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    directions: BTreeMap<(Ipv4Addr, Ipv4Addr), Direction>,
+    cut: BTreeSet<Ipv4Addr>,
+    is_over: bool,
+}
+
+struct Direction {
+    path: Path,
+    dice: StdRng,
+    carried: Carried,
+}
+
+impl Weather {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, from: Ipv4Addr, to: Ipv4Addr, path: Path) {
+        self.state().direction(self.seed, from, to).path = path;
+    }
+
+    pub(super) fn cut(&self, host: Ipv4Addr, is_cut: bool) {
+        let cut = &mut self.state().cut;
+        if is_cut {
+            cut.insert(host)
+        } else {
+            cut.remove(&host)
+        };
+    }
+
+    pub(super) fn carried(&self, from: Ipv4Addr, to: Ipv4Addr) -> Carried {
+        self.state().directions.get(&(from, to)).map(|direction| direction.carried).unwrap_or_default()
+    }
+
+    pub(super) fn stop(&self) {
+        self.state().is_over = true;
+    }
+
+    /// How long a packet takes; `None` if it is lost.
+    fn fate(&self, from: Ipv4Addr, to: Ipv4Addr) -> Option<Duration> {
+        let mut state = self.state();
+        let is_cut = state.cut.contains(&from) || state.cut.contains(&to);
+        let direction = state.direction(self.seed, from, to);
+        let Path { loss, delay, jitter } = direction.path;
+        // Both are drawn for every packet: a change of one does not move the other's sequence.
+        let (chance, share) = (direction.dice.random::<f64>(), direction.dice.random::<f64>());
+        if is_cut || chance < loss {
+            direction.carried.lost += 1;
+            return None;
+        }
+        direction.carried.passed += 1;
+        Some(delay + jitter.mul_f64(share))
+    }
+}
+
+impl State {
+    /// The generator of a direction depends on the seed and the last numbers of both addresses, so that a network has
+    /// the same luck in every slot.
+    fn direction(&mut self, seed: u64, from: Ipv4Addr, to: Ipv4Addr) -> &mut Direction {
+        let numbers = u64::from(from.octets()[3]) << 8 | u64::from(to.octets()[3]);
+        self.directions.entry((from, to)).or_insert_with(|| Direction {
+            path: Path::default(),
+            dice: StdRng::seed_from_u64(seed << 16 | numbers),
+            carried: Carried::default(),
+        })
+    }
+}
+
+/// A packet under way: when it arrives, its number among all, the index of the device, its bytes.
+type UnderWay = Reverse<(Instant, u64, usize, Vec<u8>)>;
+
+/// Carries packets between the devices until told to stop.
+pub(super) fn run(mut poll: Poll, devices: &[(Ipv4Addr, SyncDevice)], weather: &Weather) {
+    for (index, (_, device)) in devices.iter().enumerate() {
+        let registered =
+            poll.registry().register(&mut SourceFd(&device.as_raw_fd()), Token(index), Interest::READABLE);
+        registered.expect("epoll takes a TUN device");
+    }
+    let mut under_way: BinaryHeap<UnderWay> = BinaryHeap::new();
+    let mut count = 0;
+    let mut events = Events::with_capacity(devices.len() + 1);
+    let mut buffer = [0; PACKET_BYTES_MAX];
+    loop {
+        let wait = under_way.peek().map(|Reverse(next)| next.0.saturating_duration_since(Instant::now()));
+        match poll.poll(&mut events, wait) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return,
+            _ => {}
+        }
+        if weather.state().is_over {
+            return;
+        }
+        for event in &events {
+            let Some((_, device)) = devices.get(event.token().0) else { continue };
+            while let Ok(length) = device.recv(&mut buffer) {
+                let packet = &buffer[..length];
+                let Some((from, to)) = addresses(packet) else { continue };
+                let Some(receiver) = devices.iter().position(|(address, _)| *address == to) else { continue };
+                let Some(delay) = weather.fate(from, to) else { continue };
+                if under_way.len() < UNDER_WAY_MAX {
+                    count += 1;
+                    under_way.push(Reverse((Instant::now() + delay, count, receiver, packet.to_vec())));
+                }
+            }
+        }
+        while under_way.peek().is_some_and(|Reverse(next)| next.0 <= Instant::now()) {
+            let Some(Reverse((_, _, receiver, packet))) = under_way.pop() else { break };
+            // A device that is down or full loses the packet.
+            let _ = devices[receiver].1.send(&packet);
+        }
+    }
+}
+
+/// Source and destination of an IPv4 packet (RFC 791, section 3.1).
+fn addresses(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let at = |from: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(from..from + 4)?).ok()?));
+    (packet.first()? >> 4 == 4).then_some((at(12)?, at(16)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 2);
+    const OTHER: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 3);
+
+    fn fates(seed: u64, path: Path) -> Vec<Option<Duration>> {
+        let weather = Weather::new(seed);
+        weather.set(ONE, OTHER, path);
+        (0..10_000).map(|_| weather.fate(ONE, OTHER)).collect()
+    }
+
+    #[test]
+    fn the_seed_repeats_what_is_lost_and_how_long_the_rest_takes() {
+        let milliseconds = Duration::from_millis;
+        let path = Path { loss: 0.05, delay: milliseconds(40), jitter: milliseconds(10) };
+        let fates_of_seven = fates(7, path);
+        assert_eq!(fates_of_seven, fates(7, path));
+        assert_ne!(fates_of_seven, fates(8, path));
+        let lost = fates_of_seven.iter().filter(|fate| fate.is_none()).count();
+        assert!((400..600).contains(&lost), "{lost} of 10000 at 5 %");
+        assert!(
+            fates_of_seven
+                .iter()
+                .flatten()
+                .all(|delay| (milliseconds(40)..=milliseconds(50)).contains(delay))
+        );
+    }
+
+    #[test]
+    fn a_partition_is_both_ways_and_ends() {
+        let weather = Weather::new(1);
+        weather.cut(ONE, true);
+        assert_eq!((weather.fate(ONE, OTHER), weather.fate(OTHER, ONE)), (None, None));
+        weather.cut(ONE, false);
+        assert_eq!(weather.fate(ONE, OTHER), Some(Duration::ZERO));
+        assert_eq!(weather.carried(ONE, OTHER), Carried { passed: 1, lost: 1 });
+        assert_eq!(weather.carried(OTHER, ONE), Carried { passed: 0, lost: 1 });
+    }
+
+    #[test]
+    fn only_whole_ipv4_headers_have_addresses() {
+        let mut packet = [0; 20];
+        packet[0] = 0x45;
+        packet[12..16].copy_from_slice(&ONE.octets());
+        packet[16..20].copy_from_slice(&OTHER.octets());
+        assert_eq!(addresses(&packet), Some((ONE, OTHER)));
+        assert_eq!(addresses(&packet[..19]), None);
+        packet[0] = 0x60;
+        assert_eq!(addresses(&packet), None);
+        assert_eq!(addresses(&[]), None);
+    }
+}
