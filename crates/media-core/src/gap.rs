@@ -152,6 +152,17 @@ impl GapTracker {
         arrival
     }
 
+    /// The stream will begin with `first`, so that its loss is noticed too. For a tracker that has seen nothing.
+    pub fn expect(&mut self, first: SeqNo) {
+        if self.newest.is_none()
+            && let Some(before) = first.get().checked_sub(1)
+        {
+            self.newest = Some(SeqNo::new(before));
+            self.first = first;
+            self.horizon = first;
+        }
+    }
+
     /// A packet that was too old belongs to the stream after all: whatever lies between it and the first one is missing.
     /// Nothing changes for one that is not from before the first, or so far before it that the gaps would be too many.
     pub fn begin_earlier(&mut self, now: Instant, seq_no: SeqNo) {

@@ -188,16 +188,14 @@ impl Stream {
     }
 
     /// A parent has said what it is about to send. Of use only while nothing has come: then the head is missed, too.
-    pub(super) fn promise(&mut self, now: Instant, range: StreamRange) {
+    pub(super) fn promise(&mut self, range: StreamRange) {
         // Of two parents the one that starts earlier counts: what it sends and loses is missing.
         let is_later = self.promised.is_some_and(|promised| promised.start <= range.start);
         if !self.ring.is_empty() || is_later {
             return;
         }
         self.restart_gaps();
-        if let Some(before) = range.start.get().checked_sub(1) {
-            self.gaps.received(now, SeqNo::new(before));
-        }
+        self.gaps.expect(range.start);
         self.promised = Some(range);
     }
 

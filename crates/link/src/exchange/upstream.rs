@@ -130,7 +130,7 @@ impl Exchange {
             for range in answer.streams {
                 let stream = self.streams.get_mut(&range.ssrc);
                 if let Some(stream) = stream.filter(|stream| stream.broadcast == id) {
-                    stream.promise(now, range);
+                    stream.promise(range);
                 }
             }
         }

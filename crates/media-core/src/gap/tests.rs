@@ -100,6 +100,18 @@ fn a_stream_that_begins_earlier_than_was_thought_lacks_what_is_in_between() {
 }
 
 #[test]
+fn the_first_packet_is_missed_where_it_was_expected() {
+    let (mut tracker, start) = tracker_after([]);
+    tracker.expect(SeqNo::new(65_536));
+    assert_eq!(tracker.received(start, SeqNo::new(65_537)), Arrival::New);
+    assert_eq!(nack(&mut tracker, start + ms(5)), numbers([65_536]));
+    assert_eq!(tracker.received(start, SeqNo::new(65_534)), Arrival::TooOld);
+    tracker.begin_earlier(start + ms(10), SeqNo::new(65_534));
+    assert_eq!(nack(&mut tracker, start + ms(15)), numbers([65_535]), "expected later is not received");
+    assert_eq!(tracker.stats().received, 2);
+}
+
+#[test]
 fn a_gap_is_given_up_after_so_many_requests() {
     let (mut tracker, start) = tracker_after([1, 3]);
     let mut asks = 0;
