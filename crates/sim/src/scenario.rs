@@ -208,7 +208,7 @@ impl Life {
         self.tree.run(Duration::from_millis(700))?;
         self.tree.run_until_everybody_is_live(RECOVERY)?;
         self.tree.run(AFTERMATH)?;
-        self.tree.check_everybody_is_live()?;
+        self.tree.run_until_everybody_is_live(RECOVERY)?;
         self.tree.check_to_the_end()
     }
 

@@ -8,7 +8,7 @@
 //! A receiver decrypts the same bytes to the same packet, so what travels on is the opened packet; a player only
 //! checks that it would have found the same rollover counter.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub struct Media {
     pub timestamp: u32,
     /// The packet of the tree that it carries.
     pub packet: Arc<TreePacket>,
+    /// Which run of the egress process sent it.
+    pub run: u32,
 }
 
 /// A datagram to a viewer, opened.
@@ -70,6 +72,8 @@ struct Stream {
     first: u64,
     sent: Vec<Option<Sent>>,
     highest: Option<SeqNo>,
+    /// The highest number before each run of the egress process that went on with the viewer.
+    resumed_after: Vec<(u32, u64)>,
 }
 
 impl Stream {
@@ -82,6 +86,12 @@ impl Stream {
         self.sent.get(usize::try_from(index).ok()?)?.as_ref()
     }
 
+    /// Whether the numbers after this one may have been used by a process that died, as far as the next one knows.
+    fn may_be_used(&self, number: u64) -> bool {
+        let blocks = self.resumed_after.iter().map(|(_, highest)| *highest..highest + RESUME_JUMP_MAX);
+        blocks.into_iter().any(|block| block.contains(&number))
+    }
+
     /// Notes a packet; `Err` if another one left under its number.
     fn put(&mut self, seq_no: SeqNo, sent: Sent) -> Result<(), String> {
         if let Some(before) = self.get(seq_no) {
@@ -90,12 +100,21 @@ impl Stream {
             }
             return Ok(());
         }
-        if self.highest.is_none() {
+        if self.sent.is_empty() {
             self.first = seq_no.get();
         }
-        let Some(index) = seq_no.get().checked_sub(self.first) else {
+        // What a dying process did not send any more may be sent by the next one.
+        let before_first = self.first.saturating_sub(seq_no.get()) as usize;
+        if before_first > 0 && sent.run == 1 {
             return Err(format!("{seq_no:?} is before the first number {}", self.first));
-        };
+        }
+        self.sent.splice(0..0, std::iter::repeat_n(None, before_first));
+        self.first -= before_first as u64;
+        let last_run = self.resumed_after.last().map_or(1, |(run, _)| *run);
+        if sent.run > last_run {
+            self.resumed_after.push((sent.run, self.highest.map_or(0, SeqNo::get)));
+        }
+        let index = seq_no.get() - self.first;
         let index = index as usize;
         if index >= self.sent.len() {
             self.sent.resize(index + 1, None);
@@ -128,17 +147,20 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap that knows the viewer's receiving key.
+    /// A tap that knows the viewer's receiving key; `highest` is the number before the first, if the viewer has watched
+    /// before.
     ///
     /// # Panics
     /// If the cryptographic library is out of memory.
     #[must_use]
-    pub fn new(key: &MasterKey, streams: Streams) -> Self {
+    pub fn new(key: &MasterKey, streams: Streams, highest: Option<SeqNo>) -> Self {
+        let Streams { audio, video, rtx } = streams;
+        let ssrcs = [Some(audio), Some(video), rtx].into_iter().flatten();
         Self {
             rtp: RtpKey::derive(key).expect("a key of the right length"),
             rtcp: RtcpKey::derive(key).expect("a key of the right length"),
             streams,
-            sent: BTreeMap::new(),
+            sent: ssrcs.map(|ssrc| (ssrc, Stream { highest, ..Stream::default() })).collect(),
             reports: BTreeMap::new(),
         }
     }
@@ -191,12 +213,15 @@ impl Tap {
         let sent = Sent { fingerprint, timestamp, packet: packet.clone(), run };
         if is_rtx {
             let original = self.sent.get(&video).and_then(|stream| stream.get(media_seq_no));
-            if original.is_none_or(|sent| sent.packet != *packet || sent.timestamp != timestamp) {
+            // One that was missing when its place came may be repeated without ever having been sent.
+            let is_good = original.is_none_or(|sent| sent.packet == *packet && sent.timestamp == timestamp);
+            if !is_good {
                 return Err(format!("{media_seq_no:?} is repeated as {}, which it was not", name(packet)));
             }
         }
         self.sent.entry(ssrc).or_default().put(seq_no, sent)?;
-        Ok(Opened::Media(Media { ssrc, seq_no, media_seq_no, kind, timestamp, packet: packet.clone() }))
+        let packet = packet.clone();
+        Ok(Opened::Media(Media { ssrc, seq_no, media_seq_no, kind, timestamp, packet, run }))
     }
 
     fn open_reports(&mut self, mut bytes: Vec<u8>) -> Result<Opened, String> {
@@ -255,13 +280,15 @@ impl Tap {
         present.filter_map(|(seq_no, sent)| Some((SeqNo::new(seq_no), &sent.as_ref()?.packet)))
     }
 
-    /// Every number that was left out must stand for a packet that never came to the egress, which `came` tells, or be
-    /// one that a dead process may have used.
+    /// Every number that was left out must stand for a packet that never came to the egress, which `came` tells, or came
+    /// so late that a newer piece had taken it over, or be one that a dead process may have used.
     ///
     /// # Errors
     /// The first gap that has no reason.
     pub fn check_gaps(&self, kind: Kind, came: impl Fn(Ssrc, SeqNo) -> bool) -> Result<(), String> {
         let Some(stream) = self.sent.get(&self.ssrc(kind)) else { return Ok(()) };
+        let place = |packet: &TreePacket| (packet.ssrc, packet.seq_no);
+        let sent: BTreeSet<_> = stream.sent.iter().flatten().map(|sent| place(&sent.packet)).collect();
         let numbered = (stream.first..).zip(&stream.sent);
         let mut present = numbered.filter_map(|(number, sent)| Some((number, sent.as_ref()?)));
         let Some(mut before) = present.next() else { return Ok(()) };
@@ -272,11 +299,15 @@ impl Tap {
                 from.ssrc == to.ssrc && to.seq_no.get().checked_sub(from.seq_no.get()) == Some(numbers);
             if is_one_piece {
                 let missing = (1..numbers).map(|step| from.seq_no.plus(step));
-                if let Some(seq_no) = missing.into_iter().find(|seq_no| came(from.ssrc, *seq_no)) {
+                let is_left_out =
+                    |seq_no: &SeqNo| came(from.ssrc, *seq_no) && !sent.contains(&(from.ssrc, *seq_no));
+                if let Some(seq_no) = missing.into_iter().find(is_left_out)
+                    && !stream.may_be_used(before.0)
+                {
                     return Err(format!("{} {seq_no:?} came and was never sent on", from.ssrc));
                 }
             } else if numbers > 1 {
-                let is_resumed = before.1.run < after.1.run && numbers <= RESUME_JUMP_MAX;
+                let is_resumed = after.1.run > 1 && numbers <= RESUME_JUMP_MAX;
                 if !is_resumed {
                     return Err(format!("{numbers} numbers lie between {} and {}", name(from), name(to)));
                 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use egress::{ViewerId, ViewerSetup};
 use media_core::rtcp::{self, ReportBlock};
-use model::{Bitrate, BroadcastId, Kind, NtpTime, Ssrc};
+use model::{Bitrate, BroadcastId, Kind, NtpTime, SeqNo, Ssrc};
 use srtp::{RtcpIndex, RtcpKey};
 
 use crate::network::{Conditions, NodeIndex};
@@ -24,6 +24,9 @@ use track::Track;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// SSRC that viewers send from.
 const OWN_SSRC: Ssrc = Ssrc::new(1);
+
+/// Where the numbers of a viewer begin that is about to wrap: far enough below that a burst of loss cannot hide it.
+pub const ABOUT_TO_WRAP: u64 = 65_300;
 
 /// Whether it still watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,17 +78,18 @@ impl Viewer {
         let ssrc = |kind| keys::ssrc(id, kind);
         let rtx = style.rtx.then(|| keys::rtx_ssrc(id));
         let streams = Streams { audio: ssrc(Kind::Audio), video: ssrc(Kind::Video), rtx };
+        let highest = style.is_about_to_wrap.then(|| SeqNo::new(ABOUT_TO_WRAP - 1));
         let viewer = Self {
             id,
             node,
             broadcast,
             conditions: style.conditions,
             presence: Presence::Watching,
-            tap: Tap::new(&setup.send, streams),
+            tap: Tap::new(&setup.send, streams, highest),
             rtcp: RtcpKey::derive(&setup.receive).expect("a key of the right length"),
             next_index: Some(RtcpIndex::ZERO),
-            audio: Track::new(now, Kind::Audio, streams.audio),
-            video: Track::new(now, Kind::Video, streams.video),
+            audio: Track::new(now, Kind::Audio, streams.audio, highest),
+            video: Track::new(now, Kind::Video, streams.video, highest),
             report_at: now + REPORT_INTERVAL,
             style,
         };
@@ -138,8 +142,7 @@ impl Viewer {
         }
         if self.report_at <= now {
             self.report_at = now + REPORT_INTERVAL;
-            let blocks: Vec<_> =
-                [&self.audio, &self.video].into_iter().filter_map(|track| block(track)).collect();
+            let blocks: Vec<_> = [&self.audio, &self.video].into_iter().filter_map(block).collect();
             let mut compound = Vec::new();
             rtcp::write::receiver_report(&mut compound, OWN_SSRC, &blocks);
             if let Some(estimate) = self.style.estimate {

@@ -3,7 +3,7 @@
 use sim::scenario;
 
 /// Seeds that are played where nothing else is asked for.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number of seeds, or a seed"))

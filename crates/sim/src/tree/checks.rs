@@ -35,6 +35,12 @@ const SILENCE_AFTER: Duration = LINGER
 /// How old the newest picture and sound of a live viewer may be.
 const FRESH: Duration = Duration::from_millis(600);
 
+/// A gap that is older than this has been given up by now.
+const GIVEN_UP_AFTER: Duration = Duration::from_millis(1500);
+
+/// A jump over more numbers than this is a new start, see [`media_core::gap::Config::outstanding_max`].
+const GAP_MAX: usize = 1024;
+
 /// What was seen of links so far.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
@@ -261,7 +267,9 @@ impl Tree {
     pub fn check_to_the_end(&mut self) -> Result<(), Violation> {
         self.check()?;
         let at = self.clock.elapsed();
-        for viewer in self.viewers.values() {
+        // What is repaired after a viewer has left is sent to it no more.
+        let watching = self.viewers.values().filter(|viewer| viewer.presence == Presence::Watching);
+        for viewer in watching {
             let node = &self.nodes[viewer.node.0];
             let came = |ssrc: Ssrc, seq_no: SeqNo| {
                 let index = self.published.stream(ssrc).and_then(|stream| stream.index(seq_no));
@@ -284,6 +292,20 @@ impl Tree {
         Ok(())
     }
 
+    /// How many numbers of a stream never came to a node, of those so old that it must have given them up.
+    fn old_gaps(&self, node: NodeIndex, ssrc: Ssrc) -> usize {
+        let came = self.nodes[node.0].came.get(&ssrc);
+        let Some((came, stream)) = came.zip(self.published.stream(ssrc)) else { return 0 };
+        let now = self.clock.wallclock(self.clock.now());
+        let is_old = |index: &usize| {
+            let next = (*index..stream.len()).find_map(|index| stream.at(index));
+            next.is_some_and(|packet| now.saturating_since(packet.capture_time) > GIVEN_UP_AFTER)
+        };
+        let missing: Vec<_> = came.missing().collect();
+        let gaps = missing.chunk_by(|before, after| before + 1 == *after);
+        gaps.filter(|gap| gap.len() <= GAP_MAX).flatten().filter(|index| is_old(index)).count()
+    }
+
     /// What never came to a shard must have been counted as lost.
     fn check_losses(&self, index: NodeIndex) -> Result<(), String> {
         let node = &self.nodes[index.0];
@@ -295,8 +317,7 @@ impl Tree {
                     Kind::Audio => counted.audio,
                     Kind::Video => counted.video,
                 };
-                let came = track.layers.iter().filter_map(|layer| node.came.get(&layer.ssrc));
-                let missing: usize = came.map(|came| came.missing().count()).sum();
+                let missing: usize = track.layers.iter().map(|layer| self.old_gaps(index, layer.ssrc)).sum();
                 let is_local = self.programmes.get(id).is_some_and(|programme| programme.node == index);
                 if !is_local && missing as u64 > counted.lost {
                     return Err(format!(

@@ -11,10 +11,7 @@ use super::Tree;
 use crate::network::{Delivery, NodeIndex};
 use crate::node::CONSENT_TIMEOUT;
 use crate::tap::Opened;
-use crate::viewer::{Presence, Style, Viewer};
-
-/// Where the numbers of a viewer begin that is about to wrap: far enough below that a burst of loss cannot hide it.
-const ABOUT_TO_WRAP: u64 = 65_300;
+use crate::viewer::{ABOUT_TO_WRAP, Presence, Style, Viewer};
 
 impl Tree {
     /// A viewer joins a broadcast at an egress node. `None` if its process is down.
@@ -139,9 +136,16 @@ impl Tree {
         self.drain(node);
     }
 
-    /// A process that starts goes on with all viewers that its predecessor left records of.
+    /// A process that starts goes on with all viewers that its predecessor left records of. Who had joined so shortly
+    /// before its end that there is none has to join anew.
     pub(super) fn resume_viewers(&mut self, node: NodeIndex) {
         let now = self.clock.now();
+        let known = &self.nodes[node.0].outbox.records;
+        for viewer in self.viewers.values_mut().filter(|viewer| viewer.node == node) {
+            if viewer.presence == Presence::Watching && !known.contains_key(&viewer.id) {
+                viewer.presence = Presence::Vanished;
+            }
+        }
         let records: Vec<_> = self.nodes[node.0].outbox.records.values().cloned().collect();
         for record in records {
             let (id, broadcast) = (record.id, record.broadcast.clone());

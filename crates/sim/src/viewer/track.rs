@@ -22,6 +22,9 @@ const AUDIO_PATIENCE: Duration = Duration::from_millis(120);
 /// Time between two requests for a keyframe, and until the first one.
 const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(1000);
 
+/// How far the timestamps of a replay that is begun anew may step back, ticks: the longest group of pictures.
+const REPLAYED_MAX: i32 = 4 * 90_000;
+
 /// A number that has not come.
 #[derive(Debug)]
 struct Missing {
@@ -55,14 +58,14 @@ pub struct Track {
 }
 
 impl Track {
-    pub const fn new(now: Instant, kind: Kind, ssrc: Ssrc) -> Self {
+    pub const fn new(now: Instant, kind: Kind, ssrc: Ssrc, highest: Option<SeqNo>) -> Self {
         Self {
             ssrc,
             given_up: 0,
             played_count: 0,
             kind,
-            highest: None,
-            rtx_highest: None,
+            highest,
+            rtx_highest: highest,
             buffer: BTreeMap::new(),
             missing: BTreeMap::new(),
             first_at: None,
@@ -250,19 +253,24 @@ fn check_order(kind: Kind, last: &Media, next: &Media) -> Result<(), String> {
     };
     let is_contiguous = next.media_seq_no == last.media_seq_no.plus(1);
     let is_same_source = from.ssrc == to.ssrc;
-    let is_restart = kind == Kind::Video && to.starts_keyframe;
-    if is_same_source && to.seq_no <= from.seq_no && !is_restart {
+    let starts = kind == Kind::Video && to.starts_keyframe;
+    // The head of a picture that starts again may be lost on the way.
+    let may_restart = starts || (kind == Kind::Video && !is_contiguous);
+    let goes_back = is_same_source && to.seq_no <= from.seq_no;
+    if goes_back && !may_restart {
         return Err(format!("{kind} goes back: {}", describe()));
     }
-    if is_contiguous
-        && to.seq_no != from.seq_no.plus(1)
-        && !is_restart
-        && (is_same_source || kind == Kind::Video)
-    {
+    let hides_gap = is_contiguous && to.seq_no != from.seq_no.plus(1);
+    if hides_gap && !starts && (is_same_source || kind == Kind::Video) {
         return Err(format!("{kind} hides a gap: {}", describe()));
     }
     let step = next.timestamp.wrapping_sub(last.timestamp) as i32;
-    let is_same_frame = is_same_source && from.timestamp == to.timestamp && !is_restart;
+    // A process that resumes a viewer knows where a replay or a piece began, not how far it came.
+    let is_new_piece = !is_contiguous && (may_restart || !is_same_source);
+    if next.run > 1 && is_new_piece && step > -REPLAYED_MAX {
+        return Ok(());
+    }
+    let is_same_frame = is_same_source && from.timestamp == to.timestamp && !starts && !goes_back;
     let is_good = if is_same_frame { step == 0 } else { step > 0 };
     if !is_good {
         return Err(format!("{kind} timestamps step by {step}: {}", describe()));
