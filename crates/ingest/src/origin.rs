@@ -116,7 +116,8 @@ impl Origin {
     }
 
     /// A publisher's media has begun: a new publishing run, with these tracks. Until this call the one before goes on,
-    /// so an offer that never connects disturbs nobody. `random` is drawn for the epoch.
+    /// so an offer that never connects disturbs nobody. `drawn` has the epoch's random part and the least counter: the
+    /// wallclock, so that runs of a restarted process, or of another node, follow all earlier ones.
     ///
     /// # Errors
     /// [`Refused`] if there is one and the policy keeps it: close the newcomer.
@@ -124,14 +125,15 @@ impl Origin {
         &mut self,
         publisher: PublisherId,
         tracks: Vec<Track>,
-        random: u64,
+        drawn: Epoch,
     ) -> Result<Epoch, Refused> {
         if self.publisher != Some(publisher) {
             self.check()?;
         }
-        let counter = self.broadcast.epoch.map_or(0, |epoch| epoch.counter) + 1;
-        self.begin(publisher, Epoch { counter, random }, tracks);
-        Ok(Epoch { counter, random })
+        let next = self.broadcast.epoch.map_or(0, |epoch| epoch.counter) + 1;
+        let epoch = Epoch { counter: drawn.counter.max(next), ..drawn };
+        self.begin(publisher, epoch, tracks);
+        Ok(epoch)
     }
 
     /// A publisher of an earlier process goes on in the same run.

@@ -18,11 +18,23 @@ fn drain(origin: &mut Origin) -> Vec<OriginOutput> {
     std::iter::from_fn(|| origin.poll_output()).collect()
 }
 
+fn drawn(random: u64) -> Epoch {
+    Epoch { counter: 0, random }
+}
+
+#[test]
+fn a_run_follows_the_wallclock_and_every_earlier_run() {
+    let mut origin = Origin::new(BroadcastId::new("show").unwrap(), OriginConfig::default(), Instant::now());
+    let clock = Epoch { counter: 1000, random: 1 };
+    assert_eq!(origin.publisher_started(PublisherId(1), tracks(1), clock).unwrap().counter, 1000);
+    assert_eq!(origin.publisher_started(PublisherId(2), tracks(1), clock).unwrap().counter, 1001);
+}
+
 #[test]
 fn a_broadcast_lives_across_a_reconnect_within_the_grace_period() {
     let now = Instant::now();
     let mut origin = Origin::new(id(), OriginConfig::default(), now);
-    let first = origin.publisher_started(FIRST, tracks(1), 11).unwrap();
+    let first = origin.publisher_started(FIRST, tracks(1), drawn(11)).unwrap();
     assert_eq!(first, Epoch { counter: 1, random: 11 });
     assert!(matches!(&drain(&mut origin)[..], [OriginOutput::Changed(b)] if b.state == BroadcastState::Live));
 
@@ -33,7 +45,7 @@ fn a_broadcast_lives_across_a_reconnect_within_the_grace_period() {
     origin.handle_timeout(now + Duration::from_secs(59));
     assert_eq!(drain(&mut origin), []);
 
-    let second = origin.publisher_started(SECOND, tracks(2), 5).unwrap();
+    let second = origin.publisher_started(SECOND, tracks(2), drawn(5)).unwrap();
     assert!(second > first, "a later run wins whatever its random part");
     assert!(matches!(&drain(&mut origin)[..], [OriginOutput::Changed(b)] if b.tracks == tracks(2)));
     assert_eq!(origin.poll_timeout(), None);
@@ -43,7 +55,7 @@ fn a_broadcast_lives_across_a_reconnect_within_the_grace_period() {
 fn a_broadcast_nobody_returns_to_ends_once() {
     let now = Instant::now();
     let mut origin = Origin::new(id(), OriginConfig::default(), now);
-    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    origin.publisher_started(FIRST, tracks(1), drawn(1)).unwrap();
     origin.publisher_gone(FIRST, now);
     drain(&mut origin);
     let end = origin.poll_timeout().unwrap();
@@ -59,7 +71,7 @@ fn a_declared_broadcast_never_ends() {
     let config = OriginConfig { is_declared: true, ..OriginConfig::default() };
     let mut origin = Origin::new(id(), config, now);
     assert_eq!(origin.poll_timeout(), None);
-    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    origin.publisher_started(FIRST, tracks(1), drawn(1)).unwrap();
     origin.publisher_gone(FIRST, now);
     origin.handle_timeout(now + Duration::from_secs(1_000_000));
     assert!(!drain(&mut origin).contains(&OriginOutput::Ended));
@@ -69,9 +81,9 @@ fn a_declared_broadcast_never_ends() {
 fn a_second_publisher_takes_over_and_the_late_farewell_of_the_first_changes_nothing() {
     let now = Instant::now();
     let mut origin = Origin::new(id(), OriginConfig::default(), now);
-    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    origin.publisher_started(FIRST, tracks(1), drawn(1)).unwrap();
     drain(&mut origin);
-    origin.publisher_started(SECOND, tracks(2), 1).unwrap();
+    origin.publisher_started(SECOND, tracks(2), drawn(1)).unwrap();
     let outputs = drain(&mut origin);
     assert_eq!(outputs[0], OriginOutput::PublisherReplaced { old: FIRST });
     assert!(matches!(&outputs[1], OriginOutput::Changed(b) if b.epoch.unwrap().counter == 2));
@@ -86,14 +98,14 @@ fn a_second_publisher_is_refused_where_the_policy_says_so_until_the_first_is_gon
     let now = Instant::now();
     let config = OriginConfig { second_publisher: SecondPublisher::Refused, ..OriginConfig::default() };
     let mut origin = Origin::new(id(), config, now);
-    origin.publisher_started(FIRST, tracks(1), 1).unwrap();
+    origin.publisher_started(FIRST, tracks(1), drawn(1)).unwrap();
     drain(&mut origin);
     assert_eq!(origin.check(), Err(Refused));
-    assert_eq!(origin.publisher_started(SECOND, tracks(2), 1), Err(Refused));
+    assert_eq!(origin.publisher_started(SECOND, tracks(2), drawn(1)), Err(Refused));
     assert_eq!(drain(&mut origin), []);
     origin.publisher_gone(FIRST, now);
     assert_eq!(origin.check(), Ok(()));
-    assert!(origin.publisher_started(SECOND, tracks(2), 1).is_ok());
+    assert!(origin.publisher_started(SECOND, tracks(2), drawn(1)).is_ok());
 }
 
 #[test]
@@ -102,7 +114,7 @@ fn a_resumed_publisher_goes_on_in_its_run() {
     let mut origin = Origin::new(id(), OriginConfig::default(), Instant::now());
     origin.publisher_resumed(FIRST, epoch, tracks(1));
     assert_eq!(origin.broadcast().epoch, Some(epoch));
-    let next = origin.publisher_started(SECOND, tracks(2), 0).unwrap();
+    let next = origin.publisher_started(SECOND, tracks(2), drawn(0)).unwrap();
     assert_eq!(next.counter, 5);
 }
 
@@ -110,7 +122,7 @@ fn a_resumed_publisher_goes_on_in_its_run() {
 fn counting_goes_on_from_what_the_store_knows() {
     let origin = Origin::new(id(), OriginConfig::default(), Instant::now());
     let mut origin = origin.with_epoch(Epoch { counter: 41, random: 3 });
-    assert_eq!(origin.publisher_started(FIRST, tracks(1), 0).unwrap().counter, 42);
+    assert_eq!(origin.publisher_started(FIRST, tracks(1), drawn(0)).unwrap().counter, 42);
 }
 
 #[derive(Debug, Clone)]
@@ -144,7 +156,7 @@ proptest! {
             let before = origin.publisher();
             match step {
                 Step::Start(number) => {
-                    let _ = origin.publisher_started(PublisherId(number), tracks(1), number);
+                    let _ = origin.publisher_started(PublisherId(number), tracks(1), drawn(number));
                 }
                 Step::Gone(number) => origin.publisher_gone(PublisherId(number), now),
                 Step::Wait(seconds) => {

@@ -71,7 +71,7 @@ pub(super) struct Publishers {
     sessions: BTreeMap<PublisherId, Session>,
     by_remote: HashMap<SocketAddr, PublisherId>,
     origins: BTreeMap<BroadcastId, Origin>,
-    /// Replaced by another one: they have goodbyes to say.
+    /// They have goodbyes to say.
     closing: Vec<PublisherId>,
     /// Of publishers that are gone.
     past_drops: ingest::Drops,
@@ -130,7 +130,9 @@ impl Publishers {
         if self.sessions.len() >= self.config.publishers_max {
             return Err(PublishError::Full);
         }
-        self.origin(now, &publish.resource.broadcast).check().map_err(|_| PublishError::Occupied)?;
+        if let Some(origin) = self.origins.get(&publish.resource.broadcast) {
+            origin.check().map_err(|_| PublishError::Occupied)?;
+        }
         let random = random().map_err(|_| PublishError::Full)?;
         let setup = ingest::Setup {
             ice: ingest::IceCredentials {
@@ -164,17 +166,14 @@ impl Publishers {
             is_declared: self.config.declared.contains(id),
             second_publisher: self.config.second_publisher,
         };
-        // As with key generations: the runs of a later process win over those of an earlier one.
-        let before = Epoch { counter: unix_time().as_millis() as u64, random: 0 };
-        self.origins
-            .entry(id.clone())
-            .or_insert_with(|| Origin::new(id.clone(), config, now).with_epoch(before))
+        self.origins.entry(id.clone()).or_insert_with(|| Origin::new(id.clone(), config, now))
     }
 
     /// Ends a publisher's session.
     pub(super) fn unpublish(&mut self, now: Instant, publisher: PublisherId) {
         if let Some(session) = self.sessions.get_mut(&publisher) {
             session.peer.close(now);
+            self.closing.push(publisher);
         }
     }
 
@@ -203,8 +202,11 @@ impl Publishers {
         let Some((id, session)) = id.and_then(|id| Some((id, self.sessions.get_mut(&id)?))) else {
             return false;
         };
-        self.by_remote.insert(source, id);
         session.peer.handle_datagram(now, wallclock, (source, destination), bytes);
+        // Only an address that has proved itself is remembered.
+        if session.peer.accepts(source, &[]) {
+            self.by_remote.insert(source, id);
+        }
         true
     }
 
@@ -312,12 +314,12 @@ impl Publishers {
         broadcast: &BroadcastId,
         tracks: Vec<model::Track>,
     ) -> anyhow::Result<()> {
-        let random = u64::from_be_bytes(random()?);
+        let drawn = Epoch { counter: unix_time().as_millis() as u64, random: u64::from_be_bytes(random()?) };
         let origin = self.origin(now, broadcast);
         if origin.publisher() == Some(id) && origin.broadcast().state == model::BroadcastState::Live {
             origin.tracks_changed(id, tracks);
         } else {
-            origin.publisher_started(id, tracks, random)?;
+            origin.publisher_started(id, tracks, drawn)?;
         }
         Ok(())
     }
@@ -341,13 +343,14 @@ impl Publishers {
     }
 
     fn drain_origins(&mut self, now: Instant, exchange: &mut Exchange) {
-        let mut ended = Vec::new();
+        let (mut ended, mut refused) = (Vec::new(), Vec::new());
         for (id, origin) in &mut self.origins {
             while let Some(output) = origin.poll_output() {
                 match output {
                     OriginOutput::Changed(broadcast) => {
                         if let Err(error) = exchange.publish_changed(now, broadcast) {
                             tracing::warn!(broadcast = %id, %error, "the tree does not take the broadcast");
+                            refused.extend(origin.publisher());
                         }
                     }
                     OriginOutput::PublisherReplaced { old } => {
@@ -367,6 +370,16 @@ impl Publishers {
         }
         for id in ended {
             self.origins.remove(&id);
+        }
+        for publisher in refused {
+            self.unpublish(now, publisher);
+        }
+    }
+
+    /// A later run of the broadcast is published elsewhere: whoever publishes it here publishes into the void.
+    pub(super) fn superseded(&mut self, now: Instant, broadcast: &BroadcastId) {
+        if let Some(publisher) = self.origins.get(broadcast).and_then(Origin::publisher) {
+            self.unpublish(now, publisher);
         }
     }
 
