@@ -127,14 +127,31 @@ impl LinkChannels {
         (host, port): &(String, u16),
         was_up: &mut bool,
     ) -> anyhow::Result<()> {
-        let mut resolved =
+        let resolved =
             tokio::net::lookup_host((host.as_str(), *port)).await.context("resolve the parent's name")?;
-        let remote = resolved.next().context("the parent's name has no address")?;
-        let connection =
-            self.endpoint.connect(remote, SERVER_NAME)?.await.context("connect to the parent")?;
+        let connection = self.connect_any(resolved).await?;
         let streams = connection.open_bi().await?;
         *was_up = true;
         serve(&self.tree, self.next_peer(), Some(parent), connection, streams).await
+    }
+
+    /// Tries the addresses of a name in turn: not each family need be reachable, or be ours.
+    async fn connect_any(&self, addresses: impl Iterator<Item = SocketAddr>) -> anyhow::Result<Connection> {
+        let mut last = anyhow::anyhow!("the parent's name has no address");
+        for address in addresses {
+            let connecting = match self.endpoint.connect(address, SERVER_NAME) {
+                Ok(connecting) => connecting,
+                Err(error) => {
+                    last = error.into();
+                    continue;
+                }
+            };
+            match connecting.await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error.into(),
+            }
+        }
+        Err(last.context("connect to the parent"))
     }
 
     fn next_peer(&self) -> PeerId {

@@ -85,10 +85,12 @@ impl quinn::AsyncUdpSocket for LinkSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        match self.socket.send_to(transmit.contents, self.as_dialled(transmit.destination)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            other => other.map(|_| ()),
+        // An error would end the connection's driver for good. No route for the moment, a full firewall table: all of
+        // that is loss to QUIC, and it repairs it or gives up by its own clock.
+        if let Err(error) = self.socket.send_to(transmit.contents, self.as_dialled(transmit.destination)) {
+            tracing::debug!(%error, "cannot send on a link channel");
         }
+        Ok(())
     }
 
     fn poll_recv(
