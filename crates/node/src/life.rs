@@ -52,6 +52,7 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     };
     let records = SessionRecords::open(&config.node, role, ports.shards.len(), &metrics.records())?;
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
+    let (threads, mut ended_threads) = Threads::new();
 
     let clone = ports.link.try_clone_udp().context("share the link socket")?;
     let (link_socket, quic) = LinkSocket::new(clone)?;
@@ -68,12 +69,9 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
         counters: metrics.tree.clone(),
     })?;
     let shards = ports.shards.into_iter().zip(records.shards);
-    let shards = start_shards(&config, shards, &tree_handle, &event_sender, &metrics)?;
+    let shards = start_shards(&config, shards, &tree_handle, &event_sender, &metrics, &threads)?;
     let (feeds, shard_ports): (Vec<Feed>, Vec<ShardPort>) = shards.into_iter().unzip();
-    let tree_thread = thread::Builder::new()
-        .name("tree".into())
-        .spawn(move || tree.run(feeds))
-        .context("start the tree thread")?;
+    let tree_thread = threads.start("tree".into(), move || tree.run(feeds))?;
 
     let channels = start_links(&config, link_socket, &tree_handle)?;
     let app = Arc::new(App {
@@ -113,7 +111,11 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     announce(role, &node_id, &config, app.is_tls);
     let demo = config.demo.then(|| tokio::spawn(demo(config.clone(), app.is_tls)));
 
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        // Without one of its threads a node serves nobody and says that it is well: a supervisor must start it anew.
+        Some(name) = ended_threads.recv() => anyhow::bail!("the thread {name} has ended"),
+    }
     tracing::info!("draining; a second signal stops at once");
     ops.is_draining.store(true, Ordering::Relaxed);
     tokio::select! {
@@ -126,6 +128,46 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Starts threads and tells when one of them ends.
+struct Threads {
+    ended: mpsc::UnboundedSender<String>,
+}
+
+/// Tells that its thread has ended, by return or by panic.
+struct TellEnd {
+    name: String,
+    ended: mpsc::UnboundedSender<String>,
+}
+
+impl Drop for TellEnd {
+    fn drop(&mut self) {
+        let _ = self.ended.send(std::mem::take(&mut self.name));
+    }
+}
+
+impl Threads {
+    fn new() -> (Self, mpsc::UnboundedReceiver<String>) {
+        let (ended, receiver) = mpsc::unbounded_channel();
+        (Self { ended }, receiver)
+    }
+
+    fn start(
+        &self,
+        name: String,
+        work: impl FnOnce() + Send + 'static,
+    ) -> anyhow::Result<thread::JoinHandle<()>> {
+        let tell_end = TellEnd { name: name.clone(), ended: self.ended.clone() };
+        let run = move || {
+            let _tell_end = tell_end;
+            work();
+        };
+        thread::Builder::new()
+            .name(name.clone())
+            .spawn(run)
+            .with_context(|| format!("start the thread {name}"))
+    }
+}
+
 /// Starts each shard and its handshake worker.
 fn start_shards(
     config: &Config,
@@ -133,6 +175,7 @@ fn start_shards(
     tree: &TreeHandle,
     events: &mpsc::UnboundedSender<NodeEvent>,
     metrics: &Metrics,
+    threads: &Threads,
 ) -> anyhow::Result<Vec<(Feed, ShardPort)>> {
     let count = owned.len().max(1) as u64;
     let mut shards = Vec::new();
@@ -151,8 +194,8 @@ fn start_shards(
             queue_full: metrics.media_queue_full(),
         })?;
         let worker = Worker::new(commands, handle.clone());
-        thread::Builder::new().name(format!("handshakes-{index}")).spawn(move || worker.run())?;
-        thread::Builder::new().name(format!("shard-{index}")).spawn(move || shard.run())?;
+        threads.start(format!("handshakes-{index}"), move || worker.run())?;
+        threads.start(format!("shard-{index}"), move || shard.run())?;
         let slots = u64::from(config.limits.viewers_max).div_ceil(count);
         shards.push((feed, ShardPort { handle, handshakes, port, occupied: AtomicU64::new(0), slots }));
     }

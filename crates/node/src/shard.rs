@@ -3,7 +3,7 @@
 //! It drives [`egress::Shard`], takes no lock, and hands everything that is slow (handshakes) or rare (signalling) to
 //! others through bounded queues.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
@@ -87,9 +87,15 @@ pub struct ShardHandle {
 }
 
 impl ShardHandle {
-    /// Expect checks of a viewer that was just POSTed.
-    pub fn register(&self, viewer: ViewerId, resource: Resource, local: IceCredentials) {
-        self.send(Command::Register { viewer, resource: Box::new(resource), local });
+    /// Expect checks of a viewer that was just POSTed; false if the shard has no room for more at the moment.
+    #[must_use]
+    pub fn register(&self, viewer: ViewerId, resource: Resource, local: IceCredentials) -> bool {
+        let command = Command::Register { viewer, resource: Box::new(resource), local };
+        let is_taken = self.commands.try_send(command).is_ok();
+        if is_taken {
+            let _ = self.waker.wake();
+        }
+        is_taken
     }
 
     /// The viewer has proved a path and chosen it.
@@ -112,7 +118,7 @@ impl ShardHandle {
         self.send(Command::Failed { viewer, reason });
     }
 
-    /// The viewer's session was deleted.
+    /// The viewer's session was deleted. Waits for room: not to be called where nothing may block.
     pub fn remove(&self, viewer: ViewerId) {
         self.send(Command::Remove { viewer });
     }
@@ -128,6 +134,8 @@ impl ShardHandle {
 /// The tree thread's end of the media queue of one shard.
 pub struct Feed {
     inputs: rtrb::Producer<Input>,
+    /// Changes of broadcasts that found no room: they must not be lost, so packets are as long as they wait.
+    waiting: VecDeque<Input>,
     waker: Arc<Waker>,
     queue_full: Counter,
     is_fed: bool,
@@ -136,16 +144,39 @@ pub struct Feed {
 impl Feed {
     /// Puts `input` into the queue; wakes nobody yet.
     pub fn push(&mut self, input: Input) {
-        match self.inputs.push(input) {
-            Ok(()) => self.is_fed = true,
-            Err(rtrb::PushError::Full(_lost)) => {
+        self.push_waiting();
+        let refused = if self.waiting.is_empty() { self.try_push(input) } else { Some(input) };
+        match refused {
+            None => {}
+            Some(Input::Packet(_lost)) => {
                 self.queue_full.inc();
             }
+            Some(change) => self.waiting.push_back(change),
+        }
+    }
+
+    fn push_waiting(&mut self) {
+        while let Some(input) = self.waiting.pop_front() {
+            if let Some(refused) = self.try_push(input) {
+                self.waiting.push_front(refused);
+                return;
+            }
+        }
+    }
+
+    fn try_push(&mut self, input: Input) -> Option<Input> {
+        match self.inputs.push(input) {
+            Ok(()) => {
+                self.is_fed = true;
+                None
+            }
+            Err(rtrb::PushError::Full(refused)) => Some(refused),
         }
     }
 
     /// Wakes the shard if anything was put in since the last time.
     pub fn wake(&mut self) {
+        self.push_waiting();
         if std::mem::take(&mut self.is_fed) {
             let _ = self.waker.wake();
         }
@@ -179,7 +210,16 @@ pub struct Shard {
     /// Where checks of viewers without keys came from.
     pending: HashMap<SocketAddr, ViewerId>,
     watched: BTreeMap<BroadcastId, usize>,
+    /// Wishes for the tree thread and goodbyes for the worker that found no room; tried again each turn.
+    unsaid: Unsaid,
     counters: ShardCounters,
+}
+
+/// What a full queue has not taken yet. Bounded by broadcasts and viewers.
+#[derive(Default)]
+struct Unsaid {
+    wants: VecDeque<(BroadcastId, bool)>,
+    closes: VecDeque<ViewerId>,
 }
 
 /// What a new shard is made of.
@@ -217,7 +257,7 @@ impl Shard {
         let (inputs, media) = rtrb::RingBuffer::new(MEDIA_MAX);
         let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
         let handle = ShardHandle { commands: sender, waker: waker.clone() };
-        let feed = Feed { inputs, waker, queue_full, is_fed: false };
+        let feed = Feed { inputs, waiting: VecDeque::new(), waker, queue_full, is_fed: false };
         let shard = Self {
             index,
             core: egress::Shard::new(config),
@@ -233,6 +273,7 @@ impl Shard {
             by_ufrag: HashMap::new(),
             pending: HashMap::new(),
             watched: BTreeMap::new(),
+            unsaid: Unsaid::default(),
             counters,
         };
         Ok((shard, handle, feed))
@@ -254,6 +295,7 @@ impl Shard {
             has_more = self.media_turn(&mut train);
             has_more |= self.command_turn();
             has_more |= self.socket_turn();
+            self.say();
             let now = Instant::now();
             if let Some(records) = &mut self.out.records {
                 records.handle_timeout(now);
@@ -354,7 +396,6 @@ impl Shard {
     fn established(&mut self, now: Instant, established: Established) {
         let Established { viewer, broadcast, path, send, receive, offer, since } = established;
         let Some(session) = self.sessions.get_mut(&viewer) else { return };
-        session.is_established = true;
         session.path = Some(path);
         for remote in std::mem::take(&mut session.checked) {
             self.pending.remove(&remote);
@@ -372,6 +413,7 @@ impl Shard {
         };
         match self.core.add_viewer(now, &broadcast, setup) {
             Ok(()) => {
+                session.is_established = true;
                 let _ =
                     self.events.send(NodeEvent::ViewerConnected { viewer, broadcast, after: now - since });
             }
@@ -433,18 +475,20 @@ impl Shard {
             return self.counters.stranger();
         };
         let Some(session) = self.sessions.get_mut(&viewer) else { return };
+        if !stun::verify(bytes, session.local.pwd()) {
+            return self.counters.stranger();
+        }
         let is_path_in_use = session.is_established && session.path == Some(path);
         if !is_path_in_use {
             // DTLS may follow before the peer nominates; the worker takes it only from paths that have verified.
-            let is_new = !session.is_established && !session.checked.contains(&path.remote);
-            if is_new && session.checked.len() < ice_dtls::PATHS_MAX {
+            if !session.is_established && !session.checked.contains(&path.remote) {
+                if session.checked.len() == ice_dtls::PATHS_MAX {
+                    self.pending.remove(&session.checked.remove(0));
+                }
                 session.checked.push(path.remote);
                 self.pending.insert(path.remote, viewer);
             }
             return self.hand_over(viewer, path, bytes);
-        }
-        if !stun::verify(bytes, session.local.pwd()) {
-            return self.counters.stranger();
         }
         self.core.heard(now, viewer);
         let to = egress::Path { local: path.local.ip(), remote: path.remote };
@@ -493,8 +537,8 @@ impl Shard {
             records.remove(now, viewer);
         }
         self.watch(&session.broadcast, false);
-        if tell_worker && self.handshakes.try_send(handshakes::Command::Close(viewer)).is_err() {
-            self.counters.handshake_queue_full();
+        if tell_worker {
+            self.unsaid.closes.push_back(viewer);
         }
         let _ = self.events.send(NodeEvent::ViewerEnded {
             viewer,
@@ -510,12 +554,29 @@ impl Shard {
         let count = self.watched.entry(broadcast.clone()).or_default();
         *count = if is_coming { *count + 1 } else { count.saturating_sub(1) };
         match (*count, is_coming) {
-            (1, true) => self.tree.want(broadcast.clone(), true),
+            (1, true) => self.unsaid.wants.push_back((broadcast.clone(), true)),
             (0, false) => {
                 self.watched.remove(broadcast);
-                self.tree.want(broadcast.clone(), false);
+                self.unsaid.wants.push_back((broadcast.clone(), false));
             }
             _ => {}
+        }
+        self.say();
+    }
+
+    /// Says what was left unsaid, as far as there is room.
+    fn say(&mut self) {
+        while let Some((broadcast, wanted)) = self.unsaid.wants.pop_front() {
+            if !self.tree.want(broadcast.clone(), wanted) {
+                self.unsaid.wants.push_front((broadcast, wanted));
+                break;
+            }
+        }
+        while let Some(viewer) = self.unsaid.closes.pop_front() {
+            if let Err(TrySendError::Full(_)) = self.handshakes.try_send(handshakes::Command::Close(viewer)) {
+                self.unsaid.closes.push_front(viewer);
+                break;
+            }
         }
     }
 }

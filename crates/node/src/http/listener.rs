@@ -11,14 +11,18 @@ use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// TLS handshakes under way at once; more wait in the kernel's backlog.
+/// TLS handshakes under way at once; the newest are closed above that.
 const TLS_HANDSHAKES_MAX: usize = 256;
 /// A client that has not finished its TLS handshake by then is gone.
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection on which a client has sent nothing for so long is closed; players ask now and then, pages each second.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections at once; the newest are closed above that.
+const CONNECTIONS_MAX: usize = 16_384;
 
 /// Both ends of the connection a request came on.
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +33,23 @@ pub struct Addresses {
     pub local: SocketAddr,
 }
 
-/// A connection in the clear or under TLS.
-pub enum Stream {
-    /// Plain HTTP.
+/// A connection in the clear or under TLS, closed when its client falls silent.
+pub struct Stream {
+    transport: Transport,
+    /// When silence has lasted too long.
+    idle: Pin<Box<tokio::time::Sleep>>,
+    _place: OwnedSemaphorePermit,
+}
+
+enum Transport {
     Plain(TcpStream),
-    /// HTTPS.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn new(transport: Transport, place: OwnedSemaphorePermit) -> Self {
+        Self { transport, idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)), _place: place }
+    }
 }
 
 /// Accepts connections for `axum::serve`; TLS handshakes run beside it and never block another client.
@@ -58,6 +73,7 @@ impl Listener {
 
 async fn accept_all(tcp: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Sender<(Stream, Addresses)>) {
     let handshakes = Arc::new(Semaphore::new(TLS_HANDSHAKES_MAX));
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, peer) = match tcp.accept().await {
             Ok(accepted) => accepted,
@@ -69,21 +85,23 @@ async fn accept_all(tcp: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Se
             }
         };
         let Ok(local) = stream.local_addr() else { continue };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let _ = stream.set_nodelay(true);
         let addresses = Addresses { peer, local };
         let Some(tls) = tls.clone() else {
-            if sender.send((Stream::Plain(stream), addresses)).await.is_err() {
+            if sender.send((Stream::new(Transport::Plain(stream), place), addresses)).await.is_err() {
                 return;
             }
             continue;
         };
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else { continue };
         let sender = sender.clone();
         tokio::spawn(async move {
             match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     drop(permit);
-                    let _ = sender.send((Stream::Tls(Box::new(stream)), addresses)).await;
+                    let stream = Stream::new(Transport::Tls(Box::new(stream)), place);
+                    let _ = sender.send((stream, addresses)).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
@@ -117,32 +135,38 @@ impl Connected<IncomingStream<'_, Listener>> for Addresses {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let this = self.get_mut();
+        let polled = match &mut this.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if polled.is_ready() {
+            this.idle.as_mut().reset(tokio::time::Instant::now() + IDLE_TIMEOUT);
+            return polled;
         }
+        this.idle.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

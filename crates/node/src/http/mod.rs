@@ -9,7 +9,7 @@ mod whip;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -30,6 +30,9 @@ use crate::sessions::{Peer, Sessions};
 use crate::shard::ShardHandle;
 use crate::tokens::{Access, Tokens};
 use crate::tree::TreeHandle;
+
+/// An offer has a few kilobytes: who takes longer is no client of ours.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One shard as requests see it.
 pub struct ShardPort {
@@ -178,7 +181,7 @@ async fn check_post(
     if app.is_draining.load(Ordering::Relaxed) {
         return Err(Problem::overloaded(2));
     }
-    let origin = origin(app, request.headers(), addresses);
+    let origin = origin(app, &request, addresses);
     let body = read_body(request.into_body()).await?;
     Ok(Posted { broadcast, addresses, origin, body })
 }
@@ -191,10 +194,13 @@ async fn session(
 ) -> Response {
     let result = async {
         let action = rules::action(Resource::Session, request.method().as_str())?;
-        if let Action::Reply(reply) = action {
-            return Ok(reply_response(&reply));
+        let is_look = matches!(action, Action::Reply(_)) && request.method() != Method::OPTIONS;
+        if let (Action::Reply(reply), false) = (&action, is_look) {
+            return Ok(reply_response(reply));
         }
-        take_allowance(&app, addresses)?;
+        if !is_look {
+            take_allowance(&app, addresses)?;
+        }
         let broadcast = broadcast_id(&broadcast)?;
         let id: SessionId = session.parse().map_err(|_| Problem::session_not_found())?;
         if action == Action::Delete && app.sessions.has_ended(id) {
@@ -202,6 +208,10 @@ async fn session(
         }
         let found = app.sessions.get(id).filter(|session| session.broadcast == broadcast);
         let session = found.ok_or_else(Problem::session_not_found)?;
+        // Whether a session is still there is what players ask when the picture stands still.
+        if let Action::Reply(reply) = action {
+            return Ok(reply_response(&reply));
+        }
         let access = match session.peer {
             Peer::Publisher(_) => Access::Publish,
             Peer::Viewer(..) => Access::View,
@@ -236,7 +246,7 @@ pub async fn end(app: &App, peer: Peer) {
         Peer::Viewer(viewer, shard) => {
             app.sessions.end_viewer(viewer);
             let handle = app.shards[shard].handle.clone();
-            handle.remove(viewer);
+            let _ = tokio::task::spawn_blocking(move || handle.remove(viewer)).await;
         }
     }
 }
@@ -262,15 +272,20 @@ fn authorize(app: &App, access: Access, broadcast: &BroadcastId, headers: &Heade
 }
 
 async fn read_body(body: Body) -> Result<String, Problem> {
-    let bytes = axum::body::to_bytes(body, rules::BODY_BYTES_MAX).await.map_err(|_| Problem::too_large())?;
+    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, rules::BODY_BYTES_MAX));
+    let bytes = read.await.map_err(|_| Problem::new(408, "too-slow", "The body took too long to arrive."))?;
+    let bytes = bytes.map_err(|_| Problem::too_large())?;
     String::from_utf8(bytes.into()).map_err(|_| Problem::new(400, "not-utf8", "The body is not UTF-8 text."))
 }
 
 /// Scheme and authority under which the client knows this server.
-fn origin(app: &App, headers: &HeaderMap, addresses: Addresses) -> String {
+fn origin(app: &App, request: &Request, addresses: Addresses) -> String {
+    let headers = request.headers();
     let forwarded = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
     let scheme = if app.is_tls || forwarded { "https" } else { "http" };
-    let authority = text(headers, header::HOST).filter(|host| is_authority(host));
+    // HTTP/2 has it in the URI, HTTP/1.1 in a header.
+    let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
+    let authority = authority.or_else(|| text(headers, header::HOST)).filter(|host| is_authority(host));
     match authority {
         Some(host) => format!("{scheme}://{host}"),
         None => format!("{scheme}://{}", addresses.local),

@@ -33,7 +33,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let streams = Streams::random()?;
     let cname = format!("{:016x}", u64::from_be_bytes(random()?));
     let local = ice_dtls::IceCredentials::from_random(&random::<32>()?);
-    let shard = reserve(app)?;
+    let slot = Slot::take(app)?;
+    let shard = slot.shard;
     let port = &app.shards[shard];
     let host = host_addresses();
     let candidates = candidates::order(&candidates::Known {
@@ -92,12 +93,17 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         peer_ice: accepted.peer.ice.clone(),
     };
     let (id, entity_tag) = (resource.id, resource.entity_tag.clone());
+    // The session first, since its end may be told at once; then the shard: checks may arrive as soon as the answer is
+    // out, and must find their way to the worker.
     app.sessions.insert(&resource, Peer::Viewer(viewer, shard));
-    // The shard first: checks may arrive as soon as the answer is out, and must find their way to the worker.
-    port.handle.register(viewer, resource, local);
+    if !port.handle.register(viewer, resource, local) {
+        app.sessions.end_viewer(viewer);
+        return Err(Problem::overloaded(2));
+    }
+    slot.keep();
     let pending = Pending { viewer, broadcast: posted.broadcast.clone(), handshake, offer, since: now };
     if port.handshakes.try_send(handshakes::Command::Begin(Box::new(pending))).is_err() {
-        port.handle.remove(viewer);
+        super::end(app, Peer::Viewer(viewer, shard)).await;
         return Err(Problem::overloaded(2));
     }
     tracing::debug!(broadcast = %posted.broadcast, viewer = viewer.get(), shard, "viewer accepted");
@@ -109,19 +115,42 @@ fn peer_fingerprint(offered: &sdp::Fingerprint) -> Result<ice_dtls::Fingerprint,
     offered.to_string().parse().map_err(unusable)
 }
 
-/// Takes a slot on the shard with the fewest viewers; it is given back when the viewer's end is told.
-fn reserve(app: &App) -> Result<usize, Problem> {
-    if app.pending.load(Ordering::Relaxed) >= app.pending_max {
-        return Err(Problem::overloaded(2));
+/// A viewer's slot on the shard with the fewest viewers; given back when dropped, or, once kept, when the viewer's end
+/// is told.
+struct Slot<'a> {
+    app: &'a App,
+    shard: usize,
+    is_kept: bool,
+}
+
+impl<'a> Slot<'a> {
+    fn take(app: &'a App) -> Result<Self, Problem> {
+        if app.pending.load(Ordering::Relaxed) >= app.pending_max {
+            return Err(Problem::overloaded(2));
+        }
+        let shards = app.shards.iter().enumerate();
+        let least = shards.min_by_key(|(_, shard)| shard.occupied.load(Ordering::Relaxed));
+        let (index, shard) = least.ok_or_else(|| Problem::overloaded(5))?;
+        if shard.occupied.fetch_add(1, Ordering::Relaxed) >= shard.slots {
+            shard.occupied.fetch_sub(1, Ordering::Relaxed);
+            return Err(Problem::overloaded(5));
+        }
+        app.pending.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { app, shard: index, is_kept: false })
     }
-    let least = app.shards.iter().enumerate().min_by_key(|(_, shard)| shard.occupied.load(Ordering::Relaxed));
-    let (index, shard) = least.ok_or_else(|| Problem::overloaded(5))?;
-    if shard.occupied.fetch_add(1, Ordering::Relaxed) >= shard.slots {
-        shard.occupied.fetch_sub(1, Ordering::Relaxed);
-        return Err(Problem::overloaded(5));
+
+    fn keep(mut self) {
+        self.is_kept = true;
     }
-    app.pending.fetch_add(1, Ordering::Relaxed);
-    Ok(index)
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.app.pending.fetch_sub(1, Ordering::Relaxed);
+            self.app.shards[self.shard].occupied.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The SSRCs of one viewer, all different.

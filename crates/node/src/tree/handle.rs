@@ -10,8 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::link_channel::ChannelEvent;
 use crate::session_records::Resource;
 
-/// Commands that may wait for the tree thread. Link channels wait when it is full; shards drop their wish and have it
-/// again soon.
+/// Commands that may wait for the tree thread. Link channels and requests wait when it is full; shards never do.
 pub const COMMANDS_MAX: usize = 4096;
 
 /// What the tree thread is told.
@@ -78,7 +77,7 @@ impl TreeHandle {
         self.send(Command::Channel(event)).await;
     }
 
-    /// Says goodbye to all publishers and peers.
+    /// Says goodbye to all publishers.
     pub async fn drain(&self) {
         self.send(Command::Drain).await;
     }
@@ -88,11 +87,17 @@ impl TreeHandle {
         self.send(Command::Stop).await;
     }
 
-    /// One shard's first viewer of a broadcast came, or its last one went. Waits for room: called by shards only when
-    /// viewers come and go.
-    pub fn want(&self, broadcast: BroadcastId, wanted: bool) {
-        if self.commands.blocking_send(Command::Want { broadcast, wanted }).is_ok() {
-            let _ = self.waker.wake();
+    /// One shard's first viewer of a broadcast came, or its last one went. Never waits: false if there is no room.
+    #[must_use]
+    pub fn want(&self, broadcast: BroadcastId, wanted: bool) -> bool {
+        match self.commands.try_send(Command::Want { broadcast, wanted }) {
+            Ok(()) => {
+                let _ = self.waker.wake();
+                true
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => false,
+            // A tree thread that has stopped needs no wishes.
+            Err(mpsc::error::TrySendError::Closed(_)) => true,
         }
     }
 

@@ -215,6 +215,7 @@ impl Tree {
             }
             self.drain_publishers(now);
             self.drain_exchange();
+            self.flush();
         }
         self.received = batch;
         self.ingest = Some(socket);
@@ -248,6 +249,7 @@ impl Tree {
                 }
             }
             self.drain_exchange();
+            flush(&mut self.link_out, &port.socket, &self.counters);
         }
         self.received = batch;
         self.link = Some(port);
@@ -351,6 +353,10 @@ impl Tree {
                     tracing::warn!(?reason, "link closed");
                     self.peers.disconnect(peer);
                 }
+                Output::Event(exchange::Event::OriginSuperseded(broadcast)) => {
+                    tracing::warn!(%broadcast, "published elsewhere by a later publisher");
+                    self.publishers.superseded(Instant::now(), &broadcast);
+                }
                 Output::Event(event) => tracing::info!(?event, "link"),
             }
         }
@@ -366,17 +372,19 @@ impl Tree {
     }
 
     fn flush(&mut self) {
-        let sends = [
-            (&mut self.ingest_out, self.ingest.as_ref()),
-            (&mut self.link_out, self.link.as_ref().map(|port| port.socket.as_ref())),
-        ];
-        for (queue, socket) in sends {
-            let Some(socket) = socket else { continue };
-            match queue.flush(socket) {
-                Ok(flushed) => self.counters.flushed(&flushed),
-                Err(error) => tracing::debug!(%error, "cannot send"),
-            }
+        if let Some(socket) = &self.ingest {
+            flush(&mut self.ingest_out, socket, &self.counters);
         }
+        if let Some(port) = &self.link {
+            flush(&mut self.link_out, &port.socket, &self.counters);
+        }
+    }
+}
+
+fn flush(queue: &mut udp_batch::SendQueue, socket: &udp_batch::Socket, counters: &TreeCounters) {
+    match queue.flush(socket) {
+        Ok(flushed) => counters.flushed(&flushed),
+        Err(error) => tracing::debug!(%error, "cannot send"),
     }
 }
 
