@@ -111,7 +111,7 @@ section! {
         /// this machine may; if the HTTP listener can be reached by others, the program makes one and tells it.
         /// A flag is seen by all users of the machine, the file and the environment are not.
         publish_tokens: Vec<Token> = Vec::new(), "publish-tokens", r#"["friday-night=SECRET-1", "SECRET-2"]"#;
-        /// Tokens that may watch, likewise.
+        /// Tokens that may watch, written likewise. With none, everybody who reaches the listener may watch.
         view_tokens: Vec<Token> = Vec::new(), "view-tokens", r#"["friday-night=SECRET-3"]"#;
     }
 }

@@ -30,7 +30,7 @@ use crate::session_records::{SessionRecords, ViewerRecords};
 use crate::sessions::Sessions;
 use crate::shard::{self, Feed, Shard};
 use crate::tls;
-use crate::tokens::Tokens;
+use crate::tokens::{self, Tokens};
 use crate::tree::{self, LinkPort, PublishersConfig, Tree, TreeHandle};
 
 /// What stretches into the link identity where all links stay on this machine and no cluster key is set.
@@ -42,6 +42,8 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     let ports = Ports::bind(role, &config)?;
     let random: [u8; 32] = random()?;
     let node_id = node_id(role, &config, &random)?;
+    let publish_tokens =
+        if role.is_injection() { tokens::for_publishing(&config, self::random()?)? } else { Vec::new() };
     let metrics = Arc::new(Metrics::new(&config.node.tree_id, &node_id, role));
     let certificate = Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?);
     let directory = Arc::new(Directory::default());
@@ -79,7 +81,7 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
         ingest: ingest_port.map(|port| (tree_handle.clone(), port)),
         shards: shard_ports,
         sessions: sessions.clone(),
-        tokens: Tokens::new(config.access.publish_tokens.clone(), config.access.view_tokens.clone()),
+        tokens: Tokens::new(publish_tokens.clone(), config.access.view_tokens.clone()),
         rate_limit: RateLimit::new(config.limits.request_rate, config.limits.request_burst),
         public_ip: config.media.public_ip,
         certificate,
@@ -109,7 +111,8 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     }
     ops.is_ready.store(true, Ordering::Relaxed);
     announce(role, &node_id, &config, app.is_tls);
-    let demo = config.demo.then(|| tokio::spawn(demo(config.clone(), app.is_tls)));
+    let demo =
+        config.demo.then(|| tokio::spawn(demo(config.clone(), publish_tokens.first().cloned(), app.is_tls)));
 
     tokio::select! {
         () = signals.next() => {}
@@ -250,8 +253,7 @@ async fn drain(app: &Arc<App>, tree: &TreeHandle, demo: Option<tokio::task::Join
     }
 }
 
-async fn demo(config: Config, is_tls: bool) {
-    let token = config.access.publish_tokens.first().map(|token| token.secret.expose().to_owned());
+async fn demo(config: Config, token: Option<config::Token>, is_tls: bool) {
     let mut address = config.http.listen;
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());
@@ -261,7 +263,8 @@ async fn demo(config: Config, is_tls: bool) {
         return;
     }
     let url = format!("http://{address}/whip/demo");
-    client::demo::publish(&url, token.as_deref(), std::future::pending()).await;
+    client::demo::publish(&url, token.as_ref().map(|token| token.secret.expose()), std::future::pending())
+        .await;
 }
 
 /// Tells a person where to go.

@@ -1,6 +1,11 @@
 //! Who may publish and who may watch: static tokens, compared in constant time.
 
-use config::Token;
+use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use config::{Config, Token};
 use model::BroadcastId;
 
 /// What a request wants to do.
@@ -44,6 +49,46 @@ impl Tokens {
     }
 }
 
+/// The tokens for publishing: those of the configuration. Where there are none and others than this machine can reach the
+/// HTTP listener, one is made and told: on the terminal, or in a file of the state directory.
+///
+/// # Errors
+/// If there is no way to tell it.
+pub fn for_publishing(config: &Config, random: [u8; 16]) -> anyhow::Result<Vec<Token>> {
+    let is_local = config.http.listen.ip().to_canonical().is_loopback();
+    if is_local || !config.access.publish_tokens.is_empty() {
+        return Ok(config.access.publish_tokens.clone());
+    }
+    let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token: Token = secret.parse().context("make a token")?;
+    if std::io::stdout().is_terminal() {
+        println!("Key for publishing, made for this run: {secret}");
+    } else {
+        let directory = config.node.state_dir.as_deref().context(
+            "others can reach the HTTP listener, and nobody has said who may publish: set access.publish_tokens \
+             (--publish-tokens), or node.state_dir (--state-dir) for a file with a token made by the program",
+        )?;
+        write_private(&directory.join("publish-token"), &secret)?;
+    }
+    Ok(vec![token])
+}
+
+fn write_private(path: &Path, secret: &str) -> anyhow::Result<()> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+    }
+    let _ = std::fs::remove_file(path);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("write {}", path.display()))?;
+    writeln!(file, "{secret}").with_context(|| format!("write {}", path.display()))?;
+    tracing::info!(path = %path.display(), "made a token for publishing");
+    Ok(())
+}
+
 fn is_equal(ours: &[u8], theirs: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(ours, theirs).is_ok()
 }
@@ -64,5 +109,26 @@ mod tests {
         assert!(tokens.allow(Access::Publish, &other, Some("master-key")));
         assert!(!tokens.allow(Access::Publish, &demo, None));
         assert!(tokens.allow(Access::View, &other, None));
+    }
+
+    #[test]
+    fn a_reachable_node_never_lets_everybody_publish() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("directory");
+        let mut config = Config::default();
+        assert!(for_publishing(&config, [7; 16]).expect("loopback needs none").is_empty());
+        config.http.listen = "0.0.0.0:8080".parse().expect("address");
+        config.node.state_dir = Some(directory.path().to_owned());
+        let tokens = for_publishing(&config, [7; 16]).expect("one is made");
+        assert_eq!(tokens[0].secret.expose(), "07".repeat(16));
+        if !std::io::stdout().is_terminal() {
+            let path = directory.path().join("publish-token");
+            assert_eq!(std::fs::read_to_string(&path).expect("told").trim(), "07".repeat(16));
+            assert_eq!(std::fs::metadata(&path).expect("file").permissions().mode() & 0o777, 0o600);
+            config.node.state_dir = None;
+            assert!(for_publishing(&config, [7; 16]).is_err(), "nowhere to tell it");
+        }
+        config.access.publish_tokens = vec!["given-by-me".parse().expect("token")];
+        assert_eq!(for_publishing(&config, [7; 16]).expect("given").len(), 1);
     }
 }
