@@ -24,6 +24,9 @@ use crate::program;
 /// Networks of all test processes of this machine at once: each takes 198.18.`slot`.0/24 (RFC 2544).
 const SLOTS: u32 = 256;
 
+/// What opens publishing on every node of a network.
+pub const PUBLISH_TOKEN: &str = "publish-secret-of-tests";
+
 /// The secret of every tree in these networks.
 const CLUSTER_KEY: &str = "one-secret-for-all-nodes-of-a-test";
 /// Where [`program`] puts the link listener of a node within a namespace.
@@ -106,7 +109,8 @@ impl Hosts {
         let parents: Vec<String> =
             parents.iter().map(|parent| format!("{}:{LINK_PORT}", self.host(parent).address)).collect();
         let node = program::node(role).within(&host.namespace, host.address);
-        let node = node.with(&["--insecure-http", "--cluster-key", CLUSTER_KEY]);
+        let node =
+            node.with(&["--insecure-http", "--cluster-key", CLUSTER_KEY, "--publish-tokens", PUBLISH_TOKEN]);
         if parents.is_empty() { node } else { node.with(&["--parents", &parents.join(",")]) }
     }
 

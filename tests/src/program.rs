@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -167,6 +167,12 @@ impl Program {
         }
     }
 
+    /// Whether the process is no more, or only waits to be buried.
+    fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    }
+
     /// Waits until `/readyz` says so.
     ///
     /// # Errors
@@ -180,7 +186,7 @@ impl Program {
             {
                 return Ok(());
             }
-            if !Path::new(&format!("/proc/{}/stat", self.id())).exists() || Instant::now() > deadline {
+            if self.has_ended() || Instant::now() > deadline {
                 bail!("the node is not ready: {}", self.log());
             }
             pause().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use client::demo::{self, Clip};
 use client::{Whep, Whip, whip};
 use model::{Codec, Kind};
-use tests::network::{Hosts, Path};
+use tests::network::{Hosts, PUBLISH_TOKEN, Path};
 use tests::program::{Program, until};
 use tests::recording::Recording;
 use tests::tools::is_root;
@@ -77,7 +77,8 @@ async fn watch(name: &str, seed: u64, nodes: &[&str], path: Path) -> anyhow::Res
     let (injection, egress) = (&programs[0], &programs[programs.len() - 1]);
     let tracks = [Codec::Opus, Codec::H264];
     let publisher =
-        Whip::connect(&injection.url("/whip/show"), None, &tracks, whip::Options::default()).await?;
+        Whip::connect(&injection.url("/whip/show"), Some(PUBLISH_TOKEN), &tracks, whip::Options::default())
+            .await?;
     let playing = tokio::spawn(async move { demo::play(&Clip::built_in(), &publisher).await });
     until("the egress offers the broadcast", async || {
         let list = reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?;
