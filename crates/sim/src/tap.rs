@@ -301,7 +301,13 @@ impl Tap {
                 let missing = (1..numbers).map(|step| from.seq_no.plus(step));
                 let is_left_out =
                     |seq_no: &SeqNo| came(from.ssrc, *seq_no) && !sent.contains(&(from.ssrc, *seq_no));
-                if let Some(seq_no) = missing.into_iter().find(is_left_out)
+                let is_taken_over = |seq_no: SeqNo| {
+                    let later = stream.sent.iter().skip((after.0 - stream.first) as usize).flatten();
+                    let mut later = later.map(|sent| &sent.packet).filter(|packet| packet.ssrc == from.ssrc);
+                    later.any(|packet| packet.seq_no <= seq_no)
+                };
+                let left_out = missing.into_iter().find(is_left_out);
+                if let Some(seq_no) = left_out.filter(|seq_no| !is_taken_over(*seq_no))
                     && !stream.may_be_used(before.0)
                 {
                     return Err(format!("{} {seq_no:?} came and was never sent on", from.ssrc));

@@ -1,3 +1,5 @@
+//! Behaviour of the module `origin`.
+
 use super::*;
 use model::{Codec, Layer, Ssrc};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Behaviour of the module `codec`.
+
 use model::SeqNo;
 use proptest::prelude::*;
 

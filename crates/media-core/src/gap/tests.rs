@@ -1,3 +1,5 @@
+//! Behaviour of the module `gap`.
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 

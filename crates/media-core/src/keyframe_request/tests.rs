@@ -1,3 +1,5 @@
+//! Behaviour of the module `keyframe_request`.
+
 use std::time::{Duration, Instant};
 
 use model::Ssrc;

@@ -1,3 +1,5 @@
+//! Behaviour of the module `rate`.
+
 use std::time::{Duration, Instant};
 
 use model::{Bitrate, NtpTime, SeqNo, Ssrc};

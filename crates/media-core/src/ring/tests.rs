@@ -1,3 +1,5 @@
+//! Behaviour of the module `ring`.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 

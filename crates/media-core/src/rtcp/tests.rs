@@ -1,3 +1,5 @@
+//! Behaviour of the module `rtcp`.
+
 use std::time::Duration;
 
 use model::{Bitrate, NtpTime, Ssrc};

@@ -1,3 +1,5 @@
+//! Behaviour of the module `time`.
+
 use std::time::{Duration, Instant};
 
 use model::NtpTime;

@@ -22,8 +22,8 @@ const AUDIO_PATIENCE: Duration = Duration::from_millis(120);
 /// Time between two requests for a keyframe, and until the first one.
 const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(1000);
 
-/// How far the timestamps of a replay that is begun anew may step back, ticks: the longest group of pictures.
-const REPLAYED_MAX: i32 = 4 * 90_000;
+/// How far timestamps may step back where a resumed process begins a piece, ticks: what a ring holds.
+const REPLAYED_MAX: i32 = 12 * 90_000;
 
 /// A number that has not come.
 #[derive(Debug)]
@@ -266,7 +266,7 @@ fn check_order(kind: Kind, last: &Media, next: &Media) -> Result<(), String> {
     }
     let step = next.timestamp.wrapping_sub(last.timestamp) as i32;
     // A process that resumes a viewer knows where a replay or a piece began, not how far it came.
-    let is_new_piece = !is_contiguous && (may_restart || !is_same_source);
+    let is_new_piece = starts || (!is_contiguous && (may_restart || !is_same_source));
     if next.run > 1 && is_new_piece && step > -REPLAYED_MAX {
         return Ok(());
     }

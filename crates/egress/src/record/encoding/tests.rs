@@ -1,3 +1,5 @@
+//! Behaviour of the module `encoding`.
+
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 

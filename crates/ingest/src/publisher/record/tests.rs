@@ -1,3 +1,5 @@
+//! Behaviour of the module `record`.
+
 use super::*;
 use proptest::prelude::*;
 
