@@ -306,8 +306,9 @@ impl Tap {
                     let mut later = later.map(|sent| &sent.packet).filter(|packet| packet.ssrc == from.ssrc);
                     later.any(|packet| packet.seq_no <= seq_no)
                 };
-                let left_out = missing.into_iter().find(is_left_out);
-                if let Some(seq_no) = left_out.filter(|seq_no| !is_taken_over(*seq_no))
+                let mut missing = missing.into_iter();
+                let left_out = missing.find(|seq_no| is_left_out(seq_no) && !is_taken_over(*seq_no));
+                if let Some(seq_no) = left_out
                     && !stream.may_be_used(before.0)
                 {
                     return Err(format!("{} {seq_no:?} came and was never sent on", from.ssrc));
