@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::baseline::{self, Baseline};
 use crate::browser::{Browser, Page};
-use crate::program::PATIENCE;
+use crate::program::{self, PATIENCE, Program};
 
 /// What was seen in one viewing.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +62,28 @@ impl fmt::Display for Viewing {
             self.latencies.len()
         )
     }
+}
+
+/// Publishes the test picture through one node and watches it through another, which may be the same, for `length`; and
+/// for as long a direct connection between two peers of one page, which shows what this machine can do at all.
+///
+/// # Errors
+/// If a page breaks or no picture comes.
+pub async fn publish_and_watch(
+    injection: &Program,
+    egress: &Program,
+    codec: &str,
+    length: Duration,
+) -> anyhow::Result<(Viewing, Baseline)> {
+    let (publisher, viewer) = (Browser::chromium().await?, Browser::chromium().await?);
+    let direct = baseline::loopback(&viewer, codec, length).await?;
+    let _publishing = publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
+    program::until("the broadcast is known at the egress", || async {
+        Ok(reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?.contains("live"))
+    })
+    .await?;
+    let player = open_player(&viewer, &egress.url("/watch/show")).await?;
+    Ok((watch(&player, length).await?, direct))
 }
 
 /// Publishes the test picture with clock and tone from a page; ends with the page.

@@ -14,27 +14,15 @@ const FIREFOX: &str = "/usr/bin/firefox-esr";
 /// How long each picture is watched; the acceptance run takes a minute and more.
 const LENGTH: Duration = Duration::from_secs(12);
 
-/// Publishes through one node and watches through another, which may be the same, beside a direct connection between
-/// two peers of one page.
 async fn publish_and_watch(
     name: &str,
     codec: &str,
     injection: &Program,
     egress: &Program,
 ) -> anyhow::Result<()> {
-    let (publisher, viewer) = (Browser::chromium().await?, Browser::chromium().await?);
-    let direct = baseline::loopback(&viewer, codec, LENGTH).await?;
-    let publishing =
-        watching::publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
-    program::until("the broadcast is known at the egress", || async {
-        Ok(reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?.contains("live"))
-    })
-    .await?;
-    let player = watching::open_player(&viewer, &egress.url("/watch/show")).await?;
-    let seen = watching::watch(&player, LENGTH).await?;
+    let (seen, direct) = watching::publish_and_watch(injection, egress, codec, LENGTH).await?;
     println!("{name}: {seen}; direct: {} freezes ({} ms)", direct.freeze_count, direct.freezes.as_millis());
     check(&seen, &direct);
-    publishing.close().await?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod link_identity;
 mod link_socket;
 mod metrics;
 mod ops;
+mod random;
 mod rate_limit;
 mod session_records;
 mod sessions;

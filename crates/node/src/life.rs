@@ -25,6 +25,7 @@ use crate::link_identity::LinkIdentity;
 use crate::link_socket::LinkSocket;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
+use crate::random;
 use crate::rate_limit::RateLimit;
 use crate::session_records::{SessionRecords, ViewerRecords};
 use crate::sessions::Sessions;
@@ -40,10 +41,10 @@ const LOOPBACK_CLUSTER_KEY: &str = "links on this machine only";
 pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     let mut signals = StopSignals::new()?;
     let ports = Ports::bind(role, &config)?;
-    let random: [u8; 32] = random()?;
+    let random: [u8; 32] = random::bytes()?;
     let node_id = node_id(role, &config, &random)?;
     let publish_tokens =
-        if role.is_injection() { tokens::for_publishing(&config, self::random()?)? } else { Vec::new() };
+        if role.is_injection() { tokens::for_publishing(&config, random::bytes()?)? } else { Vec::new() };
     let metrics = Arc::new(Metrics::new(&config.node.tree_id, &node_id, role));
     let certificate = Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?);
     let directory = Arc::new(Directory::default());
@@ -320,10 +321,4 @@ fn egress_config(config: &Config) -> egress::Config {
         replay_factor: config.egress.replay_factor,
         ..egress::Config::default()
     }
-}
-
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    Ok(bytes)
 }

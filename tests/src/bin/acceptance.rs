@@ -5,8 +5,6 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use tests::baseline;
-use tests::browser::Browser;
 use tests::program::{self, Program};
 use tests::watching;
 
@@ -75,16 +73,7 @@ impl Report {
         injection: &Program,
         egress: &Program,
     ) -> anyhow::Result<()> {
-        let (publisher, viewer) = (Browser::chromium().await?, Browser::chromium().await?);
-        let direct = baseline::loopback(&viewer, codec, LENGTH).await?;
-        let _publishing =
-            watching::publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
-        program::until("the broadcast is known at the egress", || async {
-            Ok(reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?.contains("live"))
-        })
-        .await?;
-        let player = watching::open_player(&viewer, &egress.url("/watch/show")).await?;
-        let seen = watching::watch(&player, LENGTH).await?;
+        let (seen, direct) = watching::publish_and_watch(injection, egress, codec, LENGTH).await?;
         println!("{name}: {seen}");
         let millis = |share| seen.latency(share).map_or(0, |latency| latency.as_millis());
         let has_sound = seen.audio_energy > 0.0;

@@ -309,11 +309,9 @@ pub(crate) fn host_addresses() -> Vec<IpAddr> {
 
 /// `N` bytes of the kernel's random generator.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| {
+    crate::random::bytes().map_err(|_| {
         Problem::new(500, "no-randomness", "This server cannot make random numbers at the moment.")
-    })?;
-    Ok(bytes)
+    })
 }
 
 fn created_response(created: Created) -> Response {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::handle::{Publish, PublishError};
 use crate::clock::unix_time;
 use crate::events::NodeEvent;
+use crate::random;
 use crate::session_records::PublisherRecords;
 
 /// Rules for publishers.
@@ -100,9 +101,12 @@ impl Publishers {
     /// Draws the group key of this process and announces the declared broadcasts.
     pub(super) fn begin(&mut self, now: Instant, exchange: &mut Exchange) -> anyhow::Result<()> {
         // Without a memory of its own the process takes the clock: later processes have later generations.
-        let generation =
-            KeyGeneration { counter: unix_time().as_secs() as u32, random: u32::from_be_bytes(random()?) };
-        exchange.begin_generation(now, GroupKey { generation, key: random()?, salt: random()? });
+        let generation = KeyGeneration {
+            counter: unix_time().as_secs() as u32,
+            random: u32::from_be_bytes(random::bytes()?),
+        };
+        exchange
+            .begin_generation(now, GroupKey { generation, key: random::bytes()?, salt: random::bytes()? });
         for id in self.config.declared.clone() {
             let broadcast = self.origin(now, &id).broadcast().clone();
             exchange.publish_changed(now, broadcast)?;
@@ -133,7 +137,7 @@ impl Publishers {
         if let Some(origin) = self.origins.get(&publish.resource.broadcast) {
             origin.check().map_err(|_| PublishError::Occupied)?;
         }
-        let random = random().map_err(|_| PublishError::Full)?;
+        let random = random::bytes().map_err(|_| PublishError::Full)?;
         let setup = ingest::Setup {
             ice: ingest::IceCredentials {
                 ufrag: publish.ice.ufrag().to_owned(),
@@ -314,7 +318,8 @@ impl Publishers {
         broadcast: &BroadcastId,
         tracks: Vec<model::Track>,
     ) -> anyhow::Result<()> {
-        let drawn = Epoch { counter: unix_time().as_millis() as u64, random: u64::from_be_bytes(random()?) };
+        let drawn =
+            Epoch { counter: unix_time().as_millis() as u64, random: u64::from_be_bytes(random::bytes()?) };
         let origin = self.origin(now, broadcast);
         if origin.publisher() == Some(id) && origin.broadcast().state == model::BroadcastState::Live {
             origin.tracks_changed(id, tracks);
@@ -410,10 +415,4 @@ const fn add(sum: &mut ingest::Drops, more: &ingest::Drops) {
     sum.unknown_source += more.unknown_source;
     sum.payload_type += more.payload_type;
     sum.unauthentic += more.unauthentic;
-}
-
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    Ok(bytes)
 }
