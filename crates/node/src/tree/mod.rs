@@ -123,6 +123,10 @@ impl Tree {
         let mut publishers = Publishers::new(parts.publishers, parts.events.clone(), parts.records);
         if parts.ingest.is_some() {
             publishers.begin(now, &mut exchange)?;
+            // Known from the node's first request on, though the thread tells of them a little later.
+            for broadcast in exchange.broadcasts() {
+                parts.directory.changed(SystemTime::now(), broadcast.clone());
+            }
         }
         let tree = Self {
             poll,
