@@ -155,7 +155,7 @@ section! {
     Log, LogFlags, "log" {
         /// How lines look: `human`, `json`, or `auto`: human on a terminal, JSON otherwise.
         format: LogFormat = LogFormat::Auto, "log-format", r#""json""#;
-        /// What is logged: a level, or levels for parts, as in `info,link=debug`. Can be changed while running.
+        /// What is logged: a level, or levels for parts, as in `info,link=debug`.
         filter: String = "info".into(), "log-filter", r#""info,egress=debug""#;
     }
 }
