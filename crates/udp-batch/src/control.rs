@@ -1,4 +1,5 @@
-//! Control messages (`cmsg(3)`): which local address a datagram came to or leaves from, and how long its segments are.
+//! Control messages (`cmsg(3)`): which local address a datagram came to or leaves from, and how long the segments of a
+//! message are.
 //!
 //! Written and read as bytes. The layout is the kernel's: a header of length, level and type, then the payload, each
 //! padded to the machine word.
@@ -7,11 +8,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::array;
 
-/// Room for one `IP_PKTINFO` and one `IPV6_PKTINFO` (a dual-stack socket gets both), or for one of them and a
-/// `UDP_SEGMENT`.
-const CAPACITY: usize = 96;
+/// Room for one `IP_PKTINFO`, one `IPV6_PKTINFO` (a dual-stack socket gets both) and one `UDP_GRO`, or for one of them
+/// and a `UDP_SEGMENT`.
+const CAPACITY: usize = 128;
 const WORD: usize = size_of::<usize>();
 const HEADER: usize = WORD + 8;
+
+/// What the control messages of a received message say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The local address that it was sent to, a mapped one as plain IPv4.
+    pub destination: Option<IpAddr>,
+    /// The length of each of its datagrams but the last, which may be shorter; 0 if it is a single datagram.
+    pub segment: usize,
+}
 
 /// A buffer of control messages.
 #[derive(Debug, Clone, Copy)]
@@ -69,26 +79,30 @@ impl Control {
         self.length += length.next_multiple_of(WORD);
     }
 
-    /// The local address that a received datagram was sent to, a mapped one as plain IPv4.
-    pub fn destination(&self) -> Option<IpAddr> {
-        let mut rest = self.bytes.get(..self.length)?;
+    /// What the kernel says of a received message.
+    pub fn read(&self) -> Told {
+        let mut told = Told::default();
+        let mut rest = self.bytes.get(..self.length).unwrap_or_default();
         while rest.len() >= HEADER {
             let length = usize::from_ne_bytes(array(rest));
-            let payload = rest.get(HEADER..length)?;
+            let Some(payload) = rest.get(HEADER..length) else { break };
             let level = i32::from_ne_bytes(array(&rest[WORD..]));
             let kind = i32::from_ne_bytes(array(&rest[WORD + 4..]));
             match (level, kind) {
                 (libc::SOL_IP, libc::IP_PKTINFO) if payload.len() >= 12 => {
-                    return Some(Ipv4Addr::from(array::<4>(&payload[8..])).into());
+                    told.destination = Some(Ipv4Addr::from(array::<4>(&payload[8..])).into());
                 }
                 (libc::SOL_IPV6, libc::IPV6_PKTINFO) if payload.len() >= 16 => {
-                    return Some(Ipv6Addr::from(array::<16>(payload)).to_canonical());
+                    told.destination = Some(Ipv6Addr::from(array::<16>(payload)).to_canonical());
+                }
+                (libc::SOL_UDP, libc::UDP_GRO) if payload.len() >= 4 => {
+                    told.segment = usize::try_from(i32::from_ne_bytes(array(payload))).unwrap_or(0);
                 }
                 _not_asked_for => {}
             }
-            rest = rest.get(length.next_multiple_of(WORD)..)?;
+            rest = rest.get(length.next_multiple_of(WORD)..).unwrap_or_default();
         }
-        None
+        told
     }
 }
 
@@ -104,8 +118,24 @@ mod tests {
             let mut control = Control::empty();
             control.source(address, 0, is_ipv6_socket);
             control.segment(1200);
-            assert_eq!(control.destination(), Some(address));
+            assert_eq!(control.read(), Told { destination: Some(address), segment: 0 });
             assert_eq!(control.length % WORD, 0);
+        }
+    }
+
+    #[test]
+    fn the_segment_length_is_read_before_and_after_the_destination() {
+        for is_first in [true, false] {
+            let mut control = Control::empty();
+            if is_first {
+                control.add(libc::SOL_UDP, libc::UDP_GRO, &1200i32.to_ne_bytes());
+            }
+            control.source(Ipv6Addr::LOCALHOST.into(), 0, true);
+            if !is_first {
+                control.add(libc::SOL_UDP, libc::UDP_GRO, &1200i32.to_ne_bytes());
+            }
+            let expected = Told { destination: Some(Ipv6Addr::LOCALHOST.into()), segment: 1200 };
+            assert_eq!(control.read(), expected);
         }
     }
 
@@ -123,7 +153,7 @@ mod tests {
             let mut control = Control::room();
             control.bytes[..32].copy_from_slice(&bytes);
             control.length = length;
-            let _ = control.destination();
+            let _ = control.read();
         }
     }
 }

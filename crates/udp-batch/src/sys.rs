@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use crate::address::RawAddress;
 use crate::control::Control;
-use crate::receive::{DATAGRAM_MAX, Slot};
+use crate::receive::Slot;
 
 /// Messages handed over in one system call; beyond 64 the saving per message no longer shows.
 pub const BATCH: usize = 64;
@@ -52,12 +52,17 @@ pub fn send(socket: BorrowedFd<'_>, arena: &[u8], messages: &[Message]) -> io::R
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
 }
 
-/// Receives up to [`BATCH`] datagrams into `buffer`, [`DATAGRAM_MAX`] bytes for each of `slots`; returns how many came.
-/// Never blocks.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], slots: &mut [Slot]) -> io::Result<usize> {
+/// Receives up to [`BATCH`] messages into `buffer`, `room` bytes for each of `slots` as far as it reaches; returns how
+/// many came. Never blocks.
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    room: usize,
+    slots: &mut [Slot],
+) -> io::Result<usize> {
     let mut vectors = [const { MaybeUninit::<libc::iovec>::uninit() }; BATCH];
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
-    let rooms = buffer.chunks_exact_mut(DATAGRAM_MAX);
+    let rooms = buffer.chunks_exact_mut(room);
     let mut asked = 0;
     for (((slot, room), vector), header) in slots.iter_mut().zip(rooms).zip(&mut vectors).zip(&mut headers) {
         let vector = vector.write(libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() });
@@ -70,7 +75,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], slots: &mut [Slot]) ->
         ));
         asked += 1;
     }
-    // SAFETY: the first `asked` headers are initialised; each points to its own room in `buffer`, to the address and
+    // SAFETY: the first `asked` headers are initialised; each points to its own room of the buffer, to the address and
     // control bytes of its own slot and to its own vector, all of the lengths given, exclusively borrowed, not moved
     // during the call. No time-out is passed.
     let came = unsafe {
@@ -83,7 +88,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], slots: &mut [Slot]) ->
     for (slot, header) in slots.iter_mut().zip(&headers).take(came as usize) {
         // SAFETY: `came` is at most `asked`, and those headers were initialised above.
         let header = unsafe { header.assume_init_ref() };
-        slot.length = (header.msg_len as usize).min(DATAGRAM_MAX);
+        slot.length = (header.msg_len as usize).min(room);
         slot.is_truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         slot.control.length = header.msg_hdr.msg_controllen as _;
     }

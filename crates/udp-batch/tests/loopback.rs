@@ -14,6 +14,12 @@ fn bound(ip: IpAddr, is_segmenting: bool) -> Socket {
     Socket::bind(SocketAddr::new(ip, 0), &options).expect("bind on loopback")
 }
 
+/// A socket that takes trains whole.
+fn coalescing(ip: IpAddr) -> Socket {
+    let options = Options { is_coalescing: true, ..Options::default() };
+    Socket::bind(SocketAddr::new(ip, 0), &options).expect("bind on loopback")
+}
+
 fn push(queue: &mut SendQueue, local: IpAddr, remote: SocketAddr, bytes: &[u8]) {
     queue.push(local, remote, bytes.len(), |room| {
         room.copy_from_slice(bytes);
@@ -111,6 +117,45 @@ fn a_datagram_too_long_for_its_room_is_left_out() {
 }
 
 #[test]
+fn a_train_comes_as_one_message_and_is_cut_apart() {
+    for (ip, any) in [
+        (LOOPBACKS[0], IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        (LOOPBACKS[0], IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        (LOOPBACKS[1], IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+    ] {
+        let (a, b) = (bound(ip, true), coalescing(any));
+        let to = SocketAddr::new(ip, b.local_addr().port());
+        let datagrams: Vec<Vec<u8>> = [1260, 1260, 1260, 900, 70]
+            .into_iter()
+            .zip(0..)
+            .map(|(length, number)| vec![number; length])
+            .collect();
+        let mut queue = SendQueue::new();
+        datagrams.iter().for_each(|bytes| push(&mut queue, ip, to, bytes));
+        assert_eq!(queue.flush(&a).expect("flush").sent, 5);
+        let mut batch = ReceiveBatch::new();
+        assert_eq!(b.receive(&mut batch).expect("receive"), 2, "a train and a single datagram");
+        let came: Vec<_> =
+            batch.iter_mut().map(|came| (came.local, came.remote, came.bytes.to_vec())).collect();
+        let expected: Vec<_> = datagrams.into_iter().map(|bytes| (ip, a.local_addr(), bytes)).collect();
+        assert_eq!(came, expected, "bound to {any}");
+    }
+}
+
+#[test]
+fn one_batch_serves_sockets_of_both_kinds_in_turn() {
+    let (a, single, whole) = (bound(LOOPBACKS[0], true), bound(LOOPBACKS[0], true), coalescing(LOOPBACKS[0]));
+    let (mut queue, mut batch) = (SendQueue::new(), ReceiveBatch::new());
+    for (socket, messages) in [(&single, 40), (&whole, 1), (&single, 40)] {
+        (0..40).for_each(|number| push(&mut queue, LOOPBACKS[0], socket.local_addr(), &[number; 1000]));
+        assert_eq!(queue.flush(&a).expect("flush").sent, 40);
+        assert_eq!(socket.receive(&mut batch).expect("receive"), messages);
+        assert!(batch.iter_mut().zip(0..40).all(|(came, number)| came.bytes == [number; 1000]));
+        assert_eq!(batch.iter_mut().count(), 40);
+    }
+}
+
+#[test]
 fn one_unreachable_destination_costs_the_others_nothing() {
     let (a, b) = (bound(LOOPBACKS[0], true), bound(LOOPBACKS[0], true));
     let mut queue = SendQueue::new();
@@ -149,15 +194,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn with_and_without_segmentation_the_same_datagrams_arrive(
+    fn with_and_without_segmentation_and_coalescing_the_same_datagrams_arrive(
         datagrams in prop::collection::vec((0usize..3, prop::sample::select(vec![1usize, 700, 1200, 1200, 1200, 1350])), 1..120),
         is_ipv6: bool,
     ) {
         let ip = LOOPBACKS[usize::from(is_ipv6)];
         let mut arrived = Vec::new();
-        for is_segmenting in [false, true] {
+        for (is_segmenting, is_coalescing) in [(false, false), (true, false), (false, true), (true, true)] {
             let sender = bound(ip, is_segmenting);
-            let receivers: Vec<Socket> = (0..3).map(|_| bound(ip, true)).collect();
+            let receivers: Vec<Socket> =
+                (0..3).map(|_| if is_coalescing { coalescing(ip) } else { bound(ip, true) }).collect();
             let mut queue = SendQueue::new();
             let mut counts = BTreeMap::new();
             for (number, (to, length)) in datagrams.iter().enumerate() {
@@ -172,6 +218,6 @@ proptest! {
                 .collect();
             arrived.push(got);
         }
-        prop_assert_eq!(&arrived[0], &arrived[1]);
+        prop_assert!(arrived.iter().all(|got| got == &arrived[0]));
     }
 }
