@@ -57,25 +57,32 @@ const OUTPUT_LEN: usize = 2048;
 const OUTPUT_LEN_MAX: usize = 1 << 16;
 
 /// The keys of a finished handshake.
-pub(crate) struct Keys {
-    pub(crate) profile: Profile,
-    pub(crate) receive: MasterKey,
-    pub(crate) send: MasterKey,
+pub struct Keys {
+    /// How both directions are sealed.
+    pub profile: Profile,
+    /// For what the peer sends.
+    pub receive: MasterKey,
+    /// For what we send.
+    pub send: MasterKey,
 }
 
 /// What driving the library brought.
 #[derive(Default)]
-pub(crate) struct Progress {
-    pub(crate) packets: Vec<Vec<u8>>,
-    pub(crate) keys: Option<Keys>,
-    pub(crate) is_closed: bool,
+pub struct Progress {
+    /// DTLS records to send.
+    pub packets: Vec<Vec<u8>>,
+    /// Told once, at the end of the handshake.
+    pub keys: Option<Keys>,
+    /// The peer said goodbye.
+    pub is_closed: bool,
     /// When to call again; `None` once there are keys.
-    pub(crate) timeout: Option<Instant>,
+    pub timeout: Option<Instant>,
     /// Nothing more is to be expected; the packets may hold an alert for the peer.
-    pub(crate) failure: Option<FailureReason>,
+    pub failure: Option<FailureReason>,
 }
 
-pub(crate) struct Association {
+/// One DTLS association, without the ICE around it: [`crate::Handshake`] is for servers, this is also for clients.
+pub struct Association {
     dtls: Dtls,
     role: DtlsRole,
     remote: Fingerprint,
@@ -85,24 +92,29 @@ pub(crate) struct Association {
 }
 
 impl Association {
-    pub(crate) fn new(role: DtlsRole, remote: Fingerprint, certificate: &Certificate, now: Instant) -> Self {
+    /// An association with the peer whose certificate has the fingerprint `remote`. As client, call
+    /// [`Self::handle_timeout`] at once: it says hello.
+    #[must_use]
+    pub fn new(role: DtlsRole, remote: Fingerprint, certificate: &Certificate, now: Instant) -> Self {
         let mut dtls = Dtls::new_12(certificate.config.clone(), certificate.parts.clone(), now);
         dtls.set_active(role == DtlsRole::Client);
         Self { dtls, role, remote, is_remote_known: false, is_connected: false, has_keys: false }
     }
 
-    pub(crate) fn handle_packet(&mut self, now: Instant, packet: &[u8]) -> Progress {
+    /// Takes a datagram of DTLS records.
+    pub fn handle_packet(&mut self, now: Instant, packet: &[u8]) -> Progress {
         let result = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(packet));
         self.progress(result)
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Progress {
+    /// Acts on what is due: repeats a lost flight.
+    pub fn handle_timeout(&mut self, now: Instant) -> Progress {
         let result = self.dtls.handle_timeout(now);
         self.progress(result)
     }
 
     /// Says goodbye, if there is an authenticated channel to say it over.
-    pub(crate) fn close(&mut self, now: Instant) -> Progress {
+    pub fn close(&mut self, now: Instant) -> Progress {
         let result = self.dtls.handle_timeout(now).and_then(|()| self.dtls.close());
         self.progress(result)
     }

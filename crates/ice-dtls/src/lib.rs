@@ -27,7 +27,7 @@ pub mod stun;
 pub use certificate::{Certificate, CertificateError};
 pub use classify::{Datagram, classify};
 pub use credentials::{CredentialsError, IceCredentials};
-pub use dtls::{DtlsRole, FailureReason};
+pub use dtls::{Association, DtlsRole, FailureReason, Keys, Progress};
 pub use fingerprint::{Fingerprint, FingerprintError, HashFunction};
 pub use handshake::{
     DatagramError, HANDSHAKE_DURATION_MAX, Handshake, HandshakeConfig, Output, PATHS_MAX, Path,

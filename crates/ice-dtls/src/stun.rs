@@ -3,6 +3,13 @@
 //! Takes what real clients send: PRIORITY and ICE-CONTROLLING may be missing, unknown attributes are skipped. A request
 //! without USERNAME or MESSAGE-INTEGRITY is none. Nothing allocates.
 
+mod agent;
+
+pub use agent::{
+    Answer, ClaimedRole, ROLE_CONFLICT, ROLE_CONFLICT_LENGTH_MAX, claimed_role, write_controlled_request,
+    write_role_conflict,
+};
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use std::net::{IpAddr, SocketAddr};
