@@ -9,6 +9,7 @@ use crate::format;
 use crate::record::OutTrack;
 use crate::stream::Stream;
 use crate::track::Source;
+use crate::trains::Held;
 
 /// The viewer negotiated no format that could carry the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Fan {
     /// Whether it was announced, and not taken back since.
     pub is_known: bool,
     pub streams: Vec<Stream>,
+    /// Packets that wait for their train.
+    pub held: Held,
     /// Slots of its viewers.
     pub viewers: Vec<usize>,
 }
@@ -31,6 +34,7 @@ impl Fan {
             broadcast: Broadcast::waiting(id.clone()),
             is_known: false,
             streams: Vec::new(),
+            held: Held::default(),
             viewers: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! One train of tree packets to all viewers: the hot path.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media_core::TreePacket;
 use model::{Kind, NtpTime};
@@ -27,11 +27,25 @@ struct Entry {
     padded: Option<(usize, usize)>,
 }
 
-/// The train at work; kept for its memory.
+/// Packets sent in one slice: some 100 µs of work, one batch of system calls, and small enough to stay in the cache until
+/// then. Between two slices the shell looks at its socket.
+const SLICE_PACKETS: usize = 192;
+
+/// A shard that cannot keep up drops what waited longer, instead of letting everybody's delay grow. Long enough for a
+/// machine that stood still for a moment.
+const BEHIND_MAX: Duration = Duration::from_millis(250);
+
+/// The train at work and how far it has come. Kept for its memory.
 #[derive(Default)]
 pub struct Train {
+    packets: Vec<Arc<TreePacket>>,
     entries: Vec<Entry>,
     payloads: Vec<u8>,
+    /// The first entry of the broadcast at work.
+    entry: usize,
+    /// How many of its viewers have been served, and how many of those are live.
+    viewers: usize,
+    viewers_live: u32,
 }
 
 impl Train {
@@ -41,19 +55,94 @@ impl Train {
             None => Payload { bytes: &entry.packet.payload, is_padded: false },
         }
     }
+
+    /// The entries of the broadcast at work.
+    fn group(&self) -> &[Entry] {
+        let rest = &self.entries[self.entry..];
+        rest.chunk_by(|a, b| a.fan == b.fan).next().unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.payloads.clear();
+        (self.entry, self.viewers, self.viewers_live) = (0, 0, 0);
+    }
 }
 
 impl Shard {
-    /// Takes tree packets in the order in which they came and sends them to all viewers that follow them. A packet that
-    /// was repaired goes to its own place, late as it is. Then replays go on, with what the budget leaves.
+    /// Takes a tree packet that came at `came_at`, in the order in which they came, into the train of its broadcast, which
+    /// [`Shard::fan_out_due`] sends when it is due. A thread that is far behind drops it.
+    pub fn gather(&mut self, now: Instant, came_at: Instant, packet: Arc<TreePacket>) {
+        if now.saturating_duration_since(came_at) > BEHIND_MAX {
+            return self.stats.drop(DropReason::Behind);
+        }
+        let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
+        let Some(fan) = fan else { return self.stats.drop(DropReason::UnknownStream) };
+        let Some(stream) = fan.stream(packet.ssrc) else { return };
+        let (kind, newest) = (stream.kind, stream.newest.map(|newest| newest.seq_no));
+        fan.held.push(now, kind, packet, newest);
+    }
+
+    /// Sends a slice of what is due. True if there is more: nothing but [`Shard::handle_rtcp`] and [`Shard::heard`] may be
+    /// called before this is called again.
+    pub fn fan_out_due(&mut self, now: Instant, out: &mut impl SendBatch) -> bool {
+        if self.train.entries.is_empty() {
+            let mut packets = std::mem::take(&mut self.train.packets);
+            for fan in self.fans.iter_mut().flatten() {
+                fan.held.take_due(now, self.config.train_hold, &mut packets);
+            }
+            self.begin(now, &packets);
+            packets.clear();
+            self.train.packets = packets;
+        }
+        self.fan_out_slice(now, SLICE_PACKETS, out)
+    }
+
+    /// Sends everything that is held, due or not.
+    pub fn fan_out_held(&mut self, now: Instant, out: &mut impl SendBatch) {
+        let mut packets = std::mem::take(&mut self.train.packets);
+        self.fans.iter_mut().flatten().for_each(|fan| fan.held.take_all(&mut packets));
+        self.fan_out(now, &packets, out);
+        packets.clear();
+        self.train.packets = packets;
+    }
+
+    /// Takes tree packets in the order in which they came and sends them to all viewers that follow them, at once. A packet
+    /// that was repaired goes to its own place, late as it is. Then replays go on, with what the budget leaves.
     pub fn fan_out(&mut self, now: Instant, train: &[Arc<TreePacket>], out: &mut impl SendBatch) {
+        self.fan_out_slice(now, usize::MAX, out);
+        self.begin(now, train);
+        self.fan_out_slice(now, usize::MAX, out);
+    }
+
+    /// When the next train is due.
+    pub(crate) fn train_at(&self) -> Option<Instant> {
+        self.fans.iter().flatten().filter_map(|fan| fan.held.due_at(self.config.train_hold)).min()
+    }
+
+    fn begin(&mut self, now: Instant, train: &[Arc<TreePacket>]) {
         let mut work = std::mem::take(&mut self.train);
         self.take_in(now, train, &mut work);
         // Trains of segments: what belongs to one viewer goes out together, picture first, whose packets are equally
         // long. Between the two kinds order means nothing.
         work.entries.sort_unstable_by_key(|entry| (entry.fan, entry.kind != Kind::Video, entry.index));
-        for group in work.entries.chunk_by(|a, b| a.fan == b.fan) {
-            let Some(fan) = self.fans.get_mut(group[0].fan).and_then(Option::as_mut) else { continue };
+        self.train = work;
+    }
+
+    /// Goes on with the train at work, for about `packets_max` packets; true if it is not done.
+    fn fan_out_slice(&mut self, now: Instant, packets_max: usize, out: &mut impl SendBatch) -> bool {
+        if self.train.entries.is_empty() {
+            return false;
+        }
+        let mut work = std::mem::take(&mut self.train);
+        let mut room = packets_max;
+        while room > 0 && work.entry < work.entries.len() {
+            let group = work.group();
+            let length = group.len();
+            let Some(fan) = self.fans.get_mut(group[0].fan).and_then(Option::as_mut) else {
+                work.entry += length;
+                continue;
+            };
             let mut sending = Sending {
                 now,
                 out: &mut *out,
@@ -62,8 +151,9 @@ impl Shard {
                 payload: &mut self.payload,
             };
             let slots = std::mem::take(&mut fan.viewers);
+            let turn = (room.div_ceil(length)).min(slots.len() - work.viewers);
             let mut viewers_live = 0;
-            for slot in &slots {
+            for slot in &slots[work.viewers..work.viewers + turn] {
                 let Some(viewer) = self.viewers.get_mut(*slot).and_then(Option::as_mut) else { continue };
                 if !viewer.is_consenting {
                     continue;
@@ -72,13 +162,25 @@ impl Shard {
                 viewers_live += u32::from(viewer.is_live(Kind::Video));
                 self.replays.push(*slot, viewer);
             }
+            room = room.saturating_sub(turn * length);
+            work.viewers += turn;
+            work.viewers_live += viewers_live;
+            if work.viewers == slots.len() {
+                measure_latency(self.wallclock, now, work.group(), work.viewers_live, &mut self.stats);
+                work.entry += length;
+                (work.viewers, work.viewers_live) = (0, 0);
+            }
             fan.viewers = slots;
-            measure_latency(self.wallclock, now, group, viewers_live, &mut self.stats);
         }
-        work.entries.clear();
-        work.payloads.clear();
+        let is_done = work.entry == work.entries.len();
+        if is_done {
+            work.clear();
+        }
         self.train = work;
-        self.replay(now, out);
+        if is_done {
+            self.replay(now, out);
+        }
+        !is_done
     }
 
     /// Puts the train into the rings.

@@ -25,6 +25,7 @@ mod stream;
 mod ticks;
 mod timers;
 mod track;
+mod trains;
 mod viewer;
 
 pub use counter::CounterBlock;

@@ -21,6 +21,9 @@ use crate::viewer::Viewer;
 pub struct Config {
     /// What each RTP stream keeps: at least a GOP.
     pub ring: Limits,
+    /// How long packets of picture wait for the rest of their frame, at most: what one message carries costs the kernel
+    /// as little as a single packet.
+    pub train_hold: Duration,
     /// What all replays together may send: it comes on top of live media.
     pub replay_rate: Bitrate,
     /// How much faster than live a replay is, at most.
@@ -39,6 +42,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             ring: Limits::default(),
+            // Whole frames that were sent at once come within it, and one tenth of a frame at 30 per second is not seen.
+            train_hold: Duration::from_millis(3),
             // A quarter of what 1000 viewers at 2.5 Mbit/s take.
             replay_rate: Bitrate::kbps(600_000),
             replay_factor: 4,
@@ -109,8 +114,9 @@ pub enum AddError {
 
 /// The viewers of one thread.
 ///
-/// Drive it so: tell it of broadcasts before their packets, [`Shard::fan_out`] what comes, [`Shard::handle_rtcp`],
-/// [`Shard::handle_timeout`] when [`Shard::poll_timeout`] says so, and drain [`Shard::poll_event`].
+/// Drive it so: tell it of broadcasts before their packets, [`Shard::gather`] what comes, then [`Shard::fan_out_due`] until
+/// nothing is due; [`Shard::handle_rtcp`]; both this and [`Shard::handle_timeout`] when [`Shard::poll_timeout`] says so; and
+/// drain [`Shard::poll_event`].
 pub struct Shard {
     pub(crate) config: Config,
     pub(crate) fans: Vec<Option<Fan>>,

@@ -29,6 +29,8 @@ pub enum DropReason {
     Duplicate,
     /// A tree packet that came after its place in the ring was given up.
     TooLate,
+    /// A tree packet that waited too long for a shard that cannot keep up.
+    Behind,
     /// A viewer's packet from before the point where it began.
     BeforeStart,
     /// A packet asked for again that is in no ring any more, or was never sent.
@@ -45,10 +47,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::UnknownStream,
         Self::Duplicate,
         Self::TooLate,
+        Self::Behind,
         Self::BeforeStart,
         Self::NackUnknown,
         Self::NackBudget,
@@ -64,6 +67,7 @@ impl DropReason {
             Self::UnknownStream => "unknown_stream",
             Self::Duplicate => "duplicate",
             Self::TooLate => "too_late",
+            Self::Behind => "behind",
             Self::BeforeStart => "before_start",
             Self::NackUnknown => "nack_unknown",
             Self::NackBudget => "nack_budget",
@@ -163,7 +167,7 @@ mod tests {
             (0..=count).for_each(|_| stats.drop(reason));
         }
         let counts = DropReason::ALL.map(|reason| stats.drops(reason));
-        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         let labels: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
         assert_eq!(labels.len(), DropReason::ALL.len());
     }

@@ -17,10 +17,11 @@ use crate::viewer::Viewer;
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Shard {
-    /// When [`Shard::handle_timeout`] wants to be called.
+    /// When [`Shard::fan_out_due`] and [`Shard::handle_timeout`] want to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.replay_at, self.housekeeping_at].into_iter().flatten().min()
+        let deadlines = [self.train_at(), self.timers.next(), self.replay_at, self.housekeeping_at];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due. May be called at any time.

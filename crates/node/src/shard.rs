@@ -34,18 +34,20 @@ mod out;
 const COMMANDS_MAX: usize = 4096;
 /// Tree packets that may wait for a shard: about 10 s of one broadcast. What finds no room is dropped and counted.
 pub const MEDIA_MAX: usize = 4096;
-/// Packets fanned out before the socket is looked at again.
-const TRAIN_MAX: usize = 64;
+/// Packets taken from the tree thread, or commands carried out, in one turn.
+const INPUTS_A_TURN: usize = 64;
 /// Datagrams handled before media is looked at again.
 const DATAGRAMS_A_TURN: usize = 256;
+/// Datagrams handled between two slices of a fan-out: as many as one call brings.
+const DATAGRAMS_A_SLICE: usize = 64;
 
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
 /// What the tree thread feeds a shard, in order.
 pub enum Input {
-    /// A packet to fan out.
-    Packet(Arc<TreePacket>),
+    /// A packet to fan out, and when it came.
+    Packet(Instant, Arc<TreePacket>),
     /// A broadcast came, or its tracks or state changed.
     Changed(Arc<Broadcast>),
     /// A broadcast is no more.
@@ -148,7 +150,7 @@ impl Feed {
         let refused = if self.waiting.is_empty() { self.try_push(input) } else { Some(input) };
         match refused {
             None => {}
-            Some(Input::Packet(_lost)) => {
+            Some(Input::Packet(..)) => {
                 self.queue_full.inc();
             }
             Some(change) => self.waiting.push_back(change),
@@ -282,7 +284,6 @@ impl Shard {
     /// Works until the tree thread and everybody else are gone.
     pub fn run(mut self) {
         let mut ready = Events::with_capacity(8);
-        let mut train = Vec::with_capacity(TRAIN_MAX);
         let mut has_more = false;
         while !self.media.is_abandoned() {
             let wait = if has_more { Duration::ZERO } else { self.wait(Instant::now()) };
@@ -292,9 +293,9 @@ impl Shard {
                 tracing::error!(%error, "shard cannot poll");
                 return;
             }
-            has_more = self.media_turn(&mut train);
+            has_more = self.media_turn();
             has_more |= self.command_turn();
-            has_more |= self.socket_turn();
+            has_more |= self.socket_turn(DATAGRAMS_A_TURN);
             self.say();
             let now = Instant::now();
             if let Some(records) = &mut self.out.records {
@@ -312,34 +313,31 @@ impl Shard {
         self.core.poll_timeout().map_or(longest, |at| at.saturating_duration_since(now).min(longest))
     }
 
-    /// Fans out what the tree thread brought; true if more waits.
-    fn media_turn(&mut self, train: &mut Vec<Arc<TreePacket>>) -> bool {
+    /// Fans out what the tree thread brought, as far as it is due; true if more waits.
+    fn media_turn(&mut self) -> bool {
         let now = Instant::now();
         self.core.set_wallclock(now, wallclock());
-        for _ in 0..TRAIN_MAX {
+        for _ in 0..INPUTS_A_TURN {
             match self.media.pop() {
-                Ok(Input::Packet(packet)) => train.push(packet),
+                Ok(Input::Packet(came_at, packet)) => self.core.gather(now, came_at, packet),
                 Ok(Input::Changed(broadcast)) => {
-                    self.fan_out(now, train);
+                    self.core.fan_out_held(now, &mut self.out);
                     self.core.broadcast_changed(now, &broadcast);
                 }
                 Ok(Input::Retired(broadcast)) => {
-                    self.fan_out(now, train);
+                    self.core.fan_out_held(now, &mut self.out);
                     self.core.broadcast_removed(now, &broadcast);
                 }
                 Err(rtrb::PopError::Empty) => break,
             }
         }
-        self.fan_out(now, train);
-        !self.media.is_empty()
-    }
-
-    fn fan_out(&mut self, now: Instant, train: &mut Vec<Arc<TreePacket>>) {
-        if !train.is_empty() {
-            self.core.fan_out(now, train, &mut self.out);
-            train.clear();
+        // What viewers say never waits for a whole train to thousands of them.
+        while self.core.fan_out_due(Instant::now(), &mut self.out) {
             self.flush();
+            self.socket_turn(DATAGRAMS_A_SLICE);
         }
+        self.flush();
+        !self.media.is_empty()
     }
 
     fn flush(&mut self) {
@@ -351,7 +349,7 @@ impl Shard {
 
     /// Carries out commands; true if more wait.
     fn command_turn(&mut self) -> bool {
-        for _ in 0..TRAIN_MAX {
+        for _ in 0..INPUTS_A_TURN {
             let Ok(command) = self.commands.try_recv() else { return false };
             let now = Instant::now();
             match command {
@@ -421,10 +419,10 @@ impl Shard {
         }
     }
 
-    /// Handles what the socket received; true if more may wait.
-    fn socket_turn(&mut self) -> bool {
+    /// Handles some of what the socket received; true if more may wait.
+    fn socket_turn(&mut self, datagrams_max: usize) -> bool {
         let mut handled = 0;
-        while handled < DATAGRAMS_A_TURN {
+        while handled < datagrams_max {
             let mut batch = std::mem::take(&mut self.received);
             let count = self.out.socket.receive(&mut batch).unwrap_or(0);
             let now = Instant::now();

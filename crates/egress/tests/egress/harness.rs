@@ -296,7 +296,7 @@ impl Scene {
         self.timeout();
     }
 
-    fn deliver(&mut self) {
+    pub fn deliver(&mut self) {
         for (remote, bytes) in self.network.take() {
             let viewer = self.shard.viewer_by_remote(remote).map(ViewerId::get);
             if let Some(player) = viewer.and_then(|viewer| self.players.get_mut(&viewer)) {

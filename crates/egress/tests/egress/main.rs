@@ -8,3 +8,4 @@ mod harness;
 mod joins;
 mod live;
 mod publisher;
+mod trains;

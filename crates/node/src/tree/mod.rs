@@ -328,6 +328,7 @@ impl Tree {
     }
 
     fn drain_exchange(&mut self) {
+        let now = Instant::now();
         while let Some(output) = self.exchange.poll_output() {
             match output {
                 Output::Send { peer, message } => self.peers.send(peer, message),
@@ -339,7 +340,7 @@ impl Tree {
                         });
                     }
                 }
-                Output::Deliver(packet) => self.feed(|| Input::Packet(packet.clone())),
+                Output::Deliver(packet) => self.feed(|| Input::Packet(now, packet.clone())),
                 Output::BroadcastChanged(broadcast) => {
                     tracing::info!(broadcast = %broadcast.id, state = ?broadcast.state, "broadcast changed");
                     self.directory.changed(SystemTime::now(), broadcast.clone());

@@ -75,7 +75,8 @@ impl Tree {
         self.wake_viewers();
         for index in 0..self.nodes.len() {
             let index = NodeIndex(index);
-            self.flush(index);
+            self.gather(index);
+            while self.shard(index, Shard::fan_out_due) == Some(true) {}
             let shard = self.nodes[index.0].shard.as_ref();
             if shard.and_then(Shard::poll_timeout).is_some_and(|at| at <= now) {
                 self.shard(index, |shard, now, out| shard.handle_timeout(now, out));
@@ -156,11 +157,13 @@ impl Tree {
                     self.expect(|| format!("{node:?}"), result);
                 }
                 Output::BroadcastChanged(broadcast) => {
-                    self.flush(node);
+                    self.gather(node);
+                    self.shard(node, Shard::fan_out_held);
                     self.shard(node, |shard, now, _| shard.broadcast_changed(now, &broadcast));
                 }
                 Output::BroadcastRetired(id) => {
-                    self.flush(node);
+                    self.gather(node);
+                    self.shard(node, Shard::fan_out_held);
                     self.shard(node, |shard, now, _| shard.broadcast_removed(now, &id));
                 }
                 Output::KeyframeWanted { ssrc } => self.keyframe_wanted(node, ssrc),
@@ -195,15 +198,10 @@ impl Tree {
     }
 
     /// Hands the shard of a node what has come for it.
-    fn flush(&mut self, node: NodeIndex) {
-        let train = std::mem::take(&mut self.nodes[node.0].train);
-        if !train.is_empty() && self.nodes[node.0].is_alive {
-            self.fan_out(node, &train);
+    fn gather(&mut self, node: NodeIndex) {
+        for packet in std::mem::take(&mut self.nodes[node.0].train) {
+            self.shard(node, |shard, now, _| shard.gather(now, now, packet));
         }
-    }
-
-    fn fan_out(&mut self, node: NodeIndex, train: &[Arc<media_core::TreePacket>]) {
-        self.shard(node, |shard, now, out| shard.fan_out(now, train, out));
     }
 
     /// Lets something happen at a node's shard, and carries out what follows; `None` if there is none.

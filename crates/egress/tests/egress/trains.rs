@@ -1,0 +1,158 @@
+//! When packets leave, and which leave together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress::{Config, DropReason};
+use media_core::TreePacket;
+
+use crate::harness::*;
+
+const HOLD: Duration = Duration::from_millis(3);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// A scene whose viewers are live, with frames of `packets` packets to come.
+fn live(viewers: u64, packets: u64) -> Scene {
+    let mut scene = Scene::new(Config { train_hold: HOLD, ..Config::default() });
+    (1..=viewers).for_each(|viewer| scene.join(viewer));
+    scene.play(Duration::from_secs(1));
+    scene.publisher.packets.1 = packets;
+    scene
+}
+
+impl Scene {
+    /// Hands packets over; gives how many datagrams left for it, and in how many slices.
+    fn gather(&mut self, packets: &[Arc<TreePacket>]) -> (usize, usize) {
+        for packet in packets {
+            self.shard.gather(self.now, self.now, packet.clone());
+        }
+        self.let_out()
+    }
+
+    fn let_out(&mut self) -> (usize, usize) {
+        let mut slices = 1;
+        while self.shard.fan_out_due(self.now, &mut self.network) {
+            slices += 1;
+        }
+        let count = self.network.output.len();
+        self.deliver();
+        (count, slices)
+    }
+
+    /// Lets time pass and trains leave; gives the datagrams that left.
+    fn wait(&mut self, time: Duration) -> usize {
+        self.now += time;
+        self.let_out().0
+    }
+}
+
+#[test]
+fn the_packets_of_a_frame_wait_for_each_other() {
+    let mut scene = live(1, 4);
+    let frame = scene.publisher.frame();
+    assert_eq!(scene.gather(&frame[..3]).0, 0);
+    assert_eq!(scene.gather(&frame[3..]).0, 4);
+    check_video(scene.player(1));
+}
+
+#[test]
+fn no_packet_waits_longer_than_the_hold() {
+    let mut scene = live(1, 4);
+    let frame = scene.publisher.frame();
+    scene.gather(&frame[..1]);
+    assert_eq!(scene.wait(2 * MILLISECOND), 0);
+    assert_eq!(scene.gather(&frame[1..3]).0, 0);
+    assert_eq!(scene.shard.poll_timeout(), Some(scene.now + MILLISECOND));
+    assert_eq!(scene.wait(MILLISECOND), 3);
+    assert_eq!(scene.gather(&frame[3..]).0, 1);
+    check_video(scene.player(1));
+}
+
+#[test]
+fn a_large_frame_leaves_in_several_trains() {
+    let mut scene = live(1, 40);
+    let frame = scene.publisher.frame();
+    assert_eq!(scene.gather(&frame).0, 16);
+    assert_eq!(scene.gather(&[]).0, 0);
+    assert_eq!(scene.wait(MILLISECOND), 16);
+    assert_eq!(scene.wait(MILLISECOND), 8);
+    check_video(scene.player(1));
+}
+
+#[test]
+fn a_thread_that_is_behind_spreads_nothing() {
+    let mut scene = live(1, 40);
+    let frames: Vec<_> = (0..4).flat_map(|_| scene.publisher.frame()).collect();
+    assert_eq!(scene.gather(&frames).0, 160);
+    check_video(scene.player(1));
+}
+
+#[test]
+fn sound_goes_at_once_unless_a_train_is_about_to_leave() {
+    let mut scene = live(1, 3);
+    let frame = scene.publisher.frame();
+    assert_eq!(scene.gather(&[scene.publisher.sound(1000)]).0, 1);
+    scene.gather(&frame[..1]);
+    assert_eq!(scene.gather(&[scene.publisher.sound(1001)]).0, 0);
+    assert_eq!(scene.gather(&frame[1..]).0, 4);
+}
+
+#[test]
+fn what_was_repaired_goes_at_once() {
+    let mut scene = live(1, 3);
+    let mut frame = scene.publisher.frame();
+    let late = frame.remove(1);
+    assert_eq!(scene.gather(&frame).0, 2);
+    let next = scene.publisher.frame();
+    assert_eq!(scene.gather(&next[..1]).0, 0);
+    assert_eq!(scene.gather(&[late]).0, 2, "with what waits anyway");
+}
+
+#[test]
+fn a_train_to_many_viewers_is_cut_into_slices_and_reaches_everybody_once() {
+    let mut scene = live(200, 8);
+    let before = scene.player(1).received.len();
+    let frame = scene.publisher.frame();
+    let (count, slices) = scene.gather(&frame);
+    assert_eq!(count, 1600);
+    assert!(slices >= 8, "{slices}");
+    for player in scene.players.values() {
+        check_video(player);
+        assert_eq!(player.received.len() - before, 8, "viewer {}", player.id);
+    }
+}
+
+#[test]
+fn a_viewer_is_heard_between_two_slices() {
+    let mut scene = live(200, 8);
+    let highest = scene.player(200).stream(VIDEO).last().expect("packets").seq_no;
+    let frame = scene.publisher.frame();
+    frame.iter().for_each(|packet| scene.shard.gather(scene.now, scene.now, packet.clone()));
+    assert!(scene.shard.fan_out_due(scene.now, &mut scene.network));
+    let nack = scene.player_mut(200).nack(&[highest.seq()]);
+    scene.rtcp(200, nack);
+    assert_eq!(scene.shard.stats().rtx.packets, 1);
+    scene.let_out();
+    check_video(scene.player(200));
+}
+
+#[test]
+fn what_waited_too_long_for_a_busy_thread_is_dropped_and_counted() {
+    let mut scene = live(1, 3);
+    let came_at = scene.now;
+    scene.now += Duration::from_millis(251);
+    for packet in scene.publisher.frame() {
+        scene.shard.gather(scene.now, came_at, packet);
+    }
+    assert_eq!(scene.let_out().0, 0);
+    assert_eq!(scene.shard.stats().drops(DropReason::Behind), 3);
+}
+
+#[test]
+fn what_is_held_leaves_before_the_broadcast_changes() {
+    let mut scene = live(1, 3);
+    let frame = scene.publisher.frame();
+    scene.gather(&frame[..2]);
+    scene.shard.fan_out_held(scene.now, &mut scene.network);
+    assert_eq!(scene.network.output.len(), 2);
+}
