@@ -1,6 +1,7 @@
 //! Payload types: what an offer can carry of what the tree carries.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use model::{Codec, Kind};
 
@@ -66,8 +67,17 @@ pub struct Feedback {
 
 impl Feedback {
     fn of(media: &Media, payload_type: u8) -> Self {
-        let has = |wanted: &str| media.rtcp_feedback(payload_type).any(|offered| offered == wanted);
-        Self { nack: has("nack"), pli: has("nack pli"), fir: has("ccm fir"), remb: has("goog-remb") }
+        let mut feedback = Self::default();
+        for offered in media.rtcp_feedback(payload_type) {
+            match offered {
+                "nack" => feedback.nack = true,
+                "nack pli" => feedback.pli = true,
+                "ccm fir" => feedback.fir = true,
+                "goog-remb" => feedback.remb = true,
+                _ => {}
+            }
+        }
+        feedback
     }
 
     /// The values for `a=rtcp-fb`.
@@ -89,9 +99,10 @@ pub(crate) enum Party {
 
 /// The payload types of `media` whose codec is among `codecs`, in the order of the offer.
 pub(crate) fn usable(media: &Media, kind: Kind, codecs: &[Codec], party: Party) -> Vec<Payload> {
+    let lines = Lines::of(media);
     let mut payloads: Vec<Payload> = media
         .payload_types()
-        .filter_map(|payload_type| payload(media, codecs, party, payload_type))
+        .filter_map(|payload_type| payload(&lines, codecs, party, payload_type))
         .filter(|payload| payload.codec.kind() == kind)
         .collect();
     // Whole units only is the poorer choice: larger frames would be cut into more slices.
@@ -101,12 +112,48 @@ pub(crate) fn usable(media: &Media, kind: Kind, codecs: &[Codec], party: Party) 
     payloads
 }
 
-fn payload(media: &Media, codecs: &[Codec], party: Party, payload_type: u8) -> Option<Payload> {
-    let map = media.rtpmap(payload_type)?;
+/// What the lines of a section say of its payload types, found once: a browser offers sixty of them in three hundred
+/// lines. The first line of each counts.
+struct Lines<'a> {
+    media: &'a Media,
+    maps: BTreeMap<u8, RtpMap<'a>>,
+    parameters: BTreeMap<u8, &'a str>,
+    /// RTX payload types by the one that they repeat.
+    repeats: BTreeMap<u8, u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(media: &'a Media) -> Self {
+        let mut lines =
+            Self { media, maps: BTreeMap::new(), parameters: BTreeMap::new(), repeats: BTreeMap::new() };
+        for map in media.rtpmaps() {
+            lines.maps.entry(map.payload_type).or_insert(map);
+        }
+        for (payload_type, fmtp) in media.fmtps() {
+            lines.parameters.entry(payload_type).or_insert(fmtp);
+        }
+        for payload_type in media.payload_types() {
+            if let Some(primary) = lines.repeated(payload_type) {
+                lines.repeats.entry(primary).or_insert(payload_type);
+            }
+        }
+        lines
+    }
+
+    /// What an RTX payload type repeats.
+    fn repeated(&self, payload_type: u8) -> Option<u8> {
+        let is_rtx = self.maps.get(&payload_type)?.encoding.eq_ignore_ascii_case("rtx");
+        let apt = is_rtx.then(|| self.parameters.get(&payload_type)).flatten()?;
+        parameter(apt, "apt")?.parse().ok()
+    }
+}
+
+fn payload(lines: &Lines<'_>, codecs: &[Codec], party: Party, payload_type: u8) -> Option<Payload> {
+    let map = lines.maps.get(&payload_type)?;
     let codec = Codec::from_encoding_name(map.encoding)?;
-    let fmtp = media.fmtp(payload_type).filter(|fmtp| !fmtp.is_empty());
+    let fmtp = lines.parameters.get(&payload_type).copied().filter(|fmtp| !fmtp.is_empty());
     let fits = codecs.contains(&codec)
-        && map_fits(codec, &map)
+        && map_fits(codec, map)
         && fmtp.is_none_or(|fmtp| party == Party::Publisher || fmtp.len() <= ECHOED_FMTP_BYTES_MAX)
         && parameters_fit(codec, fmtp.unwrap_or(""), party);
     fits.then(|| Payload {
@@ -114,8 +161,8 @@ fn payload(media: &Media, codecs: &[Codec], party: Party, payload_type: u8) -> O
         payload_type,
         fmtp: fmtp.map(str::to_owned),
         // Audio is repeated by other means, if at all.
-        rtx_payload_type: rtx(media, payload_type).filter(|_| codec.kind() == Kind::Video),
-        feedback: Feedback::of(media, payload_type),
+        rtx_payload_type: lines.repeats.get(&payload_type).copied().filter(|_| codec.kind() == Kind::Video),
+        feedback: Feedback::of(lines.media, payload_type),
     })
 }
 
@@ -154,14 +201,6 @@ fn parameters_fit(codec: Codec, fmtp: &str, party: Party) -> bool {
     }
 }
 
-fn rtx(media: &Media, primary: u8) -> Option<u8> {
-    media.payload_types().find(|candidate| {
-        let is_rtx = media.rtpmap(*candidate).is_some_and(|map| map.encoding.eq_ignore_ascii_case("rtx"));
-        let apt = media.fmtp(*candidate).and_then(|fmtp| parameter(fmtp, "apt")?.parse::<u8>().ok());
-        is_rtx && apt == Some(primary)
-    })
-}
-
 /// The value of a format parameter; names are compared without regard to case.
 fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
     fmtp.split(';').find_map(|pair| {
@@ -173,8 +212,9 @@ fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
 /// Encoding names of a section, each once, for a refusal.
 pub(crate) fn encoding_names(media: &Media) -> Vec<String> {
     let mut names = Vec::new();
+    let lines = Lines::of(media);
     for payload_type in media.payload_types() {
-        let Some(map) = media.rtpmap(payload_type) else { continue };
+        let Some(map) = lines.maps.get(&payload_type) else { continue };
         let name: String = map.encoding.chars().take(20).collect();
         if names.len() < NAMES_MAX && !names.contains(&name) {
             names.push(name);

@@ -140,15 +140,26 @@ impl Media {
     /// Encoding of a payload type; the first line counts.
     #[must_use]
     pub fn rtpmap(&self, payload_type: u8) -> Option<RtpMap<'_>> {
-        attribute::values(&self.attributes, "rtpmap")
-            .filter_map(RtpMap::parse)
-            .find(|map| map.payload_type == payload_type)
+        self.rtpmaps().find(|map| map.payload_type == payload_type)
+    }
+
+    /// Encodings of all payload types.
+    pub(crate) fn rtpmaps(&self) -> impl Iterator<Item = RtpMap<'_>> {
+        attribute::values(&self.attributes, "rtpmap").filter_map(RtpMap::parse)
+    }
+
+    /// Format parameters of all payload types, as they stand.
+    pub(crate) fn fmtps(&self) -> impl Iterator<Item = (u8, &str)> {
+        attribute::values(&self.attributes, "fmtp").filter_map(|value| {
+            let (format, parameters) = value.split_once(' ')?;
+            Some((attribute::payload_type(format)?, parameters.trim()))
+        })
     }
 
     /// Format parameters of a payload type, as they stand.
     #[must_use]
     pub fn fmtp(&self, payload_type: u8) -> Option<&str> {
-        attribute::for_payload_type(&self.attributes, "fmtp", payload_type).next()
+        self.fmtps().find(|(described, _)| *described == payload_type).map(|(_, parameters)| parameters)
     }
 
     /// Feedback messages offered for a payload type, those for `*` included (RFC 4585).

@@ -61,26 +61,26 @@ impl Extension {
 
 /// An offer that can be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted {
+pub struct Accepted<'offer> {
     /// The viewer's end of the transport.
     pub peer: Peer,
     /// The sections of the offer, in order.
-    pub sections: Vec<Section>,
+    pub sections: Vec<Section<'offer>>,
     is_bundle_offered: bool,
 }
 
 /// One media section of an accepted offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Section {
+pub enum Section<'offer> {
     /// It gets media.
-    Accepted(AcceptedMedia),
+    Accepted(AcceptedMedia<'offer>),
     /// It gets port 0: a data channel, or a kind that the broadcast does not have.
-    Rejected(RejectedMedia),
+    Rejected(RejectedMedia<'offer>),
 }
 
 /// A section that gets media.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptedMedia {
+pub struct AcceptedMedia<'offer> {
     /// Audio or video.
     pub kind: Kind,
     /// Its media id.
@@ -89,19 +89,19 @@ pub struct AcceptedMedia {
     pub payloads: Vec<Payload>,
     /// Header extensions that may be sent, with their ids: 1 to 14, for one-byte headers (RFC 8285).
     pub extensions: Vec<(Extension, u8)>,
-    offered: Media,
+    offered: &'offer Media,
 }
 
 /// A section that gets nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RejectedMedia {
-    offered: Media,
+pub struct RejectedMedia<'offer> {
+    offered: &'offer Media,
 }
 
-impl Accepted {
+impl<'offer> Accepted<'offer> {
     /// The section of this kind that gets media.
     #[must_use]
-    pub fn media(&self, kind: Kind) -> Option<&AcceptedMedia> {
+    pub fn media(&self, kind: Kind) -> Option<&AcceptedMedia<'offer>> {
         self.accepted().find(|media| media.kind == kind)
     }
 
@@ -110,7 +110,7 @@ impl Accepted {
         self.accepted().map(|media| &media.mid)
     }
 
-    fn accepted(&self) -> impl Iterator<Item = &AcceptedMedia> {
+    fn accepted(&self) -> impl Iterator<Item = &AcceptedMedia<'offer>> {
         self.sections.iter().filter_map(|section| match section {
             Section::Accepted(media) => Some(media),
             Section::Rejected(_) => None,
@@ -118,7 +118,7 @@ impl Accepted {
     }
 }
 
-impl AcceptedMedia {
+impl AcceptedMedia<'_> {
     /// The payload type for a track: for H264 the one whose profile comes nearest to what `fmtp` says.
     #[must_use]
     pub fn payload_for(&self, codec: Codec, fmtp: &str) -> Option<&Payload> {
@@ -137,22 +137,27 @@ impl AcceptedMedia {
 /// # Errors
 /// [`OfferError`] if the viewer cannot be served; a section that is of no use but does no harm is rejected
 /// alone.
-pub fn accept(offer: &Session, policy: &Policy) -> Result<Accepted, OfferError> {
+pub fn accept<'offer>(offer: &'offer Session, policy: &Policy) -> Result<Accepted<'offer>, OfferError> {
     peer::check_count(offer)?;
     let sections = (0..offer.media.len())
         .zip(&offer.media)
         .map(|(index, media)| section(offer, index, media, policy))
         .collect::<Result<Vec<_>, _>>()?;
     let tagged = sections.iter().find_map(|section| match section {
-        Section::Accepted(media) => Some(&media.offered),
+        Section::Accepted(media) => Some(media.offered),
         Section::Rejected(_) => None,
     });
     let peer = Peer::of(offer, tagged.ok_or(OfferError::Empty)?)?;
     Ok(Accepted { peer, sections, is_bundle_offered: offer.group("BUNDLE").is_some() })
 }
 
-fn section(offer: &Session, index: usize, media: &Media, policy: &Policy) -> Result<Section, OfferError> {
-    let rejected = || Section::Rejected(RejectedMedia { offered: media.clone() });
+fn section<'offer>(
+    offer: &'offer Session,
+    index: usize,
+    media: &'offer Media,
+    policy: &Policy,
+) -> Result<Section<'offer>, OfferError> {
+    let rejected = || Section::Rejected(RejectedMedia { offered: media });
     let Some(kind) = peer::kind(media) else { return Ok(rejected()) };
     if !peer::is_offered(media) {
         return Ok(rejected());
@@ -174,7 +179,7 @@ fn section(offer: &Session, index: usize, media: &Media, policy: &Policy) -> Res
         return Err(OfferError::NoCommonCodec { kind, wanted, offered: payload::encoding_names(media) });
     }
     let extensions = extensions(media);
-    Ok(Section::Accepted(AcceptedMedia { kind, mid, payloads, extensions, offered: media.clone() }))
+    Ok(Section::Accepted(AcceptedMedia { kind, mid, payloads, extensions, offered: media }))
 }
 
 fn extensions(media: &Media) -> Vec<(Extension, u8)> {
@@ -219,7 +224,7 @@ pub struct AnswerParameters<'a> {
 /// Writes the answer: the sections of the offer in its order, `sendonly`, ICE-lite, every candidate, and
 /// always below [`crate::ANSWER_BYTES_MAX`].
 #[must_use]
-pub fn answer(accepted: &Accepted, parameters: &AnswerParameters<'_>) -> String {
+pub fn answer(accepted: &Accepted<'_>, parameters: &AnswerParameters<'_>) -> String {
     let mids: Vec<&str> = accepted.bundle_mids().map(Mid::as_str).collect();
     let mut session = answer::session(parameters.session_id, &mids, accepted.is_bundle_offered);
     let transport = Transport {
@@ -234,20 +239,20 @@ pub fn answer(accepted: &Accepted, parameters: &AnswerParameters<'_>) -> String 
                 let formats = formats(media);
                 let attributes = media_attributes(media, parameters);
                 let mid = media.mid.as_str();
-                answer::push_accepted(&mut session, &media.offered, mid, formats, &transport, attributes);
+                answer::push_accepted(&mut session, media.offered, mid, formats, &transport, attributes);
             }
-            Section::Rejected(media) => answer::push_rejected(&mut session, &media.offered),
+            Section::Rejected(media) => answer::push_rejected(&mut session, media.offered),
         }
     }
     session.to_string()
 }
 
-fn formats(media: &AcceptedMedia) -> Vec<String> {
+fn formats(media: &AcceptedMedia<'_>) -> Vec<String> {
     let both = |payload: &Payload| [Some(payload.payload_type), payload.rtx_payload_type];
     media.payloads.iter().flat_map(both).flatten().map(|payload_type| payload_type.to_string()).collect()
 }
 
-fn media_attributes(media: &AcceptedMedia, parameters: &AnswerParameters<'_>) -> Vec<Attribute> {
+fn media_attributes(media: &AcceptedMedia<'_>, parameters: &AnswerParameters<'_>) -> Vec<Attribute> {
     let mut attributes = vec![Attribute::flag("sendonly")];
     let track = format!("{} {}", parameters.stream_id, media.kind);
     attributes.push(Attribute::with("msid", &track));

@@ -17,7 +17,7 @@ fn addresses() -> Vec<SocketAddr> {
         .collect()
 }
 
-fn answer_with(accepted: &Accepted, candidates: &[SocketAddr]) -> String {
+fn answer_with(accepted: &Accepted<'_>, candidates: &[SocketAddr]) -> String {
     let parameters = AnswerParameters {
         ice: IceCredentials { ufrag: "srvU".to_owned(), pwd: "0123456789abcdef01234567".to_owned() },
         fingerprint: Fingerprint::sha256([0xa5; 32]),
@@ -32,9 +32,10 @@ fn answer_with(accepted: &Accepted, candidates: &[SocketAddr]) -> String {
     whep::answer(accepted, &parameters)
 }
 
-fn accepted(name: &str) -> Accepted {
-    let offer = offers::parsed(name);
-    whep::accept(&offer, &Policy::default()).unwrap_or_else(|error| panic!("{name}: {error}"))
+/// Judged once and kept for as long as the tests run.
+fn accepted(name: &str) -> Accepted<'static> {
+    let offer = Box::leak(Box::new(offers::parsed(name)));
+    whep::accept(offer, &Policy::default()).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn answered(name: &str) -> Session {
