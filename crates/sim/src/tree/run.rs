@@ -1,6 +1,5 @@
 //! Time passes: whatever is due first happens, and all that follows from it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress::{Event, RtcpError, Shard, ViewerId};
