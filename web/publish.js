@@ -2,6 +2,7 @@
 
 import { Publisher } from "./publisher.js";
 import * as sources from "./sources.js";
+import { sendableCodecs } from "./whip.js";
 import * as words from "./words.js";
 
 const FACTS_INTERVAL_MS = 1000;
@@ -27,7 +28,6 @@ at("key").value = new URLSearchParams(location.hash.slice(1)).get("key") ?? sess
 at("obs-token").value = at("key").value;
 const wantedSource = form.querySelector(`[name="source"][value="${CSS.escape(parameters.get("source") ?? "")}"]`);
 if (wantedSource) wantedSource.checked = true;
-if (parameters.get("codec") === "vp8") at("codec").value = "vp8";
 
 const chosenSource = () => form.elements.source.value;
 
@@ -40,6 +40,14 @@ async function showDevices() {
   const { cameras, microphones } = await sources.list();
   fill(at("camera"), cameras, "Camera", "No camera, sound only");
   fill(at("microphone"), microphones, "Microphone", "No sound");
+}
+
+/** Only what this browser has an encoder for; its choice of what every viewer decodes stands first. */
+async function showCodecs() {
+  const options = (await sendableCodecs()).map((codec) => new Option(codec.toUpperCase(), codec));
+  at("codec").append(...options);
+  const wanted = parameters.get("codec");
+  if (options.some(({ value }) => value === wanted)) at("codec").value = wanted;
 }
 
 function fill(select, devices, word, none) {
@@ -220,6 +228,11 @@ navigator.mediaDevices?.addEventListener("devicechange", showDevices);
 addEventListener("pagehide", () => publisher.stop());
 setInterval(showFacts, FACTS_INTERVAL_MS);
 
+showChoices();
+showState();
+showDevices();
+await showCodecs();
+
 /** What tests and curious people read. */
 window.mediaTree = {
   get state() {
@@ -240,6 +253,3 @@ window.mediaTree = {
   },
 };
 
-showChoices();
-showState();
-showDevices();

@@ -6,6 +6,32 @@ import { deleteSession, postOffer, withCaptureTime, withStereo } from "./endpoin
 const AUDIO_BITRATE = 96_000;
 /** What video starts with at most, in bit/s: browsers begin at 300 kbit/s and look poor for the first seconds. */
 const START_BITRATE_MAX = 1_000_000;
+/** The video codecs there are, the most widely played first. */
+const CODECS = ["h264", "vp8", "vp9", "av1", "h265"];
+/** What "auto" chooses from: every browser decodes these. */
+const COMMON_CODECS = ["h264", "vp8"];
+/** What an encoder must be able to do to be listed. */
+const PICTURE = { width: 1280, height: 720, bitrate: 2_500_000, framerate: 30 };
+
+/** The names of the video codecs that this browser has an encoder for, as `open` takes them. */
+export async function sendableCodecs() {
+  const encoders = await Promise.all(CODECS.map(hasEncoder));
+  return CODECS.filter((_, index) => encoders[index]);
+}
+
+/** A browser may list codecs that it only packetises; where it can be asked for the encoder, its answer counts. */
+async function hasEncoder(codec) {
+  const [first] = formatsOf(codec);
+  if (!first) return false;
+  const contentType = [first.mimeType, first.sdpFmtpLine].filter(Boolean).join(";");
+  try {
+    const video = { ...PICTURE, contentType };
+    return (await navigator.mediaCapabilities.encodingInfo({ type: "webrtc", video })).supported;
+  } catch {
+    // Firefox does not answer for every codec.
+    return true;
+  }
+}
 
 export class WhipSession {
   #resource = null;
@@ -19,7 +45,8 @@ export class WhipSession {
   }
 
   /**
-   * Publishes the tracks of `stream`. `codec` is "h264" or "vp8", `bitrate` the most video may take, in bit/s.
+   * Publishes the tracks of `stream`. `codec` is "auto" or one of sendableCodecs, `bitrate` the most video may take,
+   * in bit/s.
    * Rejects as postOffer does, or if the answer cannot be used.
    */
   async open(url, token, stream, { codec, bitrate }) {
@@ -99,17 +126,23 @@ export class WhipSession {
   }
 }
 
-/** Offers the wanted codec alone; where this browser cannot send it, the other one that every viewer decodes. */
+/** Offers the wanted codec alone; by itself, or where this browser cannot send it, what every viewer decodes. */
 function preferCodec(transceiver, codec) {
+  const chosen = formatsOf(codec);
+  const wanted = chosen.length > 0 ? chosen : COMMON_CODECS.flatMap(formatsOf);
+  if (wanted.length > 0) transceiver.setCodecPreferences?.([...wanted, ...formatsOf("rtx")]);
+}
+
+/** The formats of a codec that this browser sends, the most widely played first. */
+function formatsOf(codec) {
   const all = RTCRtpSender.getCapabilities?.("video")?.codecs ?? [];
-  const named = (name) => all.filter(({ mimeType }) => mimeType.toLowerCase() === `video/${name}`);
-  const wanted = named(codec).length ? named(codec) : [...named("h264"), ...named("vp8")];
-  if (wanted.length === 0) return;
-  // Constrained baseline in whole packets (mode 1) plays everywhere.
+  const formats = all.filter(({ mimeType }) => mimeType.toLowerCase() === `video/${codec}`);
+  // Constrained baseline in whole packets (mode 1) plays everywhere; elsewhere profile 0 does, which is the default.
   const isCommon = ({ sdpFmtpLine = "" }) =>
-    sdpFmtpLine.includes("42e01f") && sdpFmtpLine.includes("packetization-mode=1");
-  wanted.sort((a, b) => Number(isCommon(b)) - Number(isCommon(a)));
-  transceiver.setCodecPreferences?.([...wanted, ...named("rtx")]);
+    codec === "h264"
+      ? sdpFmtpLine.includes("42e01f") && sdpFmtpLine.includes("packetization-mode=1")
+      : !/profile(-id)?=[1-9]/.test(sdpFmtpLine);
+  return formats.sort((a, b) => Number(isCommon(b)) - Number(isCommon(a)));
 }
 
 /** Tells Chromium with how much to begin; other browsers skip the word. */

@@ -70,7 +70,7 @@ pub struct Baseline {
     pub audio_energy: f64,
 }
 
-/// Plays from peer to peer within one page of `browser` for `length`; `codec` as in MIME types ("h264", "vp8").
+/// Plays from peer to peer within one page of `browser` for `length`; `codec` as in MIME types ("h264", "av1").
 ///
 /// # Errors
 /// If the browser lacks the codec or the peers do not connect.

@@ -14,6 +14,17 @@ const FIREFOX: &str = "/usr/bin/firefox-esr";
 /// How long each picture is watched; the acceptance run takes a minute and more.
 const LENGTH: Duration = Duration::from_secs(12);
 
+async fn through_one_process(name: &str, codecs: &[&str]) -> anyhow::Result<()> {
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    for codec in codecs {
+        let node = program::node("up").start().await?;
+        publish_and_watch(&format!("one process, {codec}"), codec, &node, &node).await?;
+    }
+    Ok(())
+}
+
 async fn publish_and_watch(
     name: &str,
     codec: &str,
@@ -22,6 +33,7 @@ async fn publish_and_watch(
 ) -> anyhow::Result<()> {
     let (seen, direct) = watching::publish_and_watch(injection, egress, codec, LENGTH).await?;
     println!("{name}: {seen}; direct: {} freezes ({} ms)", direct.freeze_count, direct.freezes.as_millis());
+    assert!(seen.codec.eq_ignore_ascii_case(codec), "{codec} is what is published: {seen}");
     check(&seen, &direct);
     Ok(())
 }
@@ -37,14 +49,41 @@ fn check(seen: &Viewing, direct: &baseline::Baseline) {
 
 #[tokio::test]
 async fn chromium_watches_chromium_through_one_process() -> anyhow::Result<()> {
-    if !tools::has("chromium_watches_chromium_through_one_process", CHROMIUM) {
+    through_one_process("chromium_watches_chromium_through_one_process", &["h264", "vp8"]).await
+}
+
+#[tokio::test]
+async fn chromium_watches_vp9_and_av1_from_chromium() -> anyhow::Result<()> {
+    through_one_process("chromium_watches_vp9_and_av1_from_chromium", &["vp9", "av1"]).await
+}
+
+#[tokio::test]
+async fn the_publish_page_offers_the_codecs_that_its_browser_encodes() -> anyhow::Result<()> {
+    let name = "the_publish_page_offers_the_codecs_that_its_browser_encodes";
+    if !tools::has(name, CHROMIUM) || !tools::has(name, FIREFOX) {
         return Ok(());
     }
-    for codec in ["h264", "vp8"] {
-        let node = program::node("up").start().await?;
-        publish_and_watch(&format!("one process, {codec}"), codec, &node, &node).await?;
-    }
-    Ok(())
+    let node = program::node("up").start().await?;
+    let url = node.url("/publish/show");
+    // Without hardware Chromium has no encoder for H265, and Debian's Firefox none for H264 either.
+    let chromium = Browser::chromium().await?;
+    assert_eq!(codecs_offered(&chromium, &url).await?, ["auto", "h264", "vp8", "vp9", "av1"]);
+    let listed = codecs_offered(&Browser::firefox().await?, &url).await?;
+    assert_eq!(listed.first().map(String::as_str), Some("auto"), "{listed:?}");
+    assert!(["vp8", "vp9"].iter().all(|codec| listed.contains(&(*codec).to_owned())), "{listed:?}");
+    println!("firefox offers {listed:?}");
+    let page = watching::publish_test_picture(&chromium, &url, "auto").await?;
+    assert_eq!(page.evaluate("mediaTree.stats().then((stats) => stats.videoCodec)").await?, "H264");
+    page.close().await
+}
+
+async fn codecs_offered(browser: &Browser, url: &str) -> anyhow::Result<Vec<String>> {
+    let page = browser.open(url).await?;
+    page.wait_until("window.mediaTree !== undefined", program::PATIENCE).await?;
+    let listed =
+        page.evaluate("[...document.getElementById('codec').options].map((option) => option.value)").await?;
+    page.close().await?;
+    Ok(serde_json::from_value(listed)?)
 }
 
 #[tokio::test]
