@@ -4,7 +4,8 @@
 //! Late media is worthless, and a queue would only move the loss to those behind it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::AsFd as _;
 
 use crate::address::{RawAddress, source_for};
@@ -22,6 +23,9 @@ pub const QUEUE_BYTES_MAX: usize = 8 << 20;
 const FULL_BYTES: usize = 256 << 10;
 /// So many messages in a row without room in the kernel, and the rest of the flush is dropped unasked.
 const WOULD_BLOCK_MAX: u32 = 64;
+/// Trains that wait between two flushes at most, 6 MB of them; more is dropped and counted. [`QUEUE_BYTES_MAX`] alone
+/// bounds nothing where many paths share their bytes.
+const TRAINS_MAX: usize = 64 << 10;
 
 /// What became of the datagrams of a flush.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,39 +43,59 @@ pub struct Flushed {
 }
 
 /// Datagrams on their way to the kernel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SendQueue {
+    /// Datagrams in one train at most.
+    segments_max: u16,
     /// Grows to what one turn needs and stays; the first `used` bytes are queued.
     arena: Vec<u8>,
     used: usize,
     trains: Vec<Train>,
+    /// The trains of [`Self::push_to_all`], before they have a destination.
+    shared: Vec<Segments>,
     messages: Vec<Message>,
     /// What has happened since the last [`Self::flush`].
     flushed: Flushed,
 }
 
-/// Neighbouring datagrams of one path, all of one length but the last.
-#[derive(Debug)]
-struct Train {
-    local: IpAddr,
-    remote: SocketAddr,
+/// Neighbouring datagrams in the arena, all of one length but the last.
+#[derive(Debug, Clone, Copy)]
+struct Segments {
     start: usize,
     bytes: usize,
     segment: u16,
     count: u16,
-    /// Its last datagram is shorter, so it must stay the last.
+    /// The last datagram is shorter, so it must stay the last.
     is_closed: bool,
 }
 
-impl Train {
-    fn takes(&self, local: IpAddr, remote: SocketAddr, length: usize) -> bool {
-        !self.is_closed
-            && length <= usize::from(self.segment)
-            && self.count < SEGMENTS_MAX
-            && self.bytes + length <= MESSAGE_BYTES_MAX
-            && self.remote == remote
-            && self.local == local
+impl Segments {
+    const fn one(start: usize, length: usize) -> Self {
+        Self { start, bytes: length, segment: length as u16, count: 1, is_closed: false }
     }
+
+    /// Takes the datagram at `start` too, if it follows and fits.
+    fn take(&mut self, start: usize, length: usize, segments_max: u16) -> bool {
+        let takes = !self.is_closed
+            && start == self.start + self.bytes
+            && length <= usize::from(self.segment)
+            && self.count < segments_max
+            && self.bytes + length <= MESSAGE_BYTES_MAX;
+        if takes {
+            self.bytes += length;
+            self.count += 1;
+            self.is_closed = length < usize::from(self.segment);
+        }
+        takes
+    }
+}
+
+/// Datagrams of one path. Trains of several paths may share their bytes.
+#[derive(Debug)]
+struct Train {
+    local: IpAddr,
+    remote: SocketAddr,
+    segments: Segments,
 }
 
 /// What the queue needs of a socket; tests play a kernel that refuses.
@@ -111,11 +135,32 @@ struct Cursor {
     single_before: usize,
 }
 
+impl Default for SendQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SendQueue {
     /// An empty queue. Takes its memory as it is used.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self::with_trains_of(SEGMENTS_MAX)
+    }
+
+    /// An empty queue whose trains are of `segments_max` datagrams at most, for paths that a longer burst would hurt;
+    /// [`SEGMENTS_MAX`] is the most there can be.
+    #[must_use]
+    pub const fn with_trains_of(segments_max: u16) -> Self {
+        Self {
+            segments_max: if segments_max < SEGMENTS_MAX { segments_max } else { SEGMENTS_MAX },
+            arena: Vec::new(),
+            used: 0,
+            trains: Vec::new(),
+            shared: Vec::new(),
+            messages: Vec::new(),
+            flushed: Flushed { sent: 0, bytes: 0, dropped: 0, refused: 0, would_block: false },
+        }
     }
 
     /// Whether nothing waits.
@@ -137,35 +182,63 @@ impl SendQueue {
         fill: impl FnOnce(&mut [u8]) -> usize,
     ) {
         let start = self.used;
-        let end = start.saturating_add(len_max);
-        if end > QUEUE_BYTES_MAX || len_max > MESSAGE_BYTES_MAX {
+        let Some(room) = self.room(len_max).filter(|_| self.trains.len() < TRAINS_MAX) else {
             self.flushed.dropped += 1;
             return;
-        }
-        if end > self.arena.len() {
-            self.arena.resize(end.next_power_of_two(), 0);
-        }
-        let length = fill(&mut self.arena[start..end]).min(len_max);
+        };
+        let length = fill(&mut self.arena[room]).min(len_max);
         if length == 0 {
             return;
         }
         self.used += length;
-        match self.trains.last_mut() {
-            Some(last) if last.takes(local, remote, length) => {
-                last.bytes += length;
-                last.count += 1;
-                last.is_closed = length < usize::from(last.segment);
-            }
-            Some(_) | None => self.trains.push(Train {
-                local,
-                remote,
-                start,
-                bytes: length,
-                segment: length as u16,
-                count: 1,
-                is_closed: false,
-            }),
+        let last = self.trains.last_mut().filter(|last| last.remote == remote && last.local == local);
+        let is_taken = last.is_some_and(|last| last.segments.take(start, length, self.segments_max));
+        if !is_taken {
+            self.trains.push(Train { local, remote, segments: Segments::one(start, length) });
         }
+    }
+
+    /// Queues the same datagrams, in their order, to each of `remotes`; the kernel chooses where from. Their bytes stand
+    /// in the queue once, however many get them. What finds no room is dropped and counted as with [`Self::push`].
+    pub fn push_to_all<B: AsRef<[u8]>>(&mut self, datagrams: &[B], remotes: &[SocketAddr]) {
+        self.shared.clear();
+        let (mut datagrams_kept, mut datagrams_lost) = (0, 0);
+        for datagram in datagrams.iter().map(AsRef::as_ref).filter(|datagram| !datagram.is_empty()) {
+            let (start, length) = (self.used, datagram.len());
+            let Some(room) = self.room(length) else {
+                datagrams_lost += 1;
+                continue;
+            };
+            self.arena[room].copy_from_slice(datagram);
+            self.used += length;
+            datagrams_kept += 1;
+            if !self.shared.last_mut().is_some_and(|last| last.take(start, length, self.segments_max)) {
+                self.shared.push(Segments::one(start, length));
+            }
+        }
+        for remote in remotes {
+            self.flushed.dropped += datagrams_lost;
+            if self.trains.len() + self.shared.len() > TRAINS_MAX {
+                self.flushed.dropped += datagrams_kept;
+                continue;
+            }
+            let local = unspecified(remote);
+            let trains =
+                self.shared.iter().map(|segments| Train { local, remote: *remote, segments: *segments });
+            self.trains.extend(trains);
+        }
+    }
+
+    /// The next `length` bytes of the arena, if there is room.
+    fn room(&mut self, length: usize) -> Option<Range<usize>> {
+        let end = self.used.saturating_add(length);
+        if end > QUEUE_BYTES_MAX || length > MESSAGE_BYTES_MAX {
+            return None;
+        }
+        if end > self.arena.len() {
+            self.arena.resize(end.next_power_of_two(), 0);
+        }
+        Some(self.used..end)
     }
 
     /// Flushes if so much waits that it would fall out of the processor's cache; what happened is told by the next
@@ -250,15 +323,16 @@ impl SendQueue {
                 };
                 control.source(source, scope, is_ipv6);
             }
-            let (segment, end) = (usize::from(train.segment), train.start + train.bytes);
-            let is_whole = is_segmenting && index >= cursor.single_before && train.count - skip > 1;
+            let Segments { start, bytes, count, .. } = train.segments;
+            let (segment, end) = (usize::from(train.segments.segment), start + bytes);
+            let is_whole = is_segmenting && index >= cursor.single_before && count - skip > 1;
             if is_whole {
-                control.segment(train.segment);
-                let payload = train.start + usize::from(skip) * segment..end;
-                self.messages.push(Message { payload, address, control, segments: train.count - skip });
+                control.segment(train.segments.segment);
+                let payload = start + usize::from(skip) * segment..end;
+                self.messages.push(Message { payload, address, control, segments: count - skip });
             } else {
-                for number in skip..train.count.min(skip + (BATCH - self.messages.len()) as u16) {
-                    let from = train.start + usize::from(number) * segment;
+                for number in skip..count.min(skip + (BATCH - self.messages.len()) as u16) {
+                    let from = start + usize::from(number) * segment;
                     let payload = from..(from + segment).min(end);
                     self.messages.push(Message { payload, address, control, segments: 1 });
                 }
@@ -286,15 +360,24 @@ impl SendQueue {
 
     fn advance(&self, cursor: &mut Cursor, segments: u16) {
         cursor.segment += segments;
-        if cursor.segment == self.trains[cursor.train].count {
+        if cursor.segment == self.trains[cursor.train].segments.count {
             cursor.train += 1;
             cursor.segment = 0;
         }
     }
 
     fn rest(&self, cursor: Cursor) -> u64 {
-        let rest: u64 = self.trains[cursor.train..].iter().map(|train| u64::from(train.count)).sum();
+        let trains = self.trains[cursor.train..].iter();
+        let rest: u64 = trains.map(|train| u64::from(train.segments.count)).sum();
         rest - u64::from(cursor.segment)
+    }
+}
+
+/// Leaves the choice of the local address to the kernel.
+const fn unspecified(remote: &SocketAddr) -> IpAddr {
+    match remote {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

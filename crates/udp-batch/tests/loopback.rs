@@ -196,6 +196,7 @@ proptest! {
     #[test]
     fn with_and_without_segmentation_and_coalescing_the_same_datagrams_arrive(
         datagrams in prop::collection::vec((0usize..3, prop::sample::select(vec![1usize, 700, 1200, 1200, 1200, 1350])), 1..120),
+        shared in prop::collection::vec(prop::sample::select(vec![1usize, 1260, 1260, 1260, 1350]), 0..40),
         is_ipv6: bool,
     ) {
         let ip = LOOPBACKS[usize::from(is_ipv6)];
@@ -205,12 +206,16 @@ proptest! {
             let receivers: Vec<Socket> =
                 (0..3).map(|_| if is_coalescing { coalescing(ip) } else { bound(ip, true) }).collect();
             let mut queue = SendQueue::new();
-            let mut counts = BTreeMap::new();
+            let mut counts: BTreeMap<_, _> = (0..3).map(|to| (to, shared.len())).collect();
             for (number, (to, length)) in datagrams.iter().enumerate() {
                 push(&mut queue, ip, receivers[*to].local_addr(), &vec![number as u8; *length]);
                 *counts.entry(*to).or_insert(0) += 1;
             }
-            prop_assert_eq!(queue.flush(&sender).expect("flush").sent, datagrams.len() as u64);
+            let to_all: Vec<Vec<u8>> = shared.iter().zip(0u8..).map(|(length, number)| vec![number; *length]).collect();
+            let addresses: Vec<_> = receivers.iter().map(Socket::local_addr).collect();
+            queue.push_to_all(&to_all, &addresses);
+            let pushed = datagrams.len() + 3 * shared.len();
+            prop_assert_eq!(queue.flush(&sender).expect("flush").sent, pushed as u64);
             prop_assert_eq!(sender.gso_active(), is_segmenting);
             let got: Vec<Vec<_>> = counts
                 .iter()

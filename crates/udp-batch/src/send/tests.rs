@@ -176,6 +176,38 @@ fn the_queue_never_outgrows_its_bound() {
     assert!(flushed.dropped >= 10);
 }
 
+#[test]
+fn what_goes_to_all_goes_in_trains_to_each_and_stands_in_the_queue_once() {
+    let mut queue = SendQueue::with_trains_of(3);
+    push(&mut queue, 9, &[9; 20]);
+    let datagrams: Vec<Vec<u8>> = [20, 20, 20, 20, 7, 20].into_iter().map(|length| vec![1; length]).collect();
+    queue.push_to_all(&datagrams, &[path(1).1, path(2).1]);
+    push(&mut queue, 2, &[9; 7]);
+    assert_eq!(queue.used, 20 + 107 + 7);
+    let kernel = Played::new(vec![]);
+    assert_eq!(queue.flush_to(&kernel).expect("flush").sent, 14);
+    assert_eq!(*kernel.segments_per_message.borrow(), [1, 3, 2, 1, 3, 2, 1, 1]);
+    assert_eq!(kernel.got.borrow()[1..7], datagrams);
+    assert_eq!(kernel.got.borrow()[7..13], datagrams);
+}
+
+#[test]
+fn what_goes_to_all_is_bounded_in_bytes_and_in_trains() {
+    let mut queue = SendQueue::new();
+    let long = vec![0; 60_000];
+    let datagrams: Vec<&[u8]> = vec![&long; QUEUE_BYTES_MAX / 60_000 + 2];
+    queue.push_to_all(&datagrams, &[path(1).1; 2]);
+    assert!(queue.arena.len() <= QUEUE_BYTES_MAX);
+    let flushed = queue.flush_to(&Played::new(vec![])).expect("flush");
+    assert_eq!((flushed.sent + flushed.dropped, flushed.dropped), (2 * datagrams.len() as u64, 4));
+
+    let growing: Vec<Vec<u8>> = (1..=100).map(|length| vec![0; length]).collect();
+    queue.push_to_all(&growing, &vec![path(1).1; TRAINS_MAX / 100 + 2]);
+    assert!(queue.trains.len() <= TRAINS_MAX);
+    let flushed = queue.flush_to(&Played::new(vec![])).expect("flush");
+    assert_eq!((flushed.sent, flushed.dropped), (100 * (TRAINS_MAX as u64 / 100), 200));
+}
+
 fn replies() -> impl Strategy<Value = Vec<Reply>> {
     let code = prop::sample::select(vec![
         libc::EINTR,
@@ -193,17 +225,27 @@ proptest! {
     #[test]
     fn every_datagram_is_sent_once_whole_and_in_order_or_counted(
         datagrams in prop::collection::vec((0u8..3, prop::sample::select(vec![1usize, 20, 20, 20, 30])), 0..300),
+        shared in prop::collection::vec(prop::sample::select(vec![1usize, 20, 20, 20, 30]), 0..60),
+        segments_max in 1u16..70,
         replies in replies(),
         is_segmenting: bool,
     ) {
-        let mut queue = SendQueue::new();
+        // The first bytes tell the datagrams apart as far as they fit.
+        let datagram = |(number, length): (usize, &usize)| -> Vec<u8> {
+            (number as u16).to_be_bytes().into_iter().cycle().take(*length).collect()
+        };
+        let mut queue = SendQueue::with_trains_of(segments_max);
         let mut pushed = Vec::new();
         for (number, (to, length)) in datagrams.iter().enumerate() {
-            // The first bytes tell the datagrams apart as far as they fit.
-            let bytes: Vec<u8> = (number as u16).to_be_bytes().into_iter().cycle().take(*length).collect();
+            let bytes = datagram((number, length));
             push(&mut queue, *to, &bytes);
             pushed.push(bytes);
         }
+        let shared: Vec<Vec<u8>> = shared.iter().enumerate().map(datagram).collect();
+        queue.push_to_all(&shared, &[path(0).1, path(1).1, path(0).1]);
+        (0..3).for_each(|_| pushed.extend(shared.iter().cloned()));
+        push(&mut queue, 0, &[7; 20]);
+        pushed.push(vec![7; 20]);
         let kernel = Played::new(replies);
         kernel.segmenting.set(is_segmenting);
         let flushed = queue.flush_to(&kernel).expect("no fatal error is played");
@@ -216,5 +258,6 @@ proptest! {
         if !is_segmenting {
             prop_assert!(kernel.segments_per_message.borrow().iter().all(|segments| *segments == 1));
         }
+        prop_assert!(kernel.segments_per_message.borrow().iter().all(|segments| *segments <= segments_max));
     }
 }
