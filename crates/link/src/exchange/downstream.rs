@@ -6,6 +6,8 @@
 //! that it overruns neither the child's receive buffer nor live media; a group of 2.5 MB takes a fifth of a second.
 //! While a stream is replayed to a child, live packets of that stream reach it in their turn, from the ring.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::{BroadcastId, Kind, NtpTime, SeqNo, Ssrc};
@@ -142,9 +144,10 @@ impl Exchange {
         let answered = carried.joins.iter().filter(|(_, join)| join.is_answered);
         let peers = answered.filter_map(|(peer, _)| Some((*peer, self.peers.get(peer)?.address)));
         let children: Vec<_> = peers.collect();
+        let all: Arc<[SocketAddr]> = children.iter().map(|(_, address)| *address).collect();
         for (ssrc, _) in carried.ssrcs() {
             if let Some(stream) = self.streams.get_mut(&ssrc).filter(|stream| stream.broadcast == *id) {
-                stream.set_children(&children);
+                stream.set_children(&children, &all);
             }
         }
     }

@@ -51,7 +51,8 @@ pub enum Output {
     Event(Event),
 }
 
-/// The children that get a packet. Consecutive packets of a stream share one list.
+/// The children that get a packet. The packets of a broadcast share one list while nobody joins or leaves it, so that
+/// those of one batch can be sent to each child as one train.
 #[derive(Debug, Clone)]
 pub enum Destinations {
     /// A single child: replay or resend.

@@ -332,11 +332,15 @@ impl Stream {
         (packets, is_finished)
     }
 
-    /// The children that have joined. Those in replay do not follow live yet.
-    pub(super) fn set_children(&mut self, children: &[(PeerId, SocketAddr)]) {
+    /// The children that have joined, with `all` of their addresses. Those in replay do not follow live yet.
+    pub(super) fn set_children(&mut self, children: &[(PeerId, SocketAddr)], all: &Arc<[SocketAddr]>) {
         self.replays.retain(|peer, _| children.iter().any(|(child, _)| child == peer));
-        let live = children.iter().filter(|(peer, _)| !self.replays.contains_key(peer));
-        self.live = live.map(|(_, address)| *address).collect();
+        self.live = if self.replays.is_empty() {
+            all.clone()
+        } else {
+            let live = children.iter().filter(|(peer, _)| !self.replays.contains_key(peer));
+            live.map(|(_, address)| *address).collect()
+        };
     }
 
     /// Who gets a packet of `bytes` that has just come, if anybody.

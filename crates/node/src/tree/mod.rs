@@ -4,6 +4,7 @@
 //! [`link::exchange::Exchange`]. What it has for viewers goes to the shards' feeds; it never waits for anybody.
 
 mod handle;
+mod link_out;
 mod peers;
 mod publishers;
 
@@ -29,6 +30,7 @@ use crate::metrics::TreeCounters;
 use crate::session_records::PublisherRecords;
 use crate::shard::{Feed, Input};
 use handle::Command;
+use link_out::LinkOut;
 use peers::Peers;
 use publishers::Publishers;
 
@@ -85,7 +87,7 @@ pub struct Tree {
     link: Option<LinkPort>,
     received: udp_batch::ReceiveBatch,
     ingest_out: udp_batch::SendQueue,
-    link_out: udp_batch::SendQueue,
+    link_out: LinkOut,
     publishers: Publishers,
     exchange: Exchange,
     peers: Peers,
@@ -135,7 +137,7 @@ impl Tree {
             link: parts.link,
             received: udp_batch::ReceiveBatch::new(),
             ingest_out: udp_batch::SendQueue::new(),
-            link_out: udp_batch::SendQueue::new(),
+            link_out: LinkOut::new(),
             publishers,
             exchange,
             peers: Peers::default(),
@@ -253,7 +255,7 @@ impl Tree {
                 }
             }
             self.drain_exchange();
-            flush(&mut self.link_out, &port.socket, &self.counters);
+            flush(self.link_out.queue(), &port.socket, &self.counters);
         }
         self.received = batch;
         self.link = Some(port);
@@ -332,14 +334,7 @@ impl Tree {
         while let Some(output) = self.exchange.poll_output() {
             match output {
                 Output::Send { peer, message } => self.peers.send(peer, message),
-                Output::Media { wire, to } => {
-                    for address in to.as_slice() {
-                        self.link_out.push(unspecified(address), *address, wire.len(), |buffer| {
-                            buffer[..wire.len()].copy_from_slice(&wire);
-                            wire.len()
-                        });
-                    }
-                }
+                Output::Media { wire, to } => self.link_out.push(wire, to),
                 Output::Deliver(packet) => self.feed(|| Input::Packet(now, packet.clone())),
                 Output::BroadcastChanged(broadcast) => {
                     tracing::info!(broadcast = %broadcast.id, state = ?broadcast.state, "broadcast changed");
@@ -381,7 +376,7 @@ impl Tree {
             flush(&mut self.ingest_out, socket, &self.counters);
         }
         if let Some(port) = &self.link {
-            flush(&mut self.link_out, &port.socket, &self.counters);
+            flush(self.link_out.queue(), &port.socket, &self.counters);
         }
     }
 }
@@ -397,12 +392,4 @@ enum Turn {
     Done,
     More,
     Stop,
-}
-
-/// The kernel chooses the local address of link media: its route is the channel's.
-const fn unspecified(remote: &std::net::SocketAddr) -> std::net::IpAddr {
-    match remote {
-        std::net::SocketAddr::V4(_) => std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-        std::net::SocketAddr::V6(_) => std::net::IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-    }
 }
