@@ -36,7 +36,9 @@ impl Ports {
         let has_public = role.is_injection() || role.is_egress();
         let http = has_public.then(|| tcp(config.http.listen, "--http")).transpose()?;
         let ops = tcp(config.ops.listen, "--ops")?;
-        let link = udp(config.link_listen(), "--link-port", &options)?;
+        // Parents send trains; publishers and viewers mostly single datagrams.
+        let link_options = Options { is_coalescing: true, ..options.clone() };
+        let link = udp(config.link_listen(), "--link-port", &link_options)?;
         let ingest = role
             .is_injection()
             .then(|| udp_anywhere(config.ingest.port, "--ingest-port", &options))
