@@ -23,9 +23,9 @@ impl Budget {
     pub fn refill(&mut self, now: Instant, rate: Bitrate, bytes_max: u64) {
         let before = *self.refilled_at.get_or_insert(now);
         let gained = rate.bytes_in(now.saturating_duration_since(before));
+        self.bytes = (self.bytes + gained as i64).min(bytes_max as i64);
         // What is too little for a byte stays for the next time.
         if gained > 0 {
-            self.bytes = (self.bytes + gained as i64).min(bytes_max as i64);
             self.refilled_at = Some(now);
         }
     }

@@ -31,6 +31,9 @@ struct Entry {
 /// then. Between two slices the shell looks at its socket.
 const SLICE_PACKETS: usize = 192;
 
+/// A shard for which packets wait longer is behind, and stays so for a while.
+const BEHIND: Duration = Duration::from_millis(20);
+const BEHIND_TIME: Duration = Duration::from_secs(1);
 /// A shard that cannot keep up drops what waited longer, instead of letting everybody's delay grow. Long enough for a
 /// machine that stood still for a moment.
 const BEHIND_MAX: Duration = Duration::from_millis(250);
@@ -73,7 +76,11 @@ impl Shard {
     /// Takes a tree packet that came at `came_at`, in the order in which they came, into the train of its broadcast, which
     /// [`Shard::fan_out_due`] sends when it is due. A thread that is far behind drops it.
     pub fn gather(&mut self, now: Instant, came_at: Instant, packet: Arc<TreePacket>) {
-        if now.saturating_duration_since(came_at) > BEHIND_MAX {
+        let waited = now.saturating_duration_since(came_at);
+        if waited > BEHIND {
+            self.behind_until = Some(now + BEHIND_TIME);
+        }
+        if waited > BEHIND_MAX {
             return self.stats.drop(DropReason::Behind);
         }
         let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());

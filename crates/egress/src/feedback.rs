@@ -30,6 +30,18 @@ const KEYFRAME_SOON: Duration = Duration::from_secs(1);
 /// One viewer starts again from the cache at most once in this time.
 const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A shard that is behind leaves viewers this part of their budget for repeats, so that live media goes on for all: the
+/// worst connections feel it first.
+const BEHIND_SHARE: u64 = 4;
+
+/// What decides how far a viewer's wishes are met.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    config: &'a Config,
+    /// Packets wait for the shard.
+    is_behind: bool,
+}
+
 /// Why a datagram of a viewer was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +94,7 @@ impl Shard {
         self.stats.rtcp_received += 1;
         viewer.heard(now);
         let Some(fan) = self.fans.get_mut(viewer.fan).and_then(Option::as_mut) else { return Ok(()) };
+        let rules = Rules { config: &self.config, is_behind: self.behind_until.is_some_and(|at| now < at) };
         let mut sending = Sending {
             now,
             out,
@@ -91,7 +104,7 @@ impl Shard {
         };
         for packet in rtcp::parse(&datagram[..length]) {
             match packet {
-                Ok(packet) => handle_packet(&self.config, viewer, fan, &packet, &mut sending),
+                Ok(packet) => handle_packet(rules, viewer, fan, &packet, &mut sending),
                 Err(_) => sending.stats.drop(DropReason::RtcpMalformed),
             }
         }
@@ -113,7 +126,7 @@ impl Shard {
 }
 
 fn handle_packet<B: SendBatch>(
-    config: &Config,
+    rules: Rules<'_>,
     viewer: &mut Viewer,
     fan: &mut Fan,
     packet: &Packet<'_>,
@@ -127,14 +140,14 @@ fn handle_packet<B: SendBatch>(
         Packet::SenderReport(report) => {
             report.blocks().for_each(|block| handle_block(sending.now, viewer, &block));
         }
-        Packet::Nack(nack) => handle_nack(config, viewer, fan, nack, sending),
+        Packet::Nack(nack) => handle_nack(rules, viewer, fan, nack, sending),
         Packet::PictureLossIndication(request) => {
-            handle_keyframe_request(config, viewer, fan, request.media, sending);
+            handle_keyframe_request(rules.config, viewer, fan, request.media, sending);
         }
         Packet::FullIntraRequest(request) => {
             request
                 .entries()
-                .for_each(|(media, _)| handle_keyframe_request(config, viewer, fan, media, sending));
+                .for_each(|(media, _)| handle_keyframe_request(rules.config, viewer, fan, media, sending));
         }
         Packet::ReceiverEstimate(estimate) => viewer.estimate = Some(estimate.bitrate),
         Packet::Goodbye(_) => sending.events.push_back(Event::Bye { viewer: viewer.id }),
@@ -162,7 +175,7 @@ fn handle_block(now: Instant, viewer: &mut Viewer, block: &ReportBlock) {
 
 /// Repeats what the ring still has, within the viewer's budget: a share of its layer's rate.
 fn handle_nack<B: SendBatch>(
-    config: &Config,
+    rules: Rules<'_>,
     viewer: &mut Viewer,
     fan: &mut Fan,
     nack: &Nack<'_>,
@@ -172,8 +185,11 @@ fn handle_nack<B: SendBatch>(
     let Some(track) = viewer.track(kind).filter(|track| track.out.nack) else { return };
     let stream = track.source.and_then(|source| fan.stream_mut(source.ssrc));
     let layer_rate = stream.map_or(Bitrate::default(), |stream| stream.rate(sending.now));
-    let rate = Bitrate::bps(layer_rate.as_bps() * u64::from(config.rtx_percent) / 100).max(RTX_RATE_MIN);
+    let rate =
+        Bitrate::bps(layer_rate.as_bps() * u64::from(rules.config.rtx_percent) / 100).max(RTX_RATE_MIN);
     let burst = rate.bytes_in(Duration::from_secs(1)).max(RTX_BURST_BYTES_MIN);
+    let share = if rules.is_behind { BEHIND_SHARE } else { 1 };
+    let (rate, burst) = (Bitrate::bps(rate.as_bps() / share), burst / share);
     viewer.rtx_budget.refill(sending.now, rate, burst);
     for seq in nack.seqs() {
         sending.stats.nacked += 1;

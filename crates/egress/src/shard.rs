@@ -136,6 +136,8 @@ pub struct Shard {
     pub(crate) removed: Vec<ViewerId>,
     pub(crate) wallclock: Option<(Instant, NtpTime)>,
     pub(crate) stats: Stats,
+    /// Packets had to wait for the shard, and until then it counts as behind.
+    pub(crate) behind_until: Option<Instant>,
     pub(crate) train: Train,
     pub(crate) payload: Vec<u8>,
 }
@@ -161,6 +163,7 @@ impl Shard {
             removed: Vec::new(),
             wallclock: None,
             stats: Stats::default(),
+            behind_until: None,
             train: Train::default(),
             payload: Vec::new(),
         }

@@ -149,6 +149,26 @@ fn what_waited_too_long_for_a_busy_thread_is_dropped_and_counted() {
 }
 
 #[test]
+fn a_shard_that_is_behind_repeats_less() {
+    let repeated = |waited: Duration| {
+        let mut scene = live(1, 3);
+        let frame = scene.publisher.frame();
+        let came_at = scene.now;
+        scene.now += waited;
+        frame.iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet.clone()));
+        scene.let_out();
+        let newest = scene.player(1).stream(VIDEO).last().expect("packets").seq_no;
+        let wanted: Vec<u16> = (0..95).map(|back| newest.seq().wrapping_sub(back)).collect();
+        let nack = scene.player_mut(1).nack(&wanted);
+        scene.rtcp(1, nack);
+        scene.shard.stats().rtx.packets
+    };
+    let (busy, behind) = (repeated(Duration::from_millis(20)), repeated(Duration::from_millis(21)));
+    assert!(behind * 3 < busy, "{behind} of {busy}");
+    assert!(behind > 0);
+}
+
+#[test]
 fn what_is_held_leaves_before_the_broadcast_changes() {
     let mut scene = live(1, 3);
     let frame = scene.publisher.frame();
