@@ -72,6 +72,12 @@ impl Train {
     }
 }
 
+impl Config {
+    fn hold_for(&self, fan: &Fan) -> Duration {
+        if fan.viewers.len() < self.train_viewers_min { Duration::ZERO } else { self.train_hold }
+    }
+}
+
 impl Shard {
     /// Takes a tree packet that came at `came_at`, in the order in which they came, into the train of its broadcast, which
     /// [`Shard::fan_out_due`] sends when it is due. A thread that is far behind drops it.
@@ -96,7 +102,8 @@ impl Shard {
         if self.train.entries.is_empty() {
             let mut packets = std::mem::take(&mut self.train.packets);
             for fan in self.fans.iter_mut().flatten() {
-                fan.held.take_due(now, self.config.train_hold, &mut packets);
+                let hold = self.config.hold_for(fan);
+                fan.held.take_due(now, hold, &mut packets);
             }
             self.begin(now, &packets);
             packets.clear();
@@ -124,7 +131,7 @@ impl Shard {
 
     /// When the next train is due.
     pub(crate) fn train_at(&self) -> Option<Instant> {
-        self.fans.iter().flatten().filter_map(|fan| fan.held.due_at(self.config.train_hold)).min()
+        self.fans.iter().flatten().filter_map(|fan| fan.held.due_at(self.config.hold_for(fan))).min()
     }
 
     fn begin(&mut self, now: Instant, train: &[Arc<TreePacket>]) {

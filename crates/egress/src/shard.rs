@@ -24,6 +24,8 @@ pub struct Config {
     /// How long packets of picture wait for the rest of their frame, at most: what one message carries costs the kernel
     /// as little as a single packet.
     pub train_hold: Duration,
+    /// A broadcast with fewer viewers on this shard costs too little to make anybody wait.
+    pub train_viewers_min: usize,
     /// What all replays together may send: it comes on top of live media.
     pub replay_rate: Bitrate,
     /// How much faster than live a replay is, at most.
@@ -44,6 +46,8 @@ impl Default for Config {
             ring: Limits::default(),
             // Whole frames that were sent at once come within it, and one tenth of a frame at 30 per second is not seen.
             train_hold: Duration::from_millis(3),
+            // What holding saves them is 1 % of a core at 30 frames of 10 packets.
+            train_viewers_min: 50,
             // A quarter of what 1000 viewers at 2.5 Mbit/s take.
             replay_rate: Bitrate::kbps(600_000),
             replay_factor: 4,

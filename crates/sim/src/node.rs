@@ -212,6 +212,8 @@ impl Node {
             ring: self.setup.ring,
             replay_rate: self.setup.replay_rate,
             consent_timeout: CONSENT_TIMEOUT,
+            // Audiences are small here, and holding is what could go wrong.
+            train_viewers_min: 1,
             ..egress::Config::default()
         }
     }

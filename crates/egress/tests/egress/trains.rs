@@ -13,7 +13,8 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// A scene whose viewers are live, with frames of `packets` packets to come.
 fn live(viewers: u64, packets: u64) -> Scene {
-    let mut scene = Scene::new(Config { train_hold: HOLD, ..Config::default() });
+    let config = Config { train_hold: HOLD, train_viewers_min: 1, ..Config::default() };
+    let mut scene = Scene::new(config);
     (1..=viewers).for_each(|viewer| scene.join(viewer));
     scene.play(Duration::from_secs(1));
     scene.publisher.packets.1 = packets;
@@ -66,6 +67,21 @@ fn no_packet_waits_longer_than_the_hold() {
     assert_eq!(scene.wait(MILLISECOND), 3);
     assert_eq!(scene.gather(&frame[3..]).0, 1);
     check_video(scene.player(1));
+}
+
+#[test]
+fn a_small_audience_waits_for_nothing() {
+    let mut scene = live(1, 4);
+    scene.shard = {
+        let mut shard = egress::Shard::new(Config { train_viewers_min: 2, ..Config::default() });
+        shard.broadcast_changed(scene.now, &scene.publisher.broadcast());
+        let record = scene.shard.record(egress::ViewerId::new(1)).expect("a record");
+        shard.resume_viewer(scene.now, record).expect("resumed");
+        shard
+    };
+    let frame = scene.publisher.frame();
+    assert_eq!(scene.gather(&frame[..1]).0, 1);
+    assert_eq!(scene.gather(&frame[1..]).0, 3);
 }
 
 #[test]
