@@ -105,6 +105,49 @@ fn with_two_parents_the_death_of_one_costs_no_packet_and_no_time() {
 }
 
 #[test]
+fn a_parent_whose_media_flows_needs_no_heartbeats_and_is_missed_as_soon_without_media() {
+    let mut network = chain(1, Conditions::PERFECT);
+    network.publish(0, Source::new("friday", 1));
+    network.want(3, &id("friday"));
+    network.run_millis(2000);
+    let heartbeats =
+        |network: &Network, from, to| network.sent(from, to, |m| matches!(m, Message::Heartbeat(_)));
+    let before = [heartbeats(&network, 2, 3), heartbeats(&network, 3, 2)];
+    network.run_millis(10_000);
+    let after = [heartbeats(&network, 2, 3), heartbeats(&network, 3, 2)];
+    assert!(after.iter().zip(before).all(|(after, before)| (9..=11).contains(&(after - before))));
+
+    // The publisher pauses: now it speaks up again, and nobody takes it for silent.
+    network.stop_publishing();
+    network.run_millis(5000);
+    assert!(heartbeats(&network, 2, 3) - after[0] >= 48);
+    assert!(!network.nodes[3].events.iter().any(|(_, event)| matches!(event, Event::ParentSilent(_))));
+}
+
+#[test]
+fn a_parent_whose_copies_always_come_second_is_not_silent_and_its_death_is_noticed() {
+    let mut network = diamond(1, Conditions::PERFECT, 2);
+    // Media by way of node 2 is always a hop later.
+    let late = network.add(Role::Relay);
+    network.connect(late, 2);
+    let egress = network.add_with(Role::Egress, |config| config.parents_active = 2);
+    network.connect(egress, 1);
+    network.connect(egress, late);
+    network.publish(0, Source::new("friday", 1));
+    network.run_millis(200);
+    network.want(egress, &id("friday"));
+    network.run_millis(5000);
+    let silent = |network: &Network| {
+        let events = network.nodes[egress].events.iter();
+        events.filter(|(_, event)| matches!(event, Event::ParentSilent(_))).count()
+    };
+    assert_eq!(silent(&network), 0);
+    network.kill(late);
+    network.run_millis(400);
+    assert_eq!(silent(&network), 1);
+}
+
+#[test]
 fn two_lossy_parents_repair_each_other() {
     let mut network = diamond(3, Conditions::BAD, 2);
     let source = Source::new("friday", 1);

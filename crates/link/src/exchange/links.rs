@@ -1,5 +1,6 @@
 //! Link channels: who is connected, what they may say, whether they are alive.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -10,6 +11,9 @@ use super::timer::Timer;
 use super::{DisconnectReason, DropReason, Event, Exchange, Output, ParentId, PeerId, SILENCE_MAX};
 use crate::wire::Version;
 use crate::wire::message::{Hello, Message};
+
+/// So many packets of one stream between two heartbeats, and the child needs none: some of them arrive.
+const FED_PACKETS: usize = 4;
 
 /// The node has as many children as it may have; close the channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -263,12 +267,31 @@ impl Exchange {
         self.update_all_upstream(now);
     }
 
+    /// Sends heartbeats to those who need one: children that have got little media since the last time, and everybody
+    /// for the round trip.
     pub(super) fn send_heartbeats(&mut self, now: Instant) {
         let micros = self.micros(now);
-        for (id, peer) in &self.peers {
-            let message = Message::Heartbeat(peer.heartbeat(now, micros));
-            self.outputs.push_back(Output::Send { peer: *id, message });
+        let fed = self.take_fed();
+        for (id, peer) in &mut self.peers {
+            let is_fed = peer.relation != Relation::Child || fed.contains(id);
+            if !is_fed || peer.is_heartbeat_due(now) {
+                let message = Message::Heartbeat(peer.heartbeat(now, micros));
+                self.outputs.push_back(Output::Send { peer: *id, message });
+            }
         }
+    }
+
+    /// The children that have got so much media since the last call that they cannot take this node for silent.
+    fn take_fed(&mut self) -> BTreeSet<PeerId> {
+        let mut fed = BTreeSet::new();
+        for stream in self.streams.values_mut() {
+            let Some(carried) = self.broadcasts.get(&stream.broadcast) else { continue };
+            if stream.take_forwarded() >= FED_PACKETS {
+                let answered = carried.joins.iter().filter(|(_, join)| join.is_answered);
+                fed.extend(answered.map(|(peer, _)| *peer).filter(|peer| !stream.is_replaying(*peer)));
+            }
+        }
+        fed
     }
 
     fn on_heartbeat(&mut self, now: Instant, id: PeerId, heartbeat: crate::wire::message::Heartbeat) {

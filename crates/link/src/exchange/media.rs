@@ -10,7 +10,7 @@ use media_core::TreePacket;
 use super::early::Early;
 use super::stream::Repeated;
 use super::timer::Timer;
-use super::{Destinations, DropReason, Exchange, Output, PeerId};
+use super::{Destinations, DropReason, Exchange, HEARTBEAT_INTERVAL, Output, PeerId, SILENCE_MAX};
 use crate::wire::media::{Header, HeaderError, OpenError};
 
 impl Exchange {
@@ -109,7 +109,16 @@ impl Exchange {
         }
         // Only what verified is in the ring, so a forged packet cannot make a genuine one look like a copy.
         if let Err(reason) = stream.check_new(header.seq_no) {
+            // A parent whose copies always come second sends no heartbeats either: now and then one counts as its sign
+            // of life, if it is the copy of a packet that may just be on its way.
+            let last_heard = self.peers.get(&from).map(|peer| peer.last_heard);
+            let proves_life = last_heard.is_some_and(|last| last + HEARTBEAT_INTERVAL <= now)
+                && stream.came_within(now, header.seq_no, SILENCE_MAX)
+                && carried.keyring.open(&header, datagram, &mut self.payload).is_ok();
             self.count_repeated(header.ssrc, reason);
+            if proves_life {
+                self.heard(now, from);
+            }
             return None;
         }
         match carried.keyring.open(&header, datagram, &mut self.payload) {

@@ -8,8 +8,9 @@
 //! Rules:
 //! - *Soft state, driven by the receiver.* A node asks a parent for a broadcast only while it has a viewer or a child
 //!   for it, repeats the Join each [`REFRESH_INTERVAL`], and is forgotten after [`JOIN_AGE_MAX`] of silence.
-//! - *A silent parent is not a silent publisher.* Heartbeats flow each [`HEARTBEAT_INTERVAL`]; a parent that says
-//!   nothing for [`SILENCE_MAX`] gives way to the next one that offers the broadcast.
+//! - *A silent parent is not a silent publisher.* A parent that sends a child little media sends it a heartbeat each
+//!   [`HEARTBEAT_INTERVAL`]; one that says nothing for [`SILENCE_MAX`] gives way to the next one that offers the
+//!   broadcast.
 //! - *Nothing unauthenticated* is kept, forwarded or answered: media counts only from the address of a connected
 //!   parent and only after it verified; requests count only from children that have joined.
 //! - *The same bytes.* A packet is sealed once, at injection; children get the datagram that came.
@@ -56,8 +57,11 @@ pub use stats::{BroadcastStats, ChildStats, DropReason, Drops, ParentStats, Stat
 use stream::Stream;
 use timer::{Timer, Timers};
 
-/// How often each side of a link says that it is there.
+/// How often a parent says that it is there, where its media does not.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+/// How often both sides of a link do so anyhow, for the round trip. A relay has so many children that heartbeats would
+/// cost it more than their media: each is a QUIC packet of its own, and is acknowledged by another one.
+pub const ROUND_TRIP_INTERVAL: Duration = Duration::from_secs(1);
 /// After this silence a parent is replaced: two heartbeats may be lost.
 pub const SILENCE_MAX: Duration = Duration::from_millis(300);
 /// How often a child repeats its joins.

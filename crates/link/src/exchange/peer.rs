@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use model::{BroadcastId, Epoch};
 
 use super::budget::Budget;
-use super::{ParentId, PeerId};
+use super::{HEARTBEAT_INTERVAL, ParentId, PeerId, ROUND_TRIP_INTERVAL};
 use crate::wire::message::{Echo, Heartbeat, Hello, Report};
 
 /// What a peer is to this node.
@@ -32,6 +32,7 @@ pub(super) struct Peer {
     /// What a child says of its link.
     pub(super) report: Report,
     heartbeat: Option<(u64, Instant)>,
+    heartbeat_sent: Option<Instant>,
 }
 
 impl Peer {
@@ -53,11 +54,20 @@ impl Peer {
             packets_received: 0,
             report: Report::default(),
             heartbeat: None,
+            heartbeat_sent: None,
         }
     }
 
+    /// Whether the peer needs a heartbeat though it knows that we are there: for the round trip, which is measured with
+    /// every one until it is known.
+    pub(super) fn is_heartbeat_due(&self, now: Instant) -> bool {
+        let is_due = |sent| sent + ROUND_TRIP_INTERVAL <= now + HEARTBEAT_INTERVAL / 2;
+        self.round_trip.is_none() || self.heartbeat_sent.is_none_or(is_due)
+    }
+
     /// Our heartbeat to this peer; `micros` is `now` in the clock that the peer will echo.
-    pub(super) fn heartbeat(&self, now: Instant, micros: u64) -> Heartbeat {
+    pub(super) fn heartbeat(&mut self, now: Instant, micros: u64) -> Heartbeat {
+        self.heartbeat_sent = Some(now);
         let echo = self.heartbeat.map(|(sent_micros, arrived)| Echo {
             sent_micros,
             held_micros: now.saturating_duration_since(arrived).as_micros() as u64,

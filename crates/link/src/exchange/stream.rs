@@ -60,6 +60,8 @@ pub(super) struct Stream {
     /// What a parent is about to send, until it comes.
     promised: Option<StreamRange>,
     live: Arc<[SocketAddr]>,
+    /// Packets sent to all of those since the last heartbeats.
+    forwarded: usize,
     /// Children in replay, and the next packet for each.
     replays: BTreeMap<PeerId, SeqNo>,
     /// How often each missing packet was asked for.
@@ -78,6 +80,7 @@ impl Stream {
             evicted_before: None,
             promised: None,
             live: Arc::new([]),
+            forwarded: 0,
             replays: BTreeMap::new(),
             asks: BTreeMap::new(),
             counters: StreamStats::default(),
@@ -179,6 +182,11 @@ impl Stream {
 
     pub(super) fn get(&self, seq_no: SeqNo) -> Option<Bytes> {
         self.ring.get(seq_no).map(|kept| kept.wire.clone())
+    }
+
+    /// Whether the packet is held and came no longer ago than that.
+    pub(super) fn came_within(&self, now: Instant, seq_no: SeqNo, age_max: Duration) -> bool {
+        self.ring.get(seq_no).is_some_and(|kept| now <= kept.since + age_max)
     }
 
     /// When the newest keyframe in the ring was captured.
@@ -349,6 +357,12 @@ impl Stream {
             return None;
         }
         self.count_sent(self.live.len(), bytes);
+        self.forwarded += 1;
         Some(self.live.clone())
+    }
+
+    /// How many packets have gone to all children that follow live since the last call.
+    pub(super) const fn take_forwarded(&mut self) -> usize {
+        std::mem::replace(&mut self.forwarded, 0)
     }
 }
