@@ -226,6 +226,7 @@ impl Config {
             ("egress.replay_rate_mbps", self.egress.replay_rate_mbps == 0),
             ("limits.viewers_max", self.limits.viewers_max == 0),
             ("limits.pending_sessions_max", self.limits.pending_sessions_max == 0),
+            ("limits.shard_load_max_percent", self.limits.shard_load_max_percent == 0),
             ("limits.publishers_max", self.limits.publishers_max == 0),
             ("limits.request_rate", self.limits.request_rate == 0),
             ("limits.request_burst", self.limits.request_burst == 0),

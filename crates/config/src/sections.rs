@@ -140,6 +140,9 @@ section! {
         viewers_max: u32 = 10_000, "viewers-max", "3000";
         /// Most sessions that were POSTed and have not connected yet. They expire after 15 s.
         pending_sessions_max: u32 = 2_000, "pending-sessions-max", "500";
+        /// How busy the threads that serve viewers may be before new viewers are refused with 503, in percent of the
+        /// latest second; one that the kernel takes no more from counts as 100. Above 100 nobody is refused for it.
+        shard_load_max_percent: u32 = 85, "shard-load-max-percent", "70";
         /// Most publishers of this node.
         publishers_max: u32 = 64, "publishers-max", "8";
         /// POST, PATCH and DELETE requests that one client address may make per second in the long run. An audience

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use egress::ViewerId;
 use ice_dtls::{Handshake, Output, Path};
 use model::BroadcastId;
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::shard::{Established, ShardHandle};
 
@@ -75,13 +76,15 @@ pub struct Worker {
     shard: ShardHandle,
     sessions: HashMap<ViewerId, Session>,
     deadlines: BTreeSet<(Instant, ViewerId)>,
+    /// Shows how many sessions all workers hold.
+    held: Gauge,
 }
 
 impl Worker {
-    /// A worker beside `shard`.
+    /// A worker beside `shard`; `held` is moved by as many sessions as it holds.
     #[must_use]
-    pub fn new(commands: Receiver<Command>, shard: ShardHandle) -> Self {
-        Self { commands, shard, sessions: HashMap::new(), deadlines: BTreeSet::new() }
+    pub fn new(commands: Receiver<Command>, shard: ShardHandle, held: Gauge) -> Self {
+        Self { commands, shard, sessions: HashMap::new(), deadlines: BTreeSet::new(), held }
     }
 
     /// Works until all senders are gone.
@@ -107,6 +110,7 @@ impl Worker {
                 let Pending { viewer, broadcast, handshake, offer, since } = *pending;
                 let session = Session { broadcast, handshake, offer: Some(offer), since, deadline: None };
                 self.sessions.insert(viewer, session);
+                self.held.inc();
                 self.drain(viewer);
             }
             Command::Datagram { viewer, path, bytes } => {
@@ -143,7 +147,9 @@ impl Worker {
     fn drain(&mut self, viewer: ViewerId) {
         let Some(session) = self.sessions.get_mut(&viewer) else { return };
         let mut end = None;
+        let mut has_told = false;
         while let Some(output) = session.handshake.poll_output() {
+            has_told = true;
             match output {
                 Output::Transmit { path, bytes } => self.shard.transmit(path, bytes.into()),
                 Output::PathSelected(path) => self.shard.path_selected(viewer, path),
@@ -175,12 +181,15 @@ impl Worker {
             self.shard.handshake_over(viewer, reason);
             self.forget(viewer);
         }
+        if has_told {
+            self.shard.wake();
+        }
     }
 
     fn forget(&mut self, viewer: ViewerId) {
-        if let Some(session) = self.sessions.remove(&viewer)
-            && let Some(deadline) = session.deadline
-        {
+        let Some(session) = self.sessions.remove(&viewer) else { return };
+        self.held.dec();
+        if let Some(deadline) = session.deadline {
             self.deadlines.remove(&(deadline, viewer));
         }
     }

@@ -16,11 +16,13 @@ mod link_identity;
 mod link_socket;
 mod metrics;
 mod ops;
+mod priority;
 mod random;
 mod rate_limit;
 mod session_records;
 mod sessions;
 mod shard;
+mod shard_load;
 mod tls;
 mod tokens;
 mod tree;
@@ -38,6 +40,7 @@ pub fn run(role: Role, config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("media-tree-io")
+        .on_thread_start(priority::yield_to_media)
         .enable_all()
         .build()
         .context("start the runtime")?;

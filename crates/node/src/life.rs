@@ -25,11 +25,13 @@ use crate::link_identity::LinkIdentity;
 use crate::link_socket::LinkSocket;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
+use crate::priority;
 use crate::random;
 use crate::rate_limit::RateLimit;
 use crate::session_records::{SessionRecords, ViewerRecords};
 use crate::sessions::Sessions;
 use crate::shard::{self, Feed, Shard};
+use crate::shard_load::ShardLoad;
 use crate::tls;
 use crate::tokens::{self, Tokens};
 use crate::tree::{self, LinkPort, PublishersConfig, Tree, TreeHandle};
@@ -74,7 +76,7 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     let shards = ports.shards.into_iter().zip(records.shards);
     let shards = start_shards(&config, shards, &tree_handle, &event_sender, &metrics, &threads)?;
     let (feeds, shard_ports): (Vec<Feed>, Vec<ShardPort>) = shards.into_iter().unzip();
-    let tree_thread = threads.start("tree".into(), move || tree.run(feeds))?;
+    let tree_thread = threads.start_for_media("tree".into(), move || tree.run(feeds))?;
 
     let channels = start_links(&config, link_socket, &tree_handle)?;
     let app = Arc::new(App {
@@ -92,19 +94,12 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
         pending_max: config.limits.pending_sessions_max.into(),
         pending: AtomicU64::new(0),
         publishers_max: config.limits.publishers_max.into(),
+        shard_load_max: f64::from(config.limits.shard_load_max_percent) / 100.0,
         metrics: metrics.clone(),
     });
     tokio::spawn(events::follow(event_receiver, app.clone()));
 
-    let ops = Arc::new(Ops {
-        encode: {
-            let (metrics, app) = (metrics.clone(), app.clone());
-            Box::new(move || metrics.encode(&app))
-        },
-        is_ready: AtomicBool::new(false),
-        is_draining: AtomicBool::new(false),
-    });
-    serve_ops(ports.ops, ops.clone())?;
+    let ops = serve_ops(ports.ops, &app)?;
     if let Some(listener) = ports.http {
         let listener = http::Listener::new(TcpListener::from_std(listener)?, tls)?;
         let service = http::router(app.clone()).into_make_service_with_connect_info::<http::Addresses>();
@@ -155,6 +150,19 @@ impl Threads {
         (Self { ended }, receiver)
     }
 
+    /// Starts one that the kernel is asked to prefer.
+    fn start_for_media(
+        &self,
+        name: String,
+        work: impl FnOnce() + Send + 'static,
+    ) -> anyhow::Result<thread::JoinHandle<()>> {
+        let what = name.clone();
+        self.start(name, move || {
+            priority::prefer_for_media(&what);
+            work();
+        })
+    }
+
     fn start(
         &self,
         name: String,
@@ -186,6 +194,7 @@ fn start_shards(
     for (index, (socket, records)) in owned.enumerate() {
         let port = socket.local_addr().port();
         let (handshakes, commands) = crossbeam_channel::bounded(handshakes::QUEUE_MAX);
+        let load = Arc::new(ShardLoad::default());
         let (shard, handle, feed) = Shard::new(shard::Parts {
             index,
             socket,
@@ -194,14 +203,17 @@ fn start_shards(
             tree: tree.clone(),
             events: events.clone(),
             handshakes: handshakes.clone(),
-            counters: metrics.shard(),
+            counters: metrics.shard(load.clone()),
             queue_full: metrics.media_queue_full(),
         })?;
-        let worker = Worker::new(commands, handle.clone());
-        threads.start(format!("handshakes-{index}"), move || worker.run())?;
-        threads.start(format!("shard-{index}"), move || shard.run())?;
+        let worker = Worker::new(commands, handle.clone(), metrics.handshakes());
+        threads.start(format!("handshakes-{index}"), move || {
+            priority::yield_to_media();
+            worker.run();
+        })?;
+        threads.start_for_media(format!("shard-{index}"), move || shard.run())?;
         let slots = u64::from(config.limits.viewers_max).div_ceil(count);
-        shards.push((feed, ShardPort { handle, handshakes, port, occupied: AtomicU64::new(0), slots }));
+        shards.push((feed, ShardPort { handle, handshakes, port, load, occupied: AtomicU64::new(0), slots }));
     }
     Ok(shards)
 }
@@ -225,10 +237,17 @@ fn start_links(
     Ok(channels)
 }
 
-fn serve_ops(listener: std::net::TcpListener, ops: Arc<Ops>) -> anyhow::Result<()> {
+fn serve_ops(listener: std::net::TcpListener, app: &Arc<App>) -> anyhow::Result<Arc<Ops>> {
+    let app = app.clone();
+    let ops = Arc::new(Ops {
+        encode: Box::new(move || app.metrics.encode(&app)),
+        is_ready: AtomicBool::new(false),
+        is_draining: AtomicBool::new(false),
+    });
     let listener = TcpListener::from_std(listener)?;
-    tokio::spawn(async move { axum::serve(listener, ops::router(ops)).await });
-    Ok(())
+    let router = ops::router(ops.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(ops)
 }
 
 /// No new sessions; those that are there end by themselves or are closed at the deadline.

@@ -8,6 +8,7 @@ use ice_dtls::FailureReason;
 use link::exchange::{self, DropReason as LinkDrop};
 use model::{BroadcastId, BroadcastState, NodeId, Role, TreeId};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use telemetry::egress::ShardTotals;
 use telemetry::link::{BroadcastTotals, RtpTotals, Snapshot};
 use telemetry::node::NetworkCounters;
@@ -15,7 +16,8 @@ use telemetry::{
     DropCounters, DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, Telemetry,
 };
 
-use crate::http::App;
+use crate::http::{App, SHARDS_BUSY};
+use crate::shard_load::{LoadMeter, ShardLoad};
 use crate::tree::PublisherStats;
 
 /// Reasons of [`ingest::Drops`], in the order of [`injection_drops`].
@@ -47,17 +49,20 @@ impl Metrics {
             quic_queue_full: telemetry.node.drops(NodeDrop::LinkQueueFull),
             link_drops: telemetry.link.drops(),
             injection_drops: telemetry.injection.drops(),
+            segmentation: Mutex::new([(); 2].map(|()| Segmentation::new(&telemetry))),
             snapshot: Mutex::default(),
         });
         Self { telemetry, sampler: Mutex::default(), tree }
     }
 
-    /// Counters of one more shard.
+    /// Counters of one more shard, which tells its load to `load`.
     #[must_use]
-    pub fn shard(&self) -> ShardCounters {
+    pub fn shard(&self, load: Arc<ShardLoad>) -> ShardCounters {
         ShardCounters {
             cells: self.telemetry.egress.shard(),
+            meter: LoadMeter::new(load),
             socket: SocketCounters::new(&self.telemetry),
+            segmentation: Segmentation::new(&self.telemetry),
             handshake_queue_full: self.telemetry.node.drops(NodeDrop::HandshakeQueueFull),
             published_at: None,
         }
@@ -67,6 +72,12 @@ impl Metrics {
     #[must_use]
     pub fn media_queue_full(&self) -> Counter {
         self.telemetry.node.drops(NodeDrop::MediaQueueFull)
+    }
+
+    /// Where a handshake worker counts the sessions that it holds.
+    #[must_use]
+    pub fn handshakes(&self) -> Gauge {
+        self.telemetry.egress.handshakes()
     }
 
     /// Counts session records, whoever keeps them.
@@ -110,10 +121,13 @@ impl Metrics {
         }
     }
 
-    /// Counts a WHEP request and, if it was an offer that was not taken, why.
-    pub fn whep_answered(&self, is_post: bool, status: u16) {
+    /// Counts a WHEP request and, if it was an offer that was not taken, why: by its status, and the code of its
+    /// problem.
+    pub fn whep_answered(&self, is_post: bool, status: u16, problem: Option<&str>) {
         self.telemetry.node.request(Endpoint::Whep, status);
-        if is_post && let Some(result) = refusal(status) {
+        let result =
+            if problem == Some(SHARDS_BUSY) { Some(JoinResult::Overloaded) } else { refusal(status) };
+        if is_post && let Some(result) = result {
             self.telemetry.egress.join(result);
         }
     }
@@ -201,13 +215,49 @@ impl SocketCounters {
     }
 }
 
+/// Whether one media socket sends with UDP segmentation offload.
+struct Segmentation {
+    /// Sockets that do.
+    sockets: Gauge,
+    is_active: Option<bool>,
+}
+
+impl Segmentation {
+    fn new(telemetry: &Telemetry) -> Self {
+        Self { sockets: telemetry.node.segmentation(), is_active: None }
+    }
+
+    /// Counts the socket among those that do, or no more; says so when it does not.
+    fn observe(&mut self, socket: &udp_batch::Socket) {
+        let (is_active, was_active) = (socket.gso_active(), self.is_active);
+        if was_active == Some(is_active) {
+            return;
+        }
+        self.is_active = Some(is_active);
+        if is_active {
+            self.sockets.inc();
+            return;
+        }
+        tracing::warn!(
+            port = socket.local_addr().port(),
+            "this socket sends without UDP segmentation offload, which costs several times the CPU: the kernel, the \
+             device or a tunnel on the way does not have it"
+        );
+        if was_active.is_some() {
+            self.sockets.dec();
+        }
+    }
+}
+
 /// How often a shard's numbers are copied for metrics.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Counters of one shard.
 pub struct ShardCounters {
     cells: Arc<telemetry::egress::ShardCounters>,
+    meter: LoadMeter,
     socket: SocketCounters,
+    segmentation: Segmentation,
     handshake_queue_full: Counter,
     published_at: Option<Instant>,
 }
@@ -229,12 +279,28 @@ impl ShardCounters {
     }
 
     /// A queue was flushed.
-    pub fn flushed(&self, flushed: &udp_batch::Flushed) {
+    pub fn flushed(&mut self, flushed: &udp_batch::Flushed) {
         self.socket.flushed(flushed);
+        if flushed.dropped > 0 {
+            self.meter.dropped();
+        }
     }
 
-    /// Copies the core's numbers, now and then.
-    pub fn publish(&mut self, now: Instant, stats: &egress::Stats) {
+    /// The shard had nothing to do for so long.
+    pub fn waited(&mut self, time: Duration) {
+        self.meter.waited(time);
+    }
+
+    /// Looks after the shard's socket.
+    pub fn observe(&mut self, socket: &udp_batch::Socket) {
+        self.segmentation.observe(socket);
+    }
+
+    /// Copies the core's numbers, now and then, and how busy so many viewers keep the shard.
+    pub fn publish(&mut self, now: Instant, stats: &egress::Stats, viewers: usize) {
+        if let Some(share) = self.meter.publish(now, viewers) {
+            self.cells.publish_load(share);
+        }
         if self.published_at.is_some_and(|at| now < at + PUBLISH_INTERVAL) {
             return;
         }
@@ -268,6 +334,7 @@ pub struct TreeCounters {
     quic_queue_full: Counter,
     link_drops: Arc<DropCounters>,
     injection_drops: Arc<DropCounters>,
+    segmentation: Mutex<[Segmentation; 2]>,
     snapshot: Mutex<Snapshot>,
 }
 
@@ -290,6 +357,16 @@ impl TreeCounters {
     /// A queue was flushed.
     pub fn flushed(&self, flushed: &udp_batch::Flushed) {
         self.socket.flushed(flushed);
+    }
+
+    /// Looks after the sockets of publishers and links, as far as there are any.
+    pub fn observe(&self, sockets: [Option<&udp_batch::Socket>; 2]) {
+        let mut segmentation = self.segmentation.lock().unwrap_or_else(PoisonError::into_inner);
+        for (segmentation, socket) in segmentation.iter_mut().zip(sockets) {
+            if let Some(socket) = socket {
+                segmentation.observe(socket);
+            }
+        }
     }
 
     /// Copies the cores' numbers.

@@ -95,9 +95,14 @@ impl ShardHandle {
         let command = Command::Register { viewer, resource: Box::new(resource), local };
         let is_taken = self.commands.try_send(command).is_ok();
         if is_taken {
-            let _ = self.waker.wake();
+            self.wake();
         }
         is_taken
+    }
+
+    /// Lets the shard look at what it was told; [`Self::register`] and [`Self::remove`] do so themselves.
+    pub fn wake(&self) {
+        let _ = self.waker.wake();
     }
 
     /// The viewer has proved a path and chosen it.
@@ -123,13 +128,12 @@ impl ShardHandle {
     /// The viewer's session was deleted. Waits for room: not to be called where nothing may block.
     pub fn remove(&self, viewer: ViewerId) {
         self.send(Command::Remove { viewer });
+        self.wake();
     }
 
     fn send(&self, command: Command) {
         // A shard that has stopped needs no commands.
-        if self.commands.send(command).is_ok() {
-            let _ = self.waker.wake();
-        }
+        let _ = self.commands.send(command);
     }
 }
 
@@ -286,13 +290,15 @@ impl Shard {
         let mut ready = Events::with_capacity(8);
         let mut has_more = false;
         while !self.media.is_abandoned() {
-            let wait = if has_more { Duration::ZERO } else { self.wait(Instant::now()) };
+            let done = Instant::now();
+            let wait = if has_more { Duration::ZERO } else { self.wait(done) };
             if let Err(error) = self.poll.poll(&mut ready, Some(wait))
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "shard cannot poll");
                 return;
             }
+            self.counters.waited(done.elapsed());
             has_more = self.media_turn();
             has_more |= self.command_turn();
             has_more |= self.socket_turn(DATAGRAMS_A_TURN);
@@ -304,7 +310,8 @@ impl Shard {
             self.core.handle_timeout(now, &mut self.out);
             self.drain_events(now);
             self.flush();
-            self.counters.publish(now, &self.core.stats());
+            self.counters.publish(now, &self.core.stats(), self.sessions.len());
+            self.counters.observe(&self.out.socket);
         }
     }
 

@@ -86,9 +86,16 @@ pub struct ShardCounters {
     drops: Box<[AtomicU64]>,
     latency: Box<[AtomicU64]>,
     latency_micros: AtomicU64,
+    /// Bits of an `f64`.
+    load: AtomicU64,
 }
 
 impl ShardCounters {
+    /// Stores the part of the latest second in which the shard was busy, from 0 to 1.
+    pub fn publish_load(&self, share: f64) {
+        self.load.store(share.to_bits(), Ordering::Relaxed);
+    }
+
     /// Stores the shard's totals.
     pub fn publish(&self, totals: &ShardTotals) {
         self.cells.store(totals);
@@ -134,6 +141,7 @@ pub struct Metrics {
     connect_seconds: Histogram,
     first_frame_seconds: Histogram,
     handshake_failures: Family<Label<HandshakeFailure>, Counter>,
+    handshakes: Gauge,
     shards: Arc<Shards>,
 }
 
@@ -147,6 +155,7 @@ impl Metrics {
             connect_seconds: Histogram::new(JOIN_SECONDS),
             first_frame_seconds: Histogram::new(JOIN_SECONDS),
             handshake_failures: counters(),
+            handshakes: Gauge::default(),
             shards: Arc::new(Shards { counters: Mutex::default(), drop_reasons: drop_reasons.into() }),
         };
         let own = own_names(registry);
@@ -173,6 +182,11 @@ impl Metrics {
             "Sessions that were answered and did not come to keys, by reason",
             metrics.handshake_failures.clone(),
         );
+        own.register(
+            "handshakes_held",
+            "Sessions that handshake workers hold: those that are connecting, and the DTLS of those that are connected",
+            metrics.handshakes.clone(),
+        );
         own.register_collector(Box::new(ShardCollector(metrics.shards.clone())));
         metrics
     }
@@ -186,6 +200,7 @@ impl Metrics {
             drops: cells(self.shards.drop_reasons.len()),
             latency: cells(LATENCY_SECONDS.len() + 1),
             latency_micros: AtomicU64::new(0),
+            load: AtomicU64::new(0.0_f64.to_bits()),
         });
         self.shards.counters.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
         counters
@@ -228,6 +243,12 @@ impl Metrics {
         self.handshake_failures.get_or_create(&Label(reason)).inc();
     }
 
+    /// Where a handshake worker counts the sessions that it holds.
+    #[must_use]
+    pub fn handshakes(&self) -> Gauge {
+        self.handshakes.clone()
+    }
+
     pub(crate) fn remove_broadcast(&self, broadcast: &BroadcastId) {
         self.viewers.remove(&OfBroadcast(broadcast.clone()));
     }
@@ -246,6 +267,12 @@ impl Collector for ShardCollector {
         let mut sum = ShardTotals::default();
         shards.iter().for_each(|shard| shard.cells.add_to(&mut sum));
         let e = &mut encoder;
+        let numbers: Vec<String> = (0..shards.len()).map(|number| number.to_string()).collect();
+        let loads = shards.iter().zip(&numbers).map(|(shard, number)| {
+            (Labels(vec![("shard", number)]), f64::from_bits(shard.load.load(Ordering::Relaxed)))
+        });
+        let help = "Part of the latest second in which a shard was busy, from 0 to 1; 1 also if it could not send all";
+        gauge(e, Name("egress_shard_load", help), loads)?;
         gauge(
             e,
             Name("viewers_waiting", "Viewers that wait for a keyframe"),

@@ -78,6 +78,8 @@ closed! {
         Refused = "refused",
         /// This node takes no more.
         Full = "full",
+        /// All shards of this node were too busy.
+        Overloaded = "overloaded",
         /// Answered, but ICE or DTLS failed or was never finished.
         NotConnected = "not_connected",
         /// The client deleted its session before it was connected.

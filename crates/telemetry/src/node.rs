@@ -180,9 +180,10 @@ impl Metrics {
         self.drops.get_or_create_owned(&Label(reason))
     }
 
-    /// Shows how many media sockets use segmentation offload.
-    pub fn segmentation_active(&self, sockets: usize) {
-        self.segmentation.set(sockets as i64);
+    /// Where media sockets that use segmentation offload are counted.
+    #[must_use]
+    pub fn segmentation(&self) -> Gauge {
+        self.segmentation.clone()
     }
 
     /// Where the owner of a store of session records counts.

@@ -220,6 +220,8 @@ fn shards_are_added_up() {
         let mut latency = [0; telemetry::egress::LATENCY_SECONDS.len() + 1];
         (latency[0], latency[3], latency[12]) = (1, 10, 2);
         shard.publish_latency(latency, Duration::from_millis(500));
+        shard.publish_load(audio_packets as f64 / 16.0);
+        telemetry.egress.handshakes().inc();
     }
     let text = telemetry.encode();
     for (name, labels, expected) in [
@@ -236,6 +238,9 @@ fn shards_are_added_up() {
         ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="+Inf""#], 26.0),
         ("media_tree_end_to_end_latency_seconds_count", &[], 26.0),
         ("media_tree_end_to_end_latency_seconds_sum", &[], 1.0),
+        ("media_tree_egress_shard_load", &[r#"shard="0""#], 0.1875),
+        ("media_tree_egress_shard_load", &[r#"shard="1""#], 0.25),
+        ("media_tree_handshakes_held", &[], 2.0),
     ] {
         assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}");
     }
@@ -316,7 +321,7 @@ fn drops_of_the_runtime_are_counted_by_reason() {
     let telemetry = telemetry();
     telemetry.node.drops(NodeDrop::Stranger).inc();
     telemetry.node.drops(NodeDrop::SendBufferFull).inc_by(3);
-    telemetry.node.segmentation_active(2);
+    telemetry.node.segmentation().inc_by(2);
     let text = telemetry.encode();
     assert_eq!(value(&text, "media_tree_node_drops_total", &[r#"reason="stranger""#]), Some(1.0));
     assert_eq!(value(&text, "media_tree_node_drops_total", &[r#"reason="send_buffer_full""#]), Some(3.0));

@@ -22,12 +22,14 @@ use signaling::http::{self as rules, Action, EntityTag, Problem, Reply, Resource
 use signaling::{SessionId, patch};
 
 pub use listener::{Addresses, Listener};
+pub use whep::SHARDS_BUSY;
 
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimit;
 use crate::sessions::{Peer, Sessions};
 use crate::shard::ShardHandle;
+use crate::shard_load::ShardLoad;
 use crate::tokens::{Access, Tokens};
 use crate::tree::TreeHandle;
 
@@ -42,6 +44,8 @@ pub struct ShardPort {
     pub handshakes: crossbeam_channel::Sender<crate::handshakes::Command>,
     /// UDP port of its socket.
     pub port: u16,
+    /// How busy it is.
+    pub load: Arc<ShardLoad>,
     /// Viewers it has or expects.
     pub occupied: AtomicU64,
     /// Viewers it may have.
@@ -78,6 +82,8 @@ pub struct App {
     pub pending: AtomicU64,
     /// Publishers that this node may have.
     pub publishers_max: u64,
+    /// How busy a shard may be that takes one more viewer, from 0 to 1.
+    pub shard_load_max: f64,
     /// What metrics read.
     pub metrics: Arc<Metrics>,
 }
@@ -136,7 +142,8 @@ async fn whep_endpoint(
 ) -> Response {
     let is_post = request.method() == Method::POST;
     let response = endpoint(&app, Resource::WhepEndpoint, addresses, &broadcast, request, whep::create).await;
-    app.metrics.whep_answered(is_post, response.status().as_u16());
+    let problem = response.extensions().get().map(|ProblemCode(code)| *code);
+    app.metrics.whep_answered(is_post, response.status().as_u16(), problem);
     response
 }
 
@@ -332,8 +339,13 @@ fn reply_response(reply: &Reply) -> Response {
     response
 }
 
+/// Which problem a response tells of, for those who count.
+#[derive(Debug, Clone, Copy)]
+struct ProblemCode(&'static str);
+
 fn problem_response(problem: &Problem) -> Response {
     let mut response = Response::new(Body::from(problem.body()));
+    response.extensions_mut().insert(ProblemCode(problem.code));
     *response.status_mut() =
         StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     insert(response.headers_mut(), "Content-Type", rules::PROBLEM_JSON);

@@ -10,13 +10,21 @@ use signaling::http::{EntityTag, Problem};
 use signaling::whep::{self, AcceptedMedia, Extension};
 use signaling::{DtlsRole, SessionId, candidates, sdp};
 
-use super::{App, Created, Posted, host_addresses, random};
+use super::{App, Created, Posted, ShardPort, host_addresses, random};
 use crate::handshakes::{self, Offer, Pending};
 use crate::session_records::Resource;
 use crate::sessions::Peer;
+use crate::shard_load::{self, Candidate, Refusal};
 
 /// The MediaStream that every viewer sees.
 const STREAM_ID: &str = "media-tree";
+
+/// The code of the problem that all shards are too busy.
+pub const SHARDS_BUSY: &str = "shards-busy";
+
+/// Seconds after which a refused viewer may come back: so many at least, and fewer than so many more.
+const RETRY_AFTER_MIN: u32 = 3;
+const RETRY_AFTER_SPREAD: u64 = 5;
 
 /// Makes a viewer's session.
 pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Problem> {
@@ -33,7 +41,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let streams = Streams::random()?;
     let cname = format!("{:016x}", u64::from_be_bytes(random()?));
     let local = ice_dtls::IceCredentials::from_random(&random::<32>()?);
-    let slot = Slot::take(app)?;
+    let viewer = ViewerId::new(app.next_id.fetch_add(1, Ordering::Relaxed));
+    let slot = Slot::take(app, viewer)?;
     let shard = slot.shard;
     let port = &app.shards[shard];
     let host = host_addresses();
@@ -63,7 +72,6 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
             session_id: u64::from_be_bytes(random()?),
         },
     );
-    let viewer = ViewerId::new(app.next_id.fetch_add(1, Ordering::Relaxed));
     let now = Instant::now();
     let handshake = ice_dtls::Handshake::new(
         ice_dtls::HandshakeConfig {
@@ -115,7 +123,7 @@ fn peer_fingerprint(offered: &sdp::Fingerprint) -> Result<ice_dtls::Fingerprint,
     offered.to_string().parse().map_err(unusable)
 }
 
-/// A viewer's slot on the shard with the fewest viewers; given back when dropped, or, once kept, when the viewer's end
+/// A viewer's slot on the shard that is least loaded; given back when dropped, or, once kept, when the viewer's end
 /// is told.
 struct Slot<'a> {
     app: &'a App,
@@ -124,16 +132,15 @@ struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    fn take(app: &'a App) -> Result<Self, Problem> {
+    fn take(app: &'a App, viewer: ViewerId) -> Result<Self, Problem> {
         if app.pending.load(Ordering::Relaxed) >= app.pending_max {
             return Err(Problem::overloaded(2));
         }
-        let shards = app.shards.iter().enumerate();
-        let least = shards.min_by_key(|(_, shard)| shard.occupied.load(Ordering::Relaxed));
-        let (index, shard) = least.ok_or_else(|| Problem::overloaded(5))?;
+        let index = choose_shard(app).map_err(|refusal| refuse(refusal, viewer))?;
+        let shard = &app.shards[index];
         if shard.occupied.fetch_add(1, Ordering::Relaxed) >= shard.slots {
             shard.occupied.fetch_sub(1, Ordering::Relaxed);
-            return Err(Problem::overloaded(5));
+            return Err(refuse(Refusal::Full, viewer));
         }
         app.pending.fetch_add(1, Ordering::Relaxed);
         Ok(Self { app, shard: index, is_kept: false })
@@ -149,6 +156,29 @@ impl Drop for Slot<'_> {
         if !self.is_kept {
             self.app.pending.fetch_sub(1, Ordering::Relaxed);
             self.app.shards[self.shard].occupied.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn choose_shard(app: &App) -> Result<usize, Refusal> {
+    let candidate = |shard: &ShardPort| Candidate {
+        load: shard.load.share(),
+        viewers_then: shard.load.viewers(),
+        occupied: shard.occupied.load(Ordering::Relaxed),
+        slots: shard.slots,
+    };
+    let candidates: Vec<Candidate> = app.shards.iter().map(candidate).collect();
+    shard_load::choose(&candidates, app.shard_load_max)
+}
+
+/// What a viewer is told that no shard takes; a crowd is told different times, so as not to come back as one.
+fn refuse(refusal: Refusal, viewer: ViewerId) -> Problem {
+    let retry_after = RETRY_AFTER_MIN + (viewer.get() % RETRY_AFTER_SPREAD) as u32;
+    match refusal {
+        Refusal::Full => Problem::overloaded(retry_after),
+        Refusal::Overloaded => {
+            let detail = "This server is too busy to take more viewers at the moment. Try again soon.";
+            Problem::new(503, SHARDS_BUSY, detail).with_header("Retry-After", retry_after)
         }
     }
 }
