@@ -142,6 +142,15 @@ impl Program {
         line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
     }
 
+    /// CPU that all its threads have used, user and system, in steps of 10 ms.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        // `utime` and `stime` are the 12th and 13th field behind the name.
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+        Duration::from_millis(fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10)
+    }
+
     /// Sends a signal such as `TERM` or `KILL`.
     ///
     /// # Errors

@@ -1,0 +1,236 @@
+//! Viewers that join and do nothing else: offer, connectivity check, DTLS, as cheaply as a client can, so that a storm
+//! of them fits on the machine beside the node that it hits. They can stop at every step, as real ones do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use ice_dtls::stun::{self, Check, Transaction};
+use ice_dtls::{Certificate, DtlsRole, Handshake, HandshakeConfig, IceCredentials, Output, Path};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+
+use crate::offers::{self, attributes};
+use crate::program::Program;
+
+/// A check or a hello without an answer is sent again after this time.
+const REPEAT_AFTER: Duration = Duration::from_millis(200);
+/// Above the node's own 15 s.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Of a host candidate (RFC 8445, section 5.1.2.1).
+const PRIORITY: u32 = 2_130_706_431;
+
+/// How far a viewer goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// It has an answer and is never heard of again.
+    Posted,
+    /// Its check was answered.
+    Checked,
+    /// It has sent its ClientHello.
+    Greeted,
+    /// It has keys.
+    Connected,
+}
+
+/// What viewers of one broadcast have in common.
+pub struct Door {
+    http: SocketAddr,
+    target: String,
+    certificate: Arc<Certificate>,
+    credentials: IceCredentials,
+    offer: String,
+}
+
+/// A viewer that has come as far as it was told to. Dropped, it vanishes without a word.
+pub struct Joined {
+    /// What the node sends to.
+    pub socket: UdpSocket,
+    /// From the POST to the answer.
+    pub answered: Duration,
+    /// From the POST to the last step.
+    pub arrived: Duration,
+    handshake: Handshake,
+}
+
+/// What the answer told.
+struct Answer {
+    remote: SocketAddr,
+    ufrag: String,
+    pwd: String,
+    fingerprint: String,
+}
+
+impl Door {
+    /// Viewers of `broadcast` on `program`, all with one certificate.
+    ///
+    /// # Errors
+    /// If no certificate can be made.
+    pub fn new(program: &Program, broadcast: &str) -> anyhow::Result<Self> {
+        let certificate = Certificate::generate()?;
+        let offered = offers::crlf(offers::CHROMIUM_VIEWER);
+        let first = |name: &str| attributes(&offered, name).first().map(ToString::to_string);
+        let credentials = IceCredentials::new(
+            &first("ice-ufrag").context("ufrag")?,
+            &first("ice-pwd").context("password")?,
+        )?;
+        let fingerprint = first("fingerprint").context("fingerprint")?;
+        let offer = offered.replace(&fingerprint, &certificate.fingerprint().to_string());
+        let target = format!("/whep/{broadcast}");
+        Ok(Self { http: program.http, target, certificate: Arc::new(certificate), credentials, offer })
+    }
+
+    /// Sends an offer on a connection of its own; the status and the whole response.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub async fn post(&self) -> anyhow::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).await.context("connect")?;
+        let request = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{}",
+            self.target,
+            self.http,
+            self.offer.len(),
+            self.offer
+        );
+        stream.write_all(request.as_bytes()).await.context("send the offer")?;
+        let mut response = String::with_capacity(8192);
+        stream.read_to_string(&mut response).await.context("read the answer")?;
+        let status = response.split(' ').nth(1).context("a status line")?.parse()?;
+        Ok((status, response))
+    }
+
+    /// Joins as far as `last`.
+    ///
+    /// # Errors
+    /// If the node refuses, or does not answer in time.
+    pub async fn join(&self, last: Step) -> anyhow::Result<Joined> {
+        let began = Instant::now();
+        let (status, response) = self.post().await?;
+        ensure!(status == 201, "status {status}: {response}");
+        let answered = began.elapsed();
+        let answer = Answer::of(&response)?;
+        let socket = UdpSocket::bind((self.http.ip(), 0)).await?;
+        socket.connect(answer.remote).await?;
+        let config = HandshakeConfig {
+            local: self.credentials.clone(),
+            remote_ufrag: None,
+            remote_fingerprint: answer.fingerprint.parse()?,
+            certificate: self.certificate.clone(),
+            dtls_role: DtlsRole::Client,
+        };
+        let handshake = Handshake::new(config, began);
+        let mut joined = Joined { socket, answered, arrived: answered, handshake };
+        tokio::time::timeout(PATIENCE, self.go_on(&mut joined, &answer, last))
+            .await
+            .context("too slow")??;
+        joined.arrived = began.elapsed();
+        Ok(joined)
+    }
+
+    async fn go_on(&self, joined: &mut Joined, answer: &Answer, last: Step) -> anyhow::Result<()> {
+        if last == Step::Posted {
+            return Ok(());
+        }
+        let check = self.check(&answer.ufrag, &answer.pwd);
+        let mut buffer = [0; 2048];
+        loop {
+            joined.socket.send(&check).await?;
+            let Ok(length) = tokio::time::timeout(REPEAT_AFTER, joined.socket.recv(&mut buffer)).await else {
+                continue;
+            };
+            if stun::verify(&buffer[..length?], &answer.pwd) {
+                break;
+            }
+        }
+        if last == Step::Checked {
+            return Ok(());
+        }
+        // The server makes no checks (ICE-lite); the client's half of the crate waits for one.
+        let path = Path { local: joined.socket.local_addr()?, remote: answer.remote };
+        let own = self.check(self.credentials.ufrag(), self.credentials.pwd());
+        joined.handshake.handle_datagram(Instant::now(), path, &own)?;
+        while !joined.drain().await? {
+            if last == Step::Greeted {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let at = joined.handshake.poll_timeout().unwrap_or(now + REPEAT_AFTER);
+            let received = tokio::time::timeout_at(at.into(), joined.socket.recv(&mut buffer)).await;
+            match received {
+                Ok(length) => {
+                    // Media that comes before the last handshake message is not for us.
+                    let _ = joined.handshake.handle_datagram(Instant::now(), path, &buffer[..length?]);
+                }
+                Err(_elapsed) => joined.handshake.handle_timeout(Instant::now()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A nominating check for whoever has these credentials.
+    fn check(&self, ufrag: &str, pwd: &str) -> Vec<u8> {
+        let check = Check {
+            transaction: Transaction([7; 12]),
+            remote_ufrag: ufrag,
+            local_ufrag: self.credentials.ufrag(),
+            priority: PRIORITY,
+            controlling: Some((1, true)),
+        };
+        let mut bytes = vec![0; check.length_max()];
+        let length = stun::write_request(&mut bytes, &check, pwd);
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+impl Joined {
+    /// Says goodbye over DTLS.
+    ///
+    /// # Errors
+    /// If the socket is broken.
+    pub async fn leave(mut self) -> anyhow::Result<()> {
+        self.handshake.close(Instant::now());
+        self.drain().await?;
+        Ok(())
+    }
+
+    /// Sends what the handshake wants sent; true once there are keys.
+    async fn drain(&mut self) -> anyhow::Result<bool> {
+        let mut has_keys = false;
+        while let Some(output) = self.handshake.poll_output() {
+            match output {
+                Output::Transmit { bytes, .. } if stun::is_stun(&bytes) => {}
+                Output::Transmit { bytes, .. } => {
+                    self.socket.send(&bytes).await?;
+                }
+                Output::PathSelected(_) | Output::Closed => {}
+                Output::Established { .. } => has_keys = true,
+                Output::Failed(reason) => bail!("DTLS failed: {reason}"),
+            }
+        }
+        Ok(has_keys)
+    }
+}
+
+impl Answer {
+    fn of(response: &str) -> anyhow::Result<Self> {
+        let first = |name: &str| {
+            let values = attributes(response, name);
+            values.first().map(ToString::to_string).with_context(|| format!("a={name} in {response}"))
+        };
+        // foundation component protocol priority address port (RFC 8839, section 5.1)
+        let candidate = first("candidate")?;
+        let mut fields = candidate.split(' ').skip(4);
+        let address = fields.next().context("an address")?.parse()?;
+        let port = fields.next().context("a port")?.parse()?;
+        Ok(Self {
+            remote: SocketAddr::new(address, port),
+            ufrag: first("ice-ufrag")?,
+            pwd: first("ice-pwd")?,
+            fingerprint: first("fingerprint")?,
+        })
+    }
+}

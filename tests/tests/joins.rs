@@ -1,0 +1,141 @@
+//! What joining costs, and that it costs only those who join.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use tests::joining::{Door, Joined, Step};
+use tests::program::{self, Program, until};
+use tests::punctuality::Punctuality;
+use tests::source::{Shape, Source, percentile};
+use tokio::sync::Mutex;
+
+type Result = anyhow::Result<()>;
+
+/// These tests measure: one at a time.
+static MACHINE: Mutex<()> = Mutex::const_new(());
+
+/// Lifts the limit on requests of one address: here all clients have the same one.
+const ANY_RATE: [&str; 4] = ["--request-rate", "100000", "--request-burst", "100000"];
+
+/// Joins `count` viewers, `together` at a time.
+async fn crowd(door: &Door, count: usize, together: usize, last: Step) -> anyhow::Result<Vec<Joined>> {
+    let joins = stream::iter((0..count).map(|_| door.join(last))).buffer_unordered(together);
+    joins.collect::<Vec<_>>().await.into_iter().collect()
+}
+
+/// Joins at `rate` per second, however long each takes.
+async fn paced(door: &Door, count: u32, rate: u32) -> Vec<anyhow::Result<Joined>> {
+    let began = tokio::time::Instant::now();
+    let joins = (0..count).map(|index| async move {
+        tokio::time::sleep_until(began + Duration::from_secs(1) * index / rate).await;
+        door.join(Step::Connected).await
+    });
+    stream::iter(joins).buffer_unordered(count as usize).collect().await
+}
+
+async fn has_sessions(program: &Program, count: usize) -> Result {
+    until("as many sessions as expected", || async {
+        Ok(program.metric("media_tree_whep_sessions{").await? == count as f64)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_join_costs_little_and_is_quick() -> Result {
+    let _alone = MACHINE.lock().await;
+    const JOINS: usize = 1000;
+    let program = program::node("up").with(&ANY_RATE).with(&["--broadcasts", "show"]).start().await?;
+    let door = Door::new(&program, "show")?;
+    drop(crowd(&door, 20, 8, Step::Connected).await?);
+    let (before, began) = (program.cpu_time(), Instant::now());
+    let joined = crowd(&door, JOINS, 16, Step::Connected).await?;
+    let (took, used) = (began.elapsed(), program.cpu_time() - before);
+    let before = program.cpu_time();
+    for viewer in joined {
+        viewer.leave().await?;
+    }
+    has_sessions(&program, 20).await?;
+    let left = program.cpu_time() - before;
+    let joined = paced(&door, 100, 25).await.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let mut connected: Vec<_> = joined.iter().map(|viewer| viewer.arrived).collect();
+    let mut answered: Vec<_> = joined.iter().map(|viewer| viewer.answered).collect();
+    println!(
+        "{JOINS} joins in {took:?}: {:?} CPU of the node each, {:?} to leave; at 25/s POST to DTLS done p50 {:?}, \
+         p95 {:?}; to the answer p50 {:?}, p95 {:?}",
+        used / JOINS as u32,
+        left / JOINS as u32,
+        percentile(&mut connected, 50),
+        percentile(&mut connected, 95),
+        percentile(&mut answered, 50),
+        percentile(&mut answered, 95),
+    );
+    assert_eq!(joined.len(), 100);
+    Ok(())
+}
+
+/// Asks the kernel to run this thread before or after others; without the right to, nothing changes.
+fn prefer_this_thread(nice: i32) {
+    let Ok(thread) = std::fs::read_link("/proc/thread-self") else { return };
+    let id = thread.file_name().unwrap_or_default();
+    let _ = std::process::Command::new("renice").args(["-n", &nice.to_string(), "-p"]).arg(id).output();
+}
+
+/// A storm of viewers that leave as soon as they have keys, on a thread of its own.
+fn storm(door: Door, count: u32, rate: u32) -> Vec<anyhow::Result<Duration>> {
+    prefer_this_thread(5);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let began = tokio::time::Instant::now();
+        let joins = (0..count).map(|index| {
+            let door = &door;
+            async move {
+                tokio::time::sleep_until(began + Duration::from_secs(1) * index / rate).await;
+                let joined = door.join(Step::Connected).await?;
+                let took = joined.arrived;
+                joined.leave().await?;
+                Ok(took)
+            }
+        });
+        stream::iter(joins).buffer_unordered(count as usize).collect().await
+    })
+}
+
+#[tokio::test]
+async fn those_inside_notice_nothing_of_a_storm() -> Result {
+    let _alone = MACHINE.lock().await;
+    const INSIDE: usize = 100;
+    let rate = std::env::var("JOINS_A_SECOND").map_or(Ok(200), |text| text.parse())?;
+    let count = rate * 5;
+    let program = program::node("up").with(&ANY_RATE).start().await?;
+    prefer_this_thread(-10);
+    let shape = Shape { frame_packets: 2, keyframe_packets: 10, frames_a_group: 60, ..Shape::OBS };
+    let _source = Source::publish(&program.url("/whip/show"), shape).await?;
+    until("the broadcast is live", || async { Ok(program.metric("pipeline_up{").await? == 1.0) }).await?;
+    let door = Door::new(&program, "show")?;
+    let punctuality = Punctuality::default();
+    for viewer in crowd(&door, INSIDE, 8, Step::Connected).await? {
+        tokio::spawn(punctuality.clone().watch(viewer.socket));
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let measure = async |seconds| {
+        punctuality.begin();
+        let used = program.cpu_time();
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        (punctuality.figures(), program.cpu_time() - used)
+    };
+    let (quiet, quiet_cpu) = measure(5).await;
+    let storm = tokio::task::spawn_blocking(move || storm(door, count, rate));
+    let (stormy, stormy_cpu) = measure(5).await;
+    let outcomes = storm.await?;
+    let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+    let mut took: Vec<_> = outcomes.into_iter().flatten().collect();
+    println!(
+        "{INSIDE} viewers inside; quiet: {quiet}, CPU {quiet_cpu:?}; {count} joins at {rate}/s ({refused} failed, p50 \
+         {:?}, p95 {:?}): {stormy}, CPU {stormy_cpu:?}",
+        percentile(&mut took, 50),
+        percentile(&mut took, 95),
+    );
+    assert_eq!((quiet.missing, stormy.missing), (0, 0), "nobody inside misses a packet");
+    assert_eq!(refused, 0, "everybody came in");
+    Ok(())
+}
