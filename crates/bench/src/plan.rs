@@ -1,0 +1,200 @@
+//! What is measured, in which order.
+
+mod floor;
+mod profile;
+mod relay;
+mod storm;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::load::{self, Audience, Media, Pacing};
+use crate::machine::{self, Machine};
+use crate::meter::Meter;
+use crate::micro;
+use crate::parts::mix::Mix;
+use crate::process::Place;
+use crate::record::{Missing, Record, Run, Session, Surroundings};
+use crate::servers::{self, Kind, OnAir};
+
+/// From the start of a publisher until its first picture has passed every server.
+const ON_AIR: Duration = Duration::from_secs(2);
+/// A server that delivers less than this share of the packets is saturated.
+pub const SATURATED: f64 = 0.99;
+/// Viewers at which servers are compared.
+pub const COMPARED: u32 = 200;
+/// Pictures each second of the broadcast that most can watch: 10 packets with those that a keyframe adds.
+const SPARSE: Media = Media { bitrate_kbps: 40, fps: 5, pacing: Pacing::Burst, has_audio: false };
+
+/// How long and how much.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Only what compares with the floor and with Janus.
+    pub is_quick: bool,
+    /// Seconds of each window.
+    pub seconds: u32,
+}
+
+/// What is under way.
+struct Bench {
+    place: Place,
+    extent: Extent,
+    mix: PathBuf,
+    records: Vec<Record>,
+    /// The whole machine.
+    machine: Meter,
+}
+
+/// Measures everything.
+///
+/// # Errors
+/// If namespaces or the recording of the mix fail. A measurement that fails is told in the records instead.
+pub async fn measure(extent: Extent) -> anyhow::Result<Vec<Record>> {
+    let place = Place::new()?;
+    let mix = place.folder.path().join("mix.json");
+    servers::record_mix(&place, Media::usual(Pacing::Burst), &mix).await.context("record the mix")?;
+    let session = Session {
+        date: machine::date(),
+        machine: Machine::here(),
+        is_quick: extent.is_quick,
+        mix_packets_per_second: Mix::read(&mix)?.packets_per_second(),
+    };
+    println!("the mix has {:.0} packets/s", session.mix_packets_per_second);
+    let records = vec![Record::Session(session)];
+    let mut bench = Bench { place, extent, mix, records, machine: Meter::of_machine() };
+    bench.all().await;
+    Ok(bench.records)
+}
+
+impl Bench {
+    async fn all(&mut self) {
+        let burst = Media::usual(Pacing::Burst);
+        let paced = Media::usual(Pacing::Paced);
+        self.compare(Kind::MediaTree, burst, COMPARED).await;
+        self.compare(Kind::Janus, burst, COMPARED).await;
+        self.compare(Kind::MediaTree, paced, COMPARED).await;
+        self.compare(Kind::Janus, paced, COMPARED).await;
+        if self.extent.is_quick {
+            return;
+        }
+        self.compare(Kind::Oracle, burst, COMPARED).await;
+        self.compare_whole(burst, COMPARED).await;
+        for viewers in [100, 500, 1000, 2000] {
+            self.compare(Kind::MediaTree, burst, viewers).await;
+        }
+        for kind in [Kind::Janus, Kind::Oracle] {
+            self.compare(kind, burst, 100).await;
+        }
+        self.compare(Kind::MediaTree, Media { bitrate_kbps: 1500, ..burst }, 1000).await;
+        self.compare(Kind::MediaTree, SPARSE, 10_000).await;
+        self.note("join storm", storm::measure(&self.place, self.extent).await.map(|storm| vec![storm]));
+        self.note("relay children", relay::measure(&self.place, self.extent).await);
+        self.note(
+            "profile",
+            profile::measure(&self.place, self.extent, COMPARED).await.map(|profile| vec![profile]),
+        );
+        self.note("micro benches", micro::medians(&self.place.programs));
+    }
+
+    /// Keeps what was measured, or why it was not.
+    fn note(&mut self, what: &str, measured: anyhow::Result<Vec<Record>>) {
+        match measured {
+            Ok(records) => self.records.extend(records),
+            Err(error) => {
+                eprintln!("{what}: {error:#}");
+                let reason = format!("{error:#}");
+                self.records.push(Record::Missing(Missing { measurement: what.to_owned(), reason }));
+            }
+        }
+    }
+
+    /// Measures a server, and the floor in the same minute.
+    async fn compare(&mut self, kind: Kind, media: Media, viewers: u32) {
+        self.measure(kind, media, self.audience(viewers)).await;
+    }
+
+    /// The same of ours with viewers that take trains whole.
+    async fn compare_whole(&mut self, media: Media, viewers: u32) {
+        let audience = Audience { takes_trains: true, ..self.audience(viewers) };
+        self.measure(Kind::MediaTree, media, audience).await;
+    }
+
+    fn audience(&self, viewers: u32) -> Audience {
+        let join_rate = (viewers / 4).clamp(25, 500);
+        Audience { viewers, join_rate, seconds: self.extent.seconds, takes_trains: false }
+    }
+
+    async fn measure(&mut self, kind: Kind, media: Media, audience: Audience) {
+        let what = format!(
+            "{}, {} viewers, {} kbit/s, {}",
+            kind.name(),
+            audience.viewers,
+            media.bitrate_kbps,
+            media.pacing.name()
+        );
+        let measured = self.run(kind, media, audience).await;
+        if let Ok(run) = &measured {
+            println!("{what}: {}", crate::report::line(run));
+        }
+        self.note(&what, measured.map(|run| vec![Record::Run(Box::new(run))]));
+    }
+
+    async fn run(&self, kind: Kind, media: Media, audience: Audience) -> anyhow::Result<Run> {
+        // The floor plays the usual mix: beside any other it would compare apples with pears.
+        let floor = if media.bitrate_kbps == Media::usual(media.pacing).bitrate_kbps {
+            Some(floor::measure(&self.place, &self.mix, audience).await.context("the floor")?)
+        } else {
+            None
+        };
+        let on_air = servers::on_air(&self.place, kind, media).await?;
+        let measured = self.watch(&on_air, audience).await;
+        let said = on_air.server.log();
+        on_air.end().await;
+        let (cpu_seconds, resident_before, resident_after, surroundings, seen) =
+            measured.with_context(|| format!("{} says: {said}", kind.name()))?;
+        Ok(Run {
+            server: kind,
+            media,
+            audience,
+            cpu_seconds,
+            resident_before,
+            resident_after,
+            floor,
+            surroundings,
+            seen,
+        })
+    }
+
+    async fn watch(
+        &self,
+        on_air: &OnAir,
+        audience: Audience,
+    ) -> anyhow::Result<(f64, u64, u64, Surroundings, load::Seen)> {
+        tokio::time::sleep(ON_AIR).await;
+        let resident_before = on_air.server.meter.resident_bytes_at(machine::unix_ms());
+        let watching = load::watch(&self.place, std::slice::from_ref(&on_air.whep), audience)?;
+        let (seen, viewers_cpu_seconds) = watching.finished().await?;
+        let window = (seen.window.start_unix_ms, seen.window.end_unix_ms);
+        let surroundings = Surroundings {
+            load_average: machine::load_average(),
+            viewers_cpu_seconds,
+            feeding_cpu_seconds: on_air.others_cpu_seconds(window),
+            machine_cpu_seconds: self.machine.cpu_seconds(window),
+        };
+        let meter = &on_air.server.meter;
+        Ok((
+            meter.cpu_seconds(window),
+            resident_before,
+            meter.resident_bytes_at(window.1),
+            surroundings,
+            seen,
+        ))
+    }
+}
+
+/// A path as an argument.
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,135 @@
+//! The tables of the report.
+
+use std::fmt::Write as _;
+
+use crate::load::Percentiles;
+use crate::plan::SATURATED;
+use crate::record::{Missing, Record, Run};
+
+/// All servers under all loads.
+pub fn runs(records: &[Record]) -> String {
+    let mut text = String::new();
+    for run in records.iter().filter_map(Record::run) {
+        if text.is_empty() {
+            text.push_str(
+                "| Server | Video | Trains | Viewers | Delivered | CPU ns/packet | × floor (ns) | × `sendto` (ns) \
+                 | Viewers/core | Packet p50 / p95 / p99 ms | Last of frame p50 / p95 / p99 ms | Stalled viewers \
+                 | KB/viewer | Load average | Foreign cores |\n\
+                 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+            );
+        }
+        let _ = writeln!(text, "| {} |", cells(run).join(" | "));
+    }
+    text
+}
+
+fn cells(run: &Run) -> Vec<String> {
+    let seen = &run.seen;
+    let ratio = |floor_ns: f64| format!("{:.2} ({floor_ns:.0})", run.packet_ns() / floor_ns);
+    let none = || "–".to_owned();
+    let saturated = if run.delivered() < SATURATED { ", saturated" } else { "" };
+    vec![
+        run.server.name().to_owned(),
+        format!("{} kbit/s, {} fps, {}", run.media.bitrate_kbps, run.media.fps, run.media.pacing.name()),
+        if run.audience.takes_trains { "whole" } else { "cut" }.to_owned(),
+        format!("{} of {}", seen.viewers.joined, seen.viewers.wanted),
+        format!("{:.2} %{saturated}", 100.0 * run.delivered()),
+        format!("{:.0}", run.packet_ns()),
+        run.floor.map_or_else(none, |floor| ratio(floor.gso_ns)),
+        run.floor.map_or_else(none, |floor| ratio(floor.sendto_ns)),
+        format!("{:.0}", run.viewers_per_core()),
+        percentiles(seen.transit_ms),
+        percentiles(seen.latency_frame_ms),
+        seen.stalls.viewers.to_string(),
+        format!("{:.1}", run.resident_per_viewer() / 1000.0),
+        format!("{:.1}", run.surroundings.load_average),
+        format!("{:.2}", run.foreign_cores()),
+    ]
+}
+
+/// p50, p95 and p99, or a dash.
+pub fn percentiles(of: Option<Percentiles>) -> String {
+    of.map_or_else(|| "–".to_owned(), |of| format!("{:.1} / {:.1} / {:.1}", of.p50, of.p95, of.p99))
+}
+
+/// Many viewers at once.
+pub fn storms(records: &[Record]) -> String {
+    let mut text = String::new();
+    for storm in records.iter().filter_map(Record::storm) {
+        let (seen, inside) = (&storm.seen, &storm.inside);
+        let _ = writeln!(
+            text,
+            "{} of {} viewers joined within {:.1} s, which cost {:.2} s of CPU time: {:.0} joins/s for each core. From POST \
+             to the end of DTLS {} ms (p50 / p95 / p99). Of {} viewers who were there before, {} saw a \
+             stall; their packets came after {} ms. Load average {:.1}.",
+            seen.viewers.joined,
+            seen.viewers.wanted,
+            storm.seconds,
+            storm.cpu_seconds,
+            storm.joins_per_core(),
+            percentiles(seen.join_ms),
+            inside.viewers.joined,
+            inside.stalls.viewers,
+            percentiles(inside.transit_ms),
+            storm.load_average,
+        );
+    }
+    text
+}
+
+/// A relay with more and more children.
+pub fn relays(records: &[Record]) -> String {
+    let mut text = String::new();
+    for relay in records.iter().filter_map(Record::relay) {
+        if text.is_empty() {
+            text.push_str(
+                "| Children | Packets forwarded/s | CPU ns/packet | Publisher to viewer, p50 / p95 / p99 ms | Load average \
+                 |\n|---|---|---|---|---|\n",
+            );
+        }
+        let _ = writeln!(
+            text,
+            "| {} | {:.0} | {:.0} | {} | {:.1} |",
+            relay.children,
+            relay.packets as f64 / relay.seconds,
+            relay.packet_ns(),
+            percentiles(Some(relay.latency_ms)),
+            relay.load_average,
+        );
+    }
+    text
+}
+
+/// The benches of the crates.
+pub fn micro(records: &[Record]) -> String {
+    let mut text = String::new();
+    for micro in records.iter().filter_map(Record::micro) {
+        if text.is_empty() {
+            text.push_str("| Bench | ns for each element, median | Elements |\n|---|---|---|\n");
+        }
+        let each = micro.iteration_ns / micro.elements as f64;
+        let _ = writeln!(text, "| {} | {each:.1} | {} |", micro.name, micro.elements);
+    }
+    text
+}
+
+/// Profiles.
+pub fn profiles(records: &[Record]) -> String {
+    let mut text = String::new();
+    for profile in records.iter().filter_map(Record::profile) {
+        let _ = writeln!(text, "{}; `[k]` is the kernel.\n\n| Share | Function |\n|---|---|", profile.during);
+        for (share, name) in &profile.functions {
+            let _ = writeln!(text, "| {:.1} % | `{name}` |", 100.0 * share);
+        }
+    }
+    text
+}
+
+/// What failed.
+pub fn missing(records: &[Record]) -> String {
+    let mut text = String::new();
+    for Missing { measurement, reason } in records.iter().filter_map(Record::missing) {
+        let _ = writeln!(text, "- {measurement}: {}", reason.replace('\n', " "));
+    }
+    text
+}

@@ -1,0 +1,243 @@
+//! The targets, and whether what was measured meets them.
+
+use std::fmt::Write as _;
+
+use crate::load::{Media, Pacing};
+use crate::plan::{COMPARED, SATURATED};
+use crate::record::{Record, Run};
+use crate::servers::Kind;
+
+/// Our CPU time for a packet, in units of the floor's.
+const FLOOR_RATIO_MAX: f64 = 1.35;
+/// The same in units of one `sendto`.
+const SENDTO_RATIO_MAX: f64 = 0.4;
+/// How much more Janus spends on a packet.
+const JANUS_RATIO_MIN: f64 = 7.0;
+const VIEWERS_PER_CORE_MIN: f64 = 1000.0;
+/// Video of the target above, in kbit/s.
+pub const MODEST_KBPS: u32 = 1500;
+const LATENCY_P95_MS_MAX: f64 = 10.0;
+const RESIDENT_BYTES_MAX: f64 = 40_000.0;
+const JOINS_PER_CORE_MIN: f64 = 500.0;
+/// Viewers connected and verified at once.
+pub const CROWD: u32 = 10_000;
+const RELAY_PACKET_NS_MAX: f64 = 500.0;
+
+/// A target, and what stands against it.
+struct Target {
+    wanted: String,
+    /// `None` if it was not measured.
+    measured: Option<(String, bool)>,
+}
+
+/// The table of targets.
+pub fn write(records: &[Record]) -> String {
+    let mut text = String::from("| Target | Measured | |\n|---|---|---|\n");
+    for Target { wanted, measured } in targets(records) {
+        let (measured, verdict) = match measured {
+            Some((measured, true)) => (measured, "met"),
+            Some((measured, false)) => (measured, "**missed**"),
+            None => ("–".to_owned(), "not measured"),
+        };
+        let _ = writeln!(text, "| {wanted} | {measured} | {verdict} |");
+    }
+    text
+}
+
+fn targets(records: &[Record]) -> Vec<Target> {
+    let runs: Vec<&Run> = records.iter().filter_map(Record::run).collect();
+    let mut targets = Vec::new();
+    for pacing in [Pacing::Burst, Pacing::Paced] {
+        targets.extend([floor(&runs, pacing), sendto(&runs, pacing), janus(&runs, pacing)]);
+    }
+    targets.extend([
+        modest(&runs),
+        latency(&runs),
+        memory(&runs),
+        joins(records),
+        crowd(&runs),
+        relay(records),
+    ]);
+    targets
+}
+
+/// Ours under the usual load, as far as it carried it.
+fn ours<'a>(runs: &'a [&Run], pacing: Pacing) -> impl Iterator<Item = &'a Run> {
+    let usual = runs.iter().copied().filter(move |run| run.media == Media::usual(pacing));
+    usual.filter(|run| {
+        run.server == Kind::MediaTree && !run.audience.takes_trains && run.delivered() >= SATURATED
+    })
+}
+
+/// The worst of our runs with enough viewers, in units of something that was measured beside it.
+fn worst(
+    runs: &[&Run],
+    pacing: Pacing,
+    most: f64,
+    unit: impl Fn(&Run) -> Option<f64>,
+) -> Option<(String, bool)> {
+    let crowded = ours(runs, pacing).filter(|run| run.audience.viewers >= COMPARED);
+    let ratios = crowded.filter_map(|run| Some((run.packet_ns() / unit(run)?, run.audience.viewers)));
+    let (ratio, viewers) = ratios.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    Some((format!("{ratio:.2} × (worst, {viewers} viewers)"), ratio <= most))
+}
+
+fn floor(runs: &[&Run], pacing: Pacing) -> Target {
+    Target {
+        wanted: format!(
+            "CPU for each packet delivered, ≥ {COMPARED} viewers, {}: ≤ {FLOOR_RATIO_MAX} × floor",
+            pacing.name()
+        ),
+        measured: worst(runs, pacing, FLOOR_RATIO_MAX, |run| Some(run.floor?.gso_ns)),
+    }
+}
+
+fn sendto(runs: &[&Run], pacing: Pacing) -> Target {
+    Target {
+        wanted: format!("The same: ≤ {SENDTO_RATIO_MAX} × one `sendto` (aim)"),
+        measured: worst(runs, pacing, SENDTO_RATIO_MAX, |run| Some(run.floor?.sendto_ns)),
+    }
+}
+
+fn janus(runs: &[&Run], pacing: Pacing) -> Target {
+    let at = |kind: Kind| {
+        let usual = runs.iter().find(move |run| {
+            let is_usual = run.media == Media::usual(pacing) && !run.audience.takes_trains;
+            run.server == kind && is_usual && run.audience.viewers == COMPARED
+        });
+        usual.copied()
+    };
+    let measured = at(Kind::MediaTree).zip(at(Kind::Janus)).map(|(ours, janus)| {
+        let ratio = janus.packet_ns() / ours.packet_ns();
+        let told = format!(
+            "{ratio:.1} × below ({:.0} and {:.0} ns; Janus delivered {:.1} %)",
+            ours.packet_ns(),
+            janus.packet_ns(),
+            100.0 * janus.delivered()
+        );
+        (told, ratio >= JANUS_RATIO_MIN)
+    });
+    let pacing = pacing.name();
+    Target { wanted: format!("≥ {JANUS_RATIO_MIN} × below Janus, {COMPARED} viewers, {pacing}"), measured }
+}
+
+fn modest(runs: &[&Run]) -> Target {
+    let modest =
+        runs.iter().find(|run| run.server == Kind::MediaTree && run.media.bitrate_kbps == MODEST_KBPS);
+    let measured = modest.map(|run| {
+        let told = format!("{:.0} ({:.2} % delivered)", run.viewers_per_core(), 100.0 * run.delivered());
+        (told, run.viewers_per_core() >= VIEWERS_PER_CORE_MIN && run.delivered() >= SATURATED)
+    });
+    Target { wanted: format!("≥ {VIEWERS_PER_CORE_MIN} viewers for each core at 1.5 Mbit/s"), measured }
+}
+
+/// Half load: the run nearest to half of what was carried at most.
+fn latency(runs: &[&Run]) -> Target {
+    let carried = || ours(runs, Pacing::Burst);
+    let most = carried().map(|run| run.audience.viewers).max();
+    let measured = most.and_then(|most| {
+        let half = carried().min_by_key(|run| run.audience.viewers.abs_diff(most / 2))?;
+        let p95 = half.seen.latency_frame_ms?.p95;
+        let told = format!("{p95:.1} ms at {} viewers; {most} were carried", half.audience.viewers);
+        Some((told, p95 <= LATENCY_P95_MS_MAX))
+    });
+    Target {
+        wanted: format!("Last packet of a frame, p95 at half load: ≤ {LATENCY_P95_MS_MAX} ms"),
+        measured,
+    }
+}
+
+fn memory(runs: &[&Run]) -> Target {
+    let ours = runs.iter().filter(|run| run.server == Kind::MediaTree);
+    let measured = ours.max_by_key(|run| run.audience.viewers).map(|run| {
+        let bytes = run.resident_per_viewer();
+        (format!("{:.1} KB at {} viewers", bytes / 1000.0, run.audience.viewers), bytes <= RESIDENT_BYTES_MAX)
+    });
+    Target { wanted: format!("Memory: ≤ {:.0} KB for each viewer", RESIDENT_BYTES_MAX / 1000.0), measured }
+}
+
+fn joins(records: &[Record]) -> Target {
+    let measured = records.iter().find_map(Record::storm).map(|storm| {
+        let told = format!(
+            "{:.0}; {} of {} joined",
+            storm.joins_per_core(),
+            storm.seen.viewers.joined,
+            storm.seen.viewers.wanted
+        );
+        let all = storm.seen.viewers.joined == storm.seen.viewers.wanted;
+        (told, all && storm.joins_per_core() >= JOINS_PER_CORE_MIN)
+    });
+    Target { wanted: format!("≥ {JOINS_PER_CORE_MIN} joins/s for each core"), measured }
+}
+
+fn crowd(runs: &[&Run]) -> Target {
+    let ours = runs.iter().filter(|run| run.server == Kind::MediaTree);
+    let measured = ours.filter(|run| run.audience.viewers >= CROWD).map(|run| {
+        let packets = run.seen.packets;
+        let told = format!(
+            "{} joined, {:.2} % of the packets delivered, {} verified, {} failed verification",
+            run.seen.viewers.joined,
+            100.0 * run.delivered(),
+            packets.verified,
+            packets.failed_verification
+        );
+        let is_all = run.seen.viewers.joined >= u64::from(CROWD) && run.delivered() >= SATURATED;
+        (told, is_all && packets.failed_verification == 0 && packets.verified > 0)
+    });
+    Target {
+        wanted: format!("{CROWD} viewers connected and verified, two cores shared with their load"),
+        measured: measured.max_by_key(|(_, is_met)| *is_met),
+    }
+}
+
+fn relay(records: &[Record]) -> Target {
+    let relays = records.iter().filter_map(Record::relay);
+    let measured = relays.max_by_key(|relay| relay.children).map(|relay| {
+        let told = format!("{:.0} ns with {} children", relay.packet_ns(), relay.children);
+        (told, relay.packet_ns() <= RELAY_PACKET_NS_MAX)
+    });
+    Target {
+        wanted: format!("Relay: ≤ {RELAY_PACKET_NS_MAX} ns for each packet forwarded to a child"),
+        measured,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::{Audience, Packets, Seen, Window};
+    use crate::record::{Floor, Surroundings};
+
+    /// 10 s with 200 viewers and a million packets.
+    fn run(server: Kind, cpu_seconds: f64) -> Record {
+        let packets = Packets { expected: 1_000_000, delivered: 1_000_000, ..Packets::default() };
+        let window = Window { start_unix_ms: 0.0, end_unix_ms: 10_000.0 };
+        Record::Run(Box::new(Run {
+            server,
+            media: Media::usual(Pacing::Burst),
+            audience: Audience { viewers: COMPARED, join_rate: 50, seconds: 10, takes_trains: false },
+            cpu_seconds,
+            resident_before: 0,
+            resident_after: 0,
+            floor: Some(Floor { gso_ns: 500.0, sendto_ns: 2000.0, delivered: 1.0, load_average: 0.0 }),
+            surroundings: Surroundings::default(),
+            seen: Seen { packets, window, ..Seen::default() },
+        }))
+    }
+
+    fn verdicts(records: &[Record]) -> Vec<Option<bool>> {
+        targets(records).iter().map(|target| target.measured.as_ref().map(|measured| measured.1)).collect()
+    }
+
+    #[test]
+    fn a_target_is_met_missed_or_not_measured_by_the_figures() {
+        let nothing = vec![None; verdicts(&[]).len()];
+        assert_eq!(verdicts(&[]), nothing);
+        // 0.6 s for a million packets: 600 ns.
+        let good = [run(Kind::MediaTree, 0.6), run(Kind::Janus, 6.0)];
+        assert_eq!(verdicts(&good)[..3], [Some(true), Some(true), Some(true)]);
+        let bad = [run(Kind::MediaTree, 0.9), run(Kind::Janus, 6.0)];
+        assert_eq!(verdicts(&bad)[..3], [Some(false), Some(false), Some(false)]);
+        assert!(write(&bad).contains("| 1.80 × (worst, 200 viewers) | **missed** |"), "{}", write(&bad));
+    }
+}
