@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one door to every task of this repository.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod demo_clip;
 mod packages;
 mod run;
@@ -45,8 +46,8 @@ enum Task {
         #[arg(long)]
         target: Option<String>,
     },
-    /// The benches beside the hot paths.
-    Bench,
+    /// Measures speeds beside the program's peers and writes `docs/benchmarks.md`.
+    Bench(bench::Arguments),
     /// Three nodes on this machine: injection, relay, egress, with the demo clip.
     Dev,
     /// Only the end-to-end tests: real program, browsers, encoders, network namespaces.
@@ -68,7 +69,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { install } => suite::test(install),
         Task::Sim { seeds, seed } => suite::sim(seeds, seed),
         Task::Fuzz { seconds, target } => suite::fuzz(seconds, target.as_deref()),
-        Task::Bench => run::cargo(&["bench", "--workspace", "--benches"]),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Dev => suite::dev(),
         Task::E2e { filter } => suite::e2e(filter.as_deref()),
         Task::Acceptance => suite::acceptance(),

@@ -1,18 +1,19 @@
-//! The Debian packages that the tests use as real parts.
+//! The Debian packages that tests and benches use as real parts.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::run;
 
-/// A program or file that a test needs, and the package that brings it.
-struct Part {
+/// A program or file that is needed, and the package that brings it.
+pub struct Part {
     /// A file that is there when the part is.
     file: &'static str,
     package: &'static str,
 }
 
-const PARTS: &[Part] = &[
+/// What the tests use.
+pub const TESTS: &[Part] = &[
     Part { file: "/usr/bin/chromium", package: "chromium" },
     Part { file: "/usr/bin/firefox-esr", package: "firefox-esr" },
     Part { file: "/usr/bin/ffmpeg", package: "ffmpeg" },
@@ -31,18 +32,25 @@ const PARTS: &[Part] = &[
     Part { file: "/usr/share/doc/iproute2", package: "iproute2" },
 ];
 
+/// What the benches use: a peer to compare with, a profiler, hosts on one machine.
+pub const BENCHES: &[Part] = &[
+    Part { file: "/usr/bin/janus", package: "janus" },
+    Part { file: "/usr/bin/perf", package: "linux-perf" },
+    Part { file: "/usr/share/doc/iproute2", package: "iproute2" },
+];
+
 /// Packages whose parts are not on this machine.
 #[must_use]
-pub fn missing() -> Vec<&'static str> {
-    PARTS.iter().filter(|part| !Path::new(part.file).exists()).map(|part| part.package).collect()
+pub fn missing(parts: &[Part]) -> Vec<&'static str> {
+    parts.iter().filter(|part| !Path::new(part.file).exists()).map(|part| part.package).collect()
 }
 
 /// Installs what is missing with apt-get.
 ///
 /// # Errors
 /// If apt-get is not there, not allowed, or fails.
-pub fn install() -> anyhow::Result<()> {
-    let packages = missing();
+pub fn install(parts: &[Part]) -> anyhow::Result<()> {
+    let packages = missing(parts);
     if packages.is_empty() {
         return Ok(());
     }

@@ -21,9 +21,9 @@ fn is_ci() -> bool {
 /// If a test fails, or with `CI` set if one could not run.
 pub fn test(install: bool) -> anyhow::Result<()> {
     if install || is_ci() {
-        packages::install()?;
+        packages::install(packages::TESTS)?;
     }
-    let missing = packages::missing();
+    let missing = packages::missing(packages::TESTS);
     if !missing.is_empty() {
         println!("not on this machine: {} (cargo xtask test --install brings them)", missing.join(", "));
     }
