@@ -19,7 +19,6 @@ pub mod link;
 pub mod log;
 pub mod node;
 pub mod process;
-mod redacted;
 
 use std::borrow::Cow;
 
@@ -28,7 +27,6 @@ use prometheus_client::registry::Registry;
 
 pub use drops::DropCounters;
 pub use labels::{Endpoint, HandshakeFailure, HttpResult, JoinResult, NodeDrop};
-pub use redacted::Redacted;
 
 /// The media type of [`Telemetry::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

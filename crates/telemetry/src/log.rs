@@ -1,11 +1,10 @@
-//! Log set-up: human on a terminal, JSON otherwise, on standard error; the filter can be changed while running.
+//! Log set-up: human on a terminal, JSON otherwise, on standard error.
 
 use std::io::{self, IsTerminal as _};
 
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::reload;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 /// How lines look.
@@ -19,7 +18,7 @@ pub enum Format {
     Json,
 }
 
-/// Why there is no log, or no other filter.
+/// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
@@ -36,38 +35,14 @@ pub enum LogError {
     Twice,
 }
 
-/// Changes the filter of the running log.
-#[derive(Debug, Clone)]
-pub struct FilterHandle(reload::Handle<EnvFilter, Registry>);
-
-impl FilterHandle {
-    /// Replaces the filter, for instance by `info,link=debug`.
-    ///
-    /// # Errors
-    /// [`LogError::Filter`]; the old filter then stays.
-    pub fn set(&self, filter: &str) -> Result<(), LogError> {
-        let new = parse(filter)?;
-        let gone =
-            |error: reload::Error| LogError::Filter { filter: filter.into(), reason: error.to_string() };
-        self.0.reload(new).map_err(gone)
-    }
-
-    /// The filter in use.
-    #[must_use]
-    pub fn get(&self) -> String {
-        self.0.with_current(ToString::to_string).unwrap_or_default()
-    }
-}
-
 /// Sets up the log of this process, on standard error.
 ///
 /// # Errors
 /// If the filter cannot be understood, or there is a log already.
-pub fn init(format: Format, filter: &str) -> Result<FilterHandle, LogError> {
+pub fn init(format: Format, filter: &str) -> Result<(), LogError> {
     let is_terminal = io::stderr().is_terminal();
-    let (subscriber, handle) = subscriber(format, filter, is_terminal, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
-    Ok(handle)
+    let subscriber = subscriber(format, filter, is_terminal, io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)
 }
 
 /// Whether a filter can be understood.
@@ -89,11 +64,11 @@ fn subscriber<W>(
     filter: &str,
     is_terminal: bool,
     writer: W,
-) -> Result<(impl Subscriber + Send + Sync, FilterHandle), LogError>
+) -> Result<impl Subscriber + Send + Sync, LogError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let filter = parse(filter)?;
     let is_human = match format {
         Format::Auto => is_terminal,
         Format::Human => true,
@@ -104,7 +79,7 @@ where
     } else {
         fmt::layer().json().flatten_event(true).with_writer(writer).boxed()
     };
-    Ok((Registry::default().with(filter).with(lines), FilterHandle(handle)))
+    Ok(Registry::default().with(filter).with(lines))
 }
 
 #[cfg(test)]
@@ -132,18 +107,17 @@ mod tests {
         }
     }
 
-    fn logged(format: Format, is_terminal: bool, act: impl FnOnce(&FilterHandle)) -> String {
+    fn logged(format: Format, is_terminal: bool, act: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let (subscriber, handle) =
-            subscriber(format, "info", is_terminal, move || writer.clone()).expect("set up");
-        tracing::subscriber::with_default(subscriber, || act(&handle));
+        let subscriber = subscriber(format, "info", is_terminal, move || writer.clone()).expect("set up");
+        tracing::subscriber::with_default(subscriber, act);
         written.text()
     }
 
     #[test]
     fn without_a_terminal_every_line_is_a_json_object() {
-        let text = logged(Format::Auto, false, |_| tracing::info!(broadcast = "demo", "published"));
+        let text = logged(Format::Auto, false, || tracing::info!(broadcast = "demo", "published"));
         let line = text.trim();
         assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
         for part in [r#""level":"INFO""#, r#""message":"published""#, r#""broadcast":"demo""#] {
@@ -154,23 +128,20 @@ mod tests {
     #[test]
     fn on_a_terminal_or_by_order_lines_are_for_people() {
         for (format, is_terminal) in [(Format::Auto, true), (Format::Human, false)] {
-            let text = logged(format, is_terminal, |_| tracing::info!("published"));
+            let text = logged(format, is_terminal, || tracing::info!("published"));
             assert!(text.contains("INFO") && !text.starts_with('{'), "{text}");
         }
-        let piped = logged(Format::Human, false, |_| tracing::info!("published"));
+        let piped = logged(Format::Human, false, || tracing::info!("published"));
         assert!(!piped.contains('\u{1b}'), "colours in a pipe: {piped}");
     }
 
     #[test]
-    fn the_filter_can_be_changed_while_running_and_a_bad_one_changes_nothing() {
-        let text = logged(Format::Json, false, |filter| {
+    fn what_the_filter_leaves_out_is_not_written_and_a_bad_filter_is_refused() {
+        let text = logged(Format::Json, false, || {
             tracing::debug!("one");
-            filter.set("debug").expect("understood");
-            tracing::debug!("two");
-            assert!(filter.set("no=such=thing").is_err());
-            tracing::debug!("three");
-            assert_eq!(filter.get(), "debug");
+            tracing::info!("two");
         });
-        assert!(!text.contains("one") && text.contains("two") && text.contains("three"), "{text}");
+        assert!(!text.contains("one") && text.contains("two"), "{text}");
+        assert!(matches!(check_filter("no=such=thing"), Err(LogError::Filter { .. })));
     }
 }
