@@ -50,7 +50,22 @@ impl Ports {
                 udp_anywhere(port, "--media-port", &options)
             })
             .collect::<anyhow::Result<_>>()?;
+        warn_of_small_buffer(&link, options.receive_buffer_bytes);
         Ok(Self { http, ops, link: Arc::new(link), ingest, shards })
+    }
+}
+
+/// All sockets are asked for the same, so one of them tells it for all.
+fn warn_of_small_buffer(socket: &Socket, asked: usize) {
+    // The kernel counts what it adds for itself: twice what was asked for.
+    let granted = socket.receive_buffer_bytes().unwrap_or(usize::MAX) / 2;
+    if granted < asked {
+        tracing::warn!(
+            granted,
+            asked,
+            "the kernel holds fewer received bytes than media.receive_buffer asks for, so bursts may be lost: raise \
+             the sysctl net.core.rmem_max or give the program CAP_NET_ADMIN"
+        );
     }
 }
 
