@@ -7,8 +7,8 @@ mod whep;
 mod whip;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -35,6 +35,9 @@ use crate::tree::TreeHandle;
 
 /// An offer has a few kilobytes: who takes longer is no client of ours.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// For so long an address that came or went may go unnoticed.
+const HOST_ADDRESSES_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// One shard as requests see it.
 pub struct ShardPort {
@@ -309,9 +312,21 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The addresses of this host that media can reach it on.
+/// The addresses of this host that media can reach it on, as they were a moment ago: asking the kernel costs more with
+/// each interface, and takes a lock that the whole machine shares.
 pub(crate) fn host_addresses() -> Vec<IpAddr> {
-    if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.ip()).collect()
+    static KNOWN: Mutex<Option<(Instant, Vec<IpAddr>)>> = Mutex::new(None);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    match &*known {
+        Some((asked_at, addresses)) if now < *asked_at + HOST_ADDRESSES_AGE_MAX => addresses.clone(),
+        Some(_) | None => {
+            let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+            let addresses: Vec<IpAddr> = interfaces.into_iter().map(|interface| interface.ip()).collect();
+            *known = Some((now, addresses.clone()));
+            addresses
+        }
+    }
 }
 
 /// `N` bytes of the kernel's random generator.
