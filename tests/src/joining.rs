@@ -3,13 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use ice_dtls::stun::{self, Check, Transaction};
 use ice_dtls::{Certificate, DtlsRole, Handshake, HandshakeConfig, IceCredentials, Output, Path};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, UdpSocket};
 
 use crate::offers::{self, attributes};
 use crate::program::Program;
@@ -34,18 +35,20 @@ pub enum Step {
     Connected,
 }
 
-/// What viewers of one broadcast have in common.
+/// What viewers of one broadcast have in common. Each comes from another address of this machine, so that what one
+/// address may do limits none of them.
 pub struct Door {
     http: SocketAddr,
     target: String,
     certificate: Arc<Certificate>,
     credentials: IceCredentials,
     offer: String,
+    came: AtomicU32,
 }
 
 /// A viewer that has come as far as it was told to. Dropped, it vanishes without a word.
 pub struct Joined {
-    /// What the node sends to.
+    /// What the node sends to; connected to its shard.
     pub socket: UdpSocket,
     /// From the POST to the answer.
     pub answered: Duration,
@@ -78,7 +81,14 @@ impl Door {
         let fingerprint = first("fingerprint").context("fingerprint")?;
         let offer = offered.replace(&fingerprint, &certificate.fingerprint().to_string());
         let target = format!("/whep/{broadcast}");
-        Ok(Self { http: program.http, target, certificate: Arc::new(certificate), credentials, offer })
+        Ok(Self {
+            http: program.http,
+            target,
+            certificate: Arc::new(certificate),
+            credentials,
+            offer,
+            came: AtomicU32::new(0),
+        })
     }
 
     /// Sends an offer on a connection of its own; the status and the whole response.
@@ -86,7 +96,10 @@ impl Door {
     /// # Errors
     /// If the connection fails.
     pub async fn post(&self) -> anyhow::Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.http).await.context("connect")?;
+        let [_, upper, middle, lower] = self.came.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(([127, 64 | upper, middle, lower], 0).into()).context("bind")?;
+        let mut stream = socket.connect(self.http).await.context("connect")?;
         let request = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{}",

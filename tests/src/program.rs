@@ -207,8 +207,16 @@ impl Program {
     /// # Errors
     /// If the operations listener does not answer.
     pub async fn metric(&self, prefix: &str) -> anyhow::Result<f64> {
+        self.metric_with(prefix, "").await
+    }
+
+    /// The same, for those series only that have `label`, written as `name="value"`.
+    ///
+    /// # Errors
+    /// If the operations listener does not answer.
+    pub async fn metric_with(&self, prefix: &str, label: &str) -> anyhow::Result<f64> {
         let text = reqwest::get(format!("http://{}/metrics", self.ops)).await?.text().await?;
-        let lines = text.lines().filter(|line| line.starts_with(prefix));
+        let lines = text.lines().filter(|line| line.starts_with(prefix) && line.contains(label));
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 }

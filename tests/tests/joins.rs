@@ -14,9 +14,6 @@ type Result = anyhow::Result<()>;
 /// These tests measure: one at a time.
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
-/// Lifts the limit on requests of one address: here all clients have the same one.
-const ANY_RATE: [&str; 4] = ["--request-rate", "100000", "--request-burst", "100000"];
-
 /// Joins `count` viewers, `together` at a time.
 async fn crowd(door: &Door, count: usize, together: usize, last: Step) -> anyhow::Result<Vec<Joined>> {
     let joins = stream::iter((0..count).map(|_| door.join(last))).buffer_unordered(together);
@@ -44,7 +41,7 @@ async fn has_sessions(program: &Program, count: usize) -> Result {
 async fn a_join_costs_little_and_is_quick() -> Result {
     let _alone = MACHINE.lock().await;
     const JOINS: usize = 1000;
-    let program = program::node("up").with(&ANY_RATE).with(&["--broadcasts", "show"]).start().await?;
+    let program = program::node("up").with(&["--broadcasts", "show"]).start().await?;
     let door = Door::new(&program, "show")?;
     drop(crowd(&door, 20, 8, Step::Connected).await?);
     let (before, began) = (program.cpu_time(), Instant::now());
@@ -106,7 +103,7 @@ async fn those_inside_notice_nothing_of_a_storm() -> Result {
     const INSIDE: usize = 100;
     let rate = std::env::var("JOINS_A_SECOND").map_or(Ok(200), |text| text.parse())?;
     let count = rate * 5;
-    let program = program::node("up").with(&ANY_RATE).start().await?;
+    let program = program::node("up").start().await?;
     prefer_this_thread(-10);
     let shape = Shape { frame_packets: 2, keyframe_packets: 10, frames_a_group: 60, ..Shape::OBS };
     let _source = Source::publish(&program.url("/whip/show"), shape).await?;
@@ -138,4 +135,91 @@ async fn those_inside_notice_nothing_of_a_storm() -> Result {
     assert_eq!((quiet.missing, stormy.missing), (0, 0), "nobody inside misses a packet");
     assert_eq!(refused, 0, "everybody came in");
     Ok(())
+}
+
+/// Comes as far as each step before the last, and is never heard of again.
+async fn abandon(door: &Door, count: usize) -> Result {
+    for step in [Step::Posted, Step::Checked, Step::Greeted] {
+        drop(crowd(door, count, 16, step).await?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn abandoned_handshakes_leave_nothing_behind() -> Result {
+    let _alone = MACHINE.lock().await;
+    const OF_EACH_STEP: usize = 600;
+    let program = program::node("up").with(&["--broadcasts", "show"]).start().await?;
+    let door = Door::new(&program, "show")?;
+    let mut resident = vec![program.resident_bytes()];
+    // The first round shows what the allocator keeps, the second whether more remains of each.
+    for _ in 0..2 {
+        abandon(&door, OF_EACH_STEP).await?;
+        assert!(program.metric("media_tree_handshakes_held{").await? >= OF_EACH_STEP as f64);
+        resident.push(program.resident_bytes());
+        until("all are forgotten", || async {
+            let sessions = program.metric("media_tree_whep_sessions{").await?;
+            Ok(sessions == 0.0 && program.metric("media_tree_handshakes_held{").await? == 0.0)
+        })
+        .await?;
+        resident.push(program.resident_bytes());
+    }
+    println!(
+        "resident before, with, and after {} abandoned handshakes, twice: {resident:?}",
+        3 * OF_EACH_STEP
+    );
+    let failures = program.metric("media_tree_handshake_failures_total{").await?;
+    assert_eq!(failures, 6.0 * OF_EACH_STEP as f64, "each is counted");
+    let grown = resident[4].saturating_sub(resident[2]) / (3 * OF_EACH_STEP as u64);
+    assert!(grown < 500, "{grown} bytes remain of each: {resident:?}");
+    drop(crowd(&door, 20, 8, Step::Connected).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn viewers_of_one_broadcast_are_spread_over_the_shards() -> Result {
+    let _alone = MACHINE.lock().await;
+    let program = program::node("up").with(&["--broadcasts", "show"]).start().await?;
+    let joined = crowd(&Door::new(&program, "show")?, 60, 4, Step::Connected).await?;
+    let ports = joined.iter().map(|viewer| viewer.socket.peer_addr().map(|address| address.port()));
+    let ports: Vec<u16> = ports.collect::<std::io::Result<_>>()?;
+    let of_first = ports.iter().filter(|port| **port == program.media_port).count();
+    let of_second = ports.iter().filter(|port| **port == program.media_port + 1).count();
+    assert_eq!(of_first + of_second, 60);
+    assert!((15..=45).contains(&of_first), "{of_first} and {of_second}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn too_busy_shards_take_nobody_until_they_have_time_again() -> Result {
+    let _alone = MACHINE.lock().await;
+    let program = program::node("up").with(&["--shard-load-max-percent", "1"]).start().await?;
+    let source = Source::publish(&program.url("/whip/show"), Shape::OBS).await?;
+    until("the broadcast is live", || async { Ok(program.metric("pipeline_up{").await? == 1.0) }).await?;
+    let door = Door::new(&program, "show")?;
+    let inside = std::cell::RefCell::new(Vec::new());
+    // Each viewer that is let in makes the shards busier.
+    until("a viewer is refused", || async {
+        let (status, response) = door.post().await?;
+        if status == 503 {
+            assert!(response.contains("shards-busy"), "{response}");
+            assert!(response.to_ascii_lowercase().contains("\r\nretry-after: "), "{response}");
+            return Ok(true);
+        }
+        let joined = door.join(Step::Connected).await;
+        inside.borrow_mut().extend(joined.ok());
+        Ok(false)
+    })
+    .await?;
+    let joins = |result| program.metric_with("media_tree_joins_total{", result);
+    assert!(joins("result=\"overloaded\"").await? >= 1.0);
+    assert_eq!(joins("result=\"full\"").await?, 0.0);
+    assert!(program.metric("media_tree_egress_shard_load{").await? > 0.0);
+    assert_eq!(
+        program.metric("media_tree_viewers{").await?,
+        inside.borrow().len() as f64,
+        "nobody is put out"
+    );
+    drop(source);
+    until("there is room again", || async { Ok(door.post().await?.0 == 201) }).await
 }
