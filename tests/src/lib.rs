@@ -6,6 +6,7 @@ pub mod browser;
 pub mod clip;
 pub mod gstreamer;
 pub mod joining;
+pub mod lean_child;
 pub mod network;
 pub mod offers;
 pub mod program;

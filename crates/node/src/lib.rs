@@ -31,6 +31,12 @@ use anyhow::Context as _;
 use config::Config;
 use model::Role;
 
+/// What a program needs that holds a link channel without being a node: for tests and measuring.
+pub mod link_peer {
+    pub use crate::link_identity::{LinkIdentity, SERVER_NAME};
+    pub use crate::link_socket::{Datagram, LinkSocket, is_quic};
+}
+
 /// Runs a node of this role until it is told to stop (SIGTERM or SIGINT: drain; a second one: at once).
 ///
 /// # Errors
