@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod healthcheck;
+mod load;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ enum Command {
     Relay(Settings),
     /// An egress node: takes media from parents, serves viewers.
     Egress(Settings),
+    /// A crowd of viewers, and publishers, to try a server with: any WHEP and WHIP server.
+    Load(Box<load::Arguments>),
     /// What the configuration is made of.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -121,6 +124,7 @@ fn perform(command: Command) -> Result<(), Failure> {
         Command::Injection(settings) => run(Role::Injection, resolve(settings)?),
         Command::Relay(settings) => run(Role::Relay, resolve(settings)?),
         Command::Egress(settings) => run(Role::Egress, resolve(settings)?),
+        Command::Load(arguments) => load::run(*arguments).map_err(|error| Failure(1, format!("{error:#}"))),
         Command::Config(ConfigCommand::Check { role, settings }) => {
             check(role.into(), &resolve(*settings)?)?;
             println!("the configuration is good");
