@@ -230,6 +230,9 @@ impl Config {
             ("limits.publishers_max", self.limits.publishers_max == 0),
             ("limits.request_rate", self.limits.request_rate == 0),
             ("limits.request_burst", self.limits.request_burst == 0),
+            ("limits.client_pending_sessions_max", self.limits.client_pending_sessions_max == 0),
+            ("limits.connections_max", self.limits.connections_max == 0),
+            ("limits.client_connections_max", self.limits.client_connections_max == 0),
         ];
         problems.extend(
             zeros.into_iter().filter(|(_, is_zero)| *is_zero).map(|(setting, _)| Problem::Zero { setting }),

@@ -140,6 +140,9 @@ section! {
         viewers_max: u32 = 10_000, "viewers-max", "3000";
         /// Most sessions that were POSTed and have not connected yet. They expire after 15 s.
         pending_sessions_max: u32 = 2_000, "pending-sessions-max", "500";
+        /// Most of them from one client address, or one /64 of IPv6; more are answered with 429. An audience behind one
+        /// NAT address or one proxy shares it, as it does the other limits of a client.
+        client_pending_sessions_max: u32 = 500, "client-pending-sessions-max", "100";
         /// How busy the threads that serve viewers may be before new viewers are refused with 503, in percent of the
         /// latest second; one that the kernel takes no more from counts as 100. Above 100 nobody is refused for it.
         shard_load_max_percent: u32 = 85, "shard-load-max-percent", "70";
@@ -150,6 +153,11 @@ section! {
         request_rate: u32 = 50, "request-rate", "10";
         /// POST, PATCH and DELETE requests that one client address may make at once.
         request_burst: u32 = 500, "request-burst", "100";
+        /// Most connections of the public HTTP listener; more are closed at once. Each is an open file, so `ulimit -n`
+        /// bounds them too.
+        connections_max: u32 = 16_384, "connections-max", "2000";
+        /// Most of them from one client address.
+        client_connections_max: u32 = 4_096, "client-connections-max", "200";
     }
 }
 

@@ -101,7 +101,7 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
         match event {
             NodeEvent::ViewerConnected { viewer, broadcast, after } => {
                 tracing::info!(%broadcast, viewer = viewer.get(), after_ms = after.as_millis() as u64, "viewer connected");
-                app.pending.fetch_sub(1, Ordering::Relaxed);
+                app.pending.end(viewer);
                 app.directory.viewers_changed(&broadcast, 1);
                 app.metrics.viewer_connected(after);
             }
@@ -114,7 +114,7 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 if was_connected {
                     app.directory.viewers_changed(&broadcast, -1);
                 } else {
-                    app.pending.fetch_sub(1, Ordering::Relaxed);
+                    app.pending.end(viewer);
                     app.metrics.viewer_not_connected(match &ending {
                         ViewerEnding::Handshake(reason) => Some(reason),
                         _ => None,

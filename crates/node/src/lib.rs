@@ -16,6 +16,7 @@ mod link_identity;
 mod link_socket;
 mod metrics;
 mod ops;
+mod pending;
 mod priority;
 mod random;
 mod rate_limit;
@@ -30,6 +31,8 @@ mod tree;
 use anyhow::Context as _;
 use config::Config;
 use model::Role;
+
+pub use session_records::envelope;
 
 /// What a program needs that holds a link channel without being a node: for tests and measuring.
 pub mod link_peer {

@@ -25,6 +25,7 @@ use crate::link_identity::LinkIdentity;
 use crate::link_socket::LinkSocket;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
+use crate::pending::PendingViewers;
 use crate::priority;
 use crate::random;
 use crate::rate_limit::RateLimit;
@@ -91,8 +92,10 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
         is_tls: tls.is_some(),
         is_draining: AtomicBool::new(false),
         next_id: AtomicU64::new(1),
-        pending_max: config.limits.pending_sessions_max.into(),
-        pending: AtomicU64::new(0),
+        pending: PendingViewers::new(
+            config.limits.pending_sessions_max,
+            config.limits.client_pending_sessions_max,
+        ),
         publishers_max: config.limits.publishers_max.into(),
         shard_load_max: f64::from(config.limits.shard_load_max_percent) / 100.0,
         metrics: metrics.clone(),
@@ -101,8 +104,10 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
 
     let ops = serve_ops(ports.ops, &app)?;
     if let Some(listener) = ports.http {
-        let listener = http::Listener::new(TcpListener::from_std(listener)?, tls)?;
-        let service = http::router(app.clone()).into_make_service_with_connect_info::<http::Addresses>();
+        let limits = http::Limits::new(&config.limits);
+        let listener =
+            http::Listener::new(TcpListener::from_std(listener)?, tls, limits, app.metrics.connections())?;
+        let service = http::router(app.clone()).into_make_service_with_connect_info::<http::Connection>();
         tokio::spawn(async move { axum::serve(listener, service).await });
     }
     ops.is_ready.store(true, Ordering::Relaxed);

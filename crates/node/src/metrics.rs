@@ -74,6 +74,12 @@ impl Metrics {
         self.telemetry.node.drops(NodeDrop::MediaQueueFull)
     }
 
+    /// Counts connections of the public HTTP listener.
+    #[must_use]
+    pub fn connections(&self) -> telemetry::node::ConnectionCounters {
+        self.telemetry.node.connections()
+    }
+
     /// Where a handshake worker counts the sessions that it holds.
     #[must_use]
     pub fn handshakes(&self) -> Gauge {

@@ -59,7 +59,8 @@ impl Bucket {
     }
 }
 
-fn network_of(client: IpAddr) -> IpAddr {
+/// Who counts as one client: an IPv4 address, or a /64 of IPv6.
+pub fn network_of(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(v4) => v4.into(),
         IpAddr::V6(v6) => {

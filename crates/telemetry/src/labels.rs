@@ -126,6 +126,20 @@ closed! {
 }
 
 closed! {
+    /// Why the public HTTP listener refused or ended a connection.
+    ConnectionDrop, "reason" {
+        /// There were as many as there may be.
+        Full = "full",
+        /// There were as many of this client address as there may be.
+        ClientFull = "client_full",
+        /// The TLS handshake failed.
+        TlsFailed = "tls_failed",
+        /// The client took too long to speak TLS, to ask, or to take the answer.
+        TooSlow = "too_slow",
+    }
+}
+
+closed! {
     /// What an HTTP request was for.
     Endpoint, "endpoint" {
         /// Publishing.

@@ -14,7 +14,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::collect::{Name, counter, plain};
-use crate::labels::{Closed as _, Endpoint, HttpResult, Label, NodeDrop, OfBroadcast, counters, write_label};
+use crate::labels::{
+    Closed as _, ConnectionDrop, Endpoint, HttpResult, Label, NodeDrop, OfBroadcast, counters, write_label,
+};
 use crate::own_names;
 use crate::process::Usage;
 
@@ -62,6 +64,55 @@ impl RecordCounters {
     }
 }
 
+/// Connections of the public HTTP listener. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct ConnectionCounters {
+    open: Gauge,
+    dropped: Family<Label<ConnectionDrop>, Counter>,
+}
+
+impl Default for ConnectionCounters {
+    fn default() -> Self {
+        Self { open: Gauge::default(), dropped: counters() }
+    }
+}
+
+impl ConnectionCounters {
+    /// A connection was let in.
+    pub fn opened(&self) {
+        self.open.inc();
+    }
+
+    /// It is no more.
+    pub fn closed(&self) {
+        self.open.dec();
+    }
+
+    /// One was refused: there were too many.
+    pub fn full(&self) {
+        self.dropped(ConnectionDrop::Full);
+    }
+
+    /// One was refused: there were too many of its client.
+    pub fn client_full(&self) {
+        self.dropped(ConnectionDrop::ClientFull);
+    }
+
+    /// The TLS handshake of one failed.
+    pub fn tls_failed(&self) {
+        self.dropped(ConnectionDrop::TlsFailed);
+    }
+
+    /// The client of one took too long to speak TLS, to ask, or to take the answer.
+    pub fn too_slow(&self) {
+        self.dropped(ConnectionDrop::TooSlow);
+    }
+
+    fn dropped(&self, reason: ConnectionDrop) {
+        self.dropped.get_or_create(&Label(reason)).inc();
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Request(Endpoint, HttpResult);
 
@@ -84,6 +135,7 @@ pub struct Metrics {
     drops: Family<Label<NodeDrop>, Counter>,
     segmentation: Gauge,
     records: RecordCounters,
+    connections: ConnectionCounters,
 }
 
 impl Metrics {
@@ -120,6 +172,16 @@ impl Metrics {
             "build",
             "The program that runs",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        own.register(
+            "http_connections",
+            "Connections of the public HTTP listener",
+            metrics.connections.open.clone(),
+        );
+        own.register(
+            "http_connection_drops",
+            "Connections of the public HTTP listener that it refused or ended",
+            metrics.connections.dropped.clone(),
         );
         own.register("http_requests", "HTTP requests answered", metrics.requests.clone());
         own.register(
@@ -184,6 +246,12 @@ impl Metrics {
     #[must_use]
     pub fn segmentation(&self) -> Gauge {
         self.segmentation.clone()
+    }
+
+    /// Where the public HTTP listener counts its connections.
+    #[must_use]
+    pub fn connections(&self) -> ConnectionCounters {
+        self.connections.clone()
     }
 
     /// Where the owner of a store of session records counts.

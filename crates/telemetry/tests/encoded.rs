@@ -72,6 +72,8 @@ fn every_counter_exists_at_zero_from_the_start() {
         ("media_tree_viewer_keyframe_requests_total", None),
         ("media_tree_end_to_end_latency_seconds_count", None),
         ("media_tree_time_to_first_frame_seconds_count", None),
+        ("media_tree_http_connections", None),
+        ("media_tree_http_connection_drops_total", Some(r#"reason="client_full""#)),
         ("media_tree_records", None),
         ("media_tree_record_puts_total", None),
         ("media_tree_record_put_failures_total", None),
@@ -119,6 +121,30 @@ fn records_of_all_stores_add_up() {
     assert_eq!(value(&text, "media_tree_records", &[]), Some(6.0));
     assert_eq!(value(&text, "media_tree_record_puts_total", &[]), Some(2.0));
     assert_eq!(value(&text, "media_tree_record_put_failures_total", &[]), Some(1.0));
+}
+
+#[test]
+fn connections_are_counted_whoever_holds_the_counters() {
+    let telemetry = telemetry();
+    let [first, second] = [telemetry.node.connections(), telemetry.node.connections()];
+    first.opened();
+    second.opened();
+    second.closed();
+    first.full();
+    second.client_full();
+    second.client_full();
+    first.tls_failed();
+    first.too_slow();
+    let text = telemetry.encode();
+    assert_eq!(value(&text, "media_tree_http_connections", &[]), Some(1.0));
+    for (reason, count) in [("full", 1.0), ("client_full", 2.0), ("tls_failed", 1.0), ("too_slow", 1.0)] {
+        let label = format!("reason=\"{reason}\"");
+        assert_eq!(
+            value(&text, "media_tree_http_connection_drops_total", &[&label]),
+            Some(count),
+            "{reason}"
+        );
+    }
 }
 
 #[test]

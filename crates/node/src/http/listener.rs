@@ -1,60 +1,68 @@
-//! Accepting HTTP connections, with TLS or without, and knowing both their addresses.
+//! Accepting HTTP connections, with TLS or without, as many as there is room for.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::IncomingStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use telemetry::node::ConnectionCounters;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-/// TLS handshakes under way at once; the newest are closed above that.
-const TLS_HANDSHAKES_MAX: usize = 256;
+use super::admission::{Admission, Place};
+use super::connection::{Activity, Addresses, Stream, Transport};
+
 /// A client that has not finished its TLS handshake by then is gone.
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection on which a client has sent nothing for so long is closed; players ask now and then, pages each second.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Connections at once; the newest are closed above that.
-const CONNECTIONS_MAX: usize = 16_384;
+/// Open files that are not the public listener's: sockets of media, links and operations, records, pages.
+const FILES_RESERVED: u32 = 512;
 
-/// Both ends of the connection a request came on.
+/// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// The client, or the proxy before it.
-    pub peer: SocketAddr,
-    /// The address of ours that it dialled.
-    pub local: SocketAddr,
+pub struct Limits {
+    /// In all.
+    pub connections_max: u32,
+    /// Of one client address.
+    pub client_connections_max: u32,
 }
 
-/// A connection in the clear or under TLS, closed when its client falls silent.
-pub struct Stream {
-    transport: Transport,
-    /// When silence has lasted too long.
-    idle: Pin<Box<tokio::time::Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
-enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Stream {
-    fn new(transport: Transport, place: OwnedSemaphorePermit) -> Self {
-        Self { transport, idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)), _place: place }
+impl Limits {
+    /// The configured ones, as far as the system allows so many open files; raises what it allows this process first.
+    #[must_use]
+    pub fn new(config: &config::Limits) -> Self {
+        let wanted = config.connections_max.saturating_add(FILES_RESERVED);
+        let files = allow_open_files(wanted.into());
+        let connections_max = config.connections_max.min(
+            u32::try_from(files).unwrap_or(u32::MAX).saturating_sub(FILES_RESERVED).max(FILES_RESERVED / 2),
+        );
+        if connections_max < config.connections_max {
+            tracing::warn!(
+                files,
+                connections_max,
+                "the system allows too few open files (ulimit -n) for limits.connections_max = {}",
+                config.connections_max
+            );
+        }
+        Self { connections_max, client_connections_max: config.client_connections_max }
     }
+}
+
+/// Raises the soft limit towards `wanted`, within the hard one; gives what holds then.
+fn allow_open_files(wanted: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let allowed = getrlimit(Resource::Nofile);
+    let Some(current) = allowed.current.filter(|current| *current < wanted) else { return wanted };
+    let raised = allowed.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let limit = Rlimit { current: Some(raised), maximum: allowed.maximum };
+    setrlimit(Resource::Nofile, limit).map_or(current, |()| raised)
 }
 
 /// Accepts connections for `axum::serve`; TLS handshakes run beside it and never block another client.
 pub struct Listener {
-    accepted: mpsc::Receiver<(Stream, Addresses)>,
+    accepted: mpsc::Receiver<(Stream<Transport>, Addresses)>,
     local: SocketAddr,
 }
 
@@ -63,58 +71,80 @@ impl Listener {
     ///
     /// # Errors
     /// If the socket has no address.
-    pub fn new(tcp: TcpListener, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<Self> {
+    pub fn new(
+        tcp: TcpListener,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        limits: Limits,
+        counters: ConnectionCounters,
+    ) -> io::Result<Self> {
         let local = tcp.local_addr()?;
         let (sender, accepted) = mpsc::channel(64);
-        tokio::spawn(accept_all(tcp, tls.map(TlsAcceptor::from), sender));
+        let acceptor = Acceptor {
+            admission: Arc::new(Admission::new(limits, counters.clone())),
+            tls: tls.map(TlsAcceptor::from),
+            sender,
+            counters,
+        };
+        tokio::spawn(acceptor.accept_all(tcp));
         Ok(Self { accepted, local })
     }
 }
 
-async fn accept_all(tcp: TcpListener, tls: Option<TlsAcceptor>, sender: mpsc::Sender<(Stream, Addresses)>) {
-    let handshakes = Arc::new(Semaphore::new(TLS_HANDSHAKES_MAX));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let (stream, peer) = match tcp.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, mostly: the next client must not find a spinning loop.
-                tracing::warn!(%error, "cannot accept an HTTP connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
+struct Acceptor {
+    admission: Arc<Admission>,
+    tls: Option<TlsAcceptor>,
+    sender: mpsc::Sender<(Stream<Transport>, Addresses)>,
+    counters: ConnectionCounters,
+}
+
+impl Acceptor {
+    async fn accept_all(self, tcp: TcpListener) {
+        while !self.sender.is_closed() {
+            let (stream, peer) = match tcp.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: the next client must not find a spinning loop.
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Some(place) = self.admission.admit(peer.ip()) else { continue };
+            let Ok(local) = stream.local_addr() else { continue };
+            let _ = stream.set_nodelay(true);
+            self.begin(stream, Addresses { peer, local }, place).await;
+        }
+    }
+
+    async fn begin(&self, stream: TcpStream, addresses: Addresses, place: Place) {
+        let counters = self.counters.clone();
+        let Some(tls) = self.tls.clone() else {
+            let stream = Stream::new(Transport::Plain(stream), place, counters);
+            let _ = self.sender.send((stream, addresses)).await;
+            return;
         };
-        let Ok(local) = stream.local_addr() else { continue };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let _ = stream.set_nodelay(true);
-        let addresses = Addresses { peer, local };
-        let Some(tls) = tls.clone() else {
-            if sender.send((Stream::new(Transport::Plain(stream), place), addresses)).await.is_err() {
-                return;
-            }
-            continue;
-        };
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else { continue };
-        let sender = sender.clone();
+        let sender = self.sender.clone();
         tokio::spawn(async move {
             match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    drop(permit);
-                    let stream = Stream::new(Transport::Tls(Box::new(stream)), place);
+                    let stream = Stream::new(Transport::Tls(Box::new(stream)), place, counters);
                     let _ = sender.send((stream, addresses)).await;
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                Err(_elapsed) => tracing::debug!("TLS handshake took too long"),
+                Ok(Err(error)) => {
+                    counters.tls_failed();
+                    tracing::debug!(%error, "TLS handshake failed");
+                }
+                Err(_elapsed) => counters.too_slow(),
             }
         });
     }
 }
 
 impl axum::serve::Listener for Listener {
-    type Io = Stream;
+    type Io = Stream<Transport>;
     type Addr = Addresses;
 
-    async fn accept(&mut self) -> (Stream, Addresses) {
+    async fn accept(&mut self) -> (Self::Io, Addresses) {
         match self.accepted.recv().await {
             Some(accepted) => accepted,
             // The acceptor lives as long as this receiver.
@@ -127,46 +157,15 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-impl Connected<IncomingStream<'_, Listener>> for Addresses {
+/// What is known of the connection that a request came on.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    pub(super) addresses: Addresses,
+    pub(super) activity: Activity,
+}
+
+impl Connected<IncomingStream<'_, Listener>> for Connection {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-        *stream.remote_addr()
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let polled = match &mut this.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        if polled.is_ready() {
-            this.idle.as_mut().reset(tokio::time::Instant::now() + IDLE_TIMEOUT);
-            return polled;
-        }
-        this.idle.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Self { addresses: *stream.remote_addr(), activity: stream.io().activity() }
     }
 }

@@ -1,6 +1,8 @@
 //! The public listener: WHIP, WHEP, pages, API.
 
+mod admission;
 pub mod api;
+mod connection;
 mod listener;
 mod pages;
 mod whep;
@@ -21,11 +23,13 @@ use model::BroadcastId;
 use signaling::http::{self as rules, Action, EntityTag, Problem, Reply, Resource};
 use signaling::{SessionId, patch};
 
-pub use listener::{Addresses, Listener};
+pub use connection::Addresses;
+pub use listener::{Connection, Limits, Listener};
 pub use whep::SHARDS_BUSY;
 
 use crate::directory::Directory;
 use crate::metrics::Metrics;
+use crate::pending::PendingViewers;
 use crate::rate_limit::RateLimit;
 use crate::sessions::{Peer, Sessions};
 use crate::shard::ShardHandle;
@@ -79,10 +83,8 @@ pub struct App {
     pub is_draining: AtomicBool,
     /// For ids of viewers and publishers.
     pub next_id: AtomicU64,
-    /// POSTed viewers that may be connecting at once.
-    pub pending_max: u64,
     /// POSTed viewers that are connecting.
-    pub pending: AtomicU64,
+    pub pending: PendingViewers,
     /// Publishers that this node may have.
     pub publishers_max: u64,
     /// How busy a shard may be that takes one more viewer, from 0 to 1.
@@ -112,6 +114,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/whep/{broadcast}", any(whep_endpoint))
         .route("/whip/{broadcast}/{session}", any(session))
         .route("/whep/{broadcast}/{session}", any(session))
+        .layer(axum::middleware::from_fn(connection::answer))
         .with_state(app)
 }
 

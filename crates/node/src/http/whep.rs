@@ -1,5 +1,6 @@
 //! `POST /whep/{broadcast}`: a viewer's offer becomes a session.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -42,7 +43,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let cname = format!("{:016x}", u64::from_be_bytes(random()?));
     let local = ice_dtls::IceCredentials::from_random(&random::<32>()?);
     let viewer = ViewerId::new(app.next_id.fetch_add(1, Ordering::Relaxed));
-    let slot = Slot::take(app, viewer)?;
+    let slot = Slot::take(app, viewer, posted.addresses.peer.ip())?;
     let shard = slot.shard;
     let port = &app.shards[shard];
     let host = host_addresses();
@@ -127,23 +128,22 @@ fn peer_fingerprint(offered: &sdp::Fingerprint) -> Result<ice_dtls::Fingerprint,
 /// is told.
 struct Slot<'a> {
     app: &'a App,
+    viewer: ViewerId,
     shard: usize,
     is_kept: bool,
 }
 
 impl<'a> Slot<'a> {
-    fn take(app: &'a App, viewer: ViewerId) -> Result<Self, Problem> {
-        if app.pending.load(Ordering::Relaxed) >= app.pending_max {
-            return Err(Problem::overloaded(2));
-        }
+    fn take(app: &'a App, viewer: ViewerId, client: IpAddr) -> Result<Self, Problem> {
         let index = choose_shard(app).map_err(|refusal| refuse(refusal, viewer))?;
         let shard = &app.shards[index];
         if shard.occupied.fetch_add(1, Ordering::Relaxed) >= shard.slots {
             shard.occupied.fetch_sub(1, Ordering::Relaxed);
             return Err(refuse(Refusal::Full, viewer));
         }
-        app.pending.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { app, shard: index, is_kept: false })
+        let slot = Self { app, viewer, shard: index, is_kept: false };
+        app.pending.begin(viewer, client)?;
+        Ok(slot)
     }
 
     fn keep(mut self) {
@@ -154,7 +154,7 @@ impl<'a> Slot<'a> {
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.app.pending.fetch_sub(1, Ordering::Relaxed);
+            self.app.pending.end(self.viewer);
             self.app.shards[self.shard].occupied.fetch_sub(1, Ordering::Relaxed);
         }
     }

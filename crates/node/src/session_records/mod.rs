@@ -8,7 +8,7 @@
 //! Sessions are not resumed yet: what an earlier process left is counted, logged and erased.
 
 mod earlier;
-mod envelope;
+pub mod envelope;
 mod keeper;
 mod publishers;
 mod viewers;
