@@ -1,9 +1,4 @@
-//! Media datagrams of a link, before they are verified.
+//! See `fuzzing::run`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use link::wire::media::Header;
-
-fuzz_target!(|bytes: &[u8]| {
-    let _ = Header::parse(bytes);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzing::run("link_media", input));

@@ -1,15 +1,4 @@
-//! RTP packets of viewers and publishers.
+//! See `fuzzing::run`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use media_core::rtp::Packet;
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(packet) = Packet::parse(bytes) {
-        for id in 0..=15 {
-            let _ = packet.extension(id);
-        }
-        assert!(packet.payload.len() <= bytes.len());
-        assert!(packet.csrcs().count() <= 15);
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzing::run("rtp", input));

@@ -1,9 +1,4 @@
-//! Bodies of PATCH.
+//! See `fuzzing::run`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use signaling::sdpfrag::Fragment;
-
-fuzz_target!(|text: &str| {
-    let _ = Fragment::parse(text);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzing::run("sdpfrag", input));

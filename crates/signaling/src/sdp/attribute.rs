@@ -217,7 +217,9 @@ impl Fingerprint {
         let (name, hex) = value.trim().split_once(' ')?;
         let algorithm =
             HashAlgorithm::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name))?;
-        let byte = |pair: &str| (pair.len() == 2).then(|| u8::from_str_radix(pair, 16).ok()).flatten();
+        // `from_str_radix` alone would take a sign for a digit.
+        let is_hex = |pair: &str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let byte = |pair: &str| u8::from_str_radix(pair, 16).ok().filter(|_| is_hex(pair));
         let bytes: Vec<u8> = hex.trim().split(':').map(byte).collect::<Option<_>>()?;
         (bytes.len() == algorithm.length()).then_some(Self { algorithm, bytes })
     }
