@@ -405,18 +405,21 @@ fn an_offer_like_ffmpegs_is_answered_by_a_dtls_client() {
 }
 
 #[test]
-fn an_rsa_certificate_is_refused_with_a_remedy() {
-    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
-    let rsa = rcgen::CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
-    let ours = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
-    let certificate =
-        str0m::config::DtlsCert { certificate: rsa.der().to_vec(), private_key: ours.private_key };
-    offer.config = offer.config.set_dtls_cert(certificate);
-    let mut world = World::new(offer);
-    world.run(Duration::from_secs(1));
-    assert_eq!(world.closed, Some(CloseReason::UnsupportedCertificate));
-    assert!(CloseReason::UnsupportedCertificate.to_string().contains("dtlsdec"));
+fn a_certificate_that_cannot_be_verified_is_refused_with_a_remedy() {
+    for algorithm in [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P521_SHA512] {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let theirs = rcgen::CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
+        let ours = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
+        let certificate =
+            str0m::config::DtlsCert { certificate: theirs.der().to_vec(), private_key: ours.private_key };
+        offer.config = offer.config.set_dtls_cert(certificate);
+        let mut world = World::new(offer);
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.closed, Some(CloseReason::UnsupportedCertificate));
+    }
+    let remedy = CloseReason::UnsupportedCertificate.to_string();
+    assert!(remedy.contains("dtlsdec") && remedy.contains("cert_file"), "{remedy}");
 }
 
 #[test]

@@ -18,8 +18,10 @@ use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
 use str0m::{Rtc, RtcConfig};
 use zeroize::Zeroizing;
 
-/// Contents of the key OID `rsaEncryption`, 1.2.840.113549.1.1.1 (RFC 8017, appendix A.1).
-const OID_RSA_ENCRYPTION: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// Contents of the curve OID `secp256r1`, 1.2.840.10045.3.1.7 (RFC 5480, section 2.1.1.1).
+const OID_P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// Contents of the curve OID `secp384r1`, 1.3.132.0.34.
+const OID_P384: [u8; 5] = [0x2b, 0x81, 0x04, 0x00, 0x22];
 
 /// What DTLS-SRTP agreed on.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,7 +41,8 @@ impl fmt::Debug for Keys {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) keys: Option<Keys>,
-    /// The peer's certificate cannot be verified: it is RSA, or it was withheld because only ECDSA was asked for.
+    /// The peer's certificate cannot be verified: it is RSA or of another curve, or it was withheld because only ECDSA
+    /// was asked for.
     pub(super) unsupported_certificate: bool,
     /// The last error of the handshake, for people.
     pub(super) error: Option<String>,
@@ -149,7 +152,7 @@ impl DtlsInstance for Tapped {
                     .map(|profile| Keys { profile, material: Zeroizing::new(material.to_vec()) });
                 self.tap.with(|seen| seen.keys = keys);
             }
-            DtlsOutput::PeerCert(certificate) if is_rsa(certificate) => {
+            DtlsOutput::PeerCert(certificate) if !is_verifiable(certificate) => {
                 self.tap.with(|seen| seen.unsupported_certificate = true);
             }
             _ => {}
@@ -253,9 +256,10 @@ impl DtlsInstance for Resumed {
     }
 }
 
-fn is_rsa(certificate: &[u8]) -> bool {
-    // A signature by RSA over an ECDSA key has another last byte, so the OID means the key itself.
-    certificate.windows(OID_RSA_ENCRYPTION.len()).any(|window| window == OID_RSA_ENCRYPTION)
+/// Whether the key is on a curve that DTLS here verifies. An RSA key is on none.
+fn is_verifiable(certificate: &[u8]) -> bool {
+    let names = |curve: &[u8]| certificate.windows(curve.len()).any(|window| window == curve);
+    names(&OID_P256) || names(&OID_P384)
 }
 
 fn profile_of(profile: SrtpProfile) -> Option<Profile> {
