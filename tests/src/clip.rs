@@ -4,6 +4,8 @@
 //! Every picture has its place in the recording painted along its top edge, as `web/timecode.js` reads it: so a page
 //! knows which picture it shows, and with [`OnAir::began`] how old that is.
 
+mod payloads;
+
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use client::demo::Clip as DemoClip;
-use client::h264::{self, PAYLOAD_BYTES_MAX};
+use client::h264;
 use client::{Outgoing, Whip, WhipSession, whip};
 use model::{Codec, Kind};
 use tokio::task::JoinHandle;
@@ -45,78 +47,10 @@ impl Clip {
     /// Encodes it, which takes seconds.
     ///
     /// # Errors
-    /// If the encoder fails, does not know the codec (H264 and VP8), or makes other pictures than it was told to.
+    /// If the encoder fails, does not know the codec (it does not do H265), or makes other pictures than it was told
+    /// to.
     pub fn encode(codec: Codec) -> anyhow::Result<Self> {
-        let rows: Vec<u8> = (0..FRAMES).flat_map(|frame| code_row(frame_time(frame))).collect();
-        let group = FRAMES_A_GROUP.to_string();
-        let encoder: &[&str] = match codec {
-            Codec::H264 => &[
-                "libx264",
-                "-preset",
-                "superfast",
-                "-tune",
-                "zerolatency",
-                "-profile:v",
-                "baseline",
-                "-sc_threshold",
-                "0",
-                "-bf",
-                "0",
-                "-x264-params",
-                "aud=1:sliced-threads=0",
-                "-maxrate",
-                BITRATE,
-                "-bufsize",
-                BITRATE,
-                "-f",
-                "h264",
-            ],
-            Codec::Vp8 => &[
-                "libvpx",
-                "-deadline",
-                "realtime",
-                "-cpu-used",
-                "8",
-                "-auto-alt-ref",
-                "0",
-                "-lag-in-frames",
-                "0",
-                "-f",
-                "ivf",
-            ],
-            Codec::Opus | Codec::H265 | Codec::Vp9 | Codec::Av1 => bail!("no recording is made with {codec}"),
-        };
-        let rate = FRAME_RATE.to_string();
-        let picture = format!("testsrc2=s={PICTURE}:r={FRAME_RATE}");
-        let paint = format!(
-            "[0]scale={ROW}:flags=neighbor,format=yuv420p[row];[1][row]overlay=shortest=1,format=yuv420p"
-        );
-        let size = format!("{CODE_BLOCKS}x1");
-        let mut ffmpeg = Command::new(FFMPEG);
-        ffmpeg
-            .args([
-                "-v", "error", "-f", "rawvideo", "-pix_fmt", "gray", "-s", &size, "-r", &rate, "-i", "pipe:0",
-            ])
-            .args(["-f", "lavfi", "-i", &picture, "-filter_complex", &paint])
-            .args(["-b:v", BITRATE, "-g", &group, "-keyint_min", &group, "-c:v"])
-            .args(encoder)
-            .arg("pipe:1");
-        let stream = output_of(ffmpeg, rows)?;
-        let is_keyframe: Vec<bool>;
-        let pictures: Vec<Vec<Vec<u8>>>;
-        if codec == Codec::H264 {
-            let units = h264::access_units(&stream.into());
-            is_keyframe = units.iter().map(h264::AccessUnit::is_keyframe).collect();
-            let payloads =
-                |unit: &h264::AccessUnit| unit.payloads().iter().map(|payload| payload.to_vec()).collect();
-            pictures = units.iter().map(payloads).collect();
-        } else {
-            let frames = ivf_frames(&stream).context("the encoder's IVF is broken")?;
-            // RFC 6386, section 9.1: the lowest bit of a frame is 0 in a keyframe.
-            is_keyframe =
-                frames.iter().map(|frame| frame.first().is_some_and(|byte| byte & 1 == 0)).collect();
-            pictures = frames.iter().map(|frame| vp8_payloads(frame)).collect();
-        }
+        let (is_keyframe, pictures) = packetize(codec, encoded(codec)?)?;
         let keyframes: Vec<u32> =
             (0..).zip(&is_keyframe).filter(|(_, is)| **is).map(|(frame, _)| frame).collect();
         ensure!(
@@ -213,6 +147,121 @@ async fn play(
     }
 }
 
+/// The pictures of the recording in H264, each as byte stream (ITU-T H.264, annex B), for encoders that packetize it.
+///
+/// # Errors
+/// If the encoder fails.
+pub fn h264_pictures() -> anyhow::Result<Vec<Vec<u8>>> {
+    let units = h264::access_units(&encoded(Codec::H264)?.into());
+    let start_code = [0, 0, 0, 1];
+    let picture = |unit: &h264::AccessUnit| {
+        unit.nal_units.iter().flat_map(|nal| start_code.iter().chain(nal).copied()).collect()
+    };
+    Ok(units.iter().map(picture).collect())
+}
+
+/// The recording as it comes from the encoder: H264 as byte stream, the others as IVF.
+fn encoded(codec: Codec) -> anyhow::Result<Vec<u8>> {
+    let rows: Vec<u8> = (0..FRAMES).flat_map(|frame| code_row(frame_time(frame))).collect();
+    let group = FRAMES_A_GROUP.to_string();
+    let rate = FRAME_RATE.to_string();
+    let picture = format!("testsrc2=s={PICTURE}:r={FRAME_RATE}");
+    let paint = format!(
+        "[0]scale={ROW}:flags=neighbor,format=yuv420p[row];[1][row]overlay=shortest=1,format=yuv420p"
+    );
+    let size = format!("{CODE_BLOCKS}x1");
+    let mut ffmpeg = Command::new(FFMPEG);
+    ffmpeg
+        .args(["-v", "error", "-f", "rawvideo", "-pix_fmt", "gray", "-s", &size, "-r", &rate, "-i", "pipe:0"])
+        .args(["-f", "lavfi", "-i", &picture, "-filter_complex", &paint])
+        .args(["-b:v", BITRATE, "-g", &group, "-keyint_min", &group, "-c:v"])
+        .args(encoder(codec)?)
+        .arg("pipe:1");
+    output_of(ffmpeg, rows)
+}
+
+/// The encoder's arguments.
+fn encoder(codec: Codec) -> anyhow::Result<&'static [&'static str]> {
+    Ok(match codec {
+        Codec::H264 => &[
+            "libx264",
+            "-preset",
+            "superfast",
+            "-tune",
+            "zerolatency",
+            "-profile:v",
+            "baseline",
+            "-sc_threshold",
+            "0",
+            "-bf",
+            "0",
+            "-x264-params",
+            "aud=1:sliced-threads=0",
+            "-maxrate",
+            BITRATE,
+            "-bufsize",
+            BITRATE,
+            "-f",
+            "h264",
+        ],
+        Codec::Vp8 => &[
+            "libvpx",
+            "-deadline",
+            "realtime",
+            "-cpu-used",
+            "8",
+            "-auto-alt-ref",
+            "0",
+            "-lag-in-frames",
+            "0",
+            "-f",
+            "ivf",
+        ],
+        Codec::Vp9 => &[
+            "libvpx-vp9",
+            "-deadline",
+            "realtime",
+            "-cpu-used",
+            "8",
+            "-auto-alt-ref",
+            "0",
+            "-lag-in-frames",
+            "0",
+            "-f",
+            "ivf",
+        ],
+        Codec::Av1 => {
+            &["libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-lag-in-frames", "0", "-f", "ivf"]
+        }
+        Codec::Opus | Codec::H265 => bail!("no recording is made with {codec}"),
+    })
+}
+
+/// The RTP payloads of one picture.
+type Picture = Vec<Vec<u8>>;
+
+/// RTP payloads by picture, and which pictures are keyframes.
+fn packetize(codec: Codec, stream: Vec<u8>) -> anyhow::Result<(Vec<bool>, Vec<Picture>)> {
+    if codec == Codec::H264 {
+        let units = h264::access_units(&stream.into());
+        let of = |unit: &h264::AccessUnit| unit.payloads().iter().map(|payload| payload.to_vec()).collect();
+        return Ok(units.iter().map(|unit| (unit.is_keyframe(), of(unit))).unzip());
+    }
+    let frames = payloads::ivf_frames(&stream).context("the encoder's IVF is broken")?;
+    let picture = |(frame, number): (&&[u8], u16)| {
+        Ok(match codec {
+            Codec::Vp8 => (payloads::is_vp8_keyframe(frame), payloads::vp8(frame)),
+            Codec::Vp9 => (payloads::is_vp9_keyframe(frame), payloads::vp9(frame, number)),
+            Codec::Av1 => {
+                let obus = payloads::obus(frame).context("the encoder's OBUs are broken")?;
+                (payloads::is_av1_keyframe(&obus), payloads::av1(&obus))
+            }
+            Codec::Opus | Codec::H264 | Codec::H265 => bail!("{codec} does not come as IVF"),
+        })
+    };
+    frames.iter().zip(0..).map(picture).collect()
+}
+
 fn output_of(mut command: Command, input: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -255,27 +304,6 @@ fn code_row(time: u64) -> [u8; CODE_BLOCKS] {
     row
 }
 
-/// The frames of an IVF file: a header of 32 bytes, then each frame with 12 bytes before it, of which the first 4 are
-/// its length. `None` if one is cut off.
-fn ivf_frames(file: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut rest = file.strip_prefix(b"DKIF")?.get(28..)?;
-    let mut frames = Vec::new();
-    while !rest.is_empty() {
-        let length = u32::from_le_bytes(*rest.first_chunk()?) as usize;
-        let (frame, after) = rest.get(12..)?.split_at_checked(length)?;
-        frames.push(frame);
-        rest = after;
-    }
-    Some(frames)
-}
-
-/// RTP payloads of a VP8 frame (RFC 7741, section 4.2): a descriptor of one byte, whose S bit says that the partition
-/// starts here, before each piece.
-fn vp8_payloads(frame: &[u8]) -> Vec<Vec<u8>> {
-    let pieces = frame.chunks(PAYLOAD_BYTES_MAX - 1).enumerate();
-    pieces.map(|(index, piece)| [&[if index == 0 { 0x10 } else { 0 }], piece].concat()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,27 +316,5 @@ mod tests {
         assert_eq!(&blocks[..2], "10");
         assert_eq!(&blocks[2..44], format!("{:042b}", 5033));
         assert_eq!(&blocks[44..], "11011010");
-    }
-
-    #[test]
-    fn an_ivf_file_falls_into_its_frames_or_is_refused() {
-        let mut file = [b"DKIF".as_slice(), &[0; 28]].concat();
-        for frame in [&[1u8, 2, 3][..], &[4]] {
-            file.extend_from_slice(&(frame.len() as u32).to_le_bytes());
-            file.extend_from_slice(&[0; 8]);
-            file.extend_from_slice(frame);
-        }
-        assert_eq!(ivf_frames(&file), Some(vec![&[1u8, 2, 3][..], &[4]]));
-        assert_eq!(ivf_frames(&file[..file.len() - 1]), None);
-        assert_eq!(ivf_frames(b"RIFF"), None);
-    }
-
-    #[test]
-    fn only_the_first_piece_of_a_vp8_frame_starts_a_partition() {
-        let payloads = vp8_payloads(&[7; 2 * PAYLOAD_BYTES_MAX]);
-        let first: Vec<u8> = payloads.iter().map(|payload| payload[0]).collect();
-        assert_eq!(first, [0x10, 0, 0]);
-        assert_eq!(payloads.iter().map(|payload| payload.len() - 1).sum::<usize>(), 2 * PAYLOAD_BYTES_MAX);
-        assert!(payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX));
     }
 }

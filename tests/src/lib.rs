@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod browser;
 pub mod clip;
+pub mod encoders;
 pub mod gstreamer;
 pub mod joining;
 pub mod lean_child;

@@ -1,9 +1,12 @@
 //! Browsers publish and browsers watch, through one process and through three.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use model::Codec;
 use tests::baseline;
 use tests::browser::Browser;
+use tests::clip::{Clip, FFMPEG, GROUP};
 use tests::program::{self, Program};
 use tests::tools;
 use tests::watching::{self, Viewing};
@@ -84,6 +87,50 @@ async fn codecs_offered(browser: &Browser, url: &str) -> anyhow::Result<Vec<Stri
         page.evaluate("[...document.getElementById('codec').options].map((option) => option.value)").await?;
     page.close().await?;
     Ok(serde_json::from_value(listed)?)
+}
+
+/// The publisher answers no keyframe request: whoever has a picture before the next keyframe was given the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_viewer_of_vp9_and_av1_has_a_picture_before_the_next_keyframe() -> anyhow::Result<()> {
+    let name = "a_late_viewer_of_vp9_and_av1_has_a_picture_before_the_next_keyframe";
+    if !tools::has(name, FFMPEG) || !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let chromium = Browser::chromium().await?;
+    for codec in [Codec::Vp9, Codec::Av1] {
+        let path = codec.to_string().to_lowercase();
+        let on_air = Clip::encode(codec)?.publish(&node.url(&format!("/whip/{path}"))).await?;
+        tokio::time::sleep(on_air.until(Duration::from_secs(2))).await;
+        let keyframe_in = on_air.until(Duration::ZERO);
+        let joined = Instant::now();
+        let player = watching::open_player(&chromium, &node.url(&format!("/watch/{path}"))).await?;
+        let seen = player.evaluate("mediaTree.timecode()").await?;
+        let took = joined.elapsed();
+        let stats = player.evaluate("mediaTree.stats()").await?;
+        let code = seen["code"].as_f64().context("the time code can be read")?;
+        let now = code + seen["behind"].as_f64().context("the time code can be read")?;
+        println!(
+            "{codec}: first picture {:.0} ms after the POST, {took:?} after navigation {:.0} ms old; {} keyframe requests unanswered",
+            stats["firstFrameMs"].as_f64().unwrap_or(f64::NAN),
+            on_air.age_ms(code, now),
+            on_air.keyframe_requests()
+        );
+        assert!(
+            took < keyframe_in,
+            "no picture within {took:?}, the next keyframe came after {keyframe_in:?}"
+        );
+        let seen = watching::watch(&player, GROUP).await?;
+        println!(
+            "{codec}: then {} frames, {} freezes ({:?})",
+            seen.frames_decoded, seen.freeze_count, seen.freezes
+        );
+        assert_eq!(seen.codec, codec.to_string());
+        assert_eq!(seen.packets_lost, 0, "{seen}");
+        assert!(seen.frames_decoded > 60, "pictures go on: {seen}");
+        player.close().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 
 mod bench;
 mod demo_clip;
+mod encoders;
+mod fuzz;
 mod packages;
 mod run;
 mod suite;
@@ -38,14 +40,7 @@ enum Task {
         seed: Option<u64>,
     },
     /// Fuzz the parsers of outside bytes with cargo-fuzz, one target after another.
-    Fuzz {
-        /// Seconds for each target.
-        #[arg(long, default_value_t = 60)]
-        seconds: u64,
-        /// This target only.
-        #[arg(long)]
-        target: Option<String>,
-    },
+    Fuzz(fuzz::Arguments),
     /// Measures speeds beside the program's peers and writes `docs/benchmarks.md`.
     Bench(bench::Arguments),
     /// Three nodes on this machine: injection, relay, egress, with the demo clip.
@@ -68,7 +63,7 @@ fn main() -> anyhow::Result<()> {
         Task::Check => check(),
         Task::Test { install } => suite::test(install),
         Task::Sim { seeds, seed } => suite::sim(seeds, seed),
-        Task::Fuzz { seconds, target } => suite::fuzz(seconds, target.as_deref()),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Dev => suite::dev(),
         Task::E2e { filter } => suite::e2e(filter.as_deref()),

@@ -1,12 +1,11 @@
-//! The test tiers: what `test`, `e2e`, `sim`, `fuzz`, `dev` and `acceptance` run.
+//! The test tiers: what `test`, `e2e`, `sim`, `dev` and `acceptance` run.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{packages, run};
+use crate::{encoders, packages, run};
 
 /// Tests append a line `name: reason` here when a part of this machine is missing.
 const SKIPPED_VARIABLE: &str = "MEDIA_TREE_SKIPPED";
@@ -22,8 +21,10 @@ fn is_ci() -> bool {
 pub fn test(install: bool) -> anyhow::Result<()> {
     if install || is_ci() {
         packages::install(packages::TESTS)?;
+        encoders::install()?;
     }
-    let missing = packages::missing(packages::TESTS);
+    let mut missing = packages::missing(packages::TESTS);
+    missing.extend(encoders::missing());
     if !missing.is_empty() {
         println!("not on this machine: {} (cargo xtask test --install brings them)", missing.join(", "));
     }
@@ -106,30 +107,6 @@ pub fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
         command.env("SIM_SEED", seed.to_string());
     }
     run::command(&mut command)
-}
-
-/// The fuzz targets, one after another.
-///
-/// # Errors
-/// If cargo-fuzz is missing or a target finds something.
-pub fn fuzz(seconds: u64, target: Option<&str>) -> anyhow::Result<()> {
-    let targets: PathBuf = run::root().join("fuzz/fuzz_targets");
-    let mut names: Vec<String> = std::fs::read_dir(&targets)
-        .with_context(|| format!("list {}", targets.display()))?
-        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(String::from))
-        .filter(|name| target.is_none_or(|target| target == name))
-        .collect();
-    names.sort();
-    ensure!(!names.is_empty(), "no fuzz target of that name in {}", targets.display());
-    for name in names {
-        let limit = format!("-max_total_time={seconds}");
-        // cargo-fuzz instruments the code with flags that only a nightly or this variable allows.
-        run::command(
-            Command::new("cargo").env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", &name, "--", &limit]),
-        )
-        .context("cargo-fuzz comes with `cargo install cargo-fuzz`")?;
-    }
-    Ok(())
 }
 
 /// Three nodes on this machine until Ctrl-C.

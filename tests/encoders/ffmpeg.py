@@ -1,0 +1,49 @@
+"""Publishes over WHIP with ffmpeg's own muxer, out of PyAV's build of ffmpeg 8.
+
+    python ffmpeg.py RECORDING URL [OPTION=VALUE...]
+
+RECORDING is any file with H264 and Opus; it is played over and over in real time until standard input ends. The options
+are the muxer's, as after `-f whip`.
+"""
+import sys
+import threading
+import time
+
+import av
+
+path, url = sys.argv[1:3]
+options = dict(option.split("=", 1) for option in sys.argv[3:])
+is_wanted = threading.Event()
+is_wanted.set()
+
+
+def wait_for_the_end():
+    sys.stdin.read()
+    is_wanted.clear()
+
+
+threading.Thread(target=wait_for_the_end, daemon=True).start()
+print("version", ".".join(map(str, av.library_versions["libavformat"])), flush=True)
+av.logging.restore_default_callback()
+
+recording = av.open(path)
+length = recording.duration / av.time_base
+output = av.open(url, "w", format="whip", options=options)
+streams = {stream.index: output.add_stream_from_template(stream) for stream in recording.streams}
+output.start_encoding()
+print("state connected", flush=True)
+start = time.monotonic()
+turn = 0
+while is_wanted.is_set():
+    recording.seek(0)
+    for packet in recording.demux():
+        if packet.dts is None or not is_wanted.is_set():
+            continue
+        offset = round(turn * length / packet.time_base)
+        packet.dts, packet.pts = packet.dts + offset, packet.pts + offset
+        time.sleep(max(0.0, start + float(packet.dts * packet.time_base) - time.monotonic()))
+        packet.stream = streams[packet.stream.index]
+        output.mux(packet)
+    turn += 1
+output.close()
+print("deleted", flush=True)

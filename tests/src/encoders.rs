@@ -1,0 +1,150 @@
+//! Encoders that are not ours, as child processes: libdatachannel, which is the WebRTC of OBS, and ffmpeg's WHIP muxer.
+//!
+//! `cargo xtask test --install` puts their libraries below `target/encoders`; what uses them lies in `tests/encoders`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use client::demo::Clip as DemoClip;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use crate::clip::{self, FFMPEG, FRAME_RATE};
+use crate::program::PATIENCE;
+
+/// Where `cargo xtask test --install` puts the libraries.
+const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/encoders");
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/encoders");
+const NODE: &str = "/usr/bin/node";
+/// How long a good end may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(10);
+
+/// What libdatachannel needs.
+#[must_use]
+pub fn parts_of_libdatachannel() -> [PathBuf; 3] {
+    [NODE.into(), FFMPEG.into(), Path::new(LIBRARIES).join("node_modules/node-datachannel")]
+}
+
+/// What ffmpeg's WHIP muxer needs.
+#[must_use]
+pub fn parts_of_ffmpeg() -> [PathBuf; 2] {
+    [FFMPEG.into(), python()]
+}
+
+fn python() -> PathBuf {
+    Path::new(LIBRARIES).join("python/bin/python")
+}
+
+/// A running encoder. Vanishes with its value.
+pub struct Encoder {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    stdin: Option<ChildStdin>,
+    said: Vec<String>,
+    _folder: TempDir,
+}
+
+impl Encoder {
+    /// Publishes the recording with a keyframe every eight seconds as OBS does, deaf to keyframe requests.
+    ///
+    /// # Errors
+    /// If the recording cannot be made or the encoder not be started.
+    pub fn libdatachannel(url: &str, token: Option<&str>) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for the recording")?;
+        let video = folder.path().join("video");
+        write_samples(&video, &clip::h264_pictures()?)?;
+        let audio = folder.path().join("audio");
+        write_samples(&audio, &DemoClip::built_in().sounds)?;
+        let mut command = Command::new(NODE);
+        command.arg(Path::new(SCRIPTS).join("obs.mjs")).arg(url).args([video, audio]).args(token);
+        Self::start(command, folder)
+    }
+
+    /// Publishes the same pictures with ffmpeg's muxer; `options` are its own, such as `cert_file=...`.
+    ///
+    /// # Errors
+    /// If the recording cannot be made or the encoder not be started.
+    pub fn ffmpeg(url: &str, options: &[String]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for the recording")?;
+        let video = folder.path().join("video.h264");
+        std::fs::write(&video, clip::h264_pictures()?.concat()).context("write the pictures")?;
+        let recording = folder.path().join("recording.mkv");
+        let rate = FRAME_RATE.to_string();
+        let made = std::process::Command::new(FFMPEG)
+            .args(["-v", "error", "-framerate", &rate, "-i"])
+            .arg(&video)
+            .args(["-f", "lavfi", "-i", "sine=frequency=330:sample_rate=48000", "-c:v", "copy"])
+            .args(["-c:a", "libopus", "-ac", "2", "-shortest"])
+            .arg(&recording)
+            .output()
+            .context("start ffmpeg")?;
+        ensure!(made.status.success(), "no recording: {}", String::from_utf8_lossy(&made.stderr));
+        let mut command = Command::new(python());
+        command.arg(Path::new(SCRIPTS).join("ffmpeg.py")).arg(&recording).arg(url).args(options);
+        Self::start(command, folder)
+    }
+
+    fn start(mut command: Command, folder: TempDir) -> anyhow::Result<Self> {
+        command.current_dir(LIBRARIES).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().context("start the encoder")?;
+        let stdout = child.stdout.take().context("its output")?;
+        let stdin = child.stdin.take();
+        Ok(Self { child, lines: BufReader::new(stdout).lines(), stdin, said: Vec::new(), _folder: folder })
+    }
+
+    /// Waits for a line that begins with `word` and gives the rest of it.
+    ///
+    /// # Errors
+    /// If the encoder ends before, or does not say it in time.
+    pub async fn until(&mut self, word: &str) -> anyhow::Result<String> {
+        let search = async {
+            while let Some(line) = self.lines.next_line().await? {
+                let found = line.strip_prefix(word).map(|rest| rest.trim().to_owned());
+                self.said.push(line);
+                if let Some(found) = found {
+                    return Ok(found);
+                }
+            }
+            bail!("the encoder ended before {word:?}; it said {:?}", self.said)
+        };
+        tokio::time::timeout(PATIENCE, search).await.with_context(|| format!("no {word:?} in time"))?
+    }
+
+    /// Waits until it gives up by itself.
+    ///
+    /// # Errors
+    /// If it does not in time, or ends as if all was well.
+    pub async fn until_failed(mut self) -> anyhow::Result<()> {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it goes on")??;
+        ensure!(!status.success(), "it ended as if all was well");
+        Ok(())
+    }
+
+    /// Ends it as its user does: the session is deleted. Gives what it says of that.
+    ///
+    /// # Errors
+    /// If it does not end well.
+    pub async fn close(mut self) -> anyhow::Result<String> {
+        self.stdin = None;
+        let said = self.until("deleted").await?;
+        let status = tokio::time::timeout(GOODBYE_MAX, self.child.wait()).await.context("it goes on")??;
+        ensure!(status.success(), "it ended with {status}");
+        Ok(said)
+    }
+}
+
+/// Writes each sample with its length before it.
+fn write_samples(path: &Path, samples: &[impl AsRef<[u8]>]) -> anyhow::Result<()> {
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path).context("create a recording")?);
+    for sample in samples {
+        let sample = sample.as_ref();
+        file.write_all(&u32::try_from(sample.len())?.to_be_bytes())?;
+        file.write_all(sample)?;
+    }
+    file.flush().with_context(|| format!("write {}", path.display()))
+}
