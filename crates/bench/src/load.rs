@@ -151,7 +151,7 @@ pub fn publish(place: &Place, url: &str, media: Media) -> anyhow::Result<Running
     if !media.has_audio {
         arguments.push("--no-audio");
     }
-    place.start(Side::Viewers, "media-tree", &owned(&arguments))
+    place.start(Side::Viewers, "media-tree", &arguments)
 }
 
 /// Viewers at work.
@@ -183,6 +183,7 @@ pub fn watch(place: &Place, urls: &[String], audience: Audience) -> anyhow::Resu
     }
     let joining = audience.viewers / audience.join_rate.max(1);
     let patience = Duration::from_secs(u64::from(audience.seconds + joining) + 90);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Ok(Watching { running: place.start(Side::Viewers, "media-tree", &arguments)?, report, patience })
 }
 
@@ -198,8 +199,4 @@ impl Watching {
         let spent = self.running.meter.cpu_seconds((seen.window.start_unix_ms, seen.window.end_unix_ms));
         Ok((seen, spent))
     }
-}
-
-fn owned(arguments: &[&str]) -> Vec<String> {
-    arguments.iter().map(ToString::to_string).collect()
 }

@@ -78,7 +78,17 @@ impl Network {
     pub fn command(&self, side: Side, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace(side)]);
-        command.args(["setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
+        // A socket for each of 10 000 viewers; what a process may have at once is often a tenth of that.
+        command
+            .args([
+                "prlimit",
+                &format!("--nofile={}:", open_files_max()),
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "--",
+            ])
+            .arg(program);
         command
     }
 }
@@ -91,6 +101,13 @@ impl Drop for Network {
             }
         }
     }
+}
+
+/// What this process may raise its own limit to.
+fn open_files_max() -> String {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or("1024").to_owned()
 }
 
 /// A bench that was killed leaves its namespaces.

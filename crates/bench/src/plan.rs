@@ -5,7 +5,7 @@ mod profile;
 mod relay;
 mod storm;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,8 +21,6 @@ use crate::servers::{self, Kind, OnAir};
 
 /// From the start of a publisher until its first picture has passed every server.
 const ON_AIR: Duration = Duration::from_secs(2);
-/// A server that delivers less than this share of the packets is saturated.
-pub const SATURATED: f64 = 0.99;
 /// Viewers at which servers are compared.
 pub const COMPARED: u32 = 200;
 /// Pictures each second of the broadcast that most can watch: 10 packets with those that a keyframe adds.
@@ -41,10 +39,28 @@ pub struct Extent {
 struct Bench {
     place: Place,
     extent: Extent,
-    mix: PathBuf,
+    mixes: Mixes,
     records: Vec<Record>,
     /// The whole machine.
     machine: Meter,
+}
+
+/// Recordings of what the publisher sends, made when first asked for.
+#[derive(Default)]
+struct Mixes(Vec<(Media, PathBuf)>);
+
+impl Mixes {
+    /// The recording of these media. Pacing does not matter: the floor plays whole frames.
+    async fn of(&mut self, place: &Place, media: Media) -> anyhow::Result<PathBuf> {
+        let media = Media { pacing: Pacing::Burst, ..media };
+        if let Some((_, file)) = self.0.iter().find(|(recorded, _)| *recorded == media) {
+            return Ok(file.clone());
+        }
+        let file = place.folder.path().join(format!("mix{}.json", self.0.len()));
+        servers::record_mix(place, media, &file).await.context("record the mix")?;
+        self.0.push((media, file.clone()));
+        Ok(file)
+    }
 }
 
 /// Measures everything.
@@ -53,17 +69,17 @@ struct Bench {
 /// If namespaces or the recording of the mix fail. A measurement that fails is told in the records instead.
 pub async fn measure(extent: Extent) -> anyhow::Result<Vec<Record>> {
     let place = Place::new()?;
-    let mix = place.folder.path().join("mix.json");
-    servers::record_mix(&place, Media::usual(Pacing::Burst), &mix).await.context("record the mix")?;
+    let mut mixes = Mixes::default();
+    let usual = mixes.of(&place, Media::usual(Pacing::Burst)).await?;
     let session = Session {
         date: machine::date(),
         machine: Machine::here(),
         is_quick: extent.is_quick,
-        mix_packets_per_second: Mix::read(&mix)?.packets_per_second(),
+        mix_packets_per_second: Mix::read(&usual)?.packets_per_second(),
     };
     println!("the mix has {:.0} packets/s", session.mix_packets_per_second);
     let records = vec![Record::Session(session)];
-    let mut bench = Bench { place, extent, mix, records, machine: Meter::of_machine() };
+    let mut bench = Bench { place, extent, mixes, records, machine: Meter::of_machine() };
     bench.all().await;
     Ok(bench.records)
 }
@@ -91,11 +107,17 @@ impl Bench {
         self.compare(Kind::MediaTree, SPARSE, 10_000).await;
         self.note("join storm", storm::measure(&self.place, self.extent).await.map(|storm| vec![storm]));
         self.note("relay children", relay::measure(&self.place, self.extent).await);
-        self.note(
-            "profile",
-            profile::measure(&self.place, self.extent, COMPARED).await.map(|profile| vec![profile]),
-        );
+        let profiles = self.profiles().await;
+        self.note("profiles", profiles);
         self.note("micro benches", micro::medians(&self.place.programs));
+    }
+
+    async fn profiles(&mut self) -> anyhow::Result<Vec<Record>> {
+        let media = Media::usual(Pacing::Burst);
+        let mix = self.mixes.of(&self.place, media).await?;
+        let audience = self.audience(COMPARED);
+        let ours = profile::of_server(&self.place, media, audience).await?;
+        Ok(vec![ours, profile::of_floor(&self.place, &mix, audience).await?])
     }
 
     /// Keeps what was measured, or why it was not.
@@ -141,13 +163,9 @@ impl Bench {
         self.note(&what, measured.map(|run| vec![Record::Run(Box::new(run))]));
     }
 
-    async fn run(&self, kind: Kind, media: Media, audience: Audience) -> anyhow::Result<Run> {
-        // The floor plays the usual mix: beside any other it would compare apples with pears.
-        let floor = if media.bitrate_kbps == Media::usual(media.pacing).bitrate_kbps {
-            Some(floor::measure(&self.place, &self.mix, audience).await.context("the floor")?)
-        } else {
-            None
-        };
+    async fn run(&mut self, kind: Kind, media: Media, audience: Audience) -> anyhow::Result<Run> {
+        let mix = self.mixes.of(&self.place, media).await?;
+        let floor = floor::measure(&self.place, &mix, audience).await.context("the floor")?;
         let on_air = servers::on_air(&self.place, kind, media).await?;
         let measured = self.watch(&on_air, audience).await;
         let said = on_air.server.log();
@@ -192,9 +210,4 @@ impl Bench {
             seen,
         ))
     }
-}
-
-/// A path as an argument.
-fn text(path: &Path) -> String {
-    path.display().to_string()
 }

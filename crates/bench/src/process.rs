@@ -44,7 +44,7 @@ impl Place {
     ///
     /// # Errors
     /// If it is not built or cannot be started.
-    pub fn start(&self, side: Side, program: &str, arguments: &[String]) -> anyhow::Result<Running> {
+    pub fn start(&self, side: Side, program: &str, arguments: &[&str]) -> anyhow::Result<Running> {
         let path = self.programs.join(program);
         ensure!(path.is_file(), "{program} is not built: run `cargo build --release -p {program}`");
         self.start_other(side, &path, arguments)
@@ -54,7 +54,7 @@ impl Place {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start_other(&self, side: Side, program: &Path, arguments: &[String]) -> anyhow::Result<Running> {
+    pub fn start_other(&self, side: Side, program: &Path, arguments: &[&str]) -> anyhow::Result<Running> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let log = tempfile::Builder::new().prefix(&name).suffix(".log").tempfile_in(self.folder.path())?;
         let log = log.into_temp_path().keep().context("make a log")?;

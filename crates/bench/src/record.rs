@@ -6,6 +6,9 @@ use crate::load::{Audience, Media, Seen};
 use crate::machine::Machine;
 use crate::servers::Kind;
 
+/// A server that delivers less than this share of the packets is saturated.
+const SATURATED: f64 = 0.99;
+
 /// One line of the raw data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
@@ -110,7 +113,7 @@ pub struct Run {
     /// Resident bytes at the end of the window.
     pub resident_after: u64,
     /// What the floor cost in the same minute.
-    pub floor: Option<Floor>,
+    pub floor: Floor,
     /// What else went on.
     pub surroundings: Surroundings,
     /// What the viewers saw.
@@ -139,7 +142,18 @@ impl Run {
     /// Viewers that one core carries, at the price of this run.
     #[must_use]
     pub fn viewers_per_core(&self) -> f64 {
-        f64::from(self.audience.viewers) / self.cores()
+        self.watching() / self.cores()
+    }
+
+    /// Viewers who joined and stayed.
+    fn watching(&self) -> f64 {
+        self.seen.viewers.joined.saturating_sub(self.seen.viewers.left_early) as f64
+    }
+
+    /// Everybody watched, and got nearly all packets.
+    #[must_use]
+    pub fn is_carried(&self) -> bool {
+        self.delivered() >= SATURATED && self.watching() >= f64::from(self.audience.viewers)
     }
 
     /// Share of the packets that arrived, repairs included.
@@ -151,17 +165,20 @@ impl Run {
     /// Resident bytes for each viewer.
     #[must_use]
     pub fn resident_per_viewer(&self) -> f64 {
-        self.resident_after.saturating_sub(self.resident_before) as f64
-            / f64::from(self.audience.viewers.max(1))
+        self.resident_after.saturating_sub(self.resident_before) as f64 / self.watching().max(1.0)
+    }
+
+    /// Cores that publisher, viewers and what stands between kept busy.
+    #[must_use]
+    pub fn load_cores(&self) -> f64 {
+        (self.surroundings.viewers_cpu_seconds + self.surroundings.feeding_cpu_seconds) / self.seconds()
     }
 
     /// Cores that neither the server nor its load used, and others did.
     #[must_use]
     pub fn foreign_cores(&self) -> f64 {
-        let Surroundings { viewers_cpu_seconds, feeding_cpu_seconds, machine_cpu_seconds, .. } =
-            self.surroundings;
-        let own = self.cpu_seconds + viewers_cpu_seconds + feeding_cpu_seconds;
-        (machine_cpu_seconds - own).max(0.0) / self.seconds()
+        let all = self.surroundings.machine_cpu_seconds / self.seconds();
+        (all - self.cores() - self.load_cores()).max(0.0)
     }
 }
 
@@ -215,6 +232,16 @@ impl Relay {
     }
 }
 
+impl Relay {
+    /// CPU nanoseconds for each packet more than `fewer` forwards, at the same rate of the broadcast.
+    #[must_use]
+    pub fn more_than(&self, fewer: &Self) -> f64 {
+        let cores = self.cpu_seconds / self.seconds - fewer.cpu_seconds / fewer.seconds;
+        let packets = self.packets as f64 / self.seconds - fewer.packets as f64 / fewer.seconds;
+        cores * 1e9 / packets
+    }
+}
+
 /// A bench beside a hot path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Micro {
@@ -229,9 +256,11 @@ pub struct Micro {
 /// Where a server's CPU time goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
-    /// During which run.
-    pub during: String,
-    /// Share of the samples and name of each function, most expensive first.
+    /// Of what, under which load.
+    pub of: String,
+    /// CPU nanoseconds for each packet while it was taken.
+    pub packet_ns: f64,
+    /// Share of the samples and name of each function, most expensive first; `[k]` is the kernel.
     pub functions: Vec<(f64, String)>,
 }
 

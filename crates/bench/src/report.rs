@@ -12,17 +12,15 @@ const METHOD: &str = include_str!("report/method.md");
 /// What is told of a run while the bench goes on.
 #[must_use]
 pub fn line(run: &Run) -> String {
-    let floor = run.floor.map_or_else(String::new, |floor| {
-        format!(
-            ", {:.2} × floor ({:.0} ns), {:.2} × sendto ({:.0} ns)",
-            run.packet_ns() / floor.gso_ns,
-            floor.gso_ns,
-            run.packet_ns() / floor.sendto_ns,
-            floor.sendto_ns
-        )
-    });
+    let floor = format!(
+        "{:.2} × floor ({:.0} ns), {:.2} × sendto ({:.0} ns)",
+        run.packet_ns() / run.floor.gso_ns,
+        run.floor.gso_ns,
+        run.packet_ns() / run.floor.sendto_ns,
+        run.floor.sendto_ns
+    );
     format!(
-        "{:.0} ns for each packet delivered ({:.1} %){floor}; {:.0} viewers for each core; delay {} ms; \
+        "{:.0} ns for each packet delivered ({:.1} %), {floor}; {:.0} viewers for each core; delay {} ms; \
          {} of {} joined{}",
         run.packet_ns(),
         100.0 * run.delivered(),

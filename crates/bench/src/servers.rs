@@ -1,6 +1,7 @@
 //! The servers that are measured, each started from nothing for each measurement.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ const JANUS_MOUNTPOINT: &str = "1";
 const JANUS_EVENT_LOOPS: u32 = 2;
 /// Operations listener of a node under test, within its namespace.
 const OPS: &str = "127.0.0.1:9600";
+
+/// How long the recording of a mix may take.
+const RECORDING: Duration = Duration::from_secs(60);
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,8 +120,11 @@ pub async fn record_mix(place: &Place, media: Media, file: &Path) -> anyhow::Res
     let path = file.to_str().context("a path that is text")?;
     let mut recorder = oracle(place, Side::Server, HTTP_PORT, &["--mix", path]).await?;
     let whip = format!("http://{}:{HTTP_PORT}/whip/{BROADCAST}", Side::Server.address());
-    let publisher = load::publish(place, &whip, media)?;
-    let recorded = recorder.finished(std::time::Duration::from_secs(60)).await;
+    let mut publisher = load::publish(place, &whip, media)?;
+    let recorded = tokio::select! {
+        recorded = recorder.finished(RECORDING) => recorded,
+        ended = publisher.finished(RECORDING) => ended.and(Err(anyhow::anyhow!("the publisher ended"))),
+    };
     let log = publisher.log();
     publisher.end().await;
     recorded.with_context(|| format!("the publisher says: {log}"))
@@ -126,14 +133,14 @@ pub async fn record_mix(place: &Place, media: Media, file: &Path) -> anyhow::Res
 async fn media_tree(place: &Place) -> anyhow::Result<Running> {
     let http = format!("{}:{HTTP_PORT}", Side::Server.address());
     let arguments = ["up", "--http", &http, "--ops", OPS, "--insecure-http", "--broadcasts", BROADCAST];
-    let arguments: Vec<String> = arguments.iter().chain(&LIMITS).map(ToString::to_string).collect();
-    let mut node = place.start(Side::Server, "media-tree", &arguments)?;
+    let mut node = place.start(Side::Server, "media-tree", &[&arguments[..], &LIMITS].concat())?;
     place.until_ready(Side::Server, OPS, &mut node).await?;
     Ok(node)
 }
 
-/// All viewers come from one address; what protects against floods would protect against the load generator.
-pub const LIMITS: [&str; 12] = [
+/// All viewers come from one address: what protects against floods would protect against the load generator. And
+/// saturation is what is looked for, so nobody is refused for being near it.
+pub const LIMITS: [&str; 14] = [
     "--publish-tokens",
     load::TOKEN,
     "--request-rate",
@@ -144,6 +151,8 @@ pub const LIMITS: [&str; 12] = [
     "20000",
     "--pending-sessions-max",
     "20000",
+    "--shard-load-max-percent",
+    "101",
     "--log-filter",
     "warn",
 ];
@@ -151,8 +160,7 @@ pub const LIMITS: [&str; 12] = [
 async fn oracle(place: &Place, side: Side, port: u16, more: &[&str]) -> anyhow::Result<Running> {
     let (address, port) = (side.address().to_string(), port.to_string());
     let arguments = ["oracle", "--address", &address, "--port", &port];
-    let arguments: Vec<String> = arguments.iter().chain(more).map(ToString::to_string).collect();
-    let mut oracle = place.start(side, "bench", &arguments)?;
+    let mut oracle = place.start(side, "bench", &[&arguments[..], more].concat())?;
     oracle.until_ready().await?;
     Ok(oracle)
 }
@@ -165,12 +173,12 @@ async fn janus(place: &Place) -> anyhow::Result<(Running, Running)> {
     }
     let folder = folder.display().to_string();
     let main = format!("{folder}/janus.jcfg");
-    let arguments = ["--configs-folder", &folder, "--config", &main].map(str::to_owned);
+    let arguments = ["--configs-folder", &folder, "--config", &main];
     let janus = place.start_other(Side::Server, Path::new(JANUS_PROGRAM), &arguments)?;
     let listen = format!("{}:{HTTP_PORT}", Side::Server.address());
     let arguments =
         ["facade", "--listen", &listen, "--janus", "ws://127.0.0.1:8188", "--mountpoint", JANUS_MOUNTPOINT];
-    let mut facade = place.start(Side::Server, "bench", &arguments.map(str::to_owned))?;
+    let mut facade = place.start(Side::Server, "bench", &arguments)?;
     let started = facade.until_ready().await;
     started.with_context(|| format!("Janus says: {}", janus.log()))?;
     Ok((janus, facade))

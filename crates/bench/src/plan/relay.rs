@@ -68,7 +68,6 @@ async fn start(place: &Place, side: Side, role: &str, number: usize) -> anyhow::
     if number > 0 {
         arguments.extend(["--parents", &parent]);
     }
-    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     let mut node = place.start(side, "media-tree", &arguments)?;
     place.until_ready(side, &ops, &mut node).await?;
     Ok(node)

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::load::Percentiles;
-use crate::plan::SATURATED;
-use crate::record::{Missing, Record, Run};
+use crate::record::{Missing, Record, Relay, Run};
+
+/// So many functions of a profile are told.
+const FUNCTIONS: usize = 30;
 
 /// All servers under all loads.
 pub fn runs(records: &[Record]) -> String {
@@ -14,8 +16,8 @@ pub fn runs(records: &[Record]) -> String {
             text.push_str(
                 "| Server | Video | Trains | Viewers | Delivered | CPU ns/packet | × floor (ns) | × `sendto` (ns) \
                  | Viewers/core | Packet p50 / p95 / p99 ms | Last of frame p50 / p95 / p99 ms | Stalled viewers \
-                 | KB/viewer | Load average | Foreign cores |\n\
-                 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+                 | KB/viewer | Cores server / load / foreign |\n\
+                 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
             );
         }
         let _ = writeln!(text, "| {} |", cells(run).join(" | "));
@@ -26,8 +28,7 @@ pub fn runs(records: &[Record]) -> String {
 fn cells(run: &Run) -> Vec<String> {
     let seen = &run.seen;
     let ratio = |floor_ns: f64| format!("{:.2} ({floor_ns:.0})", run.packet_ns() / floor_ns);
-    let none = || "–".to_owned();
-    let saturated = if run.delivered() < SATURATED { ", saturated" } else { "" };
+    let saturated = if run.is_carried() { "" } else { ", saturated" };
     vec![
         run.server.name().to_owned(),
         format!("{} kbit/s, {} fps, {}", run.media.bitrate_kbps, run.media.fps, run.media.pacing.name()),
@@ -35,15 +36,14 @@ fn cells(run: &Run) -> Vec<String> {
         format!("{} of {}", seen.viewers.joined, seen.viewers.wanted),
         format!("{:.2} %{saturated}", 100.0 * run.delivered()),
         format!("{:.0}", run.packet_ns()),
-        run.floor.map_or_else(none, |floor| ratio(floor.gso_ns)),
-        run.floor.map_or_else(none, |floor| ratio(floor.sendto_ns)),
+        ratio(run.floor.gso_ns),
+        ratio(run.floor.sendto_ns),
         format!("{:.0}", run.viewers_per_core()),
         percentiles(seen.transit_ms),
         percentiles(seen.latency_frame_ms),
         seen.stalls.viewers.to_string(),
         format!("{:.1}", run.resident_per_viewer() / 1000.0),
-        format!("{:.1}", run.surroundings.load_average),
-        format!("{:.2}", run.foreign_cores()),
+        format!("{:.2} / {:.2} / {:.2}", run.cores(), run.load_cores(), run.foreign_cores()),
     ]
 }
 
@@ -80,13 +80,13 @@ pub fn storms(records: &[Record]) -> String {
 /// A relay with more and more children.
 pub fn relays(records: &[Record]) -> String {
     let mut text = String::new();
-    for relay in records.iter().filter_map(Record::relay) {
-        if text.is_empty() {
-            text.push_str(
-                "| Children | Packets forwarded/s | CPU ns/packet | Publisher to viewer, p50 / p95 / p99 ms | Load average \
-                 |\n|---|---|---|---|---|\n",
-            );
-        }
+    let relays: Vec<&Relay> = records.iter().filter_map(Record::relay).collect();
+    let Some((first, last)) = relays.first().zip(relays.last()) else { return text };
+    text.push_str(
+        "| Children | Packets forwarded/s | CPU ns/packet | Publisher to viewer, p50 / p95 / p99 ms | Load average |\n\
+         |---|---|---|---|---|\n",
+    );
+    for relay in &relays {
         let _ = writeln!(
             text,
             "| {} | {:.0} | {:.0} | {} | {:.1} |",
@@ -97,6 +97,13 @@ pub fn relays(records: &[Record]) -> String {
             relay.load_average,
         );
     }
+    let _ = writeln!(
+        text,
+        "\n{} nodes are connected in every row; a child is one that takes the broadcast. From the first row to the last \
+         each packet more costs {:.0} ns.",
+        last.children,
+        last.more_than(first),
+    );
     text
 }
 
@@ -117,10 +124,20 @@ pub fn micro(records: &[Record]) -> String {
 pub fn profiles(records: &[Record]) -> String {
     let mut text = String::new();
     for profile in records.iter().filter_map(Record::profile) {
-        let _ = writeln!(text, "{}; `[k]` is the kernel.\n\n| Share | Function |\n|---|---|", profile.during);
-        for (share, name) in &profile.functions {
-            let _ = writeln!(text, "| {:.1} % | `{name}` |", 100.0 * share);
+        let in_kernel = profile.functions.iter().filter(|(_, name)| name.starts_with("[k]"));
+        let in_kernel: f64 = in_kernel.map(|(share, _)| share).sum();
+        let _ = writeln!(
+            text,
+            "{}: {:.0} ns for each packet, {:.0} % of them in the kernel (`[k]`).\n\n\
+             | Function | ns for each packet |\n|---|---|",
+            profile.of,
+            profile.packet_ns,
+            100.0 * in_kernel
+        );
+        for (share, name) in profile.functions.iter().take(FUNCTIONS) {
+            let _ = writeln!(text, "| `{name}` | {:.0} |", share * profile.packet_ns);
         }
+        text.push('\n');
     }
     text
 }
