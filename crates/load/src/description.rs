@@ -366,3 +366,6 @@ const fn function(algorithm: HashAlgorithm) -> HashFunction {
         HashAlgorithm::Sha512 => HashFunction::Sha512,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,8 @@ const SDP: &str = "application/sdp";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum JoinError {
-    #[error("the server cannot be reached")]
-    Unreachable,
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(String),
     #[error("no HTTP answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     #[error("HTTP {}", .0.as_u16())]
@@ -39,7 +39,12 @@ pub(crate) enum JoinError {
 
 impl From<reqwest::Error> for JoinError {
     fn from(error: reqwest::Error) -> Self {
-        if error.is_timeout() { Self::Timeout } else { Self::Unreachable }
+        if error.is_timeout() {
+            return Self::Timeout;
+        }
+        // The innermost cause is the one that tells something, and names no address.
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |cause| cause.source());
+        Self::Unreachable(causes.last().map_or_else(String::new, ToString::to_string))
     }
 }
 

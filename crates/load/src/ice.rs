@@ -310,3 +310,6 @@ impl Agent {
         first.then_some(Event::Connected)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,3 +299,6 @@ impl Reception {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,3 +202,6 @@ impl Bits {
         self.bits.chunks(8).map(byte).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
