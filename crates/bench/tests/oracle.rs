@@ -19,14 +19,14 @@ struct Oracle {
     base: String,
 }
 
-/// Three ports in a row that nobody uses.
+/// Three ports in a row that nobody uses, others for each of the processes that tests run in.
 fn free_ports() -> u16 {
-    let start = 20_000 + (std::process::id() % 10_000) as u16;
+    let start = 15_000 + (std::process::id() % 10_000) as u16 * 4;
     let is_free = |port: &u16| {
         TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
             && (1..3).all(|offset| UdpSocket::bind((Ipv4Addr::LOCALHOST, port + offset)).is_ok())
     };
-    (start..60_000).step_by(3).find(is_free).expect("free ports")
+    (start..u16::MAX - 4).step_by(4).find(is_free).expect("free ports")
 }
 
 async fn oracle(arguments: &[&str]) -> Oracle {
