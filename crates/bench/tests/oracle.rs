@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use client::{Whep, Whip, WhipSession};
@@ -19,9 +20,10 @@ struct Oracle {
     base: String,
 }
 
-/// Three ports in a row that nobody uses, others for each of the processes that tests run in.
+/// Three ports in a row that nobody uses: others for each call, and for each process that tests run in.
 fn free_ports() -> u16 {
-    let start = 15_000 + (std::process::id() % 10_000) as u16 * 4;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let start = 15_000 + (std::process::id() % 400) as u16 * 40 + TAKEN.fetch_add(8, Ordering::Relaxed);
     let is_free = |port: &u16| {
         TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
             && (1..3).all(|offset| UdpSocket::bind((Ipv4Addr::LOCALHOST, port + offset)).is_ok())
