@@ -1,5 +1,6 @@
 //! One received RTP stream: sequence, frames, what its receiver reports, and what of it counts in the window.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use media_core::codec::KeyframeDetector;
@@ -55,11 +56,34 @@ struct KeyframeWait {
     start: Option<(SeqNo, u32)>,
     /// Its last packet.
     end: Option<SeqNo>,
+    /// Ends of the latest frames: the first packet of a keyframe may be repaired after its last one came.
+    ends: VecDeque<(SeqNo, u32)>,
 }
 
+/// Ends of frames that are remembered; repair takes no longer than so many frames.
+const ENDS_MAX: usize = 64;
+
 impl KeyframeWait {
-    const fn new(format: Format) -> Self {
-        Self { detector: KeyframeDetector::new(format.codec), start: None, end: None }
+    fn new(format: Format) -> Self {
+        let ends = VecDeque::new();
+        Self { detector: KeyframeDetector::new(format.codec), start: None, end: None, ends }
+    }
+
+    fn received(&mut self, head: Head, payload: &[u8]) {
+        if head.marker {
+            if self.ends.len() == ENDS_MAX {
+                self.ends.pop_front();
+            }
+            self.ends.push_back((head.seq_no, head.timestamp));
+        }
+        if !payload.is_empty() && self.detector.inspect(head.seq_no, head.timestamp, payload) {
+            self.start = Some((head.seq_no, head.timestamp));
+            self.end = None;
+        }
+        if let (Some((start, of)), None) = (self.start, self.end) {
+            let mut ends = self.ends.iter().filter(|(end, timestamp)| *timestamp == of && *end >= start);
+            self.end = ends.next().map(|(end, _)| *end);
+        }
     }
 }
 
@@ -124,15 +148,7 @@ impl Stream {
             self.frames.ended(head.seq_no, head.timestamp);
         }
         if let (Some(wait), Some(payload)) = (&mut self.keyframe, payload) {
-            if !payload.is_empty() && wait.detector.inspect(head.seq_no, head.timestamp, payload) {
-                wait.start = Some((head.seq_no, head.timestamp));
-                wait.end = None;
-            }
-            let is_of_keyframe =
-                wait.start.is_some_and(|(start, of)| of == head.timestamp && start <= head.seq_no);
-            if head.marker && is_of_keyframe {
-                wait.end = Some(head.seq_no);
-            }
+            wait.received(head, payload);
         }
         (arrival, self.advance(now))
     }
