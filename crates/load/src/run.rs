@@ -317,24 +317,24 @@ impl<R: FnMut(&Progress), S: Future<Output = ()> + Unpin> Course<'_, R, S> {
     async fn measure(&mut self, viewers: u64) -> Result<Measured, Error> {
         let mut decided = self.crowd.counts.subscribe();
         self.pass(decided.wait_for(|counts| counts.decided >= viewers)).await;
+        // Where nobody came, there is nothing to wait for.
+        let is_pointless = viewers > 0 && self.crowd.counts.borrow().watching == 0;
+        let unless_pointless = |time: Duration| if is_pointless { Duration::ZERO } else { time };
         self.enter(Phase::Settling);
-        self.pass(tokio::time::sleep(SETTLING)).await;
+        self.pass(tokio::time::sleep(unless_pointless(SETTLING))).await;
         self.enter(Phase::Measuring);
         let (before, overflows) = (Cpu::now(), process::receive_buffer_overflows());
         let begin = (SystemTime::now(), Instant::now());
         self.crowd.engines.iter().for_each(|engine| engine.send(Command::BeginWindow));
-        // Where nobody came, there is nothing to wait for.
-        let is_pointless = viewers > 0 && self.crowd.counts.borrow().watching == 0;
-        if !is_pointless {
-            self.pass(tokio::time::sleep(self.crowd.options.duration)).await;
-        }
+        let duration = unless_pointless(self.crowd.options.duration);
+        self.pass(tokio::time::sleep(duration)).await;
         self.crowd.engines.iter().for_each(|engine| engine.send(Command::EndWindow));
         let length = begin.1.elapsed();
         let cpu = Cpu::now().since(before);
         let resident_bytes = process::resident_bytes();
         let overflows = process::receive_buffer_overflows().saturating_sub(overflows);
         self.enter(Phase::Closing);
-        self.pass(tokio::time::sleep(GRACE)).await;
+        self.pass(tokio::time::sleep(unless_pointless(GRACE))).await;
         let mut collected = Collected::default();
         for engine in &self.crowd.engines {
             let (to, from) = oneshot::channel();
