@@ -178,7 +178,8 @@ async fn a_flood_takes_nothing_from_those_inside() -> Result {
     const DATAGRAMS: usize = 120_000;
     const PENDING_MAX: usize = 1000;
     let pending_max = PENDING_MAX.to_string();
-    let limits = ["--pending-sessions-max", &pending_max];
+    // Here all offers come from one address.
+    let limits = ["--pending-sessions-max", &pending_max, "--client-pending-sessions-max", &pending_max];
     let program = program::node("up").with(&ANY_RATE).with(&limits).start().await?;
     let shape = Shape { keyframe_packets: 20, frame_packets: 4, frames_a_group: 60, ..Shape::OBS };
     let _source = on_air(&program, shape).await?;
