@@ -186,6 +186,16 @@ fn session_level_attributes_count_for_every_section() {
 }
 
 #[test]
+fn a_sign_is_no_digit_of_a_fingerprint() {
+    let mut session = offers::parsed("chromium-publisher");
+    let hash = vec!["0D"; 32].join(":");
+    for (hash, count) in [(hash.clone(), 1), (hash.replacen("0D", "+D", 1), 0)] {
+        session.media[1].attributes = vec![Attribute::with("fingerprint", format!("sha-256 {hash}"))];
+        assert_eq!(session.fingerprints(&session.media[1]).len(), count, "{hash}");
+    }
+}
+
+#[test]
 fn simulcast_is_read_with_rids() {
     let session = offers::parsed("chromium-publisher-simulcast");
     let video = &session.media[1];
