@@ -99,6 +99,8 @@ struct Pace {
     packets_per_second: f64,
     from: Duration,
     to: Duration,
+    /// What any one viewer was owed at most: a rate taken while a server catches up is too high.
+    packets_max: u64,
 }
 
 impl Pace {
@@ -108,14 +110,15 @@ impl Pace {
         // Between n packets lie n - 1 intervals.
         let packets_per_second =
             if seconds > 0.0 { account.expected.saturating_sub(1) as f64 / seconds } else { 0.0 };
-        Self { packets_per_second, from, to }
+        Self { packets_per_second, from, to, packets_max: account.expected }
     }
 
     /// The rate of whoever watched longest, the reach of all.
     fn better(self, other: Self) -> Self {
         let longer = if other.to - other.from > self.to - self.from { other } else { self };
         let from = if self == Self::default() { other.from } else { self.from.min(other.from) };
-        Self { packets_per_second: longer.packets_per_second, from, to: self.to.max(other.to) }
+        let packets_max = self.packets_max.max(other.packets_max);
+        Self { packets_per_second: longer.packets_per_second, from, to: self.to.max(other.to), packets_max }
     }
 
     /// Packets that fell into the viewer's silence.
@@ -132,7 +135,8 @@ impl Pace {
                 long(head) + long(to.saturating_sub(last))
             }
         };
-        (silence.as_secs_f64() * self.packets_per_second).round() as u64
+        let missed = (silence.as_secs_f64() * self.packets_per_second).round() as u64;
+        missed.min(self.packets_max.saturating_sub(account.expected))
     }
 }
 
@@ -171,6 +175,13 @@ mod tests {
         assert_eq!((sum.expected, sum.delivered, sum.lost_after_repair), (2002, 1602, 400));
         let sum = settle(&[served(0.0, 10.0), served(0.01, 9.8)]);
         assert_eq!(sum.lost_after_repair, 0, "a pause between frames is no loss");
+    }
+
+    #[test]
+    fn nobody_is_owed_more_than_the_best_got() {
+        let late = Account { seen: Some((Duration::from_secs(5), WINDOW)), ..served(0.0, 10.0) };
+        let sum = settle(&[served(0.0, 10.0), late]);
+        assert_eq!((sum.expected, sum.lost_after_repair), (2002, 0), "late, but all of it");
     }
 
     #[test]
