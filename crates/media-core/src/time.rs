@@ -137,6 +137,12 @@ impl SenderClock {
         self.capture.map(|anchor| self.at(anchor, timestamp))
     }
 
+    /// Whether the sender has said what its clock shows: without that, capture times are guesses from arrivals.
+    #[must_use]
+    pub const fn is_reported(&self) -> bool {
+        self.report.is_some()
+    }
+
     fn start(&mut self, time: NtpTime, timestamp: u32) -> NtpTime {
         self.capture = Some(Anchor { time, timestamp });
         time

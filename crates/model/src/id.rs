@@ -101,6 +101,10 @@ id! {
     NodeId
 }
 id! {
+    /// The name of a record of the control plane among its kind.
+    RecordId
+}
+id! {
     /// The name of a tree.
     TreeId
 }

@@ -1,6 +1,7 @@
 //! What a node does in the tree.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// The role of a node, and the value of the `node_type` label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,7 +14,14 @@ pub enum Role {
     Egress,
     /// All of them in one process.
     All,
+    /// Decides who takes media from whom; carries none itself.
+    Controller,
 }
+
+/// Why a text is not a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a role is one of injection, relay, egress, all, controller")]
+pub struct RoleError;
 
 impl Role {
     /// The word used in configuration, labels and logs.
@@ -24,8 +32,12 @@ impl Role {
             Self::Relay => "relay",
             Self::Egress => "egress",
             Self::All => "all",
+            Self::Controller => "controller",
         }
     }
+
+    /// Every role.
+    pub const EVERY: [Self; 5] = [Self::Injection, Self::Relay, Self::Egress, Self::All, Self::Controller];
 
     /// Takes publishers.
     #[must_use]
@@ -37,6 +49,13 @@ impl Role {
     #[must_use]
     pub const fn is_egress(self) -> bool {
         matches!(self, Self::Egress | Self::All)
+    }
+}
+
+impl FromStr for Role {
+    type Err = RoleError;
+    fn from_str(text: &str) -> Result<Self, RoleError> {
+        Self::EVERY.into_iter().find(|role| role.as_str() == text).ok_or(RoleError)
     }
 }
 

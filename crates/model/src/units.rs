@@ -56,3 +56,52 @@ impl fmt::Display for Bitrate {
         }
     }
 }
+
+/// A moment on the one clock that all tracks of a publisher share, in microseconds from an origin of its own. May be
+/// negative; says nothing about the time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediaTime(i64);
+
+impl MediaTime {
+    /// From microseconds.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// From milliseconds.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis * 1000)
+    }
+
+    /// Microseconds.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// The moment so many microseconds later, or earlier if they are negative.
+    #[must_use]
+    pub const fn plus_micros(self, micros: i64) -> Self {
+        Self(self.0 + micros)
+    }
+
+    /// Ticks of a clock that starts at the origin, rounded down.
+    #[must_use]
+    pub const fn ticks(self, clock_rate: u32) -> i64 {
+        (self.0 as i128 * clock_rate as i128).div_euclid(1_000_000) as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_counted_from_the_origin_in_both_directions() {
+        assert_eq!(MediaTime::from_millis(1).ticks(90_000), 90);
+        assert_eq!(MediaTime::from_micros(-1).ticks(90_000), -1);
+        assert_eq!(MediaTime::from_millis(1_000_000_000_000).ticks(48_000), 48_000_000_000_000);
+    }
+}

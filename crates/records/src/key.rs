@@ -54,6 +54,18 @@ impl SealingKey {
         Self(Zeroizing::new(random))
     }
 
+    /// Another secret of whoever has this key, the same each time; `purpose` tells it from others.
+    #[must_use]
+    pub fn secret<const N: usize>(&self, purpose: &[u8]) -> [u8; N] {
+        let mut secret = [0; N];
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"media-tree")
+            .extract(&self.0[..])
+            .expand(&[purpose], Length(N))
+            .and_then(|okm| okm.fill(&mut secret))
+            .expect("HKDF gives up to 8160 bytes");
+        secret
+    }
+
     fn parse(content: &[u8]) -> Option<Self> {
         if content.len() == KEY_BYTES {
             let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -198,5 +210,14 @@ mod tests {
         fn no_content_panics(content in prop::collection::vec(any::<u8>(), 0..70)) {
             let _ = SealingKey::parse(&content);
         }
+    }
+
+    #[test]
+    fn a_secret_is_the_same_each_time_and_another_for_each_purpose() {
+        let key = SealingKey::generate([1; KEY_BYTES]);
+        let secret: [u8; 16] = key.secret(b"one");
+        assert_eq!(secret, key.secret(b"one"));
+        assert_ne!(secret, key.secret(b"two"));
+        assert_ne!(secret, SealingKey::generate([2; KEY_BYTES]).secret(b"one"));
     }
 }

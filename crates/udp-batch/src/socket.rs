@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use socket2::{Domain, Protocol, SockRef, Type};
@@ -86,6 +86,23 @@ impl Socket {
             socket2::Socket::set_send_buffer_size,
         )?;
         socket.bind(&address.into())?;
+        Self::take(socket, options)
+    }
+
+    /// Takes a socket that another process has bound with the same options and handed over.
+    ///
+    /// # Errors
+    /// If it is no bound UDP socket.
+    pub fn adopt(descriptor: OwnedFd, options: &Options) -> io::Result<Self> {
+        let socket = socket2::Socket::from(descriptor);
+        if socket.protocol()? != Some(Protocol::UDP) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "what was handed over is no UDP socket"));
+        }
+        socket.set_nonblocking(true)?;
+        Self::take(socket, options)
+    }
+
+    fn take(socket: socket2::Socket, options: &Options) -> io::Result<Self> {
         // Setting the default of zero changes nothing and is refused by kernels before 4.18.
         let has_segmentation = options.is_segmenting
             && sys::set_option(socket.as_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
@@ -197,6 +214,23 @@ mod tests {
         assert_eq!(queue.flush(socket).expect("flush").sent, 3);
         let mut batch = ReceiveBatch::new();
         socket.receive(&mut batch).expect("receive")
+    }
+
+    #[test]
+    fn what_came_for_one_process_is_read_by_the_next() {
+        let options = Options::default();
+        let first = Socket::bind(([127, 0, 0, 1], 0).into(), &options).expect("bind");
+        let handed_over = first.try_clone_udp().expect("clone");
+        let to = first.local_addr();
+        UdpSocket::bind("127.0.0.1:0").expect("bind").send_to(b"early", to).expect("sent");
+        drop(first);
+        let second = Socket::adopt(handed_over.into(), &options).expect("adopted");
+        assert_eq!(second.local_addr(), to);
+        let mut batch = ReceiveBatch::new();
+        assert_eq!(second.receive(&mut batch).expect("receive"), 1);
+        assert!(batch.iter_mut().all(|datagram| datagram.bytes == b"early" && datagram.local == to.ip()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        assert!(Socket::adopt(listener.into(), &options).is_err());
     }
 
     #[test]
