@@ -6,12 +6,17 @@ use std::num::NonZero;
 
 use model::Role;
 
+use crate::secret::Secret;
 use crate::sections::Config;
 use crate::sources::ConfigError;
-use crate::values::Parent;
+use crate::values::{KeySource, Parent};
 
 /// The shortest cluster key, in characters.
 const CLUSTER_KEY_LENGTH_MIN: usize = 16;
+/// The shortest secret of JSON Web Tokens, in characters: RFC 7518, section 3.2, asks for as many bits as the hash has.
+const JWT_SECRET_LENGTH_MIN: usize = 32;
+/// The shortest secret of webhooks, in characters.
+const WEBHOOK_SECRET_LENGTH_MIN: usize = 16;
 
 /// Something that does not make sense, in words that name the setting and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +38,10 @@ pub enum Problem {
         present: &'static str,
     },
     /// A relay or egress node without anybody to take media from.
-    #[error("the role {role} takes its media from parents: set link.parents (--parents host:port)")]
+    #[error(
+        "the role {role} takes its media from parents: set control.store (--store) to have them found, or link.parents \
+         (--parents host:port)"
+    )]
     NoParents {
         /// The role.
         role: Role,
@@ -41,6 +49,18 @@ pub enum Problem {
     /// An injection node with parents.
     #[error("the role injection has no parents, it takes its media from publishers: remove link.parents")]
     ParentsOfInjection,
+    /// Parents both given and to be found.
+    #[error("control.store finds parents and link.parents gives them: keep one of the two")]
+    ParentsTwice,
+    /// A store that nobody else can see.
+    #[error(
+        "control.store is embedded, and the role {role} is nothing by itself: give it the store of a controller, \
+         http://HOST:PORT, or Redis"
+    )]
+    LonelyStore {
+        /// The role.
+        role: Role,
+    },
     /// Links that leave the machine without authentication.
     #[error(
         "links reach beyond this machine ({why}), so they need the secret of the cluster: set link.cluster_key_file, \
@@ -50,15 +70,56 @@ pub enum Problem {
         /// What reaches beyond.
         why: String,
     },
-    /// The cluster key can be guessed.
-    #[error("link.cluster_key has {length} characters; it needs at least {CLUSTER_KEY_LENGTH_MIN}")]
-    ShortClusterKey {
+    /// A secret is given twice.
+    #[error("{setting} and {setting}_file are both set: keep one")]
+    SecretTwice {
+        /// Which.
+        setting: &'static str,
+    },
+    /// A secret can be guessed.
+    #[error("{setting} has {length} characters; it needs at least {minimum}")]
+    ShortSecret {
+        /// Which.
+        setting: &'static str,
         /// Its length.
         length: usize,
+        /// How long it must be.
+        minimum: usize,
     },
-    /// The cluster key is given twice.
-    #[error("link.cluster_key and link.cluster_key_file are both set: keep one")]
-    TwoClusterKeys,
+    /// Requests that nobody could tell from forged ones.
+    #[error("{setting} is set, so requests must be signed: set webhooks.secret_file, or webhooks.secret")]
+    Unsigned {
+        /// Which.
+        setting: &'static str,
+    },
+    /// Nobody could publish there.
+    #[error(
+        "ingest.rtmp is {address}, which others can reach, and there is no certificate for RTMPS: set http.tls_certificate \
+         and http.tls_key, or ingest.insecure_rtmp = true (--insecure-rtmp) if nobody can listen on the way"
+    )]
+    InsecureRtmp {
+        /// Where it would listen.
+        address: std::net::SocketAddr,
+    },
+    /// A TURN server that would refuse everybody.
+    #[error(
+        "ice.servers has {server}, which wants credentials: set ice.turn_secret_file, or ice.turn_secret"
+    )]
+    TurnWithoutSecret {
+        /// The first such server.
+        server: String,
+    },
+    /// Plain HTTP to another machine.
+    #[error(
+        "{setting} leads to {origin} without TLS: use https, or set access.insecure_urls = true (--insecure-urls) if \
+         nobody can listen on the way"
+    )]
+    InsecureUrl {
+        /// Which.
+        setting: &'static str,
+        /// Where it leads.
+        origin: String,
+    },
     /// Two listeners want the same port.
     #[error("{first} and {second} both want {protocol} port {port}")]
     PortClash {
@@ -126,18 +187,36 @@ impl Config {
         self.check_links(role, &mut problems);
         self.check_ports(role, &mut problems);
         self.check_numbers(&mut problems);
+        self.check_access(&mut problems);
+        let rtmp = self.ingest.rtmp.address().filter(|_| role.is_injection() && !self.ingest.insecure_rtmp);
+        if let Some(address) = rtmp
+            && !address.ip().to_canonical().is_loopback()
+            && self.http.tls_certificate.is_none()
+        {
+            problems.push(Problem::InsecureRtmp { address });
+        }
+        let turn = self.ice.servers.iter().find(|server| server.is_turn());
+        if let (Some(server), None) = (turn, &self.ice.turn_secret) {
+            problems.push(Problem::TurnWithoutSecret { server: server.to_string() });
+        }
         if let Some(address) = self.media.public_ip
             && (address.is_unspecified() || address.is_multicast())
         {
             problems.push(Problem::PublicIp { address });
         }
-        if self.node.state_key_file.is_some() && self.node.state_dir.is_none() {
+        if self.node.state_key_file.is_some() && self.node.state_dir.is_none() && !self.supervises(role) {
             problems.push(Problem::KeyWithoutStateDirectory);
         }
         if self.demo && !role.is_injection() {
             problems.push(Problem::DemoWithoutIngest { role });
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
+    }
+
+    /// Whether a node of this role runs under a supervisor.
+    #[must_use]
+    pub fn supervises(&self, role: Role) -> bool {
+        self.node.supervise.unwrap_or(role == Role::All)
     }
 
     /// Threads that serve viewers: the setting, or one for each core that the process may use.
@@ -169,17 +248,22 @@ impl Config {
 
     fn check_links(&self, role: Role, problems: &mut Vec<Problem>) {
         match role {
-            Role::Relay | Role::Egress if self.link.parents.is_empty() => {
+            Role::Relay | Role::Egress if self.link.parents.is_empty() && self.control.store.is_none() => {
                 problems.push(Problem::NoParents { role });
             }
             Role::Injection if !self.link.parents.is_empty() => problems.push(Problem::ParentsOfInjection),
-            Role::Injection | Role::Relay | Role::Egress | Role::All => {}
+            Role::Injection | Role::Relay | Role::Egress | Role::All | Role::Controller => {}
+        }
+        let is_embedded =
+            self.control.store.as_ref().is_some_and(|store| store.expose().starts_with("embedded"));
+        if is_embedded && !matches!(role, Role::All | Role::Controller) {
+            problems.push(Problem::LonelyStore { role });
+        }
+        if self.control.store.is_some() && !self.link.parents.is_empty() {
+            problems.push(Problem::ParentsTwice);
         }
         if let Some(key) = &self.link.cluster_key {
-            let length = key.expose().chars().count();
-            if length < CLUSTER_KEY_LENGTH_MIN {
-                problems.push(Problem::ShortClusterKey { length });
-            }
+            problems.extend(short_secret("link.cluster_key", key, CLUSTER_KEY_LENGTH_MIN));
             return;
         }
         let address = self.link.address.filter(|address| !address.to_canonical().is_loopback());
@@ -190,6 +274,34 @@ impl Config {
             (None, None) => return,
         };
         problems.push(Problem::NoClusterKey { why });
+    }
+
+    fn check_access(&self, problems: &mut Vec<Problem>) {
+        let (access, webhooks) = (&self.access, &self.webhooks);
+        let jwks = access.jwt_jwks.as_ref().and_then(|source| match source {
+            KeySource::Url(url) => Some(url),
+            KeySource::File(_) => None,
+        });
+        let urls = [
+            ("access.jwt_jwks", jwks),
+            ("webhooks.access", webhooks.access.as_ref()),
+            ("webhooks.events", webhooks.events.as_ref()),
+        ];
+        for (setting, url) in urls.into_iter().filter_map(|(setting, url)| Some((setting, url?))) {
+            if !url.is_private() && !access.insecure_urls {
+                problems.push(Problem::InsecureUrl { setting, origin: url.origin().to_owned() });
+            }
+            if setting.starts_with("webhooks") && webhooks.secret.is_none() {
+                problems.push(Problem::Unsigned { setting });
+            }
+        }
+        let secrets = [
+            ("access.jwt_secret", access.jwt_secret.as_ref(), JWT_SECRET_LENGTH_MIN),
+            ("webhooks.secret", webhooks.secret.as_ref(), WEBHOOK_SECRET_LENGTH_MIN),
+        ];
+        problems.extend(
+            secrets.into_iter().filter_map(|(setting, secret, least)| short_secret(setting, secret?, least)),
+        );
     }
 
     fn check_ports(&self, role: Role, problems: &mut Vec<Problem>) {
@@ -238,6 +350,11 @@ impl Config {
             zeros.into_iter().filter(|(_, is_zero)| *is_zero).map(|(setting, _)| Problem::Zero { setting }),
         );
     }
+}
+
+fn short_secret(setting: &'static str, secret: &Secret, minimum: usize) -> Option<Problem> {
+    let length = secret.expose().chars().count();
+    (length < minimum).then_some(Problem::ShortSecret { setting, length, minimum })
 }
 
 fn clashes(protocol: &'static str, ports: &[(String, u16)], problems: &mut Vec<Problem>) {

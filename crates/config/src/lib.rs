@@ -17,9 +17,14 @@ mod values;
 
 pub use check::Problem;
 pub use secret::{Secret, SecretError, Token, TokenError};
-pub use sections::{Access, Config, Egress, Flags, Http, Ingest, Limits, Link, Log, Media, Node, Ops};
+pub use sections::{
+    Access, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops, Webhooks,
+};
 pub use sources::{ConfigError, Sources};
-pub use values::{HumanDuration, LogFormat, Parent, PublisherConflict, Size, ValueError};
+pub use values::{
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, OptionalListen, Parent, PublisherConflict, Size,
+    ValueError,
+};
 
 /// The exit code of a program whose configuration is bad (`EX_USAGE` of `sysexits.h`).
 pub const EXIT_BAD_CONFIGURATION: u8 = 64;

@@ -10,12 +10,14 @@ use std::str::FromStr;
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
-use model::{BroadcastId, NodeId, TreeId};
+use model::{BroadcastId, NodeId, Right, TreeId};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::secret::{Secret, Token};
-use crate::values::{HumanDuration, LogFormat, Parent, PublisherConflict, Size};
+use crate::values::{
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, OptionalListen, Parent, PublisherConflict, Size,
+};
 
 /// One value as it stands in a flag, in the environment and in the file.
 pub trait Value: Clone + Send + Sync + Sized + 'static {
@@ -64,6 +66,11 @@ textual!(
     NodeId,
     TreeId,
     BroadcastId,
+    Right,
+    HttpUrl,
+    IceServer,
+    OptionalListen,
+    KeySource,
 );
 
 /// Values that TOML knows.

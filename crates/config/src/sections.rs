@@ -6,11 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Command};
-use model::{BroadcastId, NodeId, TreeId};
+use model::{BroadcastId, NodeId, Right, TreeId};
 
 use crate::secret::{Secret, Token};
 use crate::section::{Documented, section};
-use crate::values::{HumanDuration, LogFormat, Parent, PublisherConflict, Size};
+use crate::values::{
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, OptionalListen, Parent, PublisherConflict, Size,
+};
 
 section! {
     /// Who this node is and what it keeps.
@@ -21,16 +23,24 @@ section! {
         tree_id: TreeId = TreeId::new("main").expect("follows the grammar"), "tree-id", r#""main""#;
         /// Threads that serve viewers, each with its own UDP port. Default: one for each core.
         shards: Option<u16> = None, "shards", "4";
-        /// Directory of sealed session records, written with the key of `state_key_file`. Default: none is written.
-        /// Put it on memory-backed storage, for instance `/run/media-tree`. Sessions are not resumed from them yet: a
-        /// node that starts says what an earlier process left there and erases it.
+        /// Hold the node's sockets in a small process of its own, which starts the node again when it dies. Publishers and
+        /// viewers then go on in their sessions, and `media-tree upgrade` replaces the program under them.
+        /// Default: on for `up`, off for the other roles.
+        supervise: Option<bool> = None, "supervise", "true";
+        /// Directory of sealed session records, from which a node that starts again goes on with the sessions of the
+        /// process before it. Put it on memory-backed storage, for instance `/run/media-tree`. Default: none is written,
+        /// or, with `supervise`, a private directory below `XDG_RUNTIME_DIR` or `/dev/shm`.
         state_dir: Option<PathBuf> = None, "state-dir", r#""/run/media-tree""#;
         /// File with the key that session records are sealed with. 32 bytes, as 64 hexadecimal digits, base64 or raw.
-        /// Without it no records are written.
+        /// Without it no records are written; with `supervise` a key is made at random and kept in memory, so that
+        /// sessions outlive the node's process but not its supervisor.
         state_key_file: Option<PathBuf> = None, "state-key-file", r#""/etc/media-tree/state.key""#;
         /// Broadcasts that are known before anybody publishes them. Their viewers may come early and wait.
         /// Other broadcasts are known from their first publisher on.
         broadcasts: Vec<BroadcastId> = Vec::new(), "broadcasts", r#"["friday-night", "stage-2"]"#;
+        /// Let viewers of a known broadcast in while nobody publishes it: they wait and see the first picture. If not, they
+        /// are answered with 409 and told when to come again.
+        viewers_wait: bool = true, "viewers-wait", "false";
     }
 }
 
@@ -46,6 +56,8 @@ section! {
         /// Allow HTTP without TLS on an address that others can reach. Only behind a proxy that speaks TLS: browsers
         /// give no camera to such a page, and tokens cross the network in clear.
         insecure: bool = false, "insecure-http", "true";
+        /// Other servers that the pages of this node may talk to: where its viewers are sent when it is emptied.
+        page_origins: Vec<HttpUrl> = Vec::new(), "page-origins", r#"["https://egress-2.example.net"]"#;
     }
 }
 
@@ -75,14 +87,37 @@ section! {
 }
 
 section! {
+    /// What helps clients through their networks. Media goes straight to the addresses of a node; who cannot send UDP there
+    /// needs a TURN server, which is not part of this program.
+    Ice, IceFlags, "ice" {
+        /// STUN and TURN servers that publishers and viewers are told of with each answer.
+        servers: Vec<IceServer> = Vec::new(), "ice-servers",
+            r#"["stun:stun.example.net", "turns:turn.example.net:443?transport=tcp"]"#;
+        /// Secret that the TURN server shares (coturn: `use-auth-secret`, `static-auth-secret`). Each client gets credentials
+        /// of its own, made of it, that end by themselves. Better kept in a file.
+        turn_secret: Option<Secret> = None, "turn-secret", r#""SECRET-5""#;
+        /// File with that secret, on one line.
+        turn_secret_file: Option<PathBuf> = None, "turn-secret-file", r#""/etc/media-tree/turn.key""#;
+        /// How long such credentials are good for.
+        turn_lifetime: HumanDuration = HumanDuration::secs(12 * 3600), "turn-lifetime", r#""24h""#;
+    }
+}
+
+section! {
     /// Publishers.
     Ingest, IngestFlags, "ingest" {
         /// UDP port of the publishers' media.
         port: u16 = 52_000, "ingest-port", "52000";
+        /// Address and port of the RTMP listener, or `off`: for encoders without WHIP, `rtmp://HOST/live` with the stream
+        /// key `BROADCAST?key=SECRET`. With a certificate it speaks RTMPS, too.
+        rtmp: OptionalListen = OptionalListen::At(loopback(1935)), "rtmp", r#""0.0.0.0:1935""#;
+        /// Take RTMP without TLS from other machines. Keys then cross the network in clear.
+        insecure_rtmp: bool = false, "insecure-rtmp", "true";
         /// How long a broadcast stays after its publisher is gone. Its viewers stay connected and see the last frame.
         grace_period: HumanDuration = HumanDuration::secs(60), "grace-period", r#""60s""#;
-        /// What happens to a second publisher of a broadcast: `take_over` or `refuse`. An encoder that restarts is the
-        /// second publisher until its first connection is given up, so `refuse` keeps it out for up to half a minute.
+        /// What happens to a second publisher of a broadcast: `take_over`, `refuse`, or `backup`. An encoder that restarts is
+        /// the second publisher until its first connection is given up, so `refuse` keeps it out for up to half a minute.
+        /// With `backup` it stays connected, and goes on when the first one goes or sends nothing for 2 s; viewers stay.
         publisher_conflict: PublisherConflict = PublisherConflict::TakeOver, "publisher-conflict", r#""refuse""#;
     }
 }
@@ -105,6 +140,30 @@ section! {
 }
 
 section! {
+    /// How nodes find each other: the store that they share, and what this one says of itself there.
+    Control, ControlFlags, "control" {
+        /// Where the state of the installation is kept: `embedded` (this process; `embedded:FILE` outlives it),
+        /// `redis://HOST`, `rediss://HOST`, `redis+sentinel://HOST,HOST/NAME`, or `http://HOST:PORT` of a controller or of
+        /// `up`. With a store a node finds its parents by itself. Default: embedded for `up` and `controller`, none
+        /// for others, whose parents are then given by `link.parents`.
+        store: Option<Secret> = None, "store", r#""redis+sentinel://10.0.0.1,10.0.0.2,10.0.0.3/media-tree""#;
+        /// Where in the world this node is. Viewers and parents are looked for in the same region first.
+        region: String = "default".into(), "region", r#""eu-central""#;
+        /// Which part of the region shares power and network. Default: none.
+        zone: Option<String> = None, "zone", r#""fra1""#;
+        /// The machine it runs on: nodes of one host are not each other's replacement. Default: the host's name.
+        host: Option<String> = None, "host-name", r#""rack7-blade3""#;
+        /// Where browsers and encoders reach this node, for those that are sent here by others.
+        /// Default: made of the scheme, `media.public_ip` or the first address of this host, and the port of `http.listen`.
+        public_url: Option<String> = None, "public-url", r#""https://egress-3.example.net""#;
+        /// Where children reach the link port of this node. Default: `link.address`, or the first address of this host.
+        link_public: Option<Parent> = None, "link-public", r#""10.0.0.5:51000""#;
+        /// Tokens that may use `/api/v1` and the dashboard. With none, only this machine may.
+        operator_tokens: Vec<Secret> = Vec::new(), "operator-tokens", r#"["SECRET-4"]"#;
+    }
+}
+
+section! {
     /// Who may publish and who may watch.
     Access, AccessFlags, "access" {
         /// Tokens that may publish: `SECRET` for every broadcast or `BROADCAST=SECRET` for one. With none, everybody on
@@ -113,6 +172,47 @@ section! {
         publish_tokens: Vec<Token> = Vec::new(), "publish-tokens", r#"["friday-night=SECRET-1", "SECRET-2"]"#;
         /// Tokens that may watch, written likewise. With none, everybody who reaches the listener may watch.
         view_tokens: Vec<Token> = Vec::new(), "view-tokens", r#"["friday-night=SECRET-3"]"#;
+        /// Secret that JSON Web Tokens are signed with (HS256); at least 32 characters. Whoever has it can make tokens for
+        /// everything. Better kept in a file.
+        jwt_secret: Option<Secret> = None, "jwt-secret", r#""made-with-openssl-rand-hex-32-or-longer""#;
+        /// File with the secret of JSON Web Tokens, on one line.
+        jwt_secret_file: Option<PathBuf> = None, "jwt-secret-file", r#""/etc/media-tree/jwt.key""#;
+        /// Public keys of JSON Web Tokens (RS256, ES256, EdDSA): the URL of a JWK set, or a file with one. It is read again
+        /// every five minutes and when a token names a key that is not in it; the last good one is kept.
+        jwt_jwks: Option<KeySource> = None, "jwt-jwks", r#""https://id.example.net/.well-known/jwks.json""#;
+        /// Issuer (`iss`) that a JSON Web Token must name. Default: any.
+        jwt_issuer: Option<String> = None, "jwt-issuer", r#""https://id.example.net""#;
+        /// Audience (`aud`) that a JSON Web Token must name. Default: any, also none.
+        jwt_audience: Option<String> = None, "jwt-audience", r#""media-tree""#;
+        /// How far the clocks of this node and of whoever signs may be apart.
+        jwt_leeway: HumanDuration = HumanDuration::secs(60), "jwt-leeway", r#""10s""#;
+        /// What a JSON Web Token is asked for, once there is a key for them: `publish`, `view` or both. With `publish` alone
+        /// watching stays as open as it was.
+        jwt_for: Vec<Right> = vec![Right::Publish, Right::View], "jwt-for", r#"["publish"]"#;
+        /// Allow URLs of keys and webhooks without TLS that lead to other machines. Tokens cross the network in clear, and
+        /// whoever stands between can let in anybody.
+        insecure_urls: bool = false, "insecure-urls", "true";
+    }
+}
+
+section! {
+    /// Servers of yours that this node asks and tells by POST. What is sent is told in docs/operating/access.md.
+    Webhooks, WebhooksFlags, "webhooks" {
+        /// URL that is asked who may publish and watch: 2xx lets in, 401 and 403 refuse, no answer within 2 s lets nobody
+        /// in. A token of `[access]` lets in without asking.
+        access: Option<HttpUrl> = None, "webhooks-access", r#""https://shop.example.net/may""#;
+        /// What it is asked for: `publish`, `view` or both.
+        access_for: Vec<Right> = vec![Right::Publish, Right::View], "webhooks-access-for", r#"["view"]"#;
+        /// How long an answer holds for the same request of the same client.
+        access_cache: HumanDuration = HumanDuration::secs(10), "webhooks-access-cache", r#""1m""#;
+        /// URL that is told when a broadcast begins and ends, and how many watch it.
+        events: Option<HttpUrl> = None, "webhooks-events", r#""https://shop.example.net/events""#;
+        /// The least time between two counts of one broadcast's viewers.
+        viewers_interval: HumanDuration = HumanDuration::secs(10), "webhooks-viewers-interval", r#""1m""#;
+        /// Secret that requests to these URLs are signed with; at least 16 characters. Better kept in a file.
+        secret: Option<Secret> = None, "webhooks-secret", r#""made-with-openssl-rand-hex-32""#;
+        /// File with that secret, on one line.
+        secret_file: Option<PathBuf> = None, "webhooks-secret-file", r#""/etc/media-tree/webhooks.key""#;
     }
 }
 
@@ -245,9 +345,12 @@ config! {
     http: Http, HttpFlags;
     ops: Ops, OpsFlags;
     media: Media, MediaFlags;
+    ice: Ice, IceFlags;
     ingest: Ingest, IngestFlags;
     link: Link, LinkFlags;
+    control: Control, ControlFlags;
     access: Access, AccessFlags;
+    webhooks: Webhooks, WebhooksFlags;
     egress: Egress, EgressFlags;
     limits: Limits, LimitsFlags;
     log: Log, LogFlags;

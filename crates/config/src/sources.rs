@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::check::{Problem, Problems};
+use crate::secret::Secret;
 use crate::sections::{Config, Flags};
 
 /// Every variable of the environment that is a setting begins so; the rest is the flag's name in capitals.
@@ -68,7 +69,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Merges the sources: defaults < file < environment < flags. Reads the file and the file of the cluster key.
+    /// Merges the sources: defaults < file < environment < flags. Reads the file and the files of secrets.
     ///
     /// # Errors
     /// If a file cannot be read or a value cannot be understood. Whether the values make sense together is asked with
@@ -82,7 +83,7 @@ impl Config {
         };
         config.apply(of_environment(&sources.environment)?);
         config.apply(sources.flags);
-        config.read_cluster_key()?;
+        config.read_secrets()?;
         Ok(config)
     }
 
@@ -94,18 +95,14 @@ impl Config {
         toml::from_str(text)
     }
 
-    fn read_cluster_key(&mut self) -> Result<(), ConfigError> {
-        let Some(path) = &self.link.cluster_key_file else { return Ok(()) };
-        if self.link.cluster_key.is_some() {
-            return Err(ConfigError::Problems(vec![Problem::TwoClusterKeys]));
-        }
-        let key = read(path)?.trim().parse();
-        let key = key.map_err(|error: crate::SecretError| ConfigError::File {
-            path: path.clone(),
-            message: error.to_string(),
-        })?;
-        self.link.cluster_key = Some(key);
-        Ok(())
+    /// Secrets that stand in files of their own.
+    fn read_secrets(&mut self) -> Result<(), ConfigError> {
+        let (link, access, webhooks, ice) =
+            (&mut self.link, &mut self.access, &mut self.webhooks, &mut self.ice);
+        read_secret("link.cluster_key", &mut link.cluster_key, link.cluster_key_file.as_deref())?;
+        read_secret("access.jwt_secret", &mut access.jwt_secret, access.jwt_secret_file.as_deref())?;
+        read_secret("webhooks.secret", &mut webhooks.secret, webhooks.secret_file.as_deref())?;
+        read_secret("ice.turn_secret", &mut ice.turn_secret, ice.turn_secret_file.as_deref())
     }
 
     /// The documented example file: every setting with its default.
@@ -135,6 +132,24 @@ impl Config {
         }
         text
     }
+}
+
+fn read_secret(
+    setting: &'static str,
+    secret: &mut Option<Secret>,
+    file: Option<&Path>,
+) -> Result<(), ConfigError> {
+    let Some(path) = file else { return Ok(()) };
+    if secret.is_some() {
+        return Err(ConfigError::Problems(vec![Problem::SecretTwice { setting }]));
+    }
+    let read = read(path)?.trim().parse();
+    let read = read.map_err(|error: crate::SecretError| ConfigError::File {
+        path: path.into(),
+        message: error.to_string(),
+    })?;
+    *secret = Some(read);
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

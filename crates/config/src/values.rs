@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -21,6 +22,18 @@ pub enum ValueError {
     /// Not the address of a parent.
     #[error("a parent is host:port, for instance relay-1.example.net:51000 or [2001:db8::1]:51000")]
     Parent,
+    /// Not a URL that can be asked.
+    #[error("a URL here begins with http:// or https:// and a host, and has neither user name nor #")]
+    HttpUrl,
+    /// Nothing that leads to keys.
+    #[error("keys are at a URL, for instance https://id.example.net/jwks.json, or in a file")]
+    KeySource,
+    /// Neither an address to listen on nor off.
+    #[error("an address and a port may stand here, for instance 0.0.0.0:1935, or off")]
+    OptionalListen,
+    /// Not the URI of a STUN or TURN server.
+    #[error("an ICE server is like stun:stun.example.net or turns:turn.example.net:443?transport=tcp")]
+    IceServer,
     /// None of the words that may stand here.
     #[error("one of {words} may stand here")]
     Word {
@@ -183,6 +196,178 @@ impl fmt::Display for Parent {
     }
 }
 
+/// An `http` or `https` URL that this program asks. `Debug` shows its scheme and host only: paths carry secrets too.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpUrl(Box<str>);
+
+impl HttpUrl {
+    /// The whole URL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Scheme, host and port: what may be logged.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        let start = self.0.find("://").map_or(0, |at| at + 3);
+        let length = self.0[start..].find(['/', '?']).unwrap_or(self.0.len() - start);
+        &self.0[..start + length]
+    }
+
+    /// Whether what is sent there stays secret: it is encrypted, or never leaves this machine.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        let Some(authority) = self.origin().strip_prefix("http://") else { return true };
+        let host = match authority.strip_prefix('[') {
+            Some(rest) => rest.split(']').next(),
+            None => authority.split(':').next(),
+        };
+        let host = host.unwrap_or_default();
+        host.parse::<IpAddr>().map_or(host == "localhost", |ip| ip.to_canonical().is_loopback())
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let authority = rest.and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        let is_plain = text.chars().all(|c| c.is_ascii_graphic() && c != '#' && c != '\\');
+        if authority.is_empty() || authority.starts_with(':') || !authority.chars().all(is_host) || !is_plain
+        {
+            return Err(ValueError::HttpUrl);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/***", self.origin())
+    }
+}
+
+/// Where to listen, or that nobody does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OptionalListen {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+impl OptionalListen {
+    /// The address, if there is one.
+    #[must_use]
+    pub const fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+impl FromStr for OptionalListen {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.trim() {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(|_| ValueError::OptionalListen),
+        }
+    }
+}
+
+impl fmt::Display for OptionalListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// The URI of a STUN or TURN server (RFC 7064, RFC 7065).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceServer(Box<str>);
+
+impl IceServer {
+    /// The whole URI.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it relays, and wants credentials for it.
+    #[must_use]
+    pub fn is_turn(&self) -> bool {
+        self.0.starts_with("turn")
+    }
+}
+
+impl FromStr for IceServer {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once(':').ok_or(ValueError::IceServer)?;
+        let (authority, query) =
+            rest.split_once('?').map_or((rest, None), |(host, query)| (host, Some(query)));
+        let is_scheme = matches!(scheme, "stun" | "stuns" | "turn" | "turns");
+        let is_query = match query {
+            None => true,
+            Some("transport=udp" | "transport=tcp") => scheme.starts_with("turn"),
+            Some(_) => false,
+        };
+        let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+        let is_authority =
+            !authority.is_empty() && !authority.starts_with(':') && authority.chars().all(is_host);
+        if is_scheme && is_query && is_authority { Ok(Self(text.into())) } else { Err(ValueError::IceServer) }
+    }
+}
+
+impl fmt::Display for IceServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a set of public keys is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// At a server.
+    Url(HttpUrl),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl FromStr for KeySource {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        if text.contains("://") {
+            return text.parse().map(Self::Url);
+        }
+        if text.is_empty() { Err(ValueError::KeySource) } else { Ok(Self::File(text.into())) }
+    }
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => url.fmt(f),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// A closed choice of words.
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident, $words:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
@@ -211,11 +396,13 @@ macro_rules! choice {
 
 choice! {
     /// What happens when somebody publishes a broadcast that has a publisher.
-    PublisherConflict, "take_over, refuse" {
+    PublisherConflict, "take_over, refuse, backup" {
         /// The newcomer becomes the publisher: encoders that restart are back at once.
         TakeOver = "take_over",
         /// The newcomer is refused with 409.
         Refuse = "refuse",
+        /// The newcomer stays connected and goes on when the first one goes or falls silent.
+        Backup = "backup",
     }
 }
 
@@ -279,6 +466,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_url_is_plain_http_with_a_host_and_no_password() {
+        for (text, origin, is_private) in [
+            ("https://a.example/hook?x=1", "https://a.example", true),
+            ("http://127.0.0.1:9000/hook", "http://127.0.0.1:9000", true),
+            ("http://[::1]:9000", "http://[::1]:9000", true),
+            ("http://localhost?x", "http://localhost", true),
+            ("http://10.0.0.7/hook", "http://10.0.0.7", false),
+            ("http://localhost.example/", "http://localhost.example", false),
+        ] {
+            let url: HttpUrl = text.parse().expect(text);
+            assert_eq!((url.as_str(), url.origin(), url.is_private()), (text, origin, is_private));
+            assert_eq!(format!("{url:?}"), format!("{origin}/***"), "paths are not shown");
+        }
+        for bad in [
+            "",
+            "https://",
+            "http://:80/",
+            "ftp://a/",
+            "https://u:p@a/",
+            "https://a/#b",
+            "https://a b/",
+            "https:/a",
+            "//a",
+        ] {
+            assert_eq!(bad.parse::<HttpUrl>(), Err(ValueError::HttpUrl), "{bad}");
+        }
+        assert_eq!("/etc/keys.json".parse(), Ok(KeySource::File("/etc/keys.json".into())));
+        assert!(matches!("https://a/keys".parse(), Ok(KeySource::Url(_))));
+        assert!("file:///keys".parse::<KeySource>().is_err() && "".parse::<KeySource>().is_err());
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read_back(milliseconds in 0u64..1 << 50, bytes in 0u64..1 << 60) {
@@ -291,6 +510,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "\\PC{0,20}") {
             let _ = (text.parse::<HumanDuration>(), text.parse::<Size>(), text.parse::<Parent>());
+            let _ = (text.parse::<HttpUrl>(), text.parse::<KeySource>());
         }
     }
 }

@@ -73,16 +73,32 @@ fn what_the_example_shows_for_lists_is_valid_too() {
         .lines()
         .filter_map(|line| line.strip_prefix("# For instance ").map(str::to_owned))
         .collect::<Vec<_>>();
-    assert_eq!(instances.len(), 4);
+    assert_eq!(instances.len(), 7);
     for (instance, key) in instances.iter().zip([
         "node.broadcasts",
+        "http.page_origins",
+        "ice.servers",
         "link.parents",
+        "control.operator_tokens",
         "access.publish_tokens",
         "access.view_tokens",
     ]) {
         let (table, key) = key.split_once('.').expect("table and key");
         assert_ne!(from_file(&format!("[{table}]\n{key} = {instance}")), Config::default(), "{key}");
     }
+}
+
+#[test]
+fn parents_are_given_or_found_but_not_both() {
+    let alone = Config::default();
+    assert_eq!(problems(&alone, Role::Relay), [Problem::NoParents { role: Role::Relay }]);
+    let found = from_file("[control]\nstore = \"redis://127.0.0.1\"\n");
+    assert_eq!(problems(&found, Role::Relay), []);
+    let alone = from_file("[control]\nstore = \"embedded\"\n");
+    assert_eq!(problems(&alone, Role::Relay), [Problem::LonelyStore { role: Role::Relay }]);
+    assert_eq!(problems(&alone, Role::Controller), []);
+    let both = from_file("[control]\nstore = \"redis://127.0.0.1\"\n[link]\nparents = [\"127.0.0.1:1\"]\n");
+    assert_eq!(problems(&both, Role::Egress), [Problem::ParentsTwice]);
 }
 
 #[test]
@@ -135,17 +151,24 @@ fn every_setting_can_be_given_in_all_three_ways() {
     let mut count = 0;
     for (flag, variable) in settings {
         let text = match flag {
-            "insecure-http" => "true",
+            "insecure-http" | "insecure-urls" | "insecure-rtmp" | "supervise" => "true",
+            "viewers-wait" => "false",
+            "ice-servers" => "stun:stun.example.net",
             "node-id" | "tree-id" | "broadcasts" => "x",
-            "http" | "ops" => "198.51.100.1:1",
+            "http" | "ops" | "rtmp" => "198.51.100.1:1",
             "public-ip" | "link-address" => "198.51.100.1",
-            "parents" => "127.0.0.1:7",
+            "page-origins" | "public-url" => "https://egress-2.example.net",
+            "parents" | "link-public" => "127.0.0.1:7",
             "log-format" => "json",
             "publisher-conflict" => "refuse",
             "publish-tokens" | "view-tokens" | "cluster-key" => "a-long-enough-secret",
+            "jwt-for" | "webhooks-access-for" => "view",
+            "webhooks-access" | "webhooks-events" => "https://hooks.example.net/",
+            "jwt-leeway" | "webhooks-access-cache" | "webhooks-viewers-interval" | "turn-lifetime" => "7s",
             "grace-period" | "ring-time" => "7s",
             "media-receive-buffer" | "media-send-buffer" | "ring-size" => "7MiB",
-            "cluster-key-file" => continue, // Read at once; has its own test.
+            // Read at once; they have a test of their own.
+            "cluster-key-file" | "jwt-secret-file" | "webhooks-secret-file" | "turn-secret-file" => continue,
             _ => "7",
         };
         let by_flag = Sources { flags: flags(&[&format!("--{flag}={text}")]), ..Sources::default() };
@@ -155,7 +178,7 @@ fn every_setting_can_be_given_in_all_three_ways() {
         assert_ne!(by_flag, Config::default(), "{flag} changes nothing");
         count += 1;
     }
-    assert_eq!(count, example.matches("# Flag --").count() - 1, "settings");
+    assert_eq!(count, example.matches("# Flag --").count() - 4, "settings");
 }
 
 #[test]
@@ -241,7 +264,63 @@ fn the_cluster_key_comes_from_its_file() {
     assert!(!format!("{config:?}").contains("a-secret-of"), "a secret is shown");
     let both = flags(&[&argument, "--cluster-key=another-secret-of-it"]);
     let error = Config::resolve(Sources { flags: both, ..Sources::default() }).expect_err("twice");
-    assert!(matches!(error, ConfigError::Problems(problems) if problems == [Problem::TwoClusterKeys]));
+    assert!(
+        matches!(error, ConfigError::Problems(problems) if problems == [Problem::SecretTwice { setting: "link.cluster_key" }])
+    );
+}
+
+#[test]
+fn every_secret_may_stand_in_a_file_of_its_own() {
+    let folder = Folder::new();
+    let path = folder.file("key", "a-secret-of-thirty-two-characters\n");
+    let arguments =
+        ["jwt-secret-file", "webhooks-secret-file"].map(|flag| format!("--{flag}={}", path.display()));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let config =
+        Config::resolve(Sources { flags: flags(&arguments), ..Sources::default() }).expect("resolved");
+    for secret in [&config.access.jwt_secret, &config.webhooks.secret] {
+        assert_eq!(secret.as_ref().expect("read").expose(), "a-secret-of-thirty-two-characters");
+    }
+    assert_eq!(problems(&config, Role::All), []);
+    for flag in ["jwt-secret", "webhooks-secret"] {
+        let twice =
+            flags(&[&format!("--{flag}=another-secret-of-it"), &format!("--{flag}-file={}", path.display())]);
+        let error = Config::resolve(Sources { flags: twice, ..Sources::default() }).expect_err("twice");
+        assert!(
+            matches!(&error, ConfigError::Problems(problems) if matches!(problems[..], [Problem::SecretTwice { .. }]))
+        );
+    }
+}
+
+#[test]
+fn whoever_is_asked_and_told_hears_it_signed_and_in_private() {
+    let secret = "secret = \"0123456789abcdef\"\n";
+    let hook = |url: &str| format!("[webhooks]\naccess = \"{url}\"\nevents = \"{url}\"\n");
+    let config = from_file(&format!("{}{secret}", hook("https://shop.example.net/hook")));
+    assert_eq!(problems(&config, Role::All), []);
+    let unsigned = problems(&from_file(&hook("http://127.0.0.1:9000/hook")), Role::All);
+    let expected = ["webhooks.access", "webhooks.events"].map(|setting| Problem::Unsigned { setting });
+    assert_eq!(unsigned, expected);
+    let open = format!(
+        "{}{secret}[access]\njwt_jwks = \"http://id.example.net/keys\"\n",
+        hook("http://10.0.0.7/hook")
+    );
+    let found = problems(&from_file(&open), Role::All);
+    assert!(
+        found.len() == 3 && found.iter().all(|problem| matches!(problem, Problem::InsecureUrl { .. })),
+        "{found:?}"
+    );
+    assert!(!found[0].to_string().contains("/hook"), "paths may be secrets: {}", found[0]);
+    assert_eq!(problems(&from_file(&format!("{open}insecure_urls = true\n")), Role::All), []);
+    let short =
+        from_file("[webhooks]\nsecret = \"too-short\"\n[access]\njwt_secret = \"0123456789abcdef\"\n");
+    assert_eq!(
+        problems(&short, Role::All),
+        [
+            Problem::ShortSecret { setting: "access.jwt_secret", length: 16, minimum: 32 },
+            Problem::ShortSecret { setting: "webhooks.secret", length: 9, minimum: 16 },
+        ]
+    );
 }
 
 #[test]
@@ -292,7 +371,11 @@ fn links_beyond_this_machine_need_a_cluster_key_that_cannot_be_guessed() {
         let with = from_file(&format!("[link]\n{link}\ncluster_key = \"0123456789abcdef\"\n"));
         assert_eq!(problems(&with, Role::All), [], "{link}");
         let short = from_file(&format!("[link]\n{link}\ncluster_key = \"0123456789\"\n"));
-        assert_eq!(problems(&short, Role::All), [Problem::ShortClusterKey { length: 10 }], "{link}");
+        assert_eq!(
+            problems(&short, Role::All),
+            [Problem::ShortSecret { setting: "link.cluster_key", length: 10, minimum: 16 }],
+            "{link}"
+        );
     }
     assert!(Config::default().link_listen().ip().is_loopback());
 }
@@ -331,7 +414,7 @@ fn small_things_that_never_work_are_found() {
     let config = from_file(
         "[media]\npublic_ip = \"0.0.0.0\"\n[node]\nstate_key_file = \"k\"\n[limits]\nrequest_rate = 0\n",
     );
-    let found = problems(&config, Role::All);
+    let found = problems(&config, Role::Injection);
     assert!(found.contains(&Problem::PublicIp { address: [0, 0, 0, 0].into() }));
     assert!(found.contains(&Problem::KeyWithoutStateDirectory));
     assert!(found.contains(&Problem::Zero { setting: "limits.request_rate" }));
