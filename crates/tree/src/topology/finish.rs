@@ -1,0 +1,141 @@
+//! From what is planned to what is to be stored: make before break, then the differences.
+
+use model::{NodeId, TreeId};
+
+use super::reason::{Cause, Finding, Reason};
+use super::shape::Shape;
+use super::{Action, Plan};
+use crate::{Health, PARENTS_MAX};
+
+impl Shape<'_> {
+    /// Writes actions and findings.
+    pub fn finish(mut self, tree: &TreeId, plan: &mut Plan) {
+        let fed = self.fed();
+        let mut is_planned = vec![false; self.members.len()];
+        for child in self.sources.iter().chain(&self.consumers()).chain(&self.relays) {
+            is_planned[*child] = true;
+        }
+        for child in (0..self.members.len()).filter(|child| is_planned[*child]) {
+            self.linger(child, &fed);
+        }
+        self.keep_referenced(&is_planned);
+        self.find(tree, plan);
+        for child in 0..self.members.len() {
+            plan.actions.extend(self.difference(child));
+        }
+    }
+
+    /// Who has media right now, as far as reports tell: through links that are up, from a source.
+    fn fed(&self) -> Vec<bool> {
+        let mut fed = vec![self.sources.is_empty(); self.members.len()];
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); self.members.len()];
+        for (child, member) in self.members.iter().enumerate() {
+            member.connected.iter().for_each(|parent| children[*parent].push(child));
+        }
+        let mut open = self.sources.clone();
+        while let Some(node) = open.pop() {
+            if self.members[node].is_alive() && !std::mem::replace(&mut fed[node], true) {
+                open.extend(&children[node]);
+            }
+        }
+        fed
+    }
+
+    /// A parent that works is kept beside the new ones until those work.
+    fn linger(&mut self, child: usize, fed: &[bool]) {
+        let member = &self.members[child];
+        let is_left = |parent: &&usize| !member.parents.contains(parent) && member.connected.contains(parent);
+        let left: Vec<usize> = member.stored.iter().filter(is_left).copied().collect();
+        let works = |parent: &&usize| member.connected.contains(parent) && fed[**parent];
+        let working = member.parents.iter().filter(works).count();
+        let is_alone = member.parents.is_empty() && !self.sources.contains(&child);
+        if is_alone || working < self.paths().min(member.parents.len()) {
+            self.members[child].parents.extend(left);
+            self.members[child].parents.truncate(PARENTS_MAX);
+        }
+    }
+
+    /// A relay that is no longer meant to have children keeps its parents until the last child has left.
+    fn keep_referenced(&mut self, is_planned: &[bool]) {
+        let mut is_kept = is_planned.to_vec();
+        loop {
+            let is_referenced = |relay: &usize| {
+                let mut children = self.members.iter().zip(&is_kept).filter(|(_, is_kept)| **is_kept);
+                children.any(|(member, _)| member.parents.contains(relay))
+            };
+            let idle =
+                (0..self.members.len()).filter(|index| !is_kept[*index] && self.members[*index].is_alive());
+            let Some(relay) = idle.into_iter().find(is_referenced) else { return };
+            self.members[relay].parents = self.members[relay].stored.clone();
+            is_kept[relay] = true;
+        }
+    }
+
+    fn find(&self, tree: &TreeId, plan: &mut Plan) {
+        let id = |index: usize| self.members[index].view.id.clone();
+        if self.sources.is_empty() {
+            plan.findings.push(Finding::NoInjection { tree: tree.clone() });
+        }
+        if self.sources_beyond > 0 {
+            let beyond = self.sources_beyond;
+            plan.findings.push(Finding::InjectionNodesBeyondLimit { tree: tree.clone(), beyond });
+        }
+        let nodes = self.members.iter().filter(|member| member.is_alive()).count();
+        let max_nodes = self.template.limits.max_nodes;
+        if nodes > max_nodes as usize {
+            plan.findings.push(Finding::NodesBeyondLimit { tree: tree.clone(), nodes, max_nodes });
+        }
+        for &child in self.sources.iter().filter(|source| self.members[**source].view.role.is_egress()) {
+            let missing = self.sources.iter().filter(|source| **source != child);
+            for &source in missing.filter(|source| !self.members[child].parents.contains(source)) {
+                plan.findings.push(Finding::OutOfReach { injection: id(source), node: id(child) });
+            }
+        }
+        for child in self.consumers() {
+            let parents = &self.members[child].parents;
+            if parents.is_empty() {
+                plan.findings.push(Finding::NoParent { node: id(child) });
+            } else if self.paths() > 1 && !self.direct.contains(&child) {
+                let first = parents[0];
+                if parents.iter().all(|parent| *parent == first || self.share_host(first, *parent)) {
+                    plan.findings.push(Finding::OneHost { node: id(child) });
+                }
+            }
+        }
+    }
+
+    fn difference(&self, child: usize) -> Option<Action> {
+        let member = &self.members[child];
+        if !member.is_alive() {
+            return None;
+        }
+        let before = member.view.assigned.as_ref();
+        let parents: Vec<NodeId> =
+            member.parents.iter().map(|parent| self.members[*parent].view.id.clone()).collect();
+        let paths = self.paths() as u8;
+        let is_same = match before {
+            Some(assigned) => assigned.parents == parents && assigned.paths == paths,
+            None => parents.is_empty(),
+        };
+        if is_same {
+            return None;
+        }
+        let old = before.map_or(&[][..], |assigned| &assigned.parents);
+        let takes = parents.iter().filter(|parent| !old.contains(parent));
+        let mut reasons: Vec<Reason> = takes.map(|parent| Reason::Takes { parent: parent.clone() }).collect();
+        for parent in old.iter().filter(|parent| !parents.contains(parent)) {
+            reasons.push(Reason::Leaves { parent: parent.clone(), cause: self.cause(child, parent) });
+        }
+        if reasons.is_empty() {
+            reasons.push(Reason::Reorders);
+        }
+        Some(Action::Assign { node: member.view.id.clone(), parents, paths, reasons })
+    }
+
+    fn cause(&self, child: usize, parent: &NodeId) -> Cause {
+        let known = self.members[child].dropped.iter().find(|(id, _)| id == parent).map(|(_, cause)| *cause);
+        let is_draining =
+            self.members.iter().any(|member| member.view.id == *parent && member.health == Health::Draining);
+        known.unwrap_or(if is_draining { Cause::Draining } else { Cause::NotNeeded })
+    }
+}

@@ -1,0 +1,259 @@
+//! The tree as it stands: nodes by index, what is stored, places at parents, who is above whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{NodeId, Role};
+
+use super::reason::Cause;
+use crate::{Health, NodeView, Template};
+
+/// One node of the tree.
+pub(super) struct Member<'a> {
+    pub view: &'a NodeView,
+    /// As it counts here: a node that is silent towards the store, while others report links to it, is cut off, not
+    /// dead. It is left as a draining one is.
+    pub health: Health,
+    /// Stored parents that are alive and may be parents, in their order.
+    pub stored: Vec<usize>,
+    /// Stored parents that are not, and others that are left for a better one.
+    pub dropped: Vec<(NodeId, Cause)>,
+    /// Parents that it is connected to, as it reports.
+    pub connected: Vec<usize>,
+    /// Parents that it shall have.
+    pub parents: Vec<usize>,
+    /// Places taken: by those who have it as a parent now, and by those who shall.
+    pub children: u32,
+    /// Relays to the sources, counted as hops; `None`: no way.
+    pub depth: Option<u8>,
+}
+
+impl Member<'_> {
+    pub fn is_alive(&self) -> bool {
+        self.health.is_alive()
+    }
+
+    pub fn may_parent(&self) -> bool {
+        matches!(self.view.role, Role::Injection | Role::Relay | Role::All)
+    }
+
+    pub fn is_relay(&self) -> bool {
+        self.view.role == Role::Relay
+    }
+
+    pub fn children_max(&self) -> u32 {
+        self.view.capacity.children_max
+    }
+}
+
+/// Children of each node, among those that have children themselves: where loops could be.
+#[derive(Clone)]
+struct Below(Vec<Vec<usize>>);
+
+impl Below {
+    fn new(nodes: usize) -> Self {
+        Self(vec![Vec::new(); nodes])
+    }
+
+    fn add(&mut self, parent: usize, child: usize) {
+        if !self.0[parent].contains(&child) {
+            self.0[parent].push(child);
+        }
+    }
+
+    /// `to` gets media from `from`, directly or not.
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        let mut visited = vec![false; self.0.len()];
+        let mut open = vec![from];
+        while let Some(node) = open.pop() {
+            if node == to {
+                return true;
+            }
+            if !std::mem::replace(&mut visited[node], true) {
+                open.extend(&self.0[node]);
+            }
+        }
+        false
+    }
+}
+
+/// One tree while it is decided on.
+pub(super) struct Shape<'a> {
+    pub template: &'a Template,
+    /// By id.
+    pub members: Vec<Member<'a>>,
+    /// What every node shall get media from, directly or not.
+    pub sources: Vec<usize>,
+    /// Injection nodes that are none, because nobody can have so many parents.
+    pub sources_beyond: usize,
+    /// Relays in use, with a way to the sources.
+    pub relays: Vec<usize>,
+    /// Egress nodes that take the sources without a relay between.
+    pub direct: Vec<usize>,
+    /// Every link that is stored, reported or planned.
+    below: Below,
+}
+
+/// Dead by their records and alive by their children's.
+pub(super) fn cut_off(nodes: &BTreeMap<&NodeId, &NodeView>) -> BTreeSet<NodeId> {
+    let heard = nodes.values().filter(|node| matches!(node.health, Health::Ready | Health::Draining));
+    let reported = heard.flat_map(|node| &node.connected);
+    let is_dead = |id: &&NodeId| nodes.get(id).is_some_and(|node| node.health == Health::Dead);
+    reported.filter(is_dead).cloned().collect()
+}
+
+impl<'a> Shape<'a> {
+    pub fn new(template: &'a Template, nodes: &BTreeMap<&NodeId, &'a NodeView>) -> Self {
+        let ids: Vec<&NodeId> = nodes.keys().copied().collect();
+        let index = |id: &NodeId| ids.binary_search(&id).ok();
+        let cut_off = cut_off(nodes);
+        let members: Vec<Member<'a>> = nodes
+            .values()
+            .map(|view| Member {
+                view,
+                health: if cut_off.contains(&view.id) { Health::Draining } else { view.health },
+                stored: Vec::new(),
+                dropped: Vec::new(),
+                connected: view.connected.iter().filter_map(index).collect(),
+                parents: Vec::new(),
+                children: 0,
+                depth: None,
+            })
+            .collect();
+        let below = Below::new(members.len());
+        let (sources, relays, direct) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shape = Self { template, members, sources, sources_beyond: 0, relays, direct, below };
+        shape.read_stored(&index);
+        shape.seat_stored();
+        shape
+    }
+
+    fn read_stored(&mut self, index: &impl Fn(&NodeId) -> Option<usize>) {
+        let mut kept = Below::new(self.members.len());
+        for child in 0..self.members.len() {
+            if !self.members[child].is_alive() {
+                continue;
+            }
+            let stored =
+                self.members[child].view.assigned.as_ref().map_or(&[][..], |assigned| &assigned.parents);
+            let may_parent = self.members[child].may_parent();
+            for id in stored {
+                let parent = index(id);
+                let cause = parent.map_or(Some(Cause::Left), |parent| self.flaw(parent, child));
+                match (parent, cause) {
+                    (Some(parent), None) if may_parent && kept.reaches(child, parent) => {
+                        self.members[child].dropped.push((id.clone(), Cause::Loop));
+                    }
+                    (Some(parent), None) => {
+                        kept.add(parent, child);
+                        self.members[child].stored.push(parent);
+                    }
+                    (_, cause) => {
+                        self.members[child].dropped.push((id.clone(), cause.unwrap_or(Cause::Left)));
+                    }
+                }
+                if let Some(parent) = parent {
+                    self.link(parent, child);
+                }
+            }
+            for parent in self.members[child].connected.clone() {
+                self.link(parent, child);
+            }
+        }
+    }
+
+    /// Why a stored parent can be none.
+    fn flaw(&self, parent: usize, child: usize) -> Option<Cause> {
+        let member = &self.members[parent];
+        if member.health == Health::Dead {
+            Some(Cause::Dead)
+        } else if !member.may_parent() || parent == child {
+            Some(Cause::NoParent)
+        } else if self.members[child].stored.contains(&parent) {
+            Some(Cause::NotNeeded)
+        } else {
+            None
+        }
+    }
+
+    /// Gives places to the stored links: first parents before second ones before those that stand by.
+    fn seat_stored(&mut self) {
+        for rank in 0..crate::PARENTS_MAX {
+            for child in 0..self.members.len() {
+                let Some(&parent) = self.members[child].stored.get(rank) else { continue };
+                // Places beyond the bound are marked, and taken out below, so that ranks stay.
+                self.members[parent].children += 1;
+                if self.members[parent].children > self.members[parent].children_max() {
+                    self.members[parent].children -= 1;
+                    self.members[child].stored[rank] = usize::MAX;
+                    let id = self.members[parent].view.id.clone();
+                    self.members[child].dropped.push((id, Cause::Full));
+                }
+            }
+        }
+        for member in &mut self.members {
+            member.stored.truncate(crate::PARENTS_MAX);
+            member.stored.retain(|parent| *parent != usize::MAX);
+        }
+    }
+
+    fn link(&mut self, parent: usize, child: usize) {
+        if self.members[child].may_parent() && self.members[parent].may_parent() {
+            self.below.add(parent, child);
+        }
+    }
+
+    /// The link would close a loop with one that is stored, reported or planned.
+    pub fn would_loop(&self, parent: usize, child: usize) -> bool {
+        parent == child || (self.members[child].may_parent() && self.below.reaches(child, parent))
+    }
+
+    /// There is a place for this child, or it has one already.
+    pub fn has_place(&self, parent: usize, child: usize, limit: u32) -> bool {
+        self.members[parent].children < limit || self.members[child].stored.contains(&parent)
+    }
+
+    /// Plans a link that [`Shape::has_place`].
+    pub fn take(&mut self, parent: usize, child: usize) {
+        if !self.members[child].stored.contains(&parent) {
+            self.members[parent].children += 1;
+        }
+        self.members[child].parents.push(parent);
+        self.link(parent, child);
+    }
+
+    /// Takes a planned link back; its place is free again only if it was new.
+    pub fn give_up(&mut self, child: usize, position: usize, cause: Cause) {
+        let parent = self.members[child].parents.remove(position);
+        if self.members[child].stored.contains(&parent) {
+            let id = self.members[parent].view.id.clone();
+            self.members[child].dropped.push((id, cause));
+        } else {
+            self.members[parent].children -= 1;
+        }
+    }
+
+    pub fn share_host(&self, left: usize, right: usize) -> bool {
+        let host = &self.members[left].view.place.host;
+        !host.is_empty() && *host == self.members[right].view.place.host
+    }
+
+    pub fn same_region(&self, left: usize, right: usize) -> bool {
+        self.members[left].view.place.region == self.members[right].view.place.region
+    }
+
+    pub fn same_zone(&self, left: usize, right: usize) -> bool {
+        self.same_region(left, right)
+            && self.members[left].view.place.zone == self.members[right].view.place.zone
+    }
+
+    /// How many parents a node has where there are enough.
+    pub fn parents_wanted(&self) -> usize {
+        let limits = &self.template.limits;
+        (usize::from(limits.paths) + usize::from(limits.standbys)).clamp(1, crate::PARENTS_MAX)
+    }
+
+    /// Two parents are taken from at once, unless the template wants one.
+    pub fn paths(&self) -> usize {
+        usize::from(self.template.limits.paths).clamp(1, crate::PARENTS_MAX)
+    }
+}
