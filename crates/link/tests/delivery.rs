@@ -4,9 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use link::exchange::{DropReason, Event, ParentId};
+use link::exchange::{self, DropReason, Event, ParentId};
 use link::wire::message::Message;
-use model::{Role, Ssrc};
+use model::{Role, SeqNo, Ssrc};
 use support::network::{Conditions, Network};
 use support::source::{KEYFRAME_PACKETS, Source, id, key};
 
@@ -57,6 +57,24 @@ fn a_chain_without_loss_delivers_every_packet_once() {
     let video = network.stats(3).broadcasts[&id("friday")].video;
     assert_eq!((video.lost, video.nacked, video.duplicates), (0, 0, 0));
     assert_eq!(network.stats(1).drops.total(), 0);
+}
+
+#[test]
+fn who_made_a_node_join_is_told_all_the_way_up() {
+    let mut network = chain(1, Conditions::PERFECT);
+    network.publish(0, Source::new("friday", 1));
+    network.with(3, |exchange, now| exchange.want_as(now, &id("friday"), Some(7)));
+    network.run_millis(3000);
+    for parent in 0..3 {
+        let events = network.nodes[parent].events.iter();
+        let traces: Vec<_> = events
+            .filter_map(|(_, event)| match event {
+                Event::ChildJoined { child, trace, .. } => Some((child.is_some(), *trace)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(traces, [(true, Some(7))], "told once at node {parent}, whatever is refreshed");
+    }
 }
 
 #[test]
@@ -163,6 +181,17 @@ fn two_lossy_parents_repair_each_other() {
     assert!(video.duplicates as usize > network.delivered(3, source.video).len() / 2, "{video:?}");
     assert!(network.sent(3, 1, |m| matches!(m, Message::Nack(_))) > 0);
     assert!(network.sent(3, 2, |m| matches!(m, Message::Nack(_))) > 0);
+    let stats = network.stats(3);
+    let broadcast = &stats.broadcasts[&id("friday")];
+    let both_kinds = |of: fn(&exchange::StreamStats) -> u64| of(&broadcast.audio) + of(&broadcast.video);
+    let all_parents = |of: fn(&exchange::ParentStats) -> u64| stats.parents.values().map(of).sum::<u64>();
+    assert!(stats.parents.values().all(|parent| parent.duplicates > 0 && parent.recovered > 0), "{stats:?}");
+    assert_eq!(all_parents(|parent| parent.packets_received), both_kinds(|stream| stream.packets_received));
+    assert_eq!(all_parents(|parent| parent.duplicates), both_kinds(|stream| stream.duplicates));
+    assert_eq!(all_parents(|parent| parent.recovered), both_kinds(|stream| stream.recovered));
+    assert_eq!(all_parents(|parent| parent.nacked), both_kinds(|stream| stream.nacked));
+    let ring_since = broadcast.video.ring_since.expect("the ring holds packets");
+    assert!(network.now >= ring_since + Duration::from_secs(3), "nothing has come for so long");
 }
 
 #[test]
@@ -234,6 +263,119 @@ fn resuming_at_another_parent_sends_only_what_is_missing() {
     let after = network.stats(3).broadcasts[&id("friday")].video.duplicates;
     assert_eq!(network.missing(3, source.video).iter().filter(|s| s.get() < 66_500).count(), 0);
     assert!(after - before < 20, "{} packets came twice", after - before);
+}
+
+#[test]
+fn the_next_process_has_the_rings_of_the_one_before() {
+    let mut network = chain(6, Conditions::PERFECT);
+    let source = Source { keyframe_interval: 1000, ..Source::new("friday", 1) };
+    network.publish(0, source.clone());
+    network.run_millis(1000);
+    network.stop_publishing();
+    network.run_millis(100);
+    let mut handover = network.nodes[0].exchange.hand_over().expect("it has a key");
+    let whole = handover.packets.len();
+    // One that somebody has changed.
+    let mut changed = handover.packets[whole / 2].to_vec();
+    *changed.last_mut().expect("bytes") ^= 1;
+    handover.packets[whole / 2] = changed.into();
+
+    let next = network.add_with(Role::All, |_| {});
+    let egress = network.add(Role::Egress);
+    network.connect(egress, next);
+    network.run_millis(200);
+    let broadcast = network.nodes[0].exchange.broadcast(&id("friday")).expect("known").clone();
+    network.with(next, |exchange, now| {
+        exchange.begin_generation(now, key(2));
+        exchange.publish_changed(now, broadcast).expect("taken");
+        exchange.take_over(now, handover.clone());
+    });
+    let kept = &network.nodes[next].delivered;
+    assert_eq!(kept.len(), whole - 1, "all but the changed one");
+    network.want(egress, &id("friday"));
+    network.run_millis(500);
+    let video = network.delivered(egress, source.video);
+    let first = video.values().next().expect("pictures");
+    assert!(first.1.starts_keyframe, "a viewer starts with what the process before had published");
+    let sound = network.delivered(egress, source.audio);
+    assert_eq!(video.len() + sound.len(), whole - 1);
+}
+
+#[test]
+fn a_relay_that_begins_anew_gets_what_its_children_lack() {
+    let mut network = chain(7, Conditions::PERFECT);
+    // A keyframe each 200 ms: the outage has some.
+    let source = Source { keyframe_interval: 10, ..Source::new("friday", 1) };
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(2000);
+    network.kill(2);
+    network.run_millis(700);
+    let again = network.add(Role::Relay);
+    network.connect(again, 1);
+    network.connect(3, again);
+    network.run_millis(2000);
+    network.stop_publishing();
+    network.run_millis(2000);
+    for ssrc in both(&source) {
+        assert_eq!(network.missing(3, ssrc), [], "from before the newest keyframe, too");
+    }
+}
+
+#[test]
+fn an_egress_that_begins_anew_gets_what_its_viewers_lack() {
+    let mut network = chain(8, Conditions::PERFECT);
+    let source = Source { keyframe_interval: 10, ..Source::new("friday", 1) };
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(2000);
+    let newest =
+        both(&source).map(|ssrc| (ssrc, *network.delivered(3, ssrc).keys().next_back().expect("packets")));
+    network.kill(3);
+    network.run_millis(700);
+    let again = network.add(Role::Egress);
+    network.with(again, |exchange, _| {
+        newest.iter().for_each(|(ssrc, newest)| exchange.viewers_have(*ssrc, *newest));
+    });
+    network.connect(again, 2);
+    network.run_millis(200);
+    network.want(again, &id("friday"));
+    network.run_millis(1000);
+    network.stop_publishing();
+    network.run_millis(2000);
+    for (ssrc, newest) in newest {
+        let first = *network.delivered(again, ssrc).keys().next().expect("packets");
+        assert_eq!(first, newest.plus(1), "from before the newest keyframe, too");
+        assert_eq!(network.missing(again, ssrc), []);
+    }
+}
+
+#[test]
+fn what_viewers_lacked_once_is_not_asked_for_again() {
+    let mut network = chain(9, Conditions::PERFECT);
+    network.allows_repeats = true;
+    let source = Source { keyframe_interval: 10, ..Source::new("friday", 1) };
+    network.publish(0, source.clone());
+    // Somebody else keeps the ring of the parent full.
+    let other = network.add(Role::Egress);
+    network.connect(other, 2);
+    network.run_millis(200);
+    network.want(other, &id("friday"));
+    network.run_millis(1000);
+    let newest = *network.delivered(other, source.video).keys().next_back().expect("pictures");
+    let held = SeqNo::new(newest.get() - 70);
+    network.with(3, |exchange, _| exchange.viewers_have(source.video, held));
+    network.want(3, &id("friday"));
+    network.run_millis(500);
+    assert_eq!(network.delivered(3, source.video).keys().next(), Some(&held.plus(1)));
+    network.with(3, |exchange, now| exchange.want(now, &id("friday"), false));
+    network.run_millis(500);
+    network.nodes[3].delivered.clear();
+    network.want(3, &id("friday"));
+    network.run_millis(500);
+    let video = network.delivered(3, source.video);
+    let (_, first) = video.values().next().expect("pictures");
+    assert!(first.starts_keyframe, "whoever comes later begins with a keyframe, not at {:?}", first.seq_no);
 }
 
 #[test]

@@ -157,7 +157,11 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("hello", Message::Hello(hello)),
         ("announce", Message::Announce(example())),
         ("retire", Message::Retire(friday())),
-        ("join", Message::Join(Join { broadcast: friday(), resume })),
+        ("join", Message::Join(Join { broadcast: friday(), resume: resume.clone(), trace: None })),
+        (
+            "join-traced",
+            Message::Join(Join { broadcast: friday(), resume, trace: Some(0x0123_4567_89ab_cdef) }),
+        ),
         ("join-answer", Message::JoinAnswer(answer)),
         ("join-refused", Message::JoinRefused { broadcast: friday(), reason: JoinRefusal::Full }),
         ("leave", Message::Leave(friday())),

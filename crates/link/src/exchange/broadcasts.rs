@@ -84,10 +84,18 @@ impl Exchange {
     /// packets are forgotten at once, so that some are delivered again if somebody comes soon: wait a little before
     /// saying so.
     pub fn want(&mut self, now: Instant, id: &BroadcastId, is_wanted: bool) {
-        if !is_wanted {
+        if is_wanted {
+            self.want_as(now, id, None);
+        } else {
             self.wanted.remove(id);
-        } else if self.wanted.len() < self.config.broadcasts_max {
-            self.wanted.insert(id.clone());
+            self.update_upstream(now, id);
+        }
+    }
+
+    /// Somebody at this node wants a broadcast, whom the log names so.
+    pub fn want_as(&mut self, now: Instant, id: &BroadcastId, trace: Option<u64>) {
+        if self.wanted.contains_key(id) || self.wanted.len() < self.config.broadcasts_max {
+            self.wanted.entry(id.clone()).or_insert(trace);
         } else {
             self.drops.count(DropReason::BroadcastLimit);
         }

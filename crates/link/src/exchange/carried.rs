@@ -40,6 +40,8 @@ pub(super) struct ChildJoin {
     pub(super) is_answered: bool,
     /// What the child holds, until it is answered.
     pub(super) resume: Vec<Held>,
+    /// How the log names whoever made the child join.
+    pub(super) trace: Option<u64>,
 }
 
 impl Carried {

@@ -15,7 +15,7 @@ use model::{BroadcastId, Kind, NtpTime, SeqNo, Ssrc};
 use super::carried::ChildJoin;
 use super::peer::Relation;
 use super::timer::Timer;
-use super::{Destinations, DropReason, Exchange, JOIN_AGE_MAX, Output, PeerId};
+use super::{Destinations, DropReason, Event, Exchange, JOIN_AGE_MAX, Output, PeerId};
 use crate::wire::message::{Held, Join, JoinAnswer, JoinRefusal, Message, Nack};
 
 /// Time between two slices of the replays.
@@ -53,7 +53,11 @@ impl Exchange {
             self.send(peer, Message::JoinRefused { broadcast: id, reason: JoinRefusal::Full });
             return;
         }
-        carried.joins.insert(peer, ChildJoin { refreshed: now, is_answered: false, resume: join.resume });
+        let Join { resume, trace, .. } = join;
+        carried.joins.insert(peer, ChildJoin { refreshed: now, is_answered: false, resume, trace });
+        let hello = self.peers.get(&peer).and_then(|peer| peer.hello.as_ref());
+        let child = hello.map(|hello| hello.node.clone());
+        self.outputs.push_back(Output::Event(Event::ChildJoined { broadcast: id.clone(), child, trace }));
         self.update_upstream(now, &id);
         self.answer_waiting(now, &id);
     }
@@ -93,7 +97,7 @@ impl Exchange {
     }
 
     /// When the oldest picture was captured that a new child needs.
-    fn keyframe_capture_time(&self, id: &BroadcastId) -> Option<NtpTime> {
+    pub(super) fn keyframe_capture_time(&self, id: &BroadcastId) -> Option<NtpTime> {
         let ssrcs = self.broadcasts.get(id)?.ssrcs().filter(|(_, kind)| *kind == Kind::Video);
         ssrcs.filter_map(|(ssrc, _)| self.streams.get(&ssrc)?.keyframe_capture_time()).min()
     }
@@ -255,6 +259,6 @@ impl Exchange {
     }
 }
 
-fn held(resume: &[Held], ssrc: Ssrc) -> Option<SeqNo> {
+pub(super) fn held(resume: &[Held], ssrc: Ssrc) -> Option<SeqNo> {
     resume.iter().find(|held| held.ssrc == ssrc).map(|held| held.newest)
 }

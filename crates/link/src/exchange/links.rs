@@ -267,13 +267,16 @@ impl Exchange {
         self.update_all_upstream(now);
     }
 
-    /// Sends heartbeats to those who need one: children that have got little media since the last time, and everybody
-    /// for the round trip.
+    /// Sends heartbeats to those who need one: children that have got little media since the last time, parents that are
+    /// silent, since one whose process is a new one tells so when it is asked, and everybody for the round trip.
     pub(super) fn send_heartbeats(&mut self, now: Instant) {
         let micros = self.micros(now);
         let fed = self.take_fed();
         for (id, peer) in &mut self.peers {
-            let is_fed = peer.relation != Relation::Child || fed.contains(id);
+            let is_fed = match peer.relation {
+                Relation::Child => fed.contains(id),
+                Relation::Parent(parent) => self.parents.get(&parent).is_none_or(|parent| !parent.is_silent),
+            };
             if !is_fed || peer.is_heartbeat_due(now) {
                 let message = Message::Heartbeat(peer.heartbeat(now, micros));
                 self.outputs.push_back(Output::Send { peer: *id, message });
@@ -308,6 +311,6 @@ const fn distance_from_origin(role: Role) -> u8 {
         Role::Injection => 0,
         Role::All => 1,
         Role::Relay => 2,
-        Role::Egress => 3,
+        Role::Egress | Role::Controller => 3,
     }
 }

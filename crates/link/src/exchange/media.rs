@@ -116,6 +116,9 @@ impl Exchange {
                 && stream.came_within(now, header.seq_no, SILENCE_MAX)
                 && carried.keyring.open(&header, datagram, &mut self.payload).is_ok();
             self.count_repeated(header.ssrc, reason);
+            if let (Repeated::Held, Some(peer)) = (reason, self.peers.get_mut(&from)) {
+                peer.duplicates += 1;
+            }
             if proves_life {
                 self.heard(now, from);
             }
@@ -134,11 +137,12 @@ impl Exchange {
 
     fn accept(&mut self, now: Instant, from: PeerId, header: &Header, wire: Bytes) {
         self.heard(now, from);
+        let Some(stream) = self.streams.get_mut(&header.ssrc) else { return };
+        let fills_gap = stream.track_gap(now, header.seq_no);
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.packets_received += 1;
+            peer.recovered += u64::from(fills_gap);
         }
-        let Some(stream) = self.streams.get_mut(&header.ssrc) else { return };
-        stream.track_gap(now, header.seq_no);
         if let Some(at) = stream.repair_at() {
             self.timers.set_earlier(Timer::Repair, at);
         }

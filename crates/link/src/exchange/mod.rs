@@ -27,6 +27,7 @@ mod budget;
 mod carried;
 mod downstream;
 mod early;
+mod handover;
 mod links;
 mod media;
 mod output;
@@ -36,13 +37,13 @@ mod stream;
 mod timer;
 mod upstream;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use media_core::keyframe_request::KeyframeLimiter;
 use media_core::ring;
-use model::{Broadcast, BroadcastId, NodeId, Role, Ssrc};
+use model::{Broadcast, BroadcastId, NodeId, Role, SeqNo, Ssrc};
 
 use crate::wire::GroupKey;
 use crate::wire::media::GroupSealer;
@@ -50,6 +51,7 @@ use crate::wire::message::{Incarnation, Message};
 pub use broadcasts::PublishError;
 use carried::Carried;
 use early::EarlyMedia;
+pub use handover::{BYTES_MAX as HANDOVER_BYTES_MAX, Handover};
 pub use links::TooManyChildren;
 pub use output::{Destinations, DisconnectReason, Event, Output};
 use peer::{Parent, Peer};
@@ -68,6 +70,9 @@ pub const SILENCE_MAX: Duration = Duration::from_millis(300);
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// After this silence a parent forgets a join: four refreshes may be lost.
 pub const JOIN_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// Children that a node takes.
+pub const CHILDREN_MAX: usize = 64;
 
 /// One connection of a link channel. Chosen by the shell, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,7 +139,7 @@ impl Config {
             ring: ring::Limits::default(),
             keyframe_request_interval: media_core::keyframe_request::INTERVAL,
             broadcasts_max: 256,
-            children_max: 64,
+            children_max: CHILDREN_MAX,
             joins_max: 4096,
             messages_per_second_max: 2000,
             resends_per_second_max: 4000,
@@ -151,7 +156,10 @@ pub struct Exchange {
     started: Instant,
     delivers_locally: bool,
     group_key: Option<(GroupKey, GroupSealer)>,
-    wanted: BTreeSet<BroadcastId>,
+    /// With the name of who wanted it first, if he has one.
+    wanted: BTreeMap<BroadcastId, Option<u64>>,
+    /// The newest packet of a stream that every viewer has whom this process found when it began.
+    viewers_have: BTreeMap<Ssrc, SeqNo>,
     broadcasts: BTreeMap<BroadcastId, Carried>,
     streams: BTreeMap<Ssrc, Stream>,
     parents: BTreeMap<ParentId, Parent>,
@@ -180,7 +188,8 @@ impl Exchange {
             config,
             started: now,
             group_key: None,
-            wanted: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            viewers_have: BTreeMap::new(),
             broadcasts: BTreeMap::new(),
             streams: BTreeMap::new(),
             parents: BTreeMap::new(),
@@ -285,6 +294,9 @@ impl Exchange {
                 joined,
                 round_trip: peer.and_then(|peer| peer.round_trip),
                 packets_received: peer.map_or(0, |peer| peer.packets_received),
+                duplicates: peer.map_or(0, |peer| peer.duplicates),
+                recovered: peer.map_or(0, |peer| peer.recovered),
+                nacked: peer.map_or(0, |peer| peer.nacked),
             };
             stats.parents.insert(*id, parent);
         }

@@ -31,6 +31,8 @@ pub enum Output {
     },
     /// Hand a packet to the egress shards of this node.
     Deliver(Arc<TreePacket>),
+    /// Let the egress shards of this node keep packets that the process before this one has delivered.
+    Restored(Vec<Arc<TreePacket>>),
     /// A broadcast is new here, or consists of something else now.
     BroadcastChanged(Broadcast),
     /// A broadcast is gone for good.
@@ -102,6 +104,15 @@ pub enum Event {
         before: Vec<ParentId>,
         /// Where it comes from.
         after: Vec<ParentId>,
+    },
+    /// A child takes a broadcast from now on.
+    ChildJoined {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// Its name, once it has said hello.
+        child: Option<NodeId>,
+        /// How the log names whoever made it join.
+        trace: Option<u64>,
     },
     /// Another injection node has published a later run of a broadcast that is published here.
     OriginSuperseded(BroadcastId),

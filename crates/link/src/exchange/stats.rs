@@ -1,7 +1,7 @@
 //! Counters of an exchange: plain numbers that only grow, but for those that say how much there is now.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::{BroadcastId, Kind, NodeId};
 
@@ -74,10 +74,12 @@ pub struct StreamStats {
     pub ring_packets: usize,
     /// Their datagrams, bytes.
     pub ring_bytes: usize,
+    /// When the oldest of them came.
+    pub ring_since: Option<Instant>,
 }
 
 impl StreamStats {
-    pub(super) const fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.packets_received += other.packets_received;
         self.bytes_received += other.bytes_received;
         self.packets_sent += other.packets_sent;
@@ -92,6 +94,7 @@ impl StreamStats {
         self.keyframe_requests_forwarded += other.keyframe_requests_forwarded;
         self.ring_packets += other.ring_packets;
         self.ring_bytes += other.ring_bytes;
+        self.ring_since = self.ring_since.into_iter().chain(other.ring_since).min();
     }
 }
 
@@ -108,6 +111,12 @@ pub struct ParentStats {
     pub round_trip: Option<Duration>,
     /// Media packets that came from it first, since its channel was connected.
     pub packets_received: u64,
+    /// Media packets that came from it after they had come before, likewise.
+    pub duplicates: u64,
+    /// Gaps that its packets filled, likewise.
+    pub recovered: u64,
+    /// Packets asked of it, each time counted, likewise.
+    pub nacked: u64,
 }
 
 /// One child.

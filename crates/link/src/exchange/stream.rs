@@ -119,7 +119,13 @@ impl Stream {
 
     /// What has happened so far, and what the ring holds now.
     pub(super) fn stats(&self) -> StreamStats {
-        StreamStats { ring_packets: self.ring.len(), ring_bytes: self.ring.bytes(), ..self.totals() }
+        let oldest = self.ring.oldest().and_then(|oldest| self.ring.get(oldest));
+        StreamStats {
+            ring_packets: self.ring.len(),
+            ring_bytes: self.ring.bytes(),
+            ring_since: oldest.map(|kept| kept.since),
+            ..self.totals()
+        }
     }
 
     pub(super) fn count_resent(&mut self, bytes: usize) {
@@ -184,6 +190,11 @@ impl Stream {
         self.ring.get(seq_no).map(|kept| kept.wire.clone())
     }
 
+    /// What is held from this packet on.
+    pub(super) fn packets_from(&self, start: SeqNo) -> impl Iterator<Item = Bytes> + '_ {
+        self.ring.range(start..).filter_map(|(_, kept)| Some(kept?.wire.clone()))
+    }
+
     /// Whether the packet is held and came no longer ago than that.
     pub(super) fn came_within(&self, now: Instant, seq_no: SeqNo, age_max: Duration) -> bool {
         self.ring.get(seq_no).is_some_and(|kept| now <= kept.since + age_max)
@@ -207,13 +218,15 @@ impl Stream {
         self.promised = Some(range);
     }
 
-    /// Notes that a packet has come, and with it perhaps a gap before it.
-    pub(super) fn track_gap(&mut self, now: Instant, seq_no: SeqNo) {
-        if self.gaps.received(now, seq_no) == Arrival::TooOld {
+    /// Notes that a packet has come, and with it perhaps a gap before it. Gives whether it filled one.
+    pub(super) fn track_gap(&mut self, now: Instant, seq_no: SeqNo) -> bool {
+        let arrival = self.gaps.received(now, seq_no);
+        if arrival == Arrival::TooOld {
             // The head of a publishing run or of a replay may come after what follows it.
             self.gaps.begin_earlier(now, seq_no);
         }
         self.asks.remove(&seq_no);
+        matches!(arrival, Arrival::Recovered { .. })
     }
 
     /// What to ask each of so many parents for now: another one each time that a packet is asked for, because the

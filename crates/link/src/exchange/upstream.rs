@@ -18,7 +18,7 @@ impl Exchange {
     /// Makes the joins of a broadcast what they should be now.
     pub(super) fn update_upstream(&mut self, now: Instant, id: &BroadcastId) {
         let Some(carried) = self.broadcasts.get(id) else { return };
-        let is_needed = !carried.is_local && (self.wanted.contains(id) || !carried.joins.is_empty());
+        let is_needed = !carried.is_local && (self.wanted.contains_key(id) || !carried.joins.is_empty());
         let desired = if is_needed { self.select_parents(now, id) } else { BTreeSet::new() };
         let Some(carried) = self.broadcasts.get_mut(id) else { return };
         let before = std::mem::replace(&mut carried.upstream, desired.clone());
@@ -77,7 +77,9 @@ impl Exchange {
         let (Some(peer), Some(carried)) = (self.peer_of(parent), self.broadcasts.get(id)) else { return };
         let newest = |ssrc: Ssrc| Some(Held { ssrc, newest: self.streams.get(&ssrc)?.newest()? });
         let resume = carried.ssrcs().filter_map(|(ssrc, _)| newest(ssrc)).collect();
-        self.send(peer, Message::Join(Join { broadcast: id.clone(), resume }));
+        let here = self.wanted.get(id).copied().flatten();
+        let trace = here.or_else(|| carried.joins.values().find_map(|join| join.trace));
+        self.send(peer, Message::Join(Join { broadcast: id.clone(), resume, trace }));
     }
 
     pub(super) fn send_leave(&mut self, parent: ParentId, id: &BroadcastId) {
@@ -128,6 +130,7 @@ impl Exchange {
         // of a later run of the same injection process are no others.
         if self.install_remote(now, answer.broadcast).is_ok() {
             for range in answer.streams {
+                let range = self.with_the_lacking(&id, range);
                 let stream = self.streams.get_mut(&range.ssrc);
                 if let Some(stream) = stream.filter(|stream| stream.broadcast == id) {
                     stream.promise(range);
@@ -166,6 +169,9 @@ impl Exchange {
             }
             let questions = stream.poll_nack(now, peers.len());
             for ((_, peer), missing) in peers.into_iter().zip(questions) {
+                if let Some(asked) = self.peers.get_mut(&peer) {
+                    asked.nacked += missing.len() as u64;
+                }
                 for seq_nos in missing.chunks(NACK_SEQ_NOS_MAX) {
                     let message = Message::Nack(Nack { ssrc: *ssrc, seq_nos: seq_nos.to_vec() });
                     self.outputs.push_back(Output::Send { peer, message });

@@ -43,6 +43,9 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
                     inner.u32(1, held.ssrc.get()).u64(2, held.newest.get());
                 });
             }
+            if let Some(trace) = join.trace {
+                writer.u64(3, trace);
+            }
         }
         Message::JoinAnswer(answer) => encode_join_answer(answer, writer),
         Message::JoinRefused { broadcast, reason } => {
@@ -103,6 +106,7 @@ fn encode_hello(hello: &Hello, writer: &mut Writer<'_>) {
         Role::Relay => 2,
         Role::Egress => 3,
         Role::All => 4,
+        Role::Controller => 5,
     };
     writer
         .bytes(1, &[hello.version.major, hello.version.minor])
@@ -194,6 +198,7 @@ fn decode_hello(mut fields: Fields<'_>) -> Result<Hello, DecodeError> {
                     2 => Role::Relay,
                     3 => Role::Egress,
                     4 => Role::All,
+                    5 => Role::Controller,
                     _ => return Err(field.outside()),
                 });
             }
@@ -212,15 +217,16 @@ fn decode_hello(mut fields: Fields<'_>) -> Result<Hello, DecodeError> {
 }
 
 fn decode_join(mut fields: Fields<'_>) -> Result<Join, DecodeError> {
-    let (mut broadcast, mut resume) = (None, Vec::new());
+    let (mut broadcast, mut resume, mut trace) = (None, Vec::new(), None);
     while let Some(field) = fields.pop()? {
         match field.tag {
             1 => broadcast = Some(field.broadcast_id()?),
             2 => push(&mut resume, STREAMS_MAX, 2, decode_held(Fields::new(field.value))?)?,
+            3 => trace = Some(field.u64()?),
             _later_version => {}
         }
     }
-    Ok(Join { broadcast: required(broadcast, "Join", "broadcast")?, resume })
+    Ok(Join { broadcast: required(broadcast, "Join", "broadcast")?, resume, trace })
 }
 
 fn decode_held(mut fields: Fields<'_>) -> Result<Held, DecodeError> {

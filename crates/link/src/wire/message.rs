@@ -53,6 +53,8 @@ pub struct Join {
     pub broadcast: BroadcastId,
     /// For each RTP stream of which the child holds packets: the newest one. What came after it is sent first.
     pub resume: Vec<Held>,
+    /// How the log names whoever made the child join, for the log of those above it.
+    pub trace: Option<u64>,
 }
 
 /// What a child has of an RTP stream.

@@ -87,7 +87,8 @@ fn join_answer() -> impl Strategy<Value = JoinAnswer> {
 fn join() -> impl Strategy<Value = Join> {
     let held = (ssrc(), seq_no()).prop_map(|(ssrc, newest)| Held { ssrc, newest });
     let resume = prop::collection::vec(held, 0..=STREAMS_MAX);
-    (broadcast_id(), resume).prop_map(|(broadcast, resume)| Join { broadcast, resume })
+    let trace = any::<Option<u64>>();
+    (broadcast_id(), resume, trace).prop_map(|(broadcast, resume, trace)| Join { broadcast, resume, trace })
 }
 
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {

@@ -278,6 +278,9 @@ impl Network {
                 Output::Send { peer, message } => self.send(index, peer, message),
                 Output::Media { wire, to } => self.send_media(index, wire, to),
                 Output::Deliver(packet) => node.delivered.push((now, packet)),
+                Output::Restored(packets) => {
+                    node.delivered.extend(packets.into_iter().map(|packet| (now, packet)));
+                }
                 Output::BroadcastChanged(broadcast) => node.changed.push(broadcast),
                 Output::BroadcastRetired(id) => node.retired.push(id),
                 Output::KeyframeWanted { ssrc } => node.keyframes_wanted.push(ssrc),
