@@ -40,6 +40,8 @@ pub(crate) async fn post_offer(
 ) -> Result<Accepted, ConnectError> {
     let client = Client::builder()
         .redirect(reqwest::redirect::Policy::none())
+        // Plain HTTP only: there is no need to read the system's certificates, nor for it to have any.
+        .tls_certs_only([])
         // As OBS and ffmpeg: each request on a connection of its own.
         .pool_max_idle_per_host(0)
         .timeout(HTTP_TIMEOUT)

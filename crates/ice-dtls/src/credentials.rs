@@ -69,6 +69,22 @@ impl fmt::Debug for IceCredentials {
     }
 }
 
+/// The peer's own, as its description told them: what our checks are addressed to and authenticated with. Of any
+/// characters, since some encoders use more than the grammar has. The password is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// `a=ice-ufrag`.
+    pub ufrag: String,
+    /// `a=ice-pwd`: secret.
+    pub pwd: String,
+}
+
+impl fmt::Debug for PeerCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerCredentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +110,8 @@ mod tests {
     #[test]
     fn the_password_is_not_printed() {
         let printed = format!("{:?}", IceCredentials::new("abcd", "secretsecretsecretsecret"));
+        assert!(printed.contains("abcd") && !printed.contains("secret"), "{printed}");
+        let printed = format!("{:?}", PeerCredentials { ufrag: "abcd".to_owned(), pwd: "secret".to_owned() });
         assert!(printed.contains("abcd") && !printed.contains("secret"), "{printed}");
     }
 }

@@ -21,6 +21,9 @@ pub enum FailureReason {
     /// No authentic connectivity check arrived in time.
     #[error("no connectivity check arrived: the peer cannot reach this address, or gave up")]
     NoCheck,
+    /// Checks arrived, but the peer answered none of ours, so it may not be where they seemed to come from.
+    #[error("the peer answered no connectivity check of ours, so its address is not proved")]
+    NoAnswer,
     /// Checks arrived, but DTLS did not finish in time.
     #[error("the DTLS handshake did not finish in time")]
     DtlsTimedOut,

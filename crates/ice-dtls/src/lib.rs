@@ -5,8 +5,9 @@
 //! socket of established sessions and answers their consent checks.
 //!
 //! **Invariant**: nothing that is not authenticated is answered. A check is answered when its message integrity is
-//! right, DTLS only on a path from which such a check came. So the DTLS cookie exchange, which would prove the return
-//! address a second time, is left out and a round trip with it.
+//! right. That proves who asks, not that the address receives: so DTLS is spoken, and a path told to its user, only once
+//! the peer has answered a check of our own from there. The DTLS cookie exchange, which would prove the return address a
+//! second time, is left out and a round trip with it.
 //!
 //! # DTLS 1.2, on purpose
 //! All peers speak it: Chromium, Firefox and Safari beside 1.3, OpenSSL, mbedTLS and GnuTLS (OBS, GStreamer, FFmpeg)
@@ -22,13 +23,15 @@ mod credentials;
 mod dtls;
 mod fingerprint;
 mod handshake;
+mod paths;
 pub mod stun;
 
 pub use certificate::{Certificate, CertificateError};
 pub use classify::{Datagram, classify};
-pub use credentials::{CredentialsError, IceCredentials};
+pub use credentials::{CredentialsError, IceCredentials, PeerCredentials};
 pub use dtls::{Association, DtlsRole, FailureReason, Keys, Progress};
 pub use fingerprint::{Fingerprint, FingerprintError, HashFunction};
 pub use handshake::{
-    DatagramError, HANDSHAKE_DURATION_MAX, Handshake, HandshakeConfig, Output, PATHS_MAX, Path,
+    DatagramError, HANDSHAKE_DURATION_MAX, Handshake, HandshakeConfig, IceConfig, Output, Path,
 };
+pub use paths::PATHS_MAX;

@@ -7,7 +7,7 @@ use ice_dtls::{
     Certificate, DatagramError, DtlsRole, FailureReason, Fingerprint, HANDSHAKE_DURATION_MAX, Handshake,
     IceCredentials, Output, PATHS_MAX, Path, stun,
 };
-use pair::{CLIENT, DELAY, Pair, SERVER, check, config};
+use pair::{CLIENT, DELAY, Pair, SERVER, answer, check, config};
 use proptest::prelude::*;
 use srtp::{MasterKey, Profile};
 use std::collections::BTreeMap;
@@ -201,7 +201,7 @@ impl Lone {
     fn new(role: DtlsRole) -> Self {
         let now = Instant::now();
         let config = config(&CERTIFICATES[0], &CERTIFICATES[1], role, 1);
-        let credentials = config.local.clone();
+        let credentials = config.ice.local.clone();
         Self { now, handshake: Handshake::new(config, now), credentials }
     }
 
@@ -213,32 +213,46 @@ impl Lone {
         std::iter::from_fn(|| self.handshake.poll_output()).collect()
     }
 
-    fn selected(&mut self) -> Vec<u16> {
-        let selected = |output| match output {
-            Output::PathSelected(path) => Some(path.remote.port()),
-            _ => None,
-        };
-        self.outputs().into_iter().filter_map(selected).collect()
+    /// The peer checks from there and answers what it is asked; what else there is to do.
+    fn meet(&mut self, port: u16, nominates: bool) -> Vec<Output> {
+        self.now += Duration::from_millis(100);
+        self.handle(port, &check(&self.credentials.clone(), nominates)).expect("an authentic check");
+        let mut others = Vec::new();
+        while let Some(output) = self.handshake.poll_output() {
+            match output {
+                Output::Transmit { path, bytes } if stun::is_stun(&bytes) => {
+                    if let Some(answer) = answer(path, &bytes) {
+                        self.handshake.handle_datagram(self.now, path, &answer).expect("an authentic answer");
+                    }
+                }
+                other => others.push(other),
+            }
+        }
+        others
     }
 }
 
 /// The first flight of a client that wants to talk to [`Lone`].
 fn client_hello() -> Vec<u8> {
     let mut lone = Lone::new(DtlsRole::Client);
-    lone.handle(1, &check(&lone.credentials.clone(), false)).expect("an authentic check");
     let hello = |output| match output {
-        Output::Transmit { bytes, .. } if !stun::is_stun(&bytes) => Some(bytes),
+        Output::Transmit { bytes, .. } => Some(bytes),
         _ => None,
     };
-    lone.outputs().into_iter().find_map(hello).expect("a client speaks first")
+    lone.meet(1, false).into_iter().find_map(hello).expect("a client speaks first")
 }
 
 #[test]
 fn a_check_is_answered_to_where_it_came_from() {
     let mut lone = Lone::new(DtlsRole::Server);
     lone.handle(7, &check(&lone.credentials.clone(), false)).unwrap();
-    let [Output::Transmit { path, bytes }] = &lone.outputs()[..] else { panic!("one answer") };
-    assert_eq!(*path, remote(7));
+    let outputs = lone.outputs();
+    let [Output::Transmit { path: asked, bytes: ask }, Output::Transmit { path, bytes }] = &outputs[..]
+    else {
+        panic!("a check of ours and an answer")
+    };
+    assert_eq!((*asked, *path), (remote(7), remote(7)));
+    assert!(answer(*asked, ask).is_some());
     assert!(stun::verify(bytes, lone.credentials.pwd()));
 }
 
@@ -256,24 +270,23 @@ fn nothing_unauthenticated_is_answered() {
 
     lone.handle(1, &check(&lone.credentials.clone(), false)).unwrap();
     assert_eq!(lone.handle(2, &hello), Err(DatagramError::PathNotVerified), "another port is another path");
-    assert_eq!(lone.outputs().len(), 1, "the answer to the check alone");
+    assert_eq!(lone.outputs().len(), 2, "the answer to the check, and a check of ours");
 }
 
 #[test]
 fn a_check_from_another_peer_than_the_offer_names_is_refused() {
     let mut config = config(&CERTIFICATES[0], &CERTIFICATES[1], DtlsRole::Server, 1);
-    config.remote_ufrag = Some("somebody".into());
-    let (now, credentials) = (Instant::now(), config.local.clone());
+    config.ice.remote.ufrag = "somebody".into();
+    let (now, credentials) = (Instant::now(), config.ice.local.clone());
     let mut handshake = Handshake::new(config, now);
     let result = handshake.handle_datagram(now, remote(1), &check(&credentials, true));
     assert_eq!(result, Err(DatagramError::OtherSession));
 }
 
 #[test]
-fn dtls_is_answered_on_a_verified_path_before_nomination() {
+fn dtls_is_answered_on_a_proved_path_before_nomination() {
     let mut lone = Lone::new(DtlsRole::Server);
-    lone.handle(1, &check(&lone.credentials.clone(), false)).unwrap();
-    lone.outputs();
+    lone.meet(1, false);
     lone.handle(1, &client_hello()).unwrap();
     let outputs = lone.outputs();
     assert!(!outputs.is_empty());
@@ -285,13 +298,18 @@ fn dtls_is_answered_on_a_verified_path_before_nomination() {
 #[test]
 fn the_path_nominated_last_is_used() {
     let mut lone = Lone::new(DtlsRole::Server);
-    let (plain, nominating) = (check(&lone.credentials, false), check(&lone.credentials, true));
-    lone.handle(1, &plain).unwrap();
-    assert!(lone.selected().is_empty());
+    let mut selected = lone.meet(1, false);
     for port in [2, 2, 1] {
-        lone.handle(port, &nominating).unwrap();
+        selected.extend(lone.meet(port, true));
     }
-    assert_eq!(lone.selected(), [2, 1]);
+    let selected: Vec<Path> = selected
+        .into_iter()
+        .map(|output| match output {
+            Output::PathSelected(path) => path,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(selected, [remote(2), remote(1)]);
     lone.handle(2, &client_hello()).unwrap();
     let outputs = lone.outputs();
     assert!(
@@ -302,10 +320,9 @@ fn the_path_nominated_last_is_used() {
 #[test]
 fn paths_are_forgotten_oldest_first_but_never_the_one_in_use() {
     let mut lone = Lone::new(DtlsRole::Server);
-    let (plain, nominating) = (check(&lone.credentials, false), check(&lone.credentials, true));
-    lone.handle(1, &nominating).unwrap();
+    lone.meet(1, true);
     for port in 2..=PATHS_MAX as u16 + 1 {
-        lone.handle(port, &plain).unwrap();
+        lone.meet(port, false);
     }
     let hello = client_hello();
     assert_eq!(lone.handle(2, &hello), Err(DatagramError::PathNotVerified));
@@ -321,9 +338,13 @@ fn after_an_ice_restart_only_the_new_credentials_count() {
     let old = pair.ends[SERVER].credentials.clone();
     let new = IceCredentials::from_random(&[9; 32]);
     let server = &mut pair.ends[SERVER].handshake;
-    server.restart_ice(new.clone(), Some("peer".into()));
+    server
+        .restart_ice(new.clone(), config(&CERTIFICATES[0], &CERTIFICATES[1], DtlsRole::Server, 1).ice.remote);
     assert_eq!(server.handle_datagram(now, path, &check(&old, true)), Err(DatagramError::OtherSession));
     assert_eq!(server.handle_datagram(now, remote(5), &check(&new, true)), Ok(()));
+    let Some(Output::Transmit { path: asked, bytes: ask }) = server.poll_output() else { panic!("asked") };
+    let answer = answer(asked, &ask).expect("a check of ours");
+    assert_eq!(server.handle_datagram(now, remote(5), &answer), Ok(()));
     let outputs: Vec<Output> = std::iter::from_fn(|| server.poll_output()).collect();
     assert!(
         matches!(outputs[..], [Output::Transmit { .. }, Output::PathSelected(path)] if path == remote(5))
@@ -351,7 +372,7 @@ fn a_handshake_that_never_completes_fails_in_time() {
     for role in [DtlsRole::Server, DtlsRole::Client] {
         let mut lone = Lone::new(role);
         let start = lone.now;
-        lone.handle(1, &check(&lone.credentials.clone(), true)).unwrap();
+        lone.meet(1, true);
         if role == DtlsRole::Server {
             lone.handle(1, &client_hello()).unwrap();
         }
@@ -405,7 +426,7 @@ proptest! {
     ) {
         for role in [DtlsRole::Server, DtlsRole::Client] {
             let mut lone = Lone::new(role);
-            lone.handle(1, &check(&lone.credentials.clone(), true)).unwrap();
+            lone.meet(1, true);
             for bytes in &garbage {
                 let length = bytes.len() as u8;
                 let mut record = vec![kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, length + 12];

@@ -6,7 +6,7 @@ mod pair;
 use ice_dtls::{
     Certificate, DtlsRole, FailureReason, Fingerprint, Handshake, HandshakeConfig, HashFunction, Output, Path,
 };
-use pair::{check, config};
+use pair::{answer, check, config};
 use srtp::{MasterKey, Profile};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
@@ -148,7 +148,7 @@ impl Local {
             remote_fingerprint: fingerprint.clone(),
             ..config(&certificate, &certificate, role, 1)
         };
-        let check = check(&config.local, true);
+        let check = check(&config.ice.local, true);
         let mut handshake = Handshake::new(config, Instant::now());
         handshake.handle_datagram(Instant::now(), path, &check).expect("an authentic check");
         Self { socket, handshake, path }
@@ -162,7 +162,11 @@ impl Local {
         loop {
             while let Some(output) = self.handshake.poll_output() {
                 match output {
-                    Output::Transmit { bytes, .. } if ice_dtls::stun::is_stun(&bytes) => {}
+                    Output::Transmit { path, bytes } if ice_dtls::stun::is_stun(&bytes) => {
+                        if let Some(answer) = answer(path, &bytes) {
+                            self.datagram(&answer);
+                        }
+                    }
                     Output::Transmit { path, bytes } => {
                         self.socket.send_to(&bytes, path.remote).expect("loopback takes all");
                     }

@@ -5,8 +5,8 @@
 mod pair;
 
 use ice_dtls::{
-    Certificate, Datagram, DatagramError, DtlsRole, Fingerprint, Handshake, HandshakeConfig, IceCredentials,
-    Output, Path, classify,
+    Certificate, Datagram, DatagramError, DtlsRole, Fingerprint, Handshake, HandshakeConfig, IceConfig,
+    IceCredentials, Output, Path, PeerCredentials, classify,
 };
 use model::SeqNo;
 use srtp::{MasterKey, Profile, RtcpKey, RtpKey};
@@ -57,7 +57,7 @@ impl Session {
         let mut api = peer.direct_api();
         let peer_fingerprint: Fingerprint =
             api.local_dtls_fingerprint().to_string().parse().expect("a fingerprint");
-        let peer_ufrag = api.local_ice_credentials().ufrag;
+        let str0m::ice::IceCreds { ufrag, pass } = api.local_ice_credentials();
         api.set_ice_controlling(true);
         api.set_remote_ice_credentials(str0m::ice::IceCreds {
             ufrag: credentials.ufrag().to_owned(),
@@ -68,8 +68,11 @@ impl Session {
         api.declare_media("vid".into(), MediaKind::Video);
         api.expect_stream_rx(SSRC.into(), None, "vid".into(), None);
         let config = HandshakeConfig {
-            local: credentials,
-            remote_ufrag: Some(peer_ufrag),
+            ice: IceConfig {
+                local: credentials,
+                remote: PeerCredentials { ufrag, pwd: pass },
+                random: [5; 32],
+            },
             remote_fingerprint: peer_fingerprint,
             certificate,
             dtls_role: our_role,

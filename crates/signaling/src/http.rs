@@ -14,6 +14,8 @@ pub use entity_tag::{EntityTag, IfMatch, IfMatchError};
 pub use link::{Link, LinkError};
 pub use problem::{PROBLEM_JSON, Problem};
 
+use crate::whep::events;
+
 /// Media type of offers and answers.
 pub const SDP: &str = "application/sdp";
 /// Media type of trickled candidates and restarts (RFC 8840).
@@ -30,16 +32,22 @@ pub enum Resource {
     WhepEndpoint,
     /// The URL that a `Location` header gave.
     Session,
+    /// Where a viewer's session makes event streams ([`crate::whep::events`]).
+    EventsEntry,
+    /// One event stream.
+    EventStream,
 }
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// An offer: make a session.
+    /// An offer: make a session. On [`Resource::EventsEntry`]: make an event stream.
     Create,
     /// Candidates or an ICE restart: see [`crate::patch::decide`].
     Modify,
-    /// End the session. `If-Match` does not matter (RFC 9725, section 4.2).
+    /// Send events for as long as there are any to come.
+    Listen,
+    /// End the session or the event stream. `If-Match` does not matter (RFC 9725, section 4.2).
     Delete,
     /// Everything is said by these headers; there is no body, and no authentication is needed: preflight
     /// requests carry none.
@@ -60,12 +68,13 @@ pub struct Reply {
 /// # Errors
 /// A 405 with `Allow` for every other method.
 pub fn action(resource: Resource, method: &str) -> Result<Action, Problem> {
-    let is_endpoint = resource != Resource::Session;
+    let makes = matches!(resource, Resource::WhipEndpoint | Resource::WhepEndpoint | Resource::EventsEntry);
     match method {
-        "POST" if is_endpoint => Ok(Action::Create),
-        "PATCH" if !is_endpoint => Ok(Action::Modify),
-        "DELETE" if !is_endpoint => Ok(Action::Delete),
+        "POST" if makes => Ok(Action::Create),
+        "PATCH" if resource == Resource::Session => Ok(Action::Modify),
+        "DELETE" if !makes => Ok(Action::Delete),
         "OPTIONS" => Ok(Action::Reply(options(resource))),
+        "GET" if resource == Resource::EventStream => Ok(Action::Listen),
         "GET" | "HEAD" => Ok(Action::Reply(look(resource, method))),
         _ => Err(Problem::new(405, "method", format!("{} is not possible here.", printable(method)))
             .with_header("Allow", allowed(resource))),
@@ -74,17 +83,21 @@ pub fn action(resource: Resource, method: &str) -> Result<Action, Problem> {
 
 const fn allowed(resource: Resource) -> &'static str {
     match resource {
-        Resource::WhipEndpoint | Resource::WhepEndpoint => "GET, HEAD, OPTIONS, POST",
+        Resource::WhipEndpoint | Resource::WhepEndpoint | Resource::EventsEntry => "GET, HEAD, OPTIONS, POST",
         Resource::Session => "DELETE, GET, HEAD, OPTIONS, PATCH",
+        Resource::EventStream => "DELETE, GET, HEAD, OPTIONS",
     }
 }
 
 fn options(resource: Resource) -> Reply {
     let accepts = match resource {
-        Resource::WhipEndpoint | Resource::WhepEndpoint => ("Accept-Post", SDP),
-        Resource::Session => ("Accept-Patch", TRICKLE_ICE_SDPFRAG),
+        Resource::WhipEndpoint | Resource::WhepEndpoint => Some(("Accept-Post", SDP)),
+        Resource::Session => Some(("Accept-Patch", TRICKLE_ICE_SDPFRAG)),
+        Resource::EventsEntry => Some(("Accept-Post", events::JSON)),
+        Resource::EventStream => None,
     };
-    let mut headers = vec![("Allow", allowed(resource)), accepts];
+    let mut headers = vec![("Allow", allowed(resource))];
+    headers.extend(accepts);
     headers.extend(PREFLIGHT_HEADERS);
     Reply { status: 200, headers }
 }
@@ -98,6 +111,8 @@ fn look(resource: Resource, method: &str) -> Reply {
         }
         Resource::WhipEndpoint => Reply { status: 204, headers: vec![("Accept-Post", SDP)] },
         Resource::Session => Reply { status: 204, headers: Vec::new() },
+        Resource::EventsEntry => Reply { status: 204, headers: vec![("Accept-Post", events::JSON)] },
+        Resource::EventStream => Reply { status: 200, headers: vec![("Content-Type", events::EVENT_STREAM)] },
     }
 }
 
@@ -126,7 +141,13 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: [Resource; 3] = [Resource::WhipEndpoint, Resource::WhepEndpoint, Resource::Session];
+    const ALL: [Resource; 5] = [
+        Resource::WhipEndpoint,
+        Resource::WhepEndpoint,
+        Resource::Session,
+        Resource::EventsEntry,
+        Resource::EventStream,
+    ];
 
     fn reply(resource: Resource, method: &str) -> Reply {
         match action(resource, method) {
@@ -149,9 +170,10 @@ mod tests {
 
     #[test]
     fn w07_get_on_everything_succeeds_without_content() {
-        for resource in ALL {
+        for resource in ALL.into_iter().filter(|resource| *resource != Resource::EventStream) {
             assert_eq!(reply(resource, "GET").status, 204, "{resource:?}");
         }
+        assert_eq!(action(Resource::EventStream, "GET"), Ok(Action::Listen));
     }
 
     #[test]
@@ -196,6 +218,8 @@ mod tests {
     #[test]
     fn methods_of_the_other_resource_are_refused_with_those_that_work() {
         assert_eq!(action(Resource::WhipEndpoint, "POST"), Ok(Action::Create));
+        assert_eq!(action(Resource::EventsEntry, "POST"), Ok(Action::Create));
+        assert_eq!(action(Resource::EventStream, "DELETE"), Ok(Action::Delete));
         assert_eq!(action(Resource::Session, "PATCH"), Ok(Action::Modify));
         assert_eq!(action(Resource::Session, "DELETE"), Ok(Action::Delete));
         for (resource, method) in [
@@ -203,6 +227,9 @@ mod tests {
             (Resource::Session, "PUT"),
             (Resource::WhepEndpoint, "PATCH"),
             (Resource::WhipEndpoint, "DELETE"),
+            (Resource::EventsEntry, "DELETE"),
+            (Resource::EventStream, "POST"),
+            (Resource::EventStream, "PATCH"),
         ] {
             let problem = action(resource, method).expect_err("refused");
             assert_eq!((problem.status, problem.headers.len()), (405, 1), "{method} on {resource:?}");

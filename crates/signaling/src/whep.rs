@@ -4,6 +4,8 @@
 //! a new publishing run with another codec needs no new session. Which one is used for a packet is left to the
 //! egress node.
 
+pub mod events;
+
 use std::net::SocketAddr;
 
 use model::{Codec, Kind, Mid, Ssrc};
@@ -26,7 +28,8 @@ impl Default for Policy {
     }
 }
 
-/// A header extension that an egress node can send.
+/// A header extension that an egress node can send: a function of the packet. So none for the time of sending is among
+/// them; receivers estimate by RTP timestamps without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extension {
     /// Media id (RFC 9143).

@@ -2,7 +2,8 @@
 
 use ice_dtls::stun::{Check, Transaction, write_request};
 use ice_dtls::{
-    Certificate, DtlsRole, FailureReason, Handshake, HandshakeConfig, IceCredentials, Output, Path, stun,
+    Certificate, DtlsRole, FailureReason, Handshake, HandshakeConfig, IceConfig, IceCredentials, Output,
+    Path, PeerCredentials, stun,
 };
 use srtp::{MasterKey, Profile};
 use std::net::SocketAddr;
@@ -46,6 +47,10 @@ pub struct Pair {
 pub const SERVER: usize = 0;
 pub const CLIENT: usize = 1;
 
+/// Of the agents that check for both ends, and answer their checks.
+const PEER_UFRAG: &str = "peer";
+const PEER_PWD: &str = "a password of the peer";
+
 pub fn config(
     certificate: &Arc<Certificate>,
     peer: &Certificate,
@@ -53,8 +58,11 @@ pub fn config(
     random: u8,
 ) -> HandshakeConfig {
     HandshakeConfig {
-        local: IceCredentials::from_random(&[random; 32]),
-        remote_ufrag: None,
+        ice: IceConfig {
+            local: IceCredentials::from_random(&[random; 32]),
+            remote: PeerCredentials { ufrag: PEER_UFRAG.to_owned(), pwd: PEER_PWD.to_owned() },
+            random: [random; 32],
+        },
         remote_fingerprint: peer.fingerprint(),
         certificate: certificate.clone(),
         dtls_role,
@@ -66,11 +74,22 @@ pub fn check(to: &IceCredentials, nominates: bool) -> Vec<u8> {
     let transaction = Transaction([7; 12]);
     let controlling = Some((1, nominates));
     let check =
-        Check { transaction, remote_ufrag: to.ufrag(), local_ufrag: "peer", priority: 1, controlling };
+        Check { transaction, remote_ufrag: to.ufrag(), local_ufrag: PEER_UFRAG, priority: 1, controlling };
     let mut bytes = vec![0; check.length_max()];
     let length = write_request(&mut bytes, &check, to.pwd());
     bytes.truncate(length);
     bytes
+}
+
+/// What the peer answers to a check of ours; `None` if these bytes are none.
+pub fn answer(path: Path, bytes: &[u8]) -> Option<Vec<u8>> {
+    let request = stun::BindingRequest::parse(bytes)?;
+    assert!(stun::verify(bytes, PEER_PWD), "made for the peer");
+    assert_eq!(request.local_ufrag(), PEER_UFRAG);
+    let mut answer = vec![0; stun::SUCCESS_LENGTH_MAX];
+    let length = stun::write_success(&mut answer, request.transaction(), path.local, PEER_PWD);
+    answer.truncate(length);
+    Some(answer)
 }
 
 impl Pair {
@@ -85,7 +104,7 @@ impl Pair {
         let mut port = 1000;
         let ends = configs.map(|config| {
             port += 1;
-            let credentials = config.local.clone();
+            let credentials = config.ice.local.clone();
             let address = SocketAddr::from(([192, 0, 2, 1], port));
             End { handshake: Handshake::new(config, now), credentials, address, told: Told::default() }
         });
@@ -116,7 +135,11 @@ impl Pair {
         while let Some(output) = self.ends[end].handshake.poll_output() {
             let told = &mut self.ends[end].told;
             match output {
-                Output::Transmit { bytes, .. } if stun::is_stun(&bytes) => {}
+                Output::Transmit { path, bytes } if stun::is_stun(&bytes) => {
+                    if let Some(answer) = answer(path, &bytes) {
+                        let _ = self.ends[end].handshake.handle_datagram(self.now, path, &answer);
+                    }
+                }
                 Output::Transmit { bytes, .. } => {
                     if let Some(delay) = fate(self.sent, &bytes) {
                         self.flying.push(Flying { arrives: self.now + delay, to: 1 - end, bytes });

@@ -39,6 +39,29 @@ pub fn rejected() -> Problem {
     Problem::new(401, "token-rejected", detail).with_header(CHALLENGE, r#"Bearer error="invalid_token""#)
 }
 
+/// The token has expired, or is not valid yet.
+#[must_use]
+pub fn expired() -> Problem {
+    let detail = "The token has expired, or is not valid yet. Get a new one.";
+    let challenge = r#"Bearer error="invalid_token", error_description="expired""#;
+    Problem::new(401, "token-expired", detail).with_header(CHALLENGE, challenge)
+}
+
+/// Whoever asks is known, but may not do this.
+#[must_use]
+pub fn insufficient() -> Problem {
+    let detail = "The token does not let you do this with this broadcast.";
+    Problem::new(403, "insufficient", detail).with_header(CHALLENGE, r#"Bearer error="insufficient_scope""#)
+}
+
+/// The ticket in the URL opens nothing.
+#[must_use]
+pub fn ticket_rejected() -> Problem {
+    let detail =
+        "This address was for one use, within a short time. Start again from the one you were given.";
+    Problem::new(401, "ticket-rejected", detail).with_header(CHALLENGE, "Bearer")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,9 +78,15 @@ mod tests {
     }
 
     #[test]
-    fn w38_both_refusals_challenge_with_bearer() {
-        for problem in [missing(), rejected()] {
-            assert_eq!(problem.status, 401);
+    fn w38_every_refusal_challenges_with_bearer() {
+        for (problem, status) in [
+            (missing(), 401),
+            (rejected(), 401),
+            (expired(), 401),
+            (ticket_rejected(), 401),
+            (insufficient(), 403),
+        ] {
+            assert_eq!(problem.status, status);
             let (name, value) = &problem.headers[0];
             assert!(*name == "WWW-Authenticate" && value.starts_with("Bearer"), "{problem:?}");
         }
