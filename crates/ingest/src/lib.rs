@@ -1,15 +1,18 @@
 //! Sans-IO publisher peer and broadcast origin: WHIP media turned into tree packets.
 //!
-//! [`Publisher`] terminates one publisher's WebRTC session; [`Origin`] decides which publishing run a broadcast is in.
+//! [`Publisher`] terminates one publisher's WebRTC session; [`Encoded`] makes tree packets of media that comes in another
+//! way, over RTMP; [`Origin`] decides which publishing run a broadcast is in.
 //! Neither knows a socket, a clock, HTTP or the tree: the shell feeds them and carries out what they say.
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate self as ingest;
 
+mod encoded;
 mod origin;
 mod publisher;
 
+pub use encoded::{Encoded, Payload};
 pub use origin::{Origin, OriginConfig, OriginOutput, PublisherId, Refused, SecondPublisher};
 pub use publisher::{
     AcceptError, Certificate, CloseReason, DecodeError, Drops, IceCredentials, Identity, LayerStats, Output,

@@ -21,7 +21,13 @@ pub enum SecondPublisher {
     TakesOver,
     /// It is refused while the first one is there.
     Refused,
+    /// It stays connected and goes on when the first one goes, or says nothing for [`OriginConfig::silence`]. The first
+    /// one, if it is still there, then stands by itself; nobody switches back.
+    StandsBy,
 }
+
+/// Publishers of one broadcast that stand by at once; more are refused.
+pub const STANDBYS_MAX: usize = 3;
 
 /// How one broadcast is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub struct OriginConfig {
     pub is_declared: bool,
     /// What a second publisher meets.
     pub second_publisher: SecondPublisher,
+    /// For how long a publisher may send nothing before one that stands by goes on; 2 s by default.
+    pub silence: Duration,
 }
 
 impl Default for OriginConfig {
@@ -40,6 +48,7 @@ impl Default for OriginConfig {
             grace: Duration::from_secs(60),
             is_declared: false,
             second_publisher: SecondPublisher::default(),
+            silence: Duration::from_secs(2),
         }
     }
 }
@@ -59,8 +68,23 @@ pub enum OriginOutput {
         /// The one to close.
         old: PublisherId,
     },
+    /// This publisher stood by and goes on now: ask it for a keyframe.
+    StandbyGoesOn {
+        /// Which.
+        publisher: PublisherId,
+    },
     /// The grace period is over; forget the broadcast.
     Ended,
+}
+
+/// A publisher that stands by.
+#[derive(Debug)]
+struct Standby {
+    publisher: PublisherId,
+    tracks: Vec<Track>,
+    /// For its run.
+    drawn: Epoch,
+    heard_at: Option<Instant>,
 }
 
 /// State of one broadcast at its injection node.
@@ -69,6 +93,11 @@ pub struct Origin {
     config: OriginConfig,
     broadcast: Broadcast,
     publisher: Option<PublisherId>,
+    /// In the order in which they came.
+    standbys: Vec<Standby>,
+    /// When the publisher counts as silent, unless it is heard.
+    silent_at: Option<Instant>,
+    is_silent: bool,
     /// When the broadcast ends, unless a publisher comes.
     ends_at: Option<Instant>,
     outputs: VecDeque<OriginOutput>,
@@ -80,7 +109,16 @@ impl Origin {
     #[must_use]
     pub fn new(id: BroadcastId, config: OriginConfig, now: Instant) -> Self {
         let broadcast = Broadcast::waiting(id);
-        let mut origin = Self { config, broadcast, publisher: None, ends_at: None, outputs: VecDeque::new() };
+        let mut origin = Self {
+            config,
+            broadcast,
+            publisher: None,
+            standbys: Vec::new(),
+            silent_at: None,
+            is_silent: false,
+            ends_at: None,
+            outputs: VecDeque::new(),
+        };
         origin.wait(now);
         origin
     }
@@ -109,15 +147,23 @@ impl Origin {
     /// # Errors
     /// [`Refused`] if there is one and the policy keeps it.
     pub fn check(&self) -> Result<(), Refused> {
-        match (self.broadcast.state, self.publisher, self.config.second_publisher) {
-            (BroadcastState::Live, Some(_), SecondPublisher::Refused) => Err(Refused),
-            _ => Ok(()),
-        }
+        let is_refused = match self.config.second_publisher {
+            SecondPublisher::TakesOver => false,
+            SecondPublisher::Refused => true,
+            SecondPublisher::StandsBy => self.standbys.len() >= STANDBYS_MAX,
+        };
+        if self.has_publisher() && is_refused { Err(Refused) } else { Ok(()) }
+    }
+
+    fn has_publisher(&self) -> bool {
+        self.broadcast.state == BroadcastState::Live && self.publisher.is_some()
     }
 
     /// A publisher's media has begun: a new publishing run, with these tracks. Until this call the one before goes on,
     /// so an offer that never connects disturbs nobody. `drawn` has the epoch's random part and the least counter: the
     /// wallclock, so that runs of a restarted process, or of another node, follow all earlier ones.
+    ///
+    /// Gives the run that the broadcast is in then: of this publisher, unless it stands by.
     ///
     /// # Errors
     /// [`Refused`] if there is one and the policy keeps it: close the newcomer.
@@ -130,10 +176,30 @@ impl Origin {
         if self.publisher != Some(publisher) {
             self.check()?;
         }
-        let next = self.broadcast.epoch.map_or(0, |epoch| epoch.counter) + 1;
-        let epoch = Epoch { counter: drawn.counter.max(next), ..drawn };
-        self.begin(publisher, epoch, tracks);
-        Ok(epoch)
+        if let (SecondPublisher::StandsBy, true, Some(epoch)) =
+            (self.config.second_publisher, self.has_publisher(), self.broadcast.epoch)
+            && self.publisher != Some(publisher)
+        {
+            self.standbys.push(Standby { publisher, tracks, drawn, heard_at: None });
+            return Ok(epoch);
+        }
+        Ok(self.begin_next(publisher, drawn, tracks))
+    }
+
+    /// Media of this publisher came. Gives whether it is the one that counts: the packets of others lead nowhere.
+    pub fn heard(&mut self, publisher: PublisherId, now: Instant) -> bool {
+        if self.publisher == Some(publisher) {
+            self.is_silent = false;
+            self.silent_at = Some(now + self.config.silence);
+            return true;
+        }
+        if let Some(standby) = self.standbys.iter_mut().find(|standby| standby.publisher == publisher) {
+            standby.heard_at = Some(now);
+            if self.is_silent {
+                self.replace_silent(now);
+            }
+        }
+        self.publisher == Some(publisher)
     }
 
     /// A publisher of an earlier process goes on in the same run.
@@ -144,6 +210,10 @@ impl Origin {
     /// The publisher's tracks are described anew: its media said more than its offer. Without effect from another
     /// publisher than the current one.
     pub fn tracks_changed(&mut self, publisher: PublisherId, tracks: Vec<Track>) {
+        if let Some(standby) = self.standbys.iter_mut().find(|standby| standby.publisher == publisher) {
+            standby.tracks = tracks;
+            return;
+        }
         let is_current = self.publisher == Some(publisher) && self.broadcast.state == BroadcastState::Live;
         if is_current && self.broadcast.tracks != tracks {
             self.broadcast.tracks = tracks;
@@ -155,10 +225,17 @@ impl Origin {
     ///
     /// The tracks stay in the description, so that viewers keep their sessions and new ones can be answered.
     pub fn publisher_gone(&mut self, publisher: PublisherId, now: Instant) {
+        self.standbys.retain(|standby| standby.publisher != publisher);
         if self.publisher != Some(publisher) {
             return;
         }
         self.publisher = None;
+        // Whoever was heard last is the likeliest to go on.
+        let latest = self.standbys.iter().enumerate().max_by_key(|(_, standby)| standby.heard_at);
+        if let Some((index, _)) = latest {
+            self.go_on(index);
+            return;
+        }
         self.broadcast.state = BroadcastState::Waiting;
         self.announce();
         self.wait(now);
@@ -170,12 +247,18 @@ impl Origin {
             self.ends_at = None;
             self.outputs.push_back(OriginOutput::Ended);
         }
+        if self.silent_at.is_some_and(|at| now >= at) {
+            self.silent_at = None;
+            self.is_silent = true;
+            self.replace_silent(now);
+        }
     }
 
     /// When [`Origin::handle_timeout`] wants to be called.
     #[must_use]
-    pub const fn poll_timeout(&self) -> Option<Instant> {
-        self.ends_at
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let silent_at = self.silent_at.filter(|_| !self.standbys.is_empty());
+        self.ends_at.into_iter().chain(silent_at).min()
     }
 
     /// What to do next; call until `None` after every change.
@@ -183,11 +266,42 @@ impl Origin {
         self.outputs.pop_front()
     }
 
+    /// One that stands by and is heard takes the place of the silent publisher, which then stands by.
+    fn replace_silent(&mut self, now: Instant) {
+        let silence = self.config.silence;
+        let is_heard = |standby: &Standby| standby.heard_at.is_some_and(|at| now < at + silence);
+        let (Some(index), Some(silent), Some(epoch)) =
+            (self.standbys.iter().position(is_heard), self.publisher, self.broadcast.epoch)
+        else {
+            return;
+        };
+        self.publisher = None;
+        let tracks = self.broadcast.tracks.clone();
+        self.standbys.push(Standby { publisher: silent, tracks, drawn: epoch, heard_at: None });
+        self.go_on(index);
+    }
+
+    fn go_on(&mut self, index: usize) {
+        let Standby { publisher, tracks, drawn, .. } = self.standbys.remove(index);
+        self.begin_next(publisher, drawn, tracks);
+        self.outputs.push_back(OriginOutput::StandbyGoesOn { publisher });
+    }
+
+    fn begin_next(&mut self, publisher: PublisherId, drawn: Epoch, tracks: Vec<Track>) -> Epoch {
+        let next = self.broadcast.epoch.map_or(0, |epoch| epoch.counter) + 1;
+        let epoch = Epoch { counter: drawn.counter.max(next), ..drawn };
+        self.begin(publisher, epoch, tracks);
+        epoch
+    }
+
     fn begin(&mut self, publisher: PublisherId, epoch: Epoch, tracks: Vec<Track>) {
         if let Some(old) = self.publisher.replace(publisher).filter(|old| *old != publisher) {
             self.outputs.push_back(OriginOutput::PublisherReplaced { old });
         }
+        self.standbys.retain(|standby| standby.publisher != publisher);
         self.ends_at = None;
+        self.silent_at = None;
+        self.is_silent = false;
         self.broadcast.state = BroadcastState::Live;
         self.broadcast.epoch = Some(epoch);
         self.broadcast.tracks = tracks;

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use media_core::time::ClockOffset;
-use model::{NtpTime, Ssrc, Track};
+use model::{Kind, NtpTime, Ssrc, Track};
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::media::KeyframeRequestKind;
@@ -293,10 +293,15 @@ impl Publisher {
     /// What has come so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let kind = |stream: &Stream| self.sections[stream.section].kind;
+        let delay = |wanted: Kind| {
+            self.streams.iter().filter(|stream| kind(stream) == wanted).find_map(Stream::delay)
+        };
         Stats {
             round_trip: self.round_trip,
+            picture_delay: delay(Kind::Video).zip(delay(Kind::Audio)).map(|(video, audio)| video - audio),
             drops: self.drops,
-            layers: self.streams.iter().map(|stream| stream.stats(self.now)).collect(),
+            layers: self.streams.iter().map(|stream| stream.stats(self.now, kind(stream))).collect(),
         }
     }
 
@@ -420,8 +425,8 @@ fn streams(sections: &[Section], identity: &Identity) -> Vec<Stream> {
     for (index, section) in sections.iter().enumerate() {
         let clock_rate = section.payloads.first().map_or(90_000, |payload| payload.codec.clock_rate());
         let layers = match section.kind {
-            model::Kind::Audio => 1,
-            model::Kind::Video => section.rids.len().max(1),
+            Kind::Audio => 1,
+            Kind::Video => section.rids.len().max(1),
         };
         for (layer, (ssrc, base)) in (0..layers).zip(numbers.by_ref()) {
             let mut ssrc = u32::from_be_bytes(*ssrc).max(1);

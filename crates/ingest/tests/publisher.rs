@@ -189,6 +189,7 @@ fn a_publisher_without_rtx_is_asked_too() {
     world.run(Duration::from_secs(2));
     let stats = world.server.as_ref().unwrap().stats();
     assert!(stats.layers[1].lost > 0 && stats.layers[1].nacks > 0, "{stats:?}");
+    assert_eq!(stats.layers[1].given_up, stats.layers[1].lost, "after two seconds nothing is waited for");
     assert_eq!(stats.layers[0].nacks, 0, "audio was offered without nack");
 }
 
@@ -255,6 +256,30 @@ fn capture_times_of_audio_and_video_agree_after_reports() {
     let (picture, sound) = (of(true, 3000), of(false, 1600));
     let apart = picture.saturating_since(sound).max(sound.saturating_since(picture));
     assert!(apart < Duration::from_millis(5), "{apart:?} apart");
+}
+
+#[test]
+fn a_picture_that_comes_later_than_its_sound_is_told() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    assert_eq!(world.payload_type(EngineCodec::Vp8), 96.into());
+    world.late = |bytes| Duration::from_millis(if bytes[1] & 0x7f == 96 { 120 } else { 0 });
+    assert_eq!(world.server.as_ref().unwrap().stats().picture_delay, None, "no clock is known yet");
+    publish_vp8(&mut world, 300, 100);
+    let delay = world.server.as_ref().unwrap().stats().picture_delay.unwrap();
+    assert!((0.1..0.14).contains(&delay), "{delay} s");
+}
+
+#[test]
+fn a_picture_tells_when_its_newest_keyframe_came() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    let keyframe_at = |world: &World| world.server.as_ref().unwrap().stats().layers[1].keyframe_at;
+    assert_eq!(keyframe_at(&world), None);
+    let begun = world.now;
+    // The keyframe comes first; 29 frames follow it.
+    publish_vp8(&mut world, 30, 1);
+    let at = keyframe_at(&world).unwrap();
+    assert!(at >= begun && at <= begun + FRAME, "{:?}", at - begun);
+    assert_eq!(world.server.as_ref().unwrap().stats().layers[0].keyframe_at, None, "sound has none");
 }
 
 #[test]

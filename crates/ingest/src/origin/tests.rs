@@ -177,6 +177,7 @@ proptest! {
                         newest = broadcast.epoch;
                     }
                     OriginOutput::Ended => prop_assert_eq!(origin.publisher(), None),
+                    OriginOutput::StandbyGoesOn { .. } => prop_assert!(false, "nobody stands by here"),
                 }
             }
             let is_live = origin.broadcast().state == BroadcastState::Live;
@@ -184,4 +185,98 @@ proptest! {
             prop_assert!(!is_live || origin.poll_timeout().is_none());
         }
     }
+}
+
+/// An origin whose second publisher stands by, with one that stands by.
+fn with_standby(now: Instant) -> Origin {
+    let config = OriginConfig { second_publisher: SecondPublisher::StandsBy, ..OriginConfig::default() };
+    let mut origin = Origin::new(id(), config, now);
+    let run = origin.publisher_started(FIRST, tracks(1), drawn(11)).unwrap();
+    drain(&mut origin);
+    assert_eq!(origin.publisher_started(SECOND, tracks(2), drawn(22)), Ok(run), "the run goes on");
+    assert_eq!(drain(&mut origin), [], "nobody hears of one that stands by");
+    origin
+}
+
+fn goes_on(outputs: &[OriginOutput], publisher: PublisherId, counter: u64) {
+    let [OriginOutput::Changed(broadcast), goes_on] = outputs else { panic!("{outputs:?}") };
+    assert_eq!((broadcast.state, broadcast.epoch.unwrap().counter), (BroadcastState::Live, counter));
+    assert_eq!(*goes_on, OriginOutput::StandbyGoesOn { publisher });
+}
+
+#[test]
+fn one_that_stands_by_goes_on_when_the_first_goes() {
+    let now = Instant::now();
+    let mut origin = with_standby(now);
+    assert!(origin.heard(FIRST, now) && !origin.heard(SECOND, now), "only one of them counts");
+    origin.tracks_changed(SECOND, tracks(3));
+    origin.publisher_gone(FIRST, now);
+    goes_on(&drain(&mut origin), SECOND, 2);
+    assert_eq!(origin.broadcast().tracks, tracks(3), "as they were described last");
+    assert_eq!(origin.broadcast().epoch, Some(Epoch { counter: 2, random: 22 }));
+    assert_eq!((origin.publisher(), origin.poll_timeout()), (Some(SECOND), None));
+    origin.publisher_gone(SECOND, now);
+    assert!(
+        matches!(&drain(&mut origin)[..], [OriginOutput::Changed(b)] if b.state == BroadcastState::Waiting)
+    );
+}
+
+#[test]
+fn one_that_stands_by_goes_on_when_the_first_falls_silent_and_nobody_switches_back() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut origin = with_standby(start);
+    origin.heard(FIRST, at(0));
+    origin.heard(SECOND, at(1900));
+    assert_eq!(origin.poll_timeout(), Some(at(2000)));
+    origin.handle_timeout(at(1999));
+    assert_eq!(drain(&mut origin), []);
+    origin.handle_timeout(at(2000));
+    goes_on(&drain(&mut origin), SECOND, 2);
+    assert!(origin.heard(SECOND, at(2001)) && !origin.heard(FIRST, at(2002)), "the first stands by now");
+    assert_eq!(drain(&mut origin), []);
+    origin.handle_timeout(at(4001));
+    goes_on(&drain(&mut origin), FIRST, 3);
+}
+
+#[test]
+fn nobody_goes_on_who_is_silent_too() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut origin = with_standby(start);
+    origin.heard(FIRST, at(0));
+    origin.handle_timeout(at(2));
+    assert_eq!(
+        (drain(&mut origin), origin.poll_timeout()),
+        (vec![], None),
+        "and nobody looks again and again"
+    );
+    assert!(origin.heard(SECOND, at(60)), "the first that is heard goes on");
+    goes_on(&drain(&mut origin), SECOND, 2);
+}
+
+#[test]
+fn a_silence_without_anybody_to_go_on_changes_nothing() {
+    let now = Instant::now();
+    let mut origin = Origin::new(id(), OriginConfig::default(), now);
+    origin.publisher_started(FIRST, tracks(1), drawn(1)).unwrap();
+    drain(&mut origin);
+    origin.heard(FIRST, now);
+    assert_eq!(origin.poll_timeout(), None);
+    origin.handle_timeout(now + Duration::from_secs(10));
+    assert_eq!(drain(&mut origin), []);
+    assert!(origin.heard(FIRST, now + Duration::from_secs(11)));
+}
+
+#[test]
+fn only_so_many_stand_by() {
+    let now = Instant::now();
+    let mut origin = with_standby(now);
+    for other in 3..5 {
+        origin.publisher_started(PublisherId(other), tracks(1), drawn(1)).unwrap();
+    }
+    assert_eq!(origin.check(), Err(Refused));
+    assert_eq!(origin.publisher_started(PublisherId(9), tracks(1), drawn(1)), Err(Refused));
+    origin.publisher_gone(SECOND, now);
+    assert_eq!((origin.check(), origin.publisher()), (Ok(()), Some(FIRST)));
 }

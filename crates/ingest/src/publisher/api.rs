@@ -133,6 +133,12 @@ pub enum CloseReason {
     /// The publisher's DTLS certificate is not the one of its offer.
     #[error("the DTLS certificate does not have the offer's fingerprint")]
     FingerprintMismatch,
+    /// The connection that brought it has ended, or brought what cannot be taken.
+    #[error("{reason}")]
+    Connection {
+        /// Why, in words for its owner.
+        reason: String,
+    },
     /// The engine gave up.
     #[error("the WebRTC engine failed: {reason}")]
     Engine {

@@ -79,6 +79,12 @@ impl PublisherRecord {
         (self.local, self.remote)
     }
 
+    /// Whether media had come.
+    #[must_use]
+    pub fn has_media(&self) -> bool {
+        self.streams.iter().any(|stream| stream.mapping.is_some())
+    }
+
     /// Its bytes. They hold keys.
     #[must_use]
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {

@@ -131,7 +131,7 @@ impl Publisher {
         publisher.outputs.push_back(Output::Connected);
         publisher.prime(record)?;
         publisher.ask_for_missing();
-        if record.streams.iter().any(|stream| stream.mapping.is_some()) {
+        if record.has_media() {
             publisher.announce();
         }
         Ok(publisher)

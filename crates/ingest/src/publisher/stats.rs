@@ -1,14 +1,17 @@
 //! Plain numbers about one publisher, for metrics and the dashboard.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use model::{Bitrate, Codec, Ssrc};
+use model::{Bitrate, Codec, Kind, Ssrc};
 
 /// What one publisher has sent since it was accepted or resumed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stats {
     /// Round trip, where the publisher answers extended reports (RFC 3611, section 4.5).
     pub round_trip: Option<Duration>,
+    /// By how many seconds the picture arrives later than sound that was captured at the same moment; negative if
+    /// earlier. Known once both have told what their clocks show.
+    pub picture_delay: Option<f64>,
     /// Datagrams that led to nothing.
     pub drops: Drops,
     /// Every RTP stream that the offer announced, in its order.
@@ -33,12 +36,18 @@ pub struct Drops {
 pub struct LayerStats {
     /// Its tree-wide identity.
     pub ssrc: Ssrc,
+    /// Sound or picture.
+    pub kind: Kind,
+    /// Its place among the layers of its kind, as the offer lists them.
+    pub layer: u8,
     /// Packets that became tree packets.
     pub packets: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
     /// Packets missing until now; some may yet come.
     pub lost: u64,
+    /// Packets that were waited for in vain.
+    pub given_up: u64,
     /// Packets that came after a later one: retransmitted or reordered.
     pub recovered: u64,
     /// NACK messages sent; refreshed each second.
@@ -51,6 +60,8 @@ pub struct LayerStats {
     pub bitrate: Bitrate,
     /// Media time between the last two keyframes.
     pub keyframe_interval: Option<Duration>,
+    /// When the newest keyframe came, or the first packet if none has come; `None` before that, and for sound.
+    pub keyframe_at: Option<Instant>,
     /// What it is really coded with; `None` before its first packet.
     pub codec: Option<Codec>,
     /// H.264: the three bytes of the sequence parameter set.

@@ -9,13 +9,16 @@ use media_core::gap::{self, Arrival, GapTracker};
 use media_core::rate::{Jitter, RateMeter};
 use media_core::rtp;
 use media_core::time::{ClockOffset, SenderClock};
-use model::{Codec, NtpTime, SeqNo, Ssrc};
+use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
 use super::offer::Section;
 use super::stats::LayerStats;
 
 /// Window of the bitrate shown.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
+/// How much of the difference a frame's delay leaves of the smoothed one, as with jitter (RFC 3550, section 6.4.1).
+const DELAY_SMOOTHING: f64 = 16.0;
+const NTP_UNITS_PER_SECOND: f64 = (1u64 << 32) as f64;
 
 /// Where a publisher's sequence numbers lie in the tree's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +102,12 @@ pub(super) struct Stream {
     /// NACK messages sent.
     pub(super) nacks: u64,
     last_keyframe: Option<NtpTime>,
+    /// When that came, or the first packet.
+    keyframe_at: Option<Instant>,
     keyframe_interval: Option<Duration>,
     b_frames_seen: bool,
+    /// From capture to arrival of the first packet of each frame, smoothed; seconds.
+    delay: Option<f64>,
     has_news: bool,
 }
 
@@ -131,8 +138,10 @@ impl Stream {
             keyframe_requests: 0,
             nacks: 0,
             last_keyframe: None,
+            keyframe_at: None,
             keyframe_interval: None,
             b_frames_seen: false,
+            delay: None,
             has_news: false,
         }
     }
@@ -193,8 +202,14 @@ impl Stream {
             self.clock.sender_report(NtpTime::from_bits(u64::from_be_bytes(*captured)), packet.timestamp);
         }
         let capture_time = self.clock.received(wallclock, packet.timestamp, offset);
+        if self.begins_frame(seq_no, packet.timestamp) && self.clock.is_reported() {
+            self.observe_delay(wallclock, capture_time);
+        }
         self.count(now, seq_no, packet.timestamp, payload.len());
         let starts_keyframe = self.inspect(seq_no, packet.timestamp, codec, payload, capture_time);
+        if starts_keyframe || self.keyframe_at.is_none() {
+            self.keyframe_at = Some(now);
+        }
         let first_byte = |id| media.extension(id).and_then(|data| data.first().copied());
         Some(TreePacket {
             ssrc: self.ssrc,
@@ -220,6 +235,22 @@ impl Stream {
                 below < u64::from(u128::BITS) && self.received & (1 << below) == 0
             }),
         }
+    }
+
+    /// Whether this is the first packet of a frame that is newer than all before.
+    fn begins_frame(&self, seq_no: SeqNo, timestamp: u32) -> bool {
+        self.highest.is_none_or(|highest| seq_no > highest && timestamp != self.newest_timestamp)
+    }
+
+    /// One more frame has arrived; its capture may seem to lie in the future, where clocks are not known well.
+    fn observe_delay(&mut self, arrived: NtpTime, captured: NtpTime) {
+        let delay = arrived.to_bits().wrapping_sub(captured.to_bits()) as i64 as f64 / NTP_UNITS_PER_SECOND;
+        self.delay = Some(self.delay.map_or(delay, |before| before + (delay - before) / DELAY_SMOOTHING));
+    }
+
+    /// From capture to arrival, in seconds; `None` as long as the sender's clock is not known.
+    pub(super) const fn delay(&self) -> Option<f64> {
+        self.delay
     }
 
     /// A sender report of this stream's SSRC came.
@@ -283,18 +314,27 @@ impl Stream {
         starts_keyframe
     }
 
-    pub(super) fn stats(&self, now: Instant) -> LayerStats {
+    /// Payload bitrate of the last two seconds.
+    pub(super) fn bitrate(&self, now: Instant) -> Bitrate {
+        self.rate.clone().rate(now)
+    }
+
+    pub(super) fn stats(&self, now: Instant, kind: Kind) -> LayerStats {
         LayerStats {
             ssrc: self.ssrc,
+            kind,
+            layer: self.layer as u8,
             packets: self.packets,
             bytes: self.bytes,
             lost: self.missing,
+            given_up: self.gaps.stats().lost,
             recovered: self.recovered,
             nacks: self.nacks,
             keyframe_requests: self.keyframe_requests,
             jitter: self.jitter.duration(),
-            bitrate: self.rate.clone().rate(now),
+            bitrate: self.bitrate(now),
             keyframe_interval: self.keyframe_interval,
+            keyframe_at: self.keyframe_at.filter(|_| kind == Kind::Video),
             codec: self.detector.as_ref().map(|(codec, _)| *codec),
             profile_level_id: self.picture.map(|picture| picture.profile_level_id),
             size: self.picture.map(|picture| (picture.width, picture.height)),

@@ -71,7 +71,7 @@ impl Publisher {
                 let stream = &self.streams[*index];
                 let pixels =
                     stream.picture.map_or(0, |picture| u64::from(picture.width) * u64::from(picture.height));
-                Reverse(if has_pictures { pixels } else { stream.stats(self.now).bitrate.as_bps() })
+                Reverse(if has_pictures { pixels } else { stream.bitrate(self.now).as_bps() })
             });
             self.order[section] = order;
         }

@@ -65,6 +65,8 @@ pub struct World {
     random: u64,
     /// Datagrams of the publisher are dropped while this says so.
     pub loses: fn(&[u8]) -> bool,
+    /// How much longer than others a datagram of the publisher takes.
+    pub late: fn(&[u8]) -> Duration,
     pub packets: Vec<TreePacket>,
     pub tracks: Vec<Vec<Track>>,
     pub connected: usize,
@@ -131,6 +133,7 @@ impl World {
             lose_next: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             loses: |_| false,
+            late: |_| Duration::ZERO,
             packets: Vec::new(),
             tracks: Vec::new(),
             connected: 0,
@@ -228,7 +231,9 @@ impl World {
                         is_lost = true;
                     }
                     if !is_lost && !(self.loses)(&transmit.contents) {
-                        self.to_server.push_back((self.now + LATENCY, transmit.contents.to_vec()));
+                        let at = self.now + LATENCY + (self.late)(&transmit.contents);
+                        let place = self.to_server.partition_point(|(other, _)| *other <= at);
+                        self.to_server.insert(place, (at, transmit.contents.to_vec()));
                     }
                 }
                 ClientOutput::Event(Event::KeyframeRequest(request)) => self.keyframe_requests.push(request),

@@ -1,0 +1,99 @@
+//! VP9 (RFC 9628): frames into payloads, in flexible mode without layers.
+
+use bytes::{Bytes, BytesMut};
+
+/// Bits of the payload descriptor's first byte (section 4.2).
+const PICTURE_ID: u8 = 0x80;
+const INTER_PREDICTED: u8 = 0x40;
+const FLEXIBLE: u8 = 0x10;
+const BEGINS_FRAME: u8 = 0x08;
+const ENDS_FRAME: u8 = 0x04;
+/// The picture id has 15 bits.
+const LONG_ID: u16 = 0x8000;
+/// Reference to the picture before, and to no other.
+const REFERENCE_BEFORE: u8 = 1 << 1;
+
+/// The state of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Vp9Stream {
+    picture_id: u16,
+}
+
+impl Vp9Stream {
+    /// Payloads of one frame, or of a frame with hidden ones before it, and whether it is a keyframe.
+    pub(crate) fn picture(&mut self, data: &Bytes, payload_bytes_max: usize) -> (Vec<Bytes>, bool) {
+        let is_keyframe = is_keyframe(data);
+        let mut descriptor = vec![PICTURE_ID | FLEXIBLE | if is_keyframe { 0 } else { INTER_PREDICTED }];
+        descriptor.extend_from_slice(&(LONG_ID | self.picture_id).to_be_bytes());
+        if !is_keyframe {
+            descriptor.push(REFERENCE_BEFORE);
+        }
+        self.picture_id = (self.picture_id + 1) & !LONG_ID;
+        let part_bytes = payload_bytes_max - descriptor.len();
+        let count = data.len().div_ceil(part_bytes);
+        let payload = |(index, part): (usize, &[u8])| {
+            let mut payload = BytesMut::with_capacity(descriptor.len() + part.len());
+            payload.extend_from_slice(&descriptor);
+            payload[0] |= if index == 0 { BEGINS_FRAME } else { 0 };
+            payload[0] |= if index + 1 == count { ENDS_FRAME } else { 0 };
+            payload.extend_from_slice(part);
+            payload.freeze()
+        };
+        (data.chunks(part_bytes).enumerate().map(payload).collect(), is_keyframe)
+    }
+}
+
+/// From the first bits of the uncompressed header (VP9 Bitstream & Decoding Process Specification, section 6.2).
+fn is_keyframe(data: &[u8]) -> bool {
+    const FRAME_MARKER: u8 = 2;
+    let Some(&first) = data.first() else { return false };
+    let is_profile_3 = first & 0x30 == 0x30;
+    // show_existing_frame and frame_type, behind a reserved bit in profile 3.
+    let bits = if is_profile_3 { first >> 1 } else { first >> 2 } & 0x03;
+    first >> 6 == FRAME_MARKER && bits == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Codec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn keyframes_are_known_by_their_header() {
+        assert!(is_keyframe(&[0x82]));
+        assert!(!is_keyframe(&[0x86]), "predicted");
+        assert!(!is_keyframe(&[0x8a]), "shows an earlier frame");
+        assert!(is_keyframe(&[0xb0]) && !is_keyframe(&[0xb2]), "profile 3");
+        assert!(!is_keyframe(&[0x02]) && !is_keyframe(&[]));
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_comes_back_from_its_payloads(
+            body in prop::collection::vec(any::<u8>(), 1..5000),
+            is_key in any::<bool>(),
+            max in crate::PAYLOAD_BYTES_MIN..1500,
+        ) {
+            let mut frame = body;
+            frame[0] = if is_key { 0x82 } else { 0x86 };
+            let mut stream = Vp9Stream { picture_id: 0x7fff };
+            let (payloads, is_keyframe) = stream.picture(&frame.clone().into(), max);
+            prop_assert_eq!((is_keyframe, stream.picture_id), (is_key, 0));
+            let descriptor_bytes = if is_key { 3 } else { 4 };
+            let last = payloads.len() - 1;
+            let mut again = Vec::new();
+            for (index, payload) in payloads.iter().enumerate() {
+                prop_assert!(payload.len() <= max);
+                let ends = (payload[0] & BEGINS_FRAME != 0, payload[0] & ENDS_FRAME != 0);
+                prop_assert_eq!(ends, (index == 0, index == last));
+                prop_assert_eq!(&payload[1..3], &[0xff, 0xff]);
+                let starts = media_core::codec::starts_keyframe(Codec::Vp9, payload);
+                prop_assert_eq!(starts, is_key && index == 0);
+                again.extend_from_slice(&payload[descriptor_bytes..]);
+            }
+            prop_assert_eq!(again, frame);
+        }
+    }
+}
