@@ -1,12 +1,14 @@
 //! A broadcast as the shard serves it: its streams, and who watches.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use media_core::ring::Limits;
 use model::{Broadcast, BroadcastId, Kind, Ssrc};
 
+use crate::controller::LayerNow;
 use crate::format;
-use crate::record::OutTrack;
+use crate::record::{OutTrack, Selection};
 use crate::stream::Stream;
 use crate::track::Source;
 use crate::trains::Held;
@@ -22,6 +24,10 @@ pub struct Fan {
     /// Whether it was announced, and not taken back since.
     pub is_known: bool,
     pub streams: Vec<Stream>,
+    /// Whether the picture has more than one layer.
+    pub is_layered: bool,
+    /// Which of its layers are active, and which steady, when that was last looked at.
+    pub active: Vec<(bool, bool)>,
     /// Packets that wait for their train.
     pub held: Held,
     /// Slots of its viewers.
@@ -34,21 +40,28 @@ impl Fan {
             broadcast: Broadcast::waiting(id.clone()),
             is_known: false,
             streams: Vec::new(),
+            is_layered: false,
+            active: Vec::new(),
             held: Held::default(),
             viewers: Vec::new(),
         }
     }
 
     /// Takes over what was announced. Streams that go on keep their ring.
-    pub fn change(&mut self, broadcast: &Broadcast, limits: Limits) {
+    pub fn change(&mut self, now: Instant, broadcast: &Broadcast, limits: Limits) {
         let mut before: BTreeMap<Ssrc, Stream> =
             std::mem::take(&mut self.streams).into_iter().map(|stream| (stream.ssrc, stream)).collect();
         for track in &broadcast.tracks {
             let kind = track.kind();
-            self.streams.extend(track.layers.iter().map(|layer| {
-                before.remove(&layer.ssrc).unwrap_or_else(|| Stream::new(layer.ssrc, kind, limits))
+            self.streams.extend(track.layers.iter().zip(0..).map(|(layer, place)| {
+                let known = before.remove(&layer.ssrc);
+                let mut stream = known.unwrap_or_else(|| Stream::new(now, layer.ssrc, kind, limits));
+                stream.layer = place;
+                stream
             }));
         }
+        self.is_layered = broadcast.track(Kind::Video).is_some_and(|track| track.layers.len() > 1);
+        self.active.clear();
         self.broadcast = broadcast.clone();
         self.is_known = true;
     }
@@ -59,6 +72,38 @@ impl Fan {
 
     pub fn stream_mut(&mut self, ssrc: Ssrc) -> Option<&mut Stream> {
         self.streams.iter_mut().find(|stream| stream.ssrc == ssrc)
+    }
+
+    /// The layer that a track follows: where its stream stands now if it is still there, else the place that it had, as far
+    /// as there are so many. Unchanged while there are none.
+    pub fn layer(&self, kind: Kind, followed: Option<Ssrc>, layer: u8) -> u8 {
+        let Some(track) = self.broadcast.track(kind) else { return layer };
+        let place = track.layers.iter().position(|layer| Some(layer.ssrc) == followed);
+        place.map_or(layer.min(track.layers.len().saturating_sub(1) as u8), |place| place as u8)
+    }
+
+    /// The layer that a selection means, unless it leaves the choice or names one that there is not.
+    pub fn pinned(&self, selection: &Selection) -> Option<u8> {
+        let layers = &self.broadcast.track(Kind::Video)?.layers;
+        match selection {
+            Selection::Auto => None,
+            Selection::Layer(layer) => Some((*layer).min(layers.len().saturating_sub(1) as u8)),
+            Selection::Rid(rid) => {
+                layers.iter().position(|layer| layer.rid.as_ref() == Some(rid)).map(|place| place as u8)
+            }
+        }
+    }
+
+    /// The layers of the picture as they are now, as many as there is room for.
+    pub fn layers_now<'a>(&mut self, now: Instant, room: &'a mut [LayerNow]) -> &'a [LayerNow] {
+        let mut count = 0;
+        let videos = self.streams.iter_mut().filter(|stream| stream.kind == Kind::Video);
+        for (stream, layer) in videos.zip(&mut *room) {
+            let (is_active, is_steady) = (stream.is_active(now), stream.is_steady(now));
+            *layer = LayerNow { rate: stream.rate(now), is_active, is_steady };
+            count += 1;
+        }
+        &room[..count]
     }
 
     /// What a track that follows `layer` gets its packets from; the worst layer where there are not so many. The one

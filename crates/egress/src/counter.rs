@@ -4,6 +4,10 @@
 //! in the viewer's record. A record is written before the first number of a block is used, not for every number: who
 //! resumes from it goes on at the end of the block.
 
+/// So many of the last numbers may stand in a queue that a process takes with it when it dies. What was beyond them (the
+/// rest of a large keyframe) the viewer asks for.
+const QUEUED_MAX: u64 = 64;
+
 /// A counter and how far the record has promised it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CounterBlock {
@@ -24,6 +28,19 @@ impl CounterBlock {
     #[must_use]
     pub const fn resumed(self) -> Self {
         Self::starting_at(self.reserved_until)
+    }
+
+    /// The counter as whoever hands over leaves it: nothing is reserved that was not used.
+    #[must_use]
+    pub const fn settled(self) -> Self {
+        Self::starting_at(self.next)
+    }
+
+    /// The numbers below were sent by whoever wrote this. A record is written before what it is about, while packets before
+    /// that may still be queued; one that was handed over says exactly.
+    #[must_use]
+    pub const fn surely_used(self) -> u64 {
+        if self.next == self.reserved_until { self.next } else { self.next.saturating_sub(QUEUED_MAX) }
     }
 
     /// Uses the next number. The flag says that a block was reserved for it: the record changed, and has to be

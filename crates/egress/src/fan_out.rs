@@ -7,6 +7,8 @@ use media_core::TreePacket;
 use model::{Kind, NtpTime};
 
 use crate::broadcast::Fan;
+use crate::controller::LAYERS_MAX;
+use crate::layers::{self, Layering};
 use crate::packet;
 use crate::replays::{self, Start};
 use crate::send::{SendBatch, Sending};
@@ -20,6 +22,8 @@ struct Entry {
     packet: Arc<TreePacket>,
     fan: usize,
     kind: Kind,
+    /// Which layer of its track it belongs to.
+    layer: u8,
     /// Place in the train.
     index: usize,
     is_newest: bool,
@@ -38,6 +42,9 @@ const BEHIND_TIME: Duration = Duration::from_secs(1);
 /// machine that stood still for a moment.
 const BEHIND_MAX: Duration = Duration::from_millis(250);
 
+/// What the budget of all probes can save up: two frames at 30 per second.
+const PROBES_SAVED: Duration = Duration::from_millis(70);
+
 /// The train at work and how far it has come. Kept for its memory.
 #[derive(Default)]
 pub struct Train {
@@ -46,9 +53,9 @@ pub struct Train {
     payloads: Vec<u8>,
     /// The first entry of the broadcast at work.
     entry: usize,
-    /// How many of its viewers have been served, and how many of those are live.
+    /// How many of its viewers have been served, and how many of those are live on each layer.
     viewers: usize,
-    viewers_live: u32,
+    viewers_live: [u32; LAYERS_MAX],
 }
 
 impl Train {
@@ -68,7 +75,7 @@ impl Train {
     fn clear(&mut self) {
         self.entries.clear();
         self.payloads.clear();
-        (self.entry, self.viewers, self.viewers_live) = (0, 0, 0);
+        (self.entry, self.viewers, self.viewers_live) = (0, 0, [0; LAYERS_MAX]);
     }
 }
 
@@ -150,6 +157,11 @@ impl Shard {
         }
         let mut work = std::mem::take(&mut self.train);
         let mut room = packets_max;
+        let is_behind = self.behind_until.is_some_and(|at| now < at);
+        if self.layers_at.is_some() {
+            let rate = self.config.probe_rate;
+            self.probes.refill(now, rate, rate.bytes_in(PROBES_SAVED));
+        }
         while room > 0 && work.entry < work.entries.len() {
             let group = work.group();
             let length = group.len();
@@ -164,25 +176,33 @@ impl Shard {
                 events: &mut self.events,
                 payload: &mut self.payload,
             };
+            let mut viewers_live = [0; LAYERS_MAX];
             let slots = std::mem::take(&mut fan.viewers);
             let turn = (room.div_ceil(length)).min(slots.len() - work.viewers);
-            let mut viewers_live = 0;
             for slot in &slots[work.viewers..work.viewers + turn] {
                 let Some(viewer) = self.viewers.get_mut(*slot).and_then(Option::as_mut) else { continue };
                 if !viewer.is_consenting {
                     continue;
                 }
                 serve(&self.config, viewer, fan, (&work, group), &mut sending);
-                viewers_live += u32::from(viewer.is_live(Kind::Video));
+                if let Some(layer) = viewer.live_layer() {
+                    viewers_live[layer] += 1;
+                }
+                if viewer.layering.as_deref().is_some_and(Layering::is_probing) && !is_behind {
+                    let packets = group.iter().filter(|entry| entry.is_newest).map(|entry| &*entry.packet);
+                    layers::probe(viewer, packets, &mut self.probes, &mut sending);
+                }
                 self.replays.push(*slot, viewer);
             }
             room = room.saturating_sub(turn * length);
             work.viewers += turn;
-            work.viewers_live += viewers_live;
+            for (sum, live) in work.viewers_live.iter_mut().zip(viewers_live) {
+                *sum += live;
+            }
             if work.viewers == slots.len() {
-                measure_latency(self.wallclock, now, work.group(), work.viewers_live, &mut self.stats);
+                measure_latency(self.wallclock, now, work.group(), &work.viewers_live, &mut self.stats);
                 work.entry += length;
-                (work.viewers, work.viewers_live) = (0, 0);
+                (work.viewers, work.viewers_live) = (0, [0; LAYERS_MAX]);
             }
             fan.viewers = slots;
         }
@@ -207,7 +227,7 @@ impl Shard {
                 self.stats.drop(DropReason::UnknownStream);
                 continue;
             };
-            let kind = stream.kind;
+            let (kind, layer) = (stream.kind, stream.layer);
             match stream.insert(now, packet) {
                 Ok(is_newest) => {
                     let start = work.payloads.len();
@@ -215,7 +235,8 @@ impl Shard {
                         packet::push_padded(&mut work.payloads, kind, packet);
                         (start, work.payloads.len())
                     });
-                    work.entries.push(Entry { packet: packet.clone(), fan, kind, index, is_newest, padded });
+                    let packet = packet.clone();
+                    work.entries.push(Entry { packet, fan, kind, layer, index, is_newest, padded });
                 }
                 Err(reason) => self.stats.drop(reason),
             }
@@ -243,11 +264,15 @@ fn serve<B: SendBatch>(
             Phase::Idle | Phase::Live => false,
         }
     });
-    // Who starts now gets the whole frame from the ring, with all that this train added to it.
-    let has_started = starts && replays::start(config, viewer, fan, Start::Live, sending);
+    // Who starts now, or goes to another layer, gets the whole frame from the ring, with all that this train added to it.
+    let mut has_started = starts && replays::start(config, viewer, fan, Start::Live, sending);
+    let is_switching = viewer.is_switching();
     for entry in entries {
         if entry.kind == Kind::Audio || !has_started {
             forward(viewer, entry, train.payload(entry), sending);
+        }
+        if is_switching && entry.is_newest && entry.kind == Kind::Video {
+            has_started |= layers::pass(viewer, fan, &entry.packet, sending);
         }
     }
 }
@@ -283,6 +308,10 @@ fn forward<B: SendBatch>(
         Phase::Replaying(_) | Phase::Live => {}
     }
     let Some(mut place) = track.place(packet) else { return sending.stats.drop(DropReason::BeforeStart) };
+    // A ring that fills anew does so in order; what comes out of order was missing before, too.
+    if entry.is_newest && track.is_sent_before(&place) {
+        return;
+    }
     if track.is_step(&place) {
         // The source went on somewhere else: so does the viewer, where its own numbers stand.
         track.phase = Phase::Waiting;
@@ -301,18 +330,19 @@ fn forward<B: SendBatch>(
     viewer.send(sending, entry.kind, &place, packet, payload);
 }
 
-/// One sample for each frame that ends in the train and each viewer who is live.
+/// One sample for each frame that ends in the train and each viewer who is live on its layer.
 fn measure_latency(
     wallclock: Option<(Instant, NtpTime)>,
     now: Instant,
     entries: &[Entry],
-    viewers: u32,
+    viewers: &[u32; LAYERS_MAX],
     stats: &mut Stats,
 ) {
-    let Some((at, wallclock)) = wallclock.filter(|_| viewers > 0) else { return };
+    let Some((at, wallclock)) = wallclock else { return };
     let wallclock = wallclock.plus(now.saturating_duration_since(at));
     for entry in entries {
-        if entry.kind == Kind::Video && entry.is_newest && entry.packet.marker {
+        let viewers = viewers.get(usize::from(entry.layer)).copied().unwrap_or(0);
+        if viewers > 0 && entry.kind == Kind::Video && entry.is_newest && entry.packet.marker {
             stats.latency.record(wallclock.saturating_since(entry.packet.capture_time), viewers);
         }
     }

@@ -6,6 +6,7 @@ use media_core::rtcp::{self, Nack, Packet, ReportBlock};
 use model::{Bitrate, Kind, Ssrc};
 
 use crate::broadcast::Fan;
+use crate::controller;
 use crate::record::ViewerId;
 use crate::report;
 use crate::send::{SendBatch, Sending};
@@ -36,10 +37,10 @@ const BEHIND_SHARE: u64 = 4;
 
 /// What decides how far a viewer's wishes are met.
 #[derive(Clone, Copy)]
-struct Rules<'a> {
-    config: &'a Config,
+pub struct Rules<'a> {
+    pub config: &'a Config,
     /// Packets wait for the shard.
-    is_behind: bool,
+    pub is_behind: bool,
 }
 
 /// Why a datagram of a viewer was not taken.
@@ -108,7 +109,12 @@ impl Shard {
                 Err(_) => sending.stats.drop(DropReason::RtcpMalformed),
             }
         }
-        self.schedule(slot);
+        // Not at once: a train may be at work, whose packets are in the rings already.
+        if viewer.layering.as_mut().is_some_and(|layering| layering.take_news()) {
+            self.wake(now, slot);
+        } else {
+            self.schedule(slot);
+        }
         Ok(())
     }
 
@@ -134,11 +140,11 @@ fn handle_packet<B: SendBatch>(
 ) {
     match packet {
         Packet::ReceiverReport(report) => {
-            report.blocks().for_each(|block| handle_block(sending.now, viewer, &block));
+            report.blocks().for_each(|block| handle_block(viewer, &block, sending));
         }
         // A player that sends nothing has no reason for an SR, but blocks are blocks.
         Packet::SenderReport(report) => {
-            report.blocks().for_each(|block| handle_block(sending.now, viewer, &block));
+            report.blocks().for_each(|block| handle_block(viewer, &block, sending));
         }
         Packet::Nack(nack) => handle_nack(rules, viewer, fan, nack, sending),
         Packet::PictureLossIndication(request) => {
@@ -149,7 +155,12 @@ fn handle_packet<B: SendBatch>(
                 .entries()
                 .for_each(|(media, _)| handle_keyframe_request(rules.config, viewer, fan, media, sending));
         }
-        Packet::ReceiverEstimate(estimate) => viewer.estimate = Some(estimate.bitrate),
+        Packet::ReceiverEstimate(estimate) => {
+            viewer.estimate = Some(estimate.bitrate);
+            if let Some(layering) = &mut viewer.layering {
+                layering.estimated(sending.now, estimate.bitrate);
+            }
+        }
         Packet::Goodbye(_) => sending.events.push_back(Event::Bye { viewer: viewer.id }),
         Packet::SourceDescription(_) | Packet::TransportFeedback(_) => {}
     }
@@ -161,16 +172,30 @@ fn kind_of(viewer: &Viewer, ssrc: Ssrc) -> Option<Kind> {
     [Kind::Audio, Kind::Video].into_iter().find(is_of)
 }
 
-fn handle_block(now: Instant, viewer: &mut Viewer, block: &ReportBlock) {
-    let track = kind_of(viewer, block.ssrc).and_then(|kind| viewer.track_mut(kind));
-    if let Some(track) = track {
-        track.reception = Some(Reception {
-            fraction_lost: block.fraction_lost,
-            lost: block.lost,
-            jitter: block.jitter,
-            round_trip: report::round_trip(now, track, block),
-        });
+fn handle_block<B>(viewer: &mut Viewer, block: &ReportBlock, sending: &mut Sending<'_, B>) {
+    let Some(kind) = kind_of(viewer, block.ssrc) else { return };
+    let Some(track) = viewer.track_mut(kind) else { return };
+    let answer = report::round_trip(sending.now, track, block);
+    let round_trip = answer.map(|(round_trip, _)| round_trip);
+    track.reception = Some(Reception {
+        fraction_lost: block.fraction_lost,
+        lost: block.lost,
+        jitter: block.jitter,
+        round_trip,
+    });
+    if let Some(source) = track.source {
+        let jitter = ticks_time(block.jitter, source.clock_rate);
+        sending.stats.reports(kind).record(block.fraction_lost, jitter, round_trip);
     }
+    if let Some(layering) = viewer.layering.as_mut().filter(|_| kind == Kind::Video) {
+        let ReportBlock { fraction_lost, lost, highest_seq, .. } = *block;
+        let report = controller::Report { fraction_lost, lost, highest_seq, round_trip: answer };
+        layering.reported(sending.now, report);
+    }
+}
+
+fn ticks_time(ticks: u32, clock_rate: u32) -> Duration {
+    Duration::from_nanos(u64::from(ticks) * 1_000_000_000 / u64::from(clock_rate.max(1)))
 }
 
 /// Repeats what the ring still has, within the viewer's budget: a share of its layer's rate.
@@ -198,7 +223,9 @@ fn handle_nack<B: SendBatch>(
             let (source, segment) = track.mapping.source(seq_no)?;
             let packet = fan.stream(segment.source)?.ring.get(source)?;
             // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
-            let is_sent = !matches!(track.phase, Phase::Replaying(replay) if source >= replay.next);
+            let is_current = track.mapping.current() == Some(segment);
+            let is_sent =
+                !matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
             is_sent.then_some((Place { seq_no, segment: *segment }, packet))
         });
         match found {
@@ -206,6 +233,7 @@ fn handle_nack<B: SendBatch>(
             Some(_) if !viewer.rtx_budget.has_any() => sending.stats.drop(DropReason::NackBudget),
             Some((place, packet)) => {
                 let bytes = viewer.resend(sending, kind, &place, packet);
+                sending.stats.rtx.add(bytes);
                 viewer.rtx_budget.spend(bytes);
             }
         }

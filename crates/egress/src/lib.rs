@@ -8,10 +8,13 @@
 
 mod broadcast;
 mod budget;
+mod controller;
 mod counter;
 mod fan_out;
 mod feedback;
 mod format;
+mod handover;
+mod layers;
 mod mapping;
 mod packet;
 mod record;
@@ -31,10 +34,15 @@ mod viewer;
 pub use counter::CounterBlock;
 pub use feedback::{Reception, RtcpError};
 pub use format::Format;
+pub use layers::LayerState;
 pub use mapping::{Line, SEGMENTS_MAX, Scale, Segment};
 pub use record::{
-    DecodeError, Extensions, OutTrack, Path, RecordChange, TrackRecord, ViewerId, ViewerRecord, ViewerSetup,
+    DecodeError, Extensions, OutTrack, Path, RecordChange, Selection, TrackRecord, ViewerId, ViewerRecord,
+    ViewerSetup,
 };
 pub use send::SendBatch;
 pub use shard::{AddError, Config, Event, Shard};
-pub use stats::{DropReason, LATENCY_BOUNDS_MS, Latency, Stats, Traffic};
+pub use stats::{
+    DropReason, JITTER_BOUNDS_MS, LATENCY_BOUNDS_MS, LOSS_BOUNDS_256, Latency, LayerSwitch,
+    ROUND_TRIP_BOUNDS_MS, Reports, Stats, Traffic,
+};

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use model::{BroadcastId, Kind, Mid, Ssrc};
+use model::{BroadcastId, Kind, Mid, Rid, SeqNo, Ssrc};
 use srtp::MasterKey;
 
 use crate::counter::CounterBlock;
@@ -138,6 +138,15 @@ impl ViewerRecord {
             Kind::Video => self.video.as_ref(),
         }
     }
+
+    /// The newest packet of each source that the viewer was sent when the record was written.
+    pub fn newest_sent(&self) -> impl Iterator<Item = (Ssrc, SeqNo)> + '_ {
+        self.audio.iter().chain(&self.video).filter_map(|track| {
+            let current = track.segments.last()?;
+            let newest = SeqNo::new(track.sent.next.checked_sub(1)?);
+            Some((current.source, current.source_seq_no(newest)?))
+        })
+    }
 }
 
 impl fmt::Debug for ViewerRecord {
@@ -153,6 +162,18 @@ impl fmt::Debug for ViewerRecord {
     }
 }
 
+/// Who chooses among the layers of a picture.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Selection {
+    /// The shard, by what the viewer's connection carries.
+    #[default]
+    Auto,
+    /// The viewer: the layer in this place, 0 being the best, or the worst one where there are not so many.
+    Layer(u8),
+    /// The viewer: the layer with this name. While the broadcast has none, as in [`Selection::Auto`].
+    Rid(Rid),
+}
+
 /// One track of a viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackRecord {
@@ -160,6 +181,8 @@ pub struct TrackRecord {
     pub out: OutTrack,
     /// Which layer of the source it follows, 0 being the best.
     pub layer: u8,
+    /// Who chooses that.
+    pub selection: Selection,
     /// Its mapping, oldest segment first.
     pub segments: Vec<Segment>,
     /// Where its timestamps stand on the wallclock; `None` before the first packet.
@@ -183,6 +206,7 @@ impl TrackRecord {
         Self {
             out,
             layer: 0,
+            selection: Selection::Auto,
             segments: Vec::new(),
             line: None,
             first_timestamp: u32::from_be_bytes(first_timestamp),

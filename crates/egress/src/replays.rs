@@ -13,6 +13,7 @@ use crate::budget::Budget;
 use crate::replay;
 use crate::send::{SendBatch, Sending};
 use crate::shard::Config;
+use crate::ticks::want_keyframe;
 use crate::track::Phase;
 use crate::viewer::Viewer;
 
@@ -139,8 +140,22 @@ pub fn start<B: SendBatch>(
     true
 }
 
+/// Starts a picture that waits; asks for a keyframe where none is cached.
+pub fn start_or_ask<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    sending: &mut Sending<'_, B>,
+) {
+    let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
+    let Some(source) = waiting.and_then(|track| track.source) else { return };
+    if !start(config, viewer, fan, Start::Cached, sending) {
+        want_keyframe(config, fan, source.ssrc, sending);
+    }
+}
+
 /// Sends a viewer that has just gone live what is in the ring from its current segment's first packet on.
-fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
+pub fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
     let current = viewer.video.as_ref().and_then(|track| track.mapping.current().copied());
     let Some(segment) = current else { return };
     let Some(stream) = fan.stream(segment.source) else { return };

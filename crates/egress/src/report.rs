@@ -41,9 +41,11 @@ fn sender_info(now: Instant, track: &Track, fan: &Fan) -> Option<SenderInfo> {
     })
 }
 
-/// Round trip by a viewer's answer to one of the last two reports (RFC 3550, section 6.4.1), in the local clock.
-pub fn round_trip(now: Instant, track: &Track, block: &ReportBlock) -> Option<Duration> {
+/// Round trip by a viewer's answer to one of the last two reports (RFC 3550, section 6.4.1), in the local clock, and when
+/// that report was sent.
+pub fn round_trip(now: Instant, track: &Track, block: &ReportBlock) -> Option<(Duration, Instant)> {
     let mut reports = track.reports.iter().flatten();
     let (ntp, sent_at) = reports.find(|(ntp, _)| ntp.middle() == block.last_report)?;
-    block.round_trip(ntp.plus(now.saturating_duration_since(*sent_at)))
+    let round_trip = block.round_trip(ntp.plus(now.saturating_duration_since(*sent_at)))?;
+    Some((round_trip, *sent_at))
 }

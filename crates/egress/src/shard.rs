@@ -9,6 +9,7 @@ use model::{Bitrate, Broadcast, BroadcastId, Kind, NtpTime, Ssrc};
 use srtp::KeyError;
 
 use crate::broadcast::{Fan, NotNegotiated};
+use crate::budget::Budget;
 use crate::fan_out::Train;
 use crate::record::{OutTrack, Path, ViewerId, ViewerRecord, ViewerSetup};
 use crate::replays::Replays;
@@ -30,6 +31,8 @@ pub struct Config {
     pub replay_rate: Bitrate,
     /// How much faster than live a replay is, at most.
     pub replay_factor: u16,
+    /// What all probes for better layers together may send, on top of live media.
+    pub probe_rate: Bitrate,
     /// What a viewer may have sent again, in percent of its layer's rate.
     pub rtx_percent: u8,
     /// Time between sender reports.
@@ -51,6 +54,8 @@ impl Default for Config {
             // A quarter of what 1000 viewers at 2.5 Mbit/s take.
             replay_rate: Bitrate::kbps(600_000),
             replay_factor: 4,
+            // Forty viewers at once that try a layer of 2.5 Mbit/s; the others wait.
+            probe_rate: Bitrate::kbps(100_000),
             rtx_percent: 50,
             report_interval: Duration::from_secs(1),
             keyframe_interval: Duration::from_secs(1),
@@ -134,6 +139,9 @@ pub struct Shard {
     pub(crate) timers: Timers,
     pub(crate) replays: Replays,
     pub(crate) replay_at: Option<Instant>,
+    /// When to look at which layers have dried up, if any broadcast has several.
+    pub(crate) layers_at: Option<Instant>,
+    pub(crate) probes: Budget,
     pub(crate) housekeeping_at: Option<Instant>,
     pub(crate) events: VecDeque<Event>,
     /// Gone, and whoever keeps records does not know yet.
@@ -162,6 +170,8 @@ impl Shard {
             by_remote: HashMap::new(),
             timers: Timers::default(),
             replay_at: None,
+            layers_at: None,
+            probes: Budget::new(0),
             housekeeping_at: None,
             events: VecDeque::new(),
             removed: Vec::new(),
@@ -195,7 +205,10 @@ impl Shard {
         for stream in &fan.streams {
             self.fan_by_ssrc.remove(&stream.ssrc);
         }
-        fan.change(broadcast, self.config.ring);
+        fan.change(now, broadcast, self.config.ring);
+        if fan.is_layered {
+            self.layers_at.get_or_insert(now);
+        }
         self.fan_by_ssrc.extend(fan.streams.iter().map(|stream| (stream.ssrc, index)));
         for slot in fan.viewers.clone() {
             self.follow(now, slot);
@@ -229,18 +242,6 @@ impl Shard {
         self.check(setup.id, setup.audio.iter().chain(&setup.video))?;
         let fan = self.fan_index(broadcast);
         let viewer = Viewer::new(now, broadcast.clone(), fan, setup);
-        self.insert(now, fan, viewer)
-    }
-
-    /// Goes on with a viewer from the record that another process left. It gets what it would have got from that one;
-    /// what it missed it asks for.
-    ///
-    /// # Errors
-    /// [`AddError`] as for [`Shard::add_viewer`].
-    pub fn resume_viewer(&mut self, now: Instant, record: ViewerRecord) -> Result<(), AddError> {
-        self.check(record.id, record.audio.iter().chain(&record.video).map(|track| &track.out))?;
-        let fan = self.fan_index(&record.broadcast);
-        let viewer = Viewer::from_record(now, fan, record);
         self.insert(now, fan, viewer)
     }
 
@@ -315,7 +316,7 @@ impl Shard {
         self.viewers.get(*self.by_id.get(&viewer)?)?.as_ref()
     }
 
-    fn check<'a>(
+    pub(crate) fn check<'a>(
         &self,
         id: ViewerId,
         mut tracks: impl Iterator<Item = &'a OutTrack>,
@@ -327,7 +328,12 @@ impl Shard {
         id.map_or(Ok(()), |id| Err(AddError::ExtensionId { id }))
     }
 
-    fn insert(&mut self, now: Instant, fan: usize, viewer: Result<Viewer, KeyError>) -> Result<(), AddError> {
+    pub(crate) fn insert(
+        &mut self,
+        now: Instant,
+        fan: usize,
+        viewer: Result<Viewer, KeyError>,
+    ) -> Result<(), AddError> {
         let mut viewer = viewer.inspect_err(|_| self.forget_unused(fan))?;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.viewers.push(None);
@@ -352,10 +358,15 @@ impl Shard {
     fn follow(&mut self, now: Instant, slot: usize) {
         let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) else { return };
         let Some(fan) = self.fans.get(viewer.fan).and_then(Option::as_ref) else { return };
+        let mut is_moved = false;
         for kind in [Kind::Audio, Kind::Video] {
             let id = viewer.id;
             let Some(track) = viewer.track_mut(kind) else { continue };
-            let source = fan.source(kind, track.layer, &track.out);
+            let followed = track.source.map(|source| source.ssrc);
+            let followed = followed.or(track.mapping.current().map(|current| current.source));
+            let layer = fan.layer(kind, followed, track.layer);
+            is_moved |= std::mem::replace(&mut track.layer, layer) != layer;
+            let source = fan.source(kind, layer, &track.out);
             let is_refused = source == Err(NotNegotiated);
             if is_refused && !track.is_refused {
                 self.events.push_back(Event::CodecNotNegotiated { viewer: id, kind });
@@ -363,11 +374,15 @@ impl Shard {
             track.is_refused = is_refused;
             track.follow(source.unwrap_or(None));
         }
+        viewer.is_dirty |= is_moved;
+        if let Viewer { video: Some(track), layering: Some(layering), .. } = viewer {
+            layering.controller.renumbered(track.layer);
+        }
         self.wake(now, slot);
     }
 
     /// The slot of a broadcast, which need not be known yet.
-    fn fan_index(&mut self, id: &BroadcastId) -> usize {
+    pub(crate) fn fan_index(&mut self, id: &BroadcastId) -> usize {
         if let Some(index) = self.fan_by_id.get(id) {
             return *index;
         }

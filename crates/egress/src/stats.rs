@@ -78,6 +78,35 @@ impl DropReason {
     }
 }
 
+/// Why a viewer got another layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LayerSwitch {
+    /// Its connection carries a better one.
+    Up,
+    /// Its connection does not carry the one it had.
+    Down,
+    /// It was chosen for it.
+    Pinned,
+    /// The publisher sends the one it had no more.
+    Inactive,
+}
+
+impl LayerSwitch {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Pinned, Self::Inactive];
+
+    /// The value of the `reason` label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Pinned => "pinned",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
 /// Upper bounds of the latency buckets, in milliseconds: dense around what a LAN, a continent and the 500 ms promise
 /// give. One more bucket holds the rest.
 pub const LATENCY_BOUNDS_MS: [u64; 12] = [5, 10, 20, 35, 50, 75, 100, 150, 200, 300, 500, 1000];
@@ -93,11 +122,52 @@ pub struct Latency {
 
 impl Latency {
     pub(crate) fn record(&mut self, latency: Duration, viewers: u32) {
-        let millis = latency.as_millis() as u64;
-        let bucket = LATENCY_BOUNDS_MS.partition_point(|bound| *bound < millis);
-        self.counts[bucket] += u64::from(viewers);
+        self.counts[bucket(&LATENCY_BOUNDS_MS, latency)] += u64::from(viewers);
         self.sum += latency * viewers;
     }
+}
+
+/// Upper bounds of the buckets of loss, in 256ths, which reports count in.
+pub const LOSS_BOUNDS_256: [u8; 9] = [0, 1, 2, 4, 8, 16, 32, 64, 128];
+/// Upper bounds of the buckets of jitter, in milliseconds.
+pub const JITTER_BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 20, 30, 50, 100, 200, 500];
+/// Upper bounds of the buckets of round trips, in milliseconds.
+pub const ROUND_TRIP_BOUNDS_MS: [u64; 11] = [1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000];
+
+/// What viewers report of one kind of media, each report block once (RFC 3550, section 6.4.1). As in [`Latency`] the
+/// counts are of the values up to each bound but above the one before, then of those above all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reports {
+    /// Share of packets lost since the report before, by [`LOSS_BOUNDS_256`].
+    pub loss: [u64; LOSS_BOUNDS_256.len() + 1],
+    /// All shares added up, in 256ths.
+    pub loss_sum_256: u64,
+    /// Interarrival jitter, by [`JITTER_BOUNDS_MS`].
+    pub jitter: [u64; JITTER_BOUNDS_MS.len() + 1],
+    /// All of them added up.
+    pub jitter_sum: Duration,
+    /// Round trips, of reports that answer one of ours, by [`ROUND_TRIP_BOUNDS_MS`].
+    pub round_trip: [u64; ROUND_TRIP_BOUNDS_MS.len() + 1],
+    /// All of them added up.
+    pub round_trip_sum: Duration,
+}
+
+impl Reports {
+    pub(crate) fn record(&mut self, fraction_lost: u8, jitter: Duration, round_trip: Option<Duration>) {
+        self.loss[LOSS_BOUNDS_256.partition_point(|bound| *bound < fraction_lost)] += 1;
+        self.loss_sum_256 += u64::from(fraction_lost);
+        self.jitter[bucket(&JITTER_BOUNDS_MS, jitter)] += 1;
+        self.jitter_sum += jitter;
+        if let Some(round_trip) = round_trip {
+            self.round_trip[bucket(&ROUND_TRIP_BOUNDS_MS, round_trip)] += 1;
+            self.round_trip_sum += round_trip;
+        }
+    }
+}
+
+/// The first bucket whose bound is not below the time.
+fn bucket(bounds_ms: &[u64], time: Duration) -> usize {
+    bounds_ms.partition_point(|bound| Duration::from_millis(*bound) < time)
 }
 
 /// Counters since the shard began; `viewers*` are of this moment.
@@ -117,6 +187,12 @@ pub struct Stats {
     pub replay: Traffic,
     /// Packets sent again because a viewer asked.
     pub rtx: Traffic,
+    /// Packets repeated unasked, to see whether a better layer would fit.
+    pub probe: Traffic,
+    /// Such probes begun.
+    pub probes: u64,
+    /// Probes ended because the connection did not carry them.
+    pub probes_failed: u64,
     /// SRTCP sent.
     pub rtcp: Traffic,
     /// SRTCP taken.
@@ -133,6 +209,11 @@ pub struct Stats {
     pub restarts: u64,
     /// From capture to sending.
     pub latency: Latency,
+    /// What viewers report of their sound.
+    pub audio_reports: Reports,
+    /// What they report of their picture.
+    pub video_reports: Reports,
+    pub(crate) layer_switches: [u64; LayerSwitch::ALL.len()],
     pub(crate) drops: [u64; DropReason::ALL.len()],
 }
 
@@ -143,8 +224,25 @@ impl Stats {
         self.drops[reason as usize]
     }
 
+    /// How often a viewer got another layer for this reason.
+    #[must_use]
+    pub const fn layer_switches(&self, reason: LayerSwitch) -> u64 {
+        self.layer_switches[reason as usize]
+    }
+
+    pub(crate) const fn layer_switched(&mut self, reason: LayerSwitch) {
+        self.layer_switches[reason as usize] += 1;
+    }
+
     pub(crate) const fn drop(&mut self, reason: DropReason) {
         self.drops[reason as usize] += 1;
+    }
+
+    pub(crate) const fn reports(&mut self, kind: Kind) -> &mut Reports {
+        match kind {
+            Kind::Audio => &mut self.audio_reports,
+            Kind::Video => &mut self.video_reports,
+        }
     }
 
     pub(crate) const fn media(&mut self, kind: Kind) -> &mut Traffic {
@@ -170,6 +268,17 @@ mod tests {
         assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         let labels: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
         assert_eq!(labels.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn every_kind_of_switch_has_its_own_counter_and_label() {
+        let mut stats = Stats::default();
+        for (count, reason) in LayerSwitch::ALL.into_iter().enumerate() {
+            (0..=count).for_each(|_| stats.layer_switched(reason));
+        }
+        assert_eq!(LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)), [1, 2, 3, 4]);
+        let labels: std::collections::BTreeSet<_> = LayerSwitch::ALL.map(LayerSwitch::as_str).into();
+        assert_eq!(labels.len(), LayerSwitch::ALL.len());
     }
 
     #[test]

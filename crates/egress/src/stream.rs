@@ -8,8 +8,18 @@ use media_core::rate::RateMeter;
 use media_core::ring::{Inserted, Limits, Ring};
 use model::{Bitrate, Kind, NtpTime, SeqNo, Ssrc};
 
+use crate::replay;
 use crate::stats::DropReason;
 
+/// A layer of which nothing came for so long has dried up: its publisher has switched it off. Layers of five frames per second
+/// have not.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// One that has been back for so long will stay, and its bitrate is known.
+const STEADY: Duration = Duration::from_secs(2);
+/// A keyframe of this age is as good as one that comes now.
+const FRESH_MAX: Duration = Duration::from_millis(100);
+/// Ticks of every picture's clock in a second (RFC 3551, section 5).
+const VIDEO_CLOCK_RATE: u32 = 90_000;
 /// Bitrate is measured over this time: many frames, and soon known.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
 
@@ -30,8 +40,14 @@ pub struct Newest {
 pub struct Stream {
     pub ssrc: Ssrc,
     pub kind: Kind,
+    /// Its place among the layers of its track, 0 being the best.
+    pub layer: u8,
     pub ring: Ring<Arc<TreePacket>>,
     pub newest: Option<Newest>,
+    /// When it was announced: nothing can have come before.
+    announced_at: Instant,
+    /// When it began to come without a longer pause.
+    active_since: Option<Instant>,
     keyframe_at: Option<Instant>,
     keyframe_interval: Option<Duration>,
     keyframe_asked_at: Option<Instant>,
@@ -39,12 +55,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(ssrc: Ssrc, kind: Kind, limits: Limits) -> Self {
+    pub fn new(now: Instant, ssrc: Ssrc, kind: Kind, limits: Limits) -> Self {
         Self {
             ssrc,
             kind,
+            layer: 0,
             ring: Ring::new(limits),
             newest: None,
+            announced_at: now,
+            active_since: None,
             keyframe_at: None,
             keyframe_interval: None,
             keyframe_asked_at: None,
@@ -65,6 +84,9 @@ impl Stream {
         }
         let is_newest = self.newest.is_none_or(|newest| newest.seq_no < packet.seq_no);
         if is_newest {
+            if self.newest.is_none() || !self.is_active(now) {
+                self.active_since = Some(now);
+            }
             let TreePacket { seq_no, timestamp, capture_time, .. } = **packet;
             self.newest = Some(Newest { seq_no, timestamp, capture_time, at: now });
             if packet.starts_keyframe {
@@ -78,6 +100,27 @@ impl Stream {
     /// Payload bits per second of late; zero if nothing came.
     pub fn rate(&mut self, now: Instant) -> Bitrate {
         self.rate.rate(now)
+    }
+
+    /// Whether anything came of late, or may yet begin to.
+    pub fn is_active(&self, now: Instant) -> bool {
+        let came_at = self.newest.map_or(self.announced_at, |newest| newest.at);
+        now.saturating_duration_since(came_at) < SILENCE_MAX
+    }
+
+    /// Whether it has been active for a while.
+    pub fn is_steady(&self, now: Instant) -> bool {
+        let has_stayed = |since: Instant| now.saturating_duration_since(since) >= STEADY;
+        self.is_active(now) && self.active_since.is_some_and(has_stayed)
+    }
+
+    /// The age of the newest keyframe, in media time, if whoever starts with it is live.
+    pub fn fresh_keyframe(&self, now: Instant) -> Option<Duration> {
+        let newest = self.newest?;
+        let ticks = newest.timestamp.wrapping_sub(self.keyframe()?.timestamp);
+        let age = replay::duration(ticks, VIDEO_CLOCK_RATE);
+        let silence = now.saturating_duration_since(newest.at);
+        (age <= FRESH_MAX && silence <= FRESH_MAX).then_some(age)
     }
 
     /// The packet that starts the newest keyframe of the ring.

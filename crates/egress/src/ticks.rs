@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use model::{BroadcastState, Ssrc};
 
 use crate::broadcast::Fan;
+use crate::feedback::Rules;
+use crate::layers;
 use crate::record::RecordChange;
 use crate::replays::{self, Start};
 use crate::report;
@@ -20,12 +22,16 @@ impl Shard {
     /// When [`Shard::fan_out_due`] and [`Shard::handle_timeout`] want to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = [self.train_at(), self.timers.next(), self.replay_at, self.housekeeping_at];
+        let deadlines =
+            [self.train_at(), self.timers.next(), self.replay_at, self.layers_at, self.housekeeping_at];
         deadlines.into_iter().flatten().min()
     }
 
     /// Does what is due. May be called at any time.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut impl SendBatch) {
+        if self.layers_at.is_some_and(|at| at <= now) {
+            self.watch_layers(now);
+        }
         while let Some(slot) = self.timers.pop(now) {
             self.tick(now, slot, out);
         }
@@ -87,7 +93,9 @@ impl Shard {
             sending.events.push_back(Event::ConsentExpired { viewer: viewer.id });
         }
         if viewer.is_consenting {
-            start_or_ask(&self.config, viewer, fan, &mut sending);
+            let is_behind = self.behind_until.is_some_and(|at| now < at);
+            layers::review(Rules { config: &self.config, is_behind }, viewer, fan, &mut sending);
+            replays::start_or_ask(&self.config, viewer, fan, &mut sending);
             restart(&self.config, viewer, fan, &mut sending);
         }
         if now >= viewer.report_at {
@@ -129,20 +137,6 @@ pub fn want_keyframe<B>(config: &Config, fan: &mut Fan, ssrc: Ssrc, sending: &mu
     if stream.ask_keyframe(sending.now, config.keyframe_interval) {
         sending.stats.keyframe_requests += 1;
         sending.events.push_back(Event::KeyframeWanted { ssrc });
-    }
-}
-
-/// Starts a picture that waits; asks for a keyframe where none is cached.
-fn start_or_ask<B: SendBatch>(
-    config: &Config,
-    viewer: &mut Viewer,
-    fan: &mut Fan,
-    sending: &mut Sending<'_, B>,
-) {
-    let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
-    let Some(source) = waiting.and_then(|track| track.source) else { return };
-    if !replays::start(config, viewer, fan, Start::Cached, sending) {
-        want_keyframe(config, fan, source.ssrc, sending);
     }
 }
 

@@ -8,8 +8,10 @@ use srtp::{KeyError, MasterKey, ReplayWindow, RtcpIndex, RtcpKey, RtpKey};
 
 use crate::Event;
 use crate::budget::Budget;
+use crate::controller::LAYERS_MAX;
 use crate::counter::CounterBlock;
 use crate::feedback;
+use crate::layers::Layering;
 use crate::packet::{self, Header, SEAL_BYTES_MAX};
 use crate::record::{Path, RecordChange, TrackRecord, ViewerId, ViewerRecord, ViewerSetup};
 use crate::send::{SendBatch, Sending};
@@ -61,6 +63,8 @@ pub struct Viewer {
     /// What it estimates that it can take.
     pub estimate: Option<Bitrate>,
     pub rtx_budget: Budget,
+    /// Where there is a layer to choose.
+    pub layering: Option<Box<Layering>>,
     /// Whether its consent is fresh.
     pub is_consenting: bool,
     /// The record changed and has not been written.
@@ -114,6 +118,7 @@ impl Viewer {
             wake_at: now,
             estimate: None,
             rtx_budget: Budget::new(feedback::RTX_BURST_BYTES_MIN),
+            layering: None,
             is_consenting: true,
             is_dirty: true,
             keys: Keys::derive(record.send, record.receive)?,
@@ -156,9 +161,15 @@ impl Viewer {
         self.heard_at = now;
     }
 
-    /// Whether it gets every packet of this kind as it comes.
-    pub fn is_live(&self, kind: Kind) -> bool {
-        self.track(kind).is_some_and(|track| matches!(track.phase, Phase::Live))
+    /// The layer whose picture it gets packet by packet as they come.
+    pub fn live_layer(&self) -> Option<usize> {
+        let track = self.video.as_ref().filter(|track| matches!(track.phase, Phase::Live))?;
+        Some(usize::from(track.layer).min(LAYERS_MAX - 1))
+    }
+
+    /// Whether its picture waits for a keyframe of another layer.
+    pub fn is_switching(&self) -> bool {
+        self.video.as_ref().is_some_and(|track| track.target.is_some())
     }
 
     /// Gives the record to whoever keeps it, if it changed.
@@ -166,6 +177,14 @@ impl Viewer {
         if std::mem::take(&mut self.is_dirty) && out.keeps_records() {
             out.record(self.id, RecordChange::Put(Box::new(self.record())));
         }
+    }
+
+    /// Writes a record after which nothing may be sent: it reserves nothing beyond what was used.
+    pub fn hand_over(&mut self, out: &mut impl SendBatch) {
+        self.audio.iter_mut().chain(&mut self.video).for_each(Track::settle);
+        self.srtcp_index = self.srtcp_index.settled();
+        self.is_dirty = true;
+        self.write_record(out);
     }
 
     /// Sends a packet of a track at its place, for the first time; gives the bytes of the datagram. `payload` has its
@@ -214,7 +233,7 @@ impl Viewer {
         bytes
     }
 
-    /// Sends a packet again: in the RTX stream, or, where there is none, just as it was.
+    /// Sends a packet again: in the RTX stream, or, where there is none, just as it was. Counted by the caller.
     pub fn resend<B: SendBatch>(
         &mut self,
         sending: &mut Sending<'_, B>,
@@ -250,7 +269,6 @@ impl Viewer {
             }
         };
         *sending.payload = payload;
-        sending.stats.rtx.add(bytes);
         bytes
     }
 

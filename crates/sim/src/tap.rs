@@ -26,7 +26,7 @@ pub const CAPTURE_TIME_ID: u8 = 2;
 const ALIGNMENT_MAX: Duration = Duration::from_millis(3);
 /// What a resumed viewer's numbers may jump: the rest of a reserved block, one block more if its first number was
 /// never seen.
-const RESUME_JUMP_MAX: u64 = 2 * 1024;
+const RESUME_JUMP_MAX: u64 = 2 * 128;
 
 /// A packet of media as a viewer gets it.
 #[derive(Debug, Clone)]

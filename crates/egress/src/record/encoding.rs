@@ -1,24 +1,28 @@
 //! The bytes of a viewer's record. They hold keys: sealing them, and the file, are the business of crate `records`.
 //!
-//! The layout is fixed by [`VERSION`]; another version is refused, since a session is better lost than misread.
+//! The layout is fixed by [`VERSION`]. The one before it is read too, so that an upgrade loses no session; any other is
+//! refused, since a session is better lost than misread.
 
-use model::{BroadcastId, Codec, Mid, NtpTime, SeqNo, Ssrc};
+use model::{BroadcastId, Codec, Mid, NtpTime, Rid, SeqNo, Ssrc};
 use octets::{Reader, Writer};
 use srtp::{MasterKey, Profile};
 use zeroize::Zeroizing;
 
-use super::{Extensions, OutTrack, Path, TrackRecord, ViewerId, ViewerRecord};
+use super::{Extensions, OutTrack, Path, Selection, TrackRecord, ViewerId, ViewerRecord};
 use crate::counter::CounterBlock;
 use crate::format::Format;
 use crate::mapping::{Line, SEGMENTS_MAX, Scale, Segment};
 
 /// Layout of the bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The layout in which viewers could not choose a layer.
+const VERSION_WITHOUT_SELECTION: u8 = 1;
 /// No sequence number or index reaches it (RFC 3711, section 3.3.1).
 const INDEX_END: u64 = 1 << 48;
 const BROADCAST_BYTES_MAX: usize = 63;
 const CNAME_BYTES_MAX: usize = 255;
 const MID_BYTES_MAX: usize = 16;
+const RID_BYTES_MAX: usize = 16;
 const CODEC_BYTES_MAX: usize = 16;
 const FORMATS_MAX: usize = 64;
 /// Longest format parameters, in bytes: far above what any browser offers.
@@ -67,15 +71,16 @@ impl ViewerRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(bytes);
         let version = input.u8().ok_or(DecodeError::Malformed)?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITHOUT_SELECTION {
             return Err(DecodeError::Version { version });
         }
-        let record = read(&mut input).filter(|_| input.is_empty());
+        let record = read(&mut input, version).filter(|_| input.is_empty());
         record.ok_or(DecodeError::Malformed)
     }
 }
 
-fn read(input: &mut Reader<'_>) -> Option<ViewerRecord> {
+fn read(input: &mut Reader<'_>, version: u8) -> Option<ViewerRecord> {
+    let read_track = |input: &mut Reader<'_>| read_track(input, version);
     Some(ViewerRecord {
         id: ViewerId::new(input.u64()?),
         broadcast: BroadcastId::new(&input.text(BROADCAST_BYTES_MAX)?).ok()?,
@@ -119,6 +124,7 @@ fn read_index(input: &mut Reader<'_>) -> Option<u64> {
 fn write_track(out: &mut Writer, track: &TrackRecord) {
     write_out_track(out, &track.out);
     out.u8(track.layer);
+    write_selection(out, &track.selection);
     out.list(&track.segments, write_segment);
     out.option(track.line, |out, line| {
         out.u64(line.capture_time.to_bits());
@@ -129,10 +135,14 @@ fn write_track(out: &mut Writer, track: &TrackRecord) {
     write_counter(out, track.rtx);
 }
 
-fn read_track(input: &mut Reader<'_>) -> Option<TrackRecord> {
+fn read_track(input: &mut Reader<'_>, version: u8) -> Option<TrackRecord> {
     Some(TrackRecord {
         out: read_out_track(input)?,
         layer: input.u8()?,
+        selection: match version {
+            VERSION_WITHOUT_SELECTION => Selection::Auto,
+            _ => read_selection(input)?,
+        },
         segments: input.list(SEGMENTS_MAX, read_segment)?,
         line: input.option(|input| {
             Some(Line { capture_time: NtpTime::from_bits(input.u64()?), timestamp: input.u32()? })
@@ -141,6 +151,29 @@ fn read_track(input: &mut Reader<'_>) -> Option<TrackRecord> {
         sent: read_counter(input)?,
         rtx: read_counter(input)?,
     })
+}
+
+fn write_selection(out: &mut Writer, selection: &Selection) {
+    match selection {
+        Selection::Auto => out.u8(0),
+        Selection::Layer(layer) => {
+            out.u8(1);
+            out.u8(*layer);
+        }
+        Selection::Rid(rid) => {
+            out.u8(2);
+            out.bytes(rid.as_str().as_bytes());
+        }
+    }
+}
+
+fn read_selection(input: &mut Reader<'_>) -> Option<Selection> {
+    match input.u8()? {
+        0 => Some(Selection::Auto),
+        1 => input.u8().map(Selection::Layer),
+        2 => Some(Selection::Rid(Rid::new(&input.text(RID_BYTES_MAX)?).ok()?)),
+        _ => None,
+    }
 }
 
 fn write_out_track(out: &mut Writer, track: &OutTrack) {

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use egress::{Config, Shard, ViewerId, ViewerRecord};
+use egress::{Config, Selection, Shard, ViewerId, ViewerRecord};
+use media_core::rtcp::ReportBlock;
 use media_core::{TreePacket, rtcp};
 use model::{Codec, SeqNo, Ssrc};
 use proptest::prelude::*;
 
 use crate::harness::{
-    Network, Output, Player, Publisher, VIDEO, broadcast_id, capture_start, setup, ssrc, stored,
+    Network, Output, Player, Publisher, VIDEO, broadcast_id, capture_start, layers, setup, ssrc, stored,
 };
 
 const VIEWERS: u64 = 3;
@@ -30,6 +31,10 @@ enum Step {
     Nack { viewer: u64, back: u16 },
     /// A viewer's decoder is stuck.
     Pli { viewer: u64 },
+    /// A viewer reports loss.
+    Report { viewer: u64, lost_percent: u8 },
+    /// A viewer chooses a layer.
+    Select { viewer: u64, layer: Option<u8> },
     /// Another publishing run.
     Epoch { is_vp8: bool },
 }
@@ -43,6 +48,17 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..VIEWERS, 0u16..300).prop_map(|(viewer, back)| Step::Nack { viewer, back }),
         2 => (0..VIEWERS).prop_map(|viewer| Step::Pli { viewer }),
         1 => any::<bool>().prop_map(|is_vp8| Step::Epoch { is_vp8 }),
+    ]
+}
+
+/// With layers to choose from.
+fn layered_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => step(),
+        3 => (0..VIEWERS, 0u8..100)
+            .prop_map(|(viewer, lost_percent)| Step::Report { viewer, lost_percent }),
+        2 => (0..VIEWERS, proptest::option::of(0u8..4))
+            .prop_map(|(viewer, layer)| Step::Select { viewer, layer }),
     ]
 }
 
@@ -70,11 +86,25 @@ impl Wire {
     }
 }
 
+/// Three small layers whose keyframes come at different times.
+fn publishers(epoch: u64, started: model::NtpTime) -> (Publisher, Vec<Publisher>) {
+    let mut publishers = layers(epoch, started);
+    for layer in &mut publishers {
+        (layer.gop, layer.phase) = (40, u64::from(layer.layer) * 13);
+        layer.packets = (6 - 2 * u64::from(layer.layer), 3 - u64::from(layer.layer));
+    }
+    let worse = publishers.split_off(1);
+    (publishers.remove(0), worse)
+}
+
 struct World {
     now: Instant,
     shard: Shard,
     network: Network,
     publisher: Publisher,
+    /// Worse layers beside it.
+    worse: Vec<Publisher>,
+    is_layered: bool,
     records: BTreeMap<ViewerId, ViewerRecord>,
     players: Vec<Player>,
     wire: Wire,
@@ -87,11 +117,20 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let now = Instant::now();
         let mut publisher = Publisher::new(Codec::H264, 1, capture_start());
         publisher.gop = 40;
+        Self::with(publisher, Vec::new())
+    }
+
+    fn layered() -> Self {
+        let (publisher, worse) = publishers(1, capture_start());
+        Self { is_layered: true, ..Self::with(publisher, worse) }
+    }
+
+    fn with(publisher: Publisher, worse: Vec<Publisher>) -> Self {
+        let now = Instant::now();
         let mut shard = Shard::new(Config::default());
-        shard.broadcast_changed(now, &publisher.broadcast());
+        shard.broadcast_changed(now, &publisher.broadcast_with(&worse));
         for viewer in 0..VIEWERS {
             shard.add_viewer(now, &broadcast_id(), setup(viewer, now)).expect("added");
         }
@@ -101,6 +140,8 @@ impl World {
             shard,
             network,
             publisher,
+            worse,
+            is_layered: false,
             records: BTreeMap::new(),
             players: (0..VIEWERS).map(Player::new).collect(),
             wire: Wire::default(),
@@ -115,7 +156,8 @@ impl World {
     fn run(&mut self, step: &Step) {
         match step {
             Step::Frame { lost } => {
-                let frame = self.publisher.frame();
+                let mut frame = self.publisher.frame();
+                self.worse.iter_mut().for_each(|layer| frame.extend(layer.frame()));
                 self.recent.extend(frame.iter().cloned());
                 let is_lost = |index: usize| index < 8 && lost >> index & 1 == 1;
                 let (lost, train): (Vec<_>, Vec<_>) =
@@ -157,16 +199,48 @@ impl World {
                 let mut pli = self.players[*viewer as usize].pli();
                 let _ = self.shard.handle_rtcp(self.now, ViewerId::new(*viewer), &mut pli, &mut self.network);
             }
+            Step::Report { viewer, lost_percent } => {
+                let player = &mut self.players[*viewer as usize];
+                let Some(last) = player.stream(VIDEO).last().map(|packet| packet.seq_no.get()) else {
+                    return;
+                };
+                let block = ReportBlock {
+                    ssrc: ssrc(*viewer, VIDEO),
+                    fraction_lost: (u32::from(*lost_percent) * 256 / 100) as u8,
+                    lost: (last * u64::from(*lost_percent) / 100) as i32,
+                    highest_seq: last as u32,
+                    jitter: 0,
+                    last_report: 0,
+                    delay: 0,
+                };
+                let mut compound = Vec::new();
+                rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+                let mut report = player.seal(&compound);
+                let id = ViewerId::new(*viewer);
+                let _ = self.shard.handle_rtcp(self.now, id, &mut report, &mut self.network);
+            }
+            Step::Select { viewer, layer } => {
+                let selection = layer.map_or(Selection::Auto, Selection::Layer);
+                self.shard.select_layer(self.now, ViewerId::new(*viewer), selection);
+            }
             Step::Epoch { is_vp8 } => {
                 self.epochs += 1;
                 let codec = if *is_vp8 { Codec::Vp8 } else { Codec::H264 };
                 let captured = capture_start().plus(self.now - self.start);
                 self.publisher = Publisher::new(codec, self.epochs, captured);
                 self.publisher.gop = 40;
+                self.worse.clear();
+                if self.is_layered && !is_vp8 {
+                    (self.publisher, self.worse) = publishers(self.epochs, captured);
+                }
                 (self.sounds, self.lost, self.recent) = (0, Vec::new(), VecDeque::new());
-                self.shard.broadcast_changed(self.now, &self.publisher.broadcast());
+                self.shard.broadcast_changed(self.now, &self.broadcast());
             }
         }
+    }
+
+    fn broadcast(&self) -> model::Broadcast {
+        self.publisher.broadcast_with(&self.worse)
     }
 
     /// Lets the first `count` of what the shard put out happen.
@@ -183,6 +257,19 @@ impl World {
         }
     }
 
+    /// Begins, and goes through steps and the crashes after them.
+    fn play(&mut self, steps: &[(Step, Option<(usize, bool)>)]) {
+        self.shard.handle_timeout(self.now, &mut self.network);
+        self.happen(usize::MAX);
+        for (step, crash) in steps {
+            self.run(step);
+            if let Some((count, is_refilled)) = crash {
+                self.crash(*count, *is_refilled);
+            }
+            self.happen(usize::MAX);
+        }
+    }
+
     /// The process dies after `count` outputs of its last step; the next one has the records, and perhaps the parent's
     /// ring.
     fn crash(&mut self, count: usize, is_refilled: bool) {
@@ -190,13 +277,90 @@ impl World {
         self.happen(count);
         self.shard = Shard::new(Config::default());
         self.now += Duration::from_millis(400);
-        self.shard.broadcast_changed(self.now, &self.publisher.broadcast());
+        self.shard.broadcast_changed(self.now, &self.broadcast());
         for record in self.records.values() {
             self.shard.resume_viewer(self.now, record.clone()).expect("resumed");
         }
         if is_refilled {
             let train: Vec<_> = self.recent.iter().cloned().collect();
             self.shard.fan_out(self.now, &train, &mut self.network);
+        }
+    }
+
+    /// The process leaves to the next one, with its ring.
+    fn hand_over(&mut self) {
+        self.shard.hand_over(self.now, &mut self.network);
+        self.happen(usize::MAX);
+        self.shard = Shard::new(Config::default());
+        self.shard.broadcast_changed(self.now, &self.broadcast());
+        for record in self.records.values() {
+            self.shard.resume_viewer(self.now, record.clone()).expect("resumed");
+        }
+        self.shard.restore(self.now, self.recent.make_contiguous());
+    }
+}
+
+#[test]
+fn who_is_handed_over_misses_nothing_and_gets_nothing_twice() {
+    let mut world = World::new();
+    world.shard.handle_timeout(world.now, &mut world.network);
+    for frame in 0..150 {
+        world.run(&Step::Frame { lost: 0 });
+        world.run(&Step::Sound);
+        world.happen(usize::MAX);
+        if frame % 37 == 36 {
+            world.hand_over();
+        }
+    }
+    for player in &world.players {
+        let video = player.stream(VIDEO);
+        assert!(
+            video.windows(2).all(|pair| pair[1].seq_no == pair[0].seq_no.plus(1)),
+            "no number is skipped"
+        );
+        assert!(video.windows(2).all(|pair| pair[1].source() == pair[0].source() + 1), "no packet is");
+        assert_eq!(video.len(), world.recent.len());
+    }
+}
+
+#[test]
+fn what_was_handed_over_repairs_and_starts_viewers() {
+    let mut world = World::new();
+    world.shard.handle_timeout(world.now, &mut world.network);
+    (0..20).for_each(|_| world.run(&Step::Frame { lost: 0 }));
+    world.shard.add_viewer(world.now, &broadcast_id(), setup(VIEWERS, world.now)).expect("added");
+    world.players.push(Player::new(VIEWERS));
+    world.hand_over();
+    world.run(&Step::Wait { millis: 5 });
+    world.happen(usize::MAX);
+    let first = world.players[VIEWERS as usize].stream(VIDEO).first().map(|packet| packet.source());
+    assert_eq!(
+        first,
+        world.recent.front().map(|packet| packet.seq_no.get()),
+        "its keyframe was published before"
+    );
+    let before = world.players[0].received.len();
+    world.run(&Step::Nack { viewer: 0, back: 10 });
+    world.happen(usize::MAX);
+    assert_eq!(world.players[0].received.len(), before + 4, "the process before had sent them");
+}
+
+#[test]
+fn two_crashes_in_a_row_hold_nothing_back() {
+    let mut world = World::new();
+    world.shard.handle_timeout(world.now, &mut world.network);
+    (0..4).for_each(|_| world.run(&Step::Frame { lost: 0 }));
+    for _ in 0..3 {
+        world.crash(usize::MAX - 1, false);
+        world.run(&Step::Wait { millis: 5 });
+        world.happen(usize::MAX);
+    }
+    for _ in 0..4 {
+        world.run(&Step::Frame { lost: 0 });
+        world.happen(usize::MAX);
+        let newest = world.recent.back().map(|packet| packet.seq_no.get());
+        for player in &world.players {
+            assert_eq!(player.stream(VIDEO).last().map(|packet| packet.source()), newest);
         }
     }
 }
@@ -208,15 +372,7 @@ proptest! {
         steps in proptest::collection::vec((step(), proptest::option::weighted(0.08, (0usize..5000, any::<bool>()))), 1..220),
     ) {
         let mut world = World::new();
-        world.shard.handle_timeout(world.now, &mut world.network);
-        world.happen(usize::MAX);
-        for (step, crash) in &steps {
-            world.run(step);
-            if let Some((count, is_refilled)) = crash {
-                world.crash(*count, *is_refilled);
-            }
-            world.happen(usize::MAX);
-        }
+        world.play(&steps);
         // And everybody still watches, whatever happened.
         for _ in 0..90 {
             world.run(&Step::Frame { lost: 0 });
@@ -229,6 +385,38 @@ proptest! {
             prop_assert_eq!(last, newest, "viewer {}", player.id);
             let known = [1, 2, 3].map(|stream| ssrc(player.id, stream));
             prop_assert!(player.received.iter().all(|packet| known.contains(&packet.ssrc)));
+        }
+    }
+
+    #[test]
+    fn no_nonce_serves_two_packets_whatever_layers_are_chosen(
+        steps in proptest::collection::vec(
+            (layered_step(), proptest::option::weighted(0.05, (0usize..5000, any::<bool>()))), 1..220,
+        ),
+    ) {
+        let mut world = World::layered();
+        world.play(&steps);
+        for viewer in 0..VIEWERS {
+            world.run(&Step::Select { viewer, layer: Some(viewer as u8) });
+        }
+        for _ in 0..90 {
+            world.run(&Step::Frame { lost: 0 });
+            world.run(&Step::Wait { millis: 0 });
+            world.happen(usize::MAX);
+        }
+        // Everybody has what it chose, and never two layers in one frame; who dies in the middle of a switch may begin it again
+        // where it began.
+        let has_crashed = steps.iter().any(|(_, crash)| crash.is_some());
+        for player in &world.players {
+            let video = player.stream(VIDEO);
+            let chosen = (player.id as u8).min(world.worse.len() as u8);
+            let last = video.last().map(|packet| (packet.at, packet.layer()));
+            prop_assert_eq!(last, Some((world.now, chosen)), "viewer {}", player.id);
+            let mut layers = BTreeMap::new();
+            for packet in video {
+                let layer = *layers.entry(packet.timestamp).or_insert(packet.layer());
+                prop_assert!(has_crashed || layer == packet.layer(), "two layers with one timestamp");
+            }
         }
     }
 }

@@ -234,6 +234,18 @@ fn reports_tell_loss_jitter_and_round_trip() {
     let round_trip = reception.round_trip.expect("an answer to a report");
     assert!(round_trip.abs_diff(Duration::from_millis(40)) < Duration::from_millis(1), "{round_trip:?}");
     assert_eq!(scene.shard.estimate(ViewerId::new(1)), Some(Bitrate::kbps(1800)));
+    let reports = scene.shard.stats().video_reports;
+    let only = |counts: &[u64], bucket: usize| {
+        counts.iter().enumerate().all(|(index, count)| *count == u64::from(index == bucket))
+    };
+    // 26 of 256 lie between 16 and 32; 900 ticks are 10 ms; 40 ms lie between 20 and 50.
+    assert!(
+        only(&reports.loss, 6) && only(&reports.jitter, 3) && only(&reports.round_trip, 5),
+        "{reports:?}"
+    );
+    assert_eq!((reports.loss_sum_256, reports.jitter_sum), (26, Duration::from_millis(10)));
+    assert_eq!(reports.round_trip_sum, round_trip);
+    assert_eq!(scene.shard.stats().audio_reports, egress::Reports::default());
 }
 
 #[test]

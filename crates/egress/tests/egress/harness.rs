@@ -73,6 +73,11 @@ impl Received {
     pub fn source(&self) -> u64 {
         u64::from_be_bytes(self.payload[..8].try_into().expect("8 bytes"))
     }
+
+    /// The layer, which stands behind it.
+    pub fn layer(&self) -> u8 {
+        self.payload[8]
+    }
 }
 
 /// The length of an RTP header, extension included; its payload may be sealed.
@@ -183,6 +188,8 @@ pub struct Scene {
     pub shard: Shard,
     pub network: Network,
     pub publisher: Publisher,
+    /// Worse layers beside it.
+    pub worse: Vec<Publisher>,
     pub published_at: Instant,
     pub players: BTreeMap<u64, Player>,
     pub events: Vec<(Instant, Event)>,
@@ -204,11 +211,25 @@ impl Scene {
             shard,
             network: Network::default(),
             publisher,
+            worse: Vec::new(),
             published_at: now,
             players: BTreeMap::new(),
             events: Vec::new(),
             sounds: 0,
         }
+    }
+
+    /// With three layers.
+    pub fn layered(config: Config) -> Self {
+        let mut layers = layers(1, capture_start()).into_iter();
+        let mut scene = Self::with(config, layers.next().expect("a layer"));
+        scene.worse = layers.collect();
+        scene.shard.broadcast_changed(scene.now, &scene.broadcast());
+        scene
+    }
+
+    pub fn broadcast(&self) -> model::Broadcast {
+        self.publisher.broadcast_with(&self.worse)
     }
 
     pub fn join(&mut self, viewer: u64) {
@@ -264,6 +285,7 @@ impl Scene {
             let mut train = Vec::new();
             if frame_at <= self.now {
                 train.extend(self.publisher.frame());
+                self.worse.iter_mut().for_each(|layer| train.extend(layer.frame()));
             }
             if sound_at <= self.now {
                 train.push(self.publisher.sound(self.sounds));
@@ -289,10 +311,14 @@ impl Scene {
 
     /// A new publishing run takes over.
     pub fn publish_anew(&mut self, publisher: Publisher) {
-        self.publisher = publisher;
+        self.publish_layers(publisher, Vec::new());
+    }
+
+    pub fn publish_layers(&mut self, publisher: Publisher, worse: Vec<Publisher>) {
+        (self.publisher, self.worse) = (publisher, worse);
         self.published_at = self.now;
         self.sounds = 0;
-        self.shard.broadcast_changed(self.now, &self.publisher.broadcast());
+        self.shard.broadcast_changed(self.now, &self.broadcast());
         self.timeout();
     }
 

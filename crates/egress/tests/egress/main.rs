@@ -6,6 +6,8 @@ mod epoch;
 mod feedback;
 mod harness;
 mod joins;
+mod layers;
+mod link;
 mod live;
 mod publisher;
 mod trains;

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use egress::{Extensions, Format, OutTrack, Path, ViewerId, ViewerSetup};
 use media_core::TreePacket;
-use model::{Broadcast, BroadcastId, BroadcastState, Codec, Epoch, Layer, Mid, NtpTime, SeqNo, Ssrc, Track};
+use model::{
+    Broadcast, BroadcastId, BroadcastState, Codec, Epoch, Layer, Mid, NtpTime, Rid, SeqNo, Ssrc, Track,
+};
 use srtp::{MasterKey, Profile};
 
 pub const VIDEO_PT: u8 = 96;
@@ -88,6 +90,10 @@ pub fn setup(viewer: u64, now: Instant) -> ViewerSetup {
 pub struct Publisher {
     pub codec: Codec,
     pub epoch: u64,
+    /// Its place among the layers, 0 being the best.
+    pub layer: u8,
+    /// Its keyframes come so many frames early.
+    pub phase: u64,
     pub fps: u64,
     /// Frames from one keyframe to the next.
     pub gop: u64,
@@ -105,6 +111,8 @@ impl Publisher {
         Self {
             codec,
             epoch,
+            layer: 0,
+            phase: 0,
             fps: 30,
             gop: 60,
             packets: (10, 3),
@@ -116,22 +124,34 @@ impl Publisher {
     }
 
     pub fn video_ssrc(&self) -> Ssrc {
-        Ssrc::new(0x1000 + self.epoch as u32)
+        Ssrc::new(0x1000 + self.epoch as u32 + u32::from(self.layer) * 0x100)
     }
 
     pub fn audio_ssrc(&self) -> Ssrc {
         Ssrc::new(0x2000 + self.epoch as u32)
     }
 
+    pub fn rid(&self) -> Rid {
+        Rid::new(["full", "half", "quarter"][usize::from(self.layer)]).expect("a rid")
+    }
+
     pub fn broadcast(&self) -> Broadcast {
+        self.broadcast_with(&[])
+    }
+
+    /// With worse layers beside it.
+    pub fn broadcast_with(&self, worse: &[Self]) -> Broadcast {
         let layer = |ssrc| vec![Layer { ssrc, rid: None }];
+        let rid = |publisher: &Self| (!worse.is_empty()).then(|| publisher.rid());
+        let layers = std::iter::once(self).chain(worse);
+        let layers = layers.map(|layer| Layer { ssrc: layer.video_ssrc(), rid: rid(layer) }).collect();
         Broadcast {
             id: broadcast_id(),
             state: BroadcastState::Live,
             epoch: Some(Epoch { counter: self.epoch, random: 0 }),
             tracks: vec![
                 Track { codec: Codec::Opus, fmtp: "".into(), layers: layer(self.audio_ssrc()) },
-                Track { codec: self.codec, fmtp: "".into(), layers: layer(self.video_ssrc()) },
+                Track { codec: self.codec, fmtp: "".into(), layers },
             ],
         }
     }
@@ -142,7 +162,7 @@ impl Publisher {
     }
 
     pub fn is_keyframe_next(&self) -> bool {
-        self.frame.is_multiple_of(self.gop)
+        self.frame == 0 || (self.frame + self.phase).is_multiple_of(self.gop)
     }
 
     /// The packets of the next frame.
@@ -158,6 +178,7 @@ impl Publisher {
                 self.next_seq_no += 1;
                 let mut payload = vec![self.frame as u8; self.payload_bytes - (index as usize * 7) % 40];
                 payload[..8].copy_from_slice(&seq_no.get().to_be_bytes());
+                payload[8] = self.layer;
                 Arc::new(TreePacket {
                     ssrc: self.video_ssrc(),
                     seq_no,
@@ -187,6 +208,19 @@ impl Publisher {
             payload: Bytes::from(vec![index as u8; 80]),
         })
     }
+}
+
+/// Three layers of about 2.5, 0.8 and 0.2 Mbit/s, whose keyframes come at different times.
+pub fn layers(epoch: u64, started: NtpTime) -> Vec<Publisher> {
+    let sizes = [((40, 10), 1000), ((16, 3), 1050), ((5, 1), 800)];
+    let layer = |(layer, (packets, payload_bytes))| Publisher {
+        layer,
+        phase: u64::from(layer) * 21,
+        packets,
+        payload_bytes,
+        ..Publisher::new(Codec::H264, epoch, started)
+    };
+    (0..).zip(sizes).map(layer).collect()
 }
 
 /// When the first publisher's first frame was captured.

@@ -7,8 +7,8 @@ use std::time::{Instant, SystemTime};
 
 use egress::{Config, SendBatch, Shard, ViewerId, ViewerSetup};
 use ice_dtls::{
-    Certificate, Datagram, DtlsRole, Handshake, HandshakeConfig, IceCredentials, Output as HandshakeOutput,
-    classify,
+    Certificate, Datagram, DtlsRole, Handshake, HandshakeConfig, IceConfig, IceCredentials,
+    Output as HandshakeOutput, PeerCredentials, classify,
 };
 use media_core::TreePacket;
 use model::{Broadcast, Codec, Kind, NtpTime, Ssrc};
@@ -156,8 +156,11 @@ impl Egress for OurEgress {
         let certificate = Arc::new(Certificate::generate().expect("a certificate"));
         let credentials = IceCredentials::from_random(&[3; 32]);
         let config = HandshakeConfig {
-            local: credentials.clone(),
-            remote_ufrag: Some(viewer.ufrag.clone()),
+            ice: IceConfig {
+                local: credentials.clone(),
+                remote: PeerCredentials { ufrag: viewer.ufrag.clone(), pwd: viewer.pwd.clone() },
+                random: [4; 32],
+            },
             remote_fingerprint: viewer.fingerprint.parse().expect("a fingerprint"),
             certificate: certificate.clone(),
             dtls_role: DtlsRole::Server,

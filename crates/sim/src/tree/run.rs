@@ -155,6 +155,9 @@ impl Tree {
                     let result = at.deliver(&self.published, packet);
                     self.expect(|| format!("{node:?}"), result);
                 }
+                Output::Restored(packets) => {
+                    self.shard(node, |shard, now, _| shard.restore(now, &packets));
+                }
                 Output::BroadcastChanged(broadcast) => {
                     self.gather(node);
                     self.shard(node, Shard::fan_out_held);

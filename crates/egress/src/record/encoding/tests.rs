@@ -62,17 +62,26 @@ prop_compose! {
     }
 }
 
+fn selections() -> impl Strategy<Value = Selection> {
+    prop_oneof![
+        Just(Selection::Auto),
+        any::<u8>().prop_map(Selection::Layer),
+        "[a-zA-Z0-9_-]{1,16}".prop_map(|rid| Selection::Rid(Rid::new(&rid).expect("a rid"))),
+    ]
+}
+
 prop_compose! {
     fn tracks()(
         out in out_tracks(),
         layer in any::<u8>(),
+        selection in selections(),
         segments in proptest::collection::vec(segments(), 0..=SEGMENTS_MAX),
         line in any::<Option<(u64, u32)>>(),
         first_timestamp in any::<u32>(),
         (sent, rtx) in (counters(), counters()),
     ) -> TrackRecord {
         let line = line.map(|(time, timestamp)| Line { capture_time: NtpTime::from_bits(time), timestamp });
-        TrackRecord { out, layer, segments, line, first_timestamp, sent, rtx }
+        TrackRecord { out, layer, selection, segments, line, first_timestamp, sent, rtx }
     }
 }
 
@@ -114,6 +123,20 @@ proptest! {
         prop_assert_eq!((back.id, back.broadcast, back.path), (record.id, record.broadcast, record.path));
         prop_assert_eq!((back.audio, back.video, back.cname), (record.audio, record.video, record.cname));
         prop_assert_eq!((back.srtcp_index, back.srtcp_received), (record.srtcp_index, record.srtcp_received));
+    }
+
+    #[test]
+    fn a_record_from_before_layers_could_be_chosen_is_read(record in records(), track in tracks()) {
+        let track = TrackRecord { selection: Selection::Auto, segments: Vec::new(), line: None, ..track };
+        let record = ViewerRecord { audio: None, video: Some(track), ..record };
+        let mut bytes = record.encode().to_vec();
+        // Behind the selection: no segments, no line, the first timestamp, two counters.
+        let selection = bytes.len() - (1 + 1 + 4 + 2 * 16) - 1;
+        prop_assert_eq!(bytes.remove(selection), 0);
+        bytes[0] = VERSION_WITHOUT_SELECTION;
+        let back = ViewerRecord::decode(&bytes).expect("an older record");
+        prop_assert_eq!(back.video, record.video);
+        prop_assert_eq!(back.id, record.id);
     }
 
     #[test]

@@ -1,0 +1,445 @@
+//! Which layer of a picture a viewer's connection carries.
+//!
+//! Pure policy: what the viewer says of its connection goes in (loss and round trip of its reports, its own estimate),
+//! a layer comes out. Down is fast, up is slow. A receiver's estimate never grows much beyond what it receives (Chromium's
+//! not beyond one and a half times), so it says little about a better layer: before that one is sent, as much as it would
+//! take is sent in repeats, which may be lost without harm. A try that fails makes the next one wait longer.
+//!
+//! An estimate counts when it *falls*. One that is merely lower than what is sent is common: receivers raise theirs by a
+//! few percent a second after a better layer has begun.
+//!
+//! Only the picture adapts: sound is never left out for it.
+
+use std::time::{Duration, Instant};
+
+use model::Bitrate;
+
+/// Layers that a viewer may be given; those of a track beyond them are left alone. OBS sends 4 at most.
+pub const LAYERS_MAX: usize = 8;
+
+/// Loss is judged over at least so long and so many packets: reports may come in quick succession.
+const LOSS_WINDOW: Duration = Duration::from_millis(500);
+const LOSS_PACKETS_MIN: u32 = 20;
+/// Loss beyond it is no radio's accident: the connection is full.
+const LOSS_MAX_PERCENT: u32 = 10;
+/// So many windows in a row decide.
+const LOSS_WINDOWS: u8 = 2;
+/// Loss that makes a fallen estimate believable.
+const LOSS_SIGN_PERCENT: u32 = 2;
+/// Loss that ends a probe.
+const LOSS_PROBE_PERCENT: u32 = 5;
+
+/// A fall of the estimate: what it varies by without one is less.
+const FALL_PERCENT: u64 = 97;
+/// A fallen estimate below this share of what is sent decides alone; between the two it needs another sign. Receivers see
+/// overuse in a large keyframe, too, and then estimate 85 % of what came.
+const SEVERE_PERCENT: u64 = 70;
+const MILD_PERCENT: u64 = 95;
+/// An estimate is believed so long.
+const ESTIMATE_AGE_MAX: Duration = Duration::from_secs(5);
+/// What has to be free for a layer beside its own rate, in percent: sound, headers, frames of uneven size.
+const DOWN_ROOM_PERCENT: u64 = 105;
+const UP_ROOM_PERCENT: u64 = 120;
+/// Round trips that grow by this, and to twice the least one, mean a queue.
+const ROUND_TRIP_GROWTH: Duration = Duration::from_millis(100);
+
+/// After a switch, or a probe that failed, a queue takes so long to drain; what is reported of that time is of the past.
+const QUIET: Duration = Duration::from_secs(2);
+/// A better layer is tried so long after the last shortage, and after failures up to the second.
+const PATIENCE_MIN: Duration = Duration::from_secs(5);
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// A shortage so soon after a switch up means that the try has failed.
+const TRIAL: Duration = Duration::from_secs(10);
+
+/// A probe that goes well so long, and over [`LOSS_WINDOWS`], has shown that there is room.
+const PROBE_TIME: Duration = Duration::from_secs(3);
+/// And over the round trip of something that was sent so late in it: in a long queue all news is old.
+const PROBE_LATE: Duration = Duration::from_millis(1500);
+/// One that could not send enough by then has shown nothing.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(10);
+/// It begins with half its rate.
+const PROBE_RAMP: Duration = Duration::from_secs(1);
+/// Together with what is sent anyway it takes so much of the rate of the layer that it is for.
+const PROBE_PERCENT: u64 = 110;
+/// Of what it should have sent, so much is enough: frames come unevenly.
+const PROBE_SENT_PERCENT: u64 = 60;
+/// Whoever says nothing for so long is not probed further.
+const REPORT_AGE_MAX: Duration = Duration::from_millis(2500);
+
+/// A layer as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerNow {
+    /// Of late.
+    pub rate: Bitrate,
+    /// Whether anything came of late.
+    pub is_active: bool,
+    /// Whether it has been so for long enough to be worth a switch up.
+    pub is_steady: bool,
+}
+
+/// What a viewer reports of its picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Share of packets lost since the report before, in 1/256.
+    pub fraction_lost: u8,
+    /// Packets lost in all.
+    pub lost: i32,
+    /// Extended highest sequence number received.
+    pub highest_seq: u32,
+    /// Round trip, if known, and when the report was sent that it was measured with.
+    pub round_trip: Option<(Duration, Instant)>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// The layer that the viewer should get.
+    pub layer: u8,
+    /// At which rate to repeat packets beside it, to see whether a better one would fit.
+    pub probe: Option<Bitrate>,
+}
+
+/// What became of probes, for counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Probes {
+    /// Begun.
+    pub begun: u64,
+    /// Ended because the connection did not carry them.
+    pub failed: u64,
+}
+
+/// A probe on its way.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    layer: u8,
+    since: Instant,
+    rate: Bitrate,
+    /// Windows of loss that have ended in it.
+    windows: u8,
+    /// Bytes that should have been sent until then, and bytes that were.
+    planned: (u64, Instant),
+    sent: u64,
+}
+
+/// The policy for one viewer.
+pub struct Controller {
+    /// The layer that it gets, and the one that it should get.
+    current: u8,
+    wanted: u8,
+    /// Nothing has ever been short: the best layer is right, without a probe.
+    is_optimistic: bool,
+    /// The newest estimate, when it came, and whether it has fallen since the last decision.
+    estimate: Option<(Bitrate, Instant)>,
+    has_fallen: bool,
+    heard_at: Option<Instant>,
+    /// Where the window of loss began: highest sequence number and packets lost.
+    window: Option<(Instant, u32, i32)>,
+    /// Of the last whole window.
+    loss_percent: u32,
+    /// Windows in a row with too much of it.
+    lossy: u8,
+    round_trip: Option<Duration>,
+    round_trip_min: Option<Duration>,
+    /// When the report was sent that the viewer answered last.
+    asked_at: Option<Instant>,
+    quiet_until: Option<Instant>,
+    try_at: Option<Instant>,
+    patience: Duration,
+    trial_until: Option<Instant>,
+    probe: Option<Probe>,
+    probes: Probes,
+}
+
+impl Controller {
+    /// For a viewer that gets this layer. Whoever resumes on another than the best one has its reasons.
+    #[must_use]
+    pub fn new(now: Instant, layer: u8) -> Self {
+        Self {
+            current: layer,
+            wanted: layer,
+            is_optimistic: layer == 0,
+            estimate: None,
+            has_fallen: false,
+            heard_at: None,
+            window: None,
+            loss_percent: 0,
+            lossy: 0,
+            round_trip: None,
+            round_trip_min: None,
+            asked_at: None,
+            // It begins with a burst, which says nothing.
+            quiet_until: Some(now + QUIET),
+            try_at: None,
+            patience: PATIENCE_MIN,
+            trial_until: None,
+            probe: None,
+            probes: Probes { begun: 0, failed: 0 },
+        }
+    }
+
+    /// The viewer says what it can take.
+    pub fn estimated(&mut self, now: Instant, bitrate: Bitrate) {
+        let before = self.estimate.replace((bitrate, now));
+        self.has_fallen |= before.is_none_or(|(before, _)| is_below(bitrate, FALL_PERCENT, before));
+    }
+
+    /// The viewer says what it got.
+    pub fn reported(&mut self, now: Instant, report: Report) {
+        self.heard_at = Some(now);
+        if let Some((round_trip, asked_at)) = report.round_trip {
+            self.asked_at = Some(asked_at);
+            // The least one is forgotten slowly: ways change.
+            let least = self.round_trip_min.map_or(round_trip, |least| least + least / 64);
+            self.round_trip_min = Some(least.min(round_trip));
+            self.round_trip = Some(round_trip);
+        }
+        let percent = match self.window {
+            None => u32::from(report.fraction_lost) * 100 / 256,
+            Some((since, highest_seq, lost)) => {
+                let expected = report.highest_seq.wrapping_sub(highest_seq);
+                // A step back is one by another count: of a viewer that went elsewhere and came back.
+                let is_step_back = expected > u32::MAX / 2;
+                if !is_step_back
+                    && (now.saturating_duration_since(since) < LOSS_WINDOW || expected < LOSS_PACKETS_MIN)
+                {
+                    return;
+                }
+                let lost = u32::try_from(report.lost.saturating_sub(lost)).unwrap_or(0);
+                if is_step_back { 0 } else { lost.min(expected) * 100 / expected.max(1) }
+            }
+        };
+        self.window = Some((now, report.highest_seq, report.lost));
+        self.loss_percent = percent;
+        self.lossy = if percent > LOSS_MAX_PERCENT { self.lossy.saturating_add(1) } else { 0 };
+        if let Some(probe) = &mut self.probe {
+            probe.windows = probe.windows.saturating_add(1);
+        }
+    }
+
+    /// So much was repeated.
+    pub const fn probed(&mut self, bytes: usize) {
+        if let Some(probe) = &mut self.probe {
+            probe.sent += bytes as u64;
+        }
+    }
+
+    /// What became of its probes since the last time.
+    pub fn take_probes(&mut self) -> Probes {
+        std::mem::take(&mut self.probes)
+    }
+
+    /// The layers are not those that they were; what was the current one is now in this place.
+    pub fn renumbered(&mut self, layer: u8) {
+        self.probe = None;
+        self.current = layer;
+        if !self.is_optimistic {
+            self.wanted = layer;
+        }
+    }
+
+    /// Decides for a viewer that gets the layer `current` of `layers`, of which there is at least one. Call it after news
+    /// of the viewer, and now and then.
+    pub fn decide(&mut self, now: Instant, layers: &[LayerNow], current: u8, can_probe: bool) -> Decision {
+        if current != self.current {
+            self.moved(now, current);
+        }
+        let worst = layers.len().saturating_sub(1) as u8;
+        (self.current, self.wanted) = (self.current.min(worst), self.wanted.min(worst));
+        if self.trial_until.is_some_and(|until| now >= until) {
+            (self.trial_until, self.patience) = (None, PATIENCE_MIN);
+        }
+        match self.shortage(now, layers) {
+            Some(capacity) => self.go_down(now, layers, capacity),
+            None => self.go_up(now, layers, can_probe),
+        }
+        let layer = nearest(layers, self.wanted, self.current);
+        Decision { layer, probe: self.probe.map(|probe| probe.rate) }
+    }
+
+    /// The viewer gets another layer since a moment ago.
+    fn moved(&mut self, now: Instant, current: u8) {
+        if current < self.current && !self.is_optimistic {
+            self.trial_until = Some(now + TRIAL);
+            self.try_at = Some(now + PATIENCE_MIN);
+        }
+        self.current = current;
+        if !self.is_optimistic {
+            self.wanted = current;
+        }
+        self.probe = None;
+        self.rest(now);
+    }
+
+    /// What comes in next is of the past.
+    fn rest(&mut self, now: Instant) {
+        self.quiet_until = Some(now + QUIET);
+        (self.has_fallen, self.lossy, self.window) = (false, 0, None);
+    }
+
+    /// What the connection carries, if that is less than what is sent.
+    fn shortage(&mut self, now: Instant, layers: &[LayerNow]) -> Option<Bitrate> {
+        let has_fallen = std::mem::take(&mut self.has_fallen);
+        if self.quiet_until.is_some_and(|until| now < until) {
+            self.lossy = 0;
+            return None;
+        }
+        let probed = self.probe.map_or(0, |probe| probe.rate.as_bps());
+        let sent = Bitrate::bps(self.rate(layers, self.current).as_bps() + probed);
+        if self.lossy >= LOSS_WINDOWS {
+            self.lossy = 0;
+            return Some(share(sent, 100 - u64::from(self.loss_percent.min(100))));
+        }
+        let (estimate, _) = self.estimate?;
+        let is_likely = self.loss_percent > LOSS_SIGN_PERCENT || self.has_queue();
+        let is_short = if is_below(estimate, SEVERE_PERCENT, sent) {
+            has_fallen || self.has_queue()
+        } else {
+            has_fallen && is_likely && is_below(estimate, MILD_PERCENT, sent)
+        };
+        is_short.then_some(estimate)
+    }
+
+    fn go_down(&mut self, now: Instant, layers: &[LayerNow], capacity: Bitrate) {
+        self.is_optimistic = false;
+        if self.probe.is_some() {
+            self.fail_probe(now);
+            // It was the probe that did not fit.
+            if !is_below(capacity, 80, self.rate(layers, self.current)) {
+                return;
+            }
+        }
+        let is_new = self.wanted <= self.current;
+        if is_new {
+            let has_failed = self.trial_until.take().is_some();
+            self.patience = if has_failed { (self.patience * 2).min(PATIENCE_MAX) } else { self.patience };
+        }
+        self.try_at = Some(now + self.patience);
+        let mut worse =
+            (usize::from(self.current) + 1..layers.len()).filter(|index| layers[*index].is_active);
+        let fits = |index: &usize| !is_below(capacity, DOWN_ROOM_PERCENT, layers[*index].rate);
+        let worst = worse.clone().next_back();
+        let next = worse.find(fits).or(worst).map_or(self.current, |index| index as u8);
+        self.wanted = if is_new { next } else { next.max(self.wanted) };
+    }
+
+    fn go_up(&mut self, now: Instant, layers: &[LayerNow], can_probe: bool) {
+        if self.is_optimistic {
+            self.wanted = 0;
+            return;
+        }
+        // Not while a switch waits for its keyframe.
+        let mut better =
+            (0..self.current.min(self.wanted)).filter(|index| layers[usize::from(*index)].is_steady);
+        if self.wanted != self.current || self.try_at.is_some_and(|at| now < at) {
+            self.probe = None;
+            return;
+        }
+        let Some(next) = better.clone().next_back() else {
+            self.probe = None;
+            return;
+        };
+        let with_room = better.find(|index| self.has_room(now, self.rate(layers, *index)));
+        if let Some(layer) = with_room {
+            self.climb(layer);
+        } else if !can_probe {
+            // There is no way to find out but to try.
+            self.climb(next);
+        } else if self.probe.is_some_and(|probe| probe.layer == next) {
+            self.judge_probe(now, layers);
+        } else if self.is_heard(now) && !self.has_queue() {
+            self.probes.begun += 1;
+            let rate = Bitrate::default();
+            let planned = (0, now);
+            self.probe = Some(Probe { layer: next, since: now, rate, windows: 0, planned, sent: 0 });
+            self.window = None;
+            self.judge_probe(now, layers);
+        }
+    }
+
+    fn climb(&mut self, layer: u8) {
+        self.wanted = layer;
+        self.probe = None;
+    }
+
+    /// Goes on with a probe, or ends it.
+    fn judge_probe(&mut self, now: Instant, layers: &[LayerNow]) {
+        let Some(mut probe) = self.probe else { return };
+        let elapsed = now.saturating_duration_since(probe.since);
+        let is_lossy = probe.windows > 0 && self.loss_percent > LOSS_PROBE_PERCENT;
+        if is_lossy || self.has_queue() || !self.is_heard(now) {
+            return self.fail_probe(now);
+        }
+        let (planned, at) = probe.planned;
+        probe.planned = (planned + probe.rate.bytes_in(now.saturating_duration_since(at)), now);
+        let has_sent = probe.sent * 100 >= probe.planned.0 * PROBE_SENT_PERCENT;
+        // Whoever answers no reports at all is judged by loss alone.
+        let is_answered = self.asked_at.is_none_or(|at| at >= probe.since + PROBE_LATE);
+        if elapsed >= PROBE_TIME && probe.windows >= LOSS_WINDOWS && has_sent && is_answered {
+            return self.climb(probe.layer);
+        }
+        if elapsed >= PROBE_TIME_MAX {
+            self.try_at = Some(now + self.patience);
+            self.probe = None;
+            return;
+        }
+        let wanted = share(self.rate(layers, probe.layer), PROBE_PERCENT).as_bps();
+        let extra = wanted.saturating_sub(self.rate(layers, self.current).as_bps());
+        probe.rate = Bitrate::bps(if elapsed < PROBE_RAMP { extra / 2 } else { extra });
+        self.probe = Some(probe);
+    }
+
+    fn fail_probe(&mut self, now: Instant) {
+        self.probe = None;
+        self.probes.failed += 1;
+        self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        self.try_at = Some(now + self.patience);
+        self.rest(now);
+    }
+
+    fn rate(&self, layers: &[LayerNow], layer: u8) -> Bitrate {
+        layers.get(usize::from(layer)).map_or(Bitrate::default(), |layer| layer.rate)
+    }
+
+    /// Whether the viewer itself says that so much and some more would fit.
+    fn has_room(&self, now: Instant, rate: Bitrate) -> bool {
+        self.estimate.is_some_and(|(estimate, at)| {
+            now.saturating_duration_since(at) <= ESTIMATE_AGE_MAX
+                && !is_below(estimate, UP_ROOM_PERCENT, rate)
+        })
+    }
+
+    fn has_queue(&self) -> bool {
+        let growth = self.round_trip.zip(self.round_trip_min);
+        growth.is_some_and(|(now, least)| now > least + least.max(ROUND_TRIP_GROWTH))
+    }
+
+    fn is_heard(&self, now: Instant) -> bool {
+        self.heard_at.is_some_and(|at| now.saturating_duration_since(at) <= REPORT_AGE_MAX)
+    }
+}
+
+/// The layer nearest to `wanted` that can be given to a viewer that gets `current`: itself or the next worse one, else the
+/// next better one. What is better than the current one must have been there for a while. `wanted` if there is none.
+#[must_use]
+pub fn nearest(layers: &[LayerNow], wanted: u8, current: u8) -> u8 {
+    let is_there = |index: &u8| {
+        let layer = layers.get(usize::from(*index)).copied().unwrap_or_default();
+        layer.is_steady || (layer.is_active && *index >= current)
+    };
+    let worse = (wanted..layers.len() as u8).find(is_there);
+    let is_active = |index: &u8| layers.get(usize::from(*index)).is_some_and(|layer| layer.is_active);
+    worse.or_else(|| (0..wanted).rev().find(is_active)).unwrap_or(wanted)
+}
+
+/// `percent` of a rate.
+fn share(rate: Bitrate, percent: u64) -> Bitrate {
+    Bitrate::bps(rate.as_bps() * percent / 100)
+}
+
+/// Whether `rate` is below so many percent of another.
+fn is_below(rate: Bitrate, percent: u64, other: Bitrate) -> bool {
+    rate < share(other, percent)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Behaviour of the module `controller`.
+
+use super::*;
+
+const fn layer(kbps: u64) -> LayerNow {
+    LayerNow { rate: Bitrate::kbps(kbps), is_active: true, is_steady: true }
+}
+
+const LAYERS: [LayerNow; 3] = [layer(2500), layer(800), layer(200)];
+
+/// A viewer whose reports come once a second, and what it is given.
+struct Viewer {
+    controller: Controller,
+    now: Instant,
+    layer: u8,
+    highest_seq: u32,
+    lost: i32,
+    probe: Option<Bitrate>,
+}
+
+impl Viewer {
+    fn new(layer: u8) -> Self {
+        let now = Instant::now();
+        let controller = Controller::new(now, layer);
+        Self { controller, now, layer, highest_seq: 1000, lost: 0, probe: None }
+    }
+
+    /// A second, after which it reports this loss, and follows the decision at once.
+    fn second(&mut self, lost_percent: i32, round_trip_ms: u64) {
+        let sent_at = self.now;
+        self.now += Duration::from_secs(1);
+        self.highest_seq += 100;
+        self.lost += lost_percent;
+        if let Some(rate) = self.probe {
+            self.controller.probed(rate.bytes_in(Duration::from_secs(1)) as usize);
+        }
+        let report = Report {
+            fraction_lost: (lost_percent * 255 / 100) as u8,
+            lost: self.lost,
+            highest_seq: self.highest_seq,
+            round_trip: Some((Duration::from_millis(round_trip_ms), sent_at)),
+        };
+        self.controller.reported(self.now, report);
+        self.decide(&LAYERS);
+    }
+
+    fn decide(&mut self, layers: &[LayerNow]) {
+        let decision = self.controller.decide(self.now, layers, self.layer, true);
+        (self.layer, self.probe) = (decision.layer, decision.probe);
+    }
+
+    fn seconds(&mut self, count: u32) {
+        (0..count).for_each(|_| self.second(0, 40));
+    }
+}
+
+#[test]
+fn two_windows_of_loss_bring_the_layer_that_what_arrives_allows() {
+    for (lost, layer) in [(9, 0), (20, 1), (60, 1), (80, 2), (99, 2)] {
+        let mut viewer = Viewer::new(0);
+        viewer.seconds(3);
+        viewer.second(lost, 40);
+        assert_eq!(viewer.layer, 0, "{lost} % once");
+        viewer.second(lost, 40);
+        assert_eq!(viewer.layer, layer, "{lost} % twice");
+    }
+}
+
+#[test]
+fn reports_in_quick_succession_are_one_window() {
+    let mut viewer = Viewer::new(0);
+    viewer.seconds(3);
+    for _ in 0..20 {
+        viewer.now += Duration::from_millis(20);
+        (viewer.highest_seq, viewer.lost) = (viewer.highest_seq + 10, viewer.lost + 5);
+        let Viewer { highest_seq, lost, .. } = viewer;
+        let report = Report { fraction_lost: 128, lost, highest_seq, round_trip: None };
+        viewer.controller.reported(viewer.now, report);
+        viewer.decide(&LAYERS);
+    }
+    assert_eq!(viewer.layer, 0);
+}
+
+#[test]
+fn a_fallen_estimate_decides_if_it_is_low_or_has_a_witness() {
+    for (kbps, lost, round_trip, layer) in
+        [(2200, 0, 40, 0), (2200, 3, 40, 1), (2200, 0, 300, 1), (1700, 0, 40, 1), (700, 0, 40, 2)]
+    {
+        let mut viewer = Viewer::new(0);
+        viewer.seconds(3);
+        viewer.controller.estimated(viewer.now, Bitrate::kbps(3700));
+        viewer.second(0, 40);
+        viewer.controller.estimated(viewer.now, Bitrate::kbps(kbps));
+        viewer.second(lost, round_trip);
+        assert_eq!(viewer.layer, layer, "{kbps} kbit/s, {lost} %, {round_trip} ms");
+    }
+}
+
+#[test]
+fn an_estimate_that_rises_from_below_is_no_shortage() {
+    let mut viewer = Viewer::new(0);
+    for second in 0..30 {
+        viewer.controller.estimated(viewer.now, Bitrate::kbps(300 + second * 25));
+        viewer.second(0, 40);
+    }
+    assert_eq!(viewer.layer, 0);
+}
+
+#[test]
+fn what_the_viewer_itself_says_it_can_take_needs_no_probe() {
+    let mut viewer = Viewer::new(2);
+    for _ in 0..3 {
+        viewer.seconds(1);
+        viewer.controller.estimated(viewer.now, Bitrate::kbps(3100));
+    }
+    viewer.decide(&LAYERS);
+    assert_eq!((viewer.layer, viewer.controller.take_probes().begun), (0, 1));
+}
+
+#[test]
+fn a_try_that_fails_makes_the_next_wait_longer() {
+    let mut viewer = Viewer::new(2);
+    let mut starts = Vec::new();
+    for second in 0..400 {
+        let was_probing = viewer.probe.is_some();
+        viewer.second(if was_probing { 30 } else { 0 }, 40);
+        if viewer.probe.is_some() && !was_probing {
+            starts.push(second);
+        }
+    }
+    let waits: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.is_sorted() && waits.len() >= 5, "{waits:?}");
+    assert!(waits.iter().all(|wait| (8..=64).contains(wait)), "{waits:?}");
+    assert_eq!(viewer.layer, 2);
+}
+
+#[test]
+fn a_shortage_soon_after_a_switch_up_counts_as_a_failed_try() {
+    let mut viewer = Viewer::new(1);
+    let mut ups = Vec::new();
+    for second in 0..300 {
+        let before = viewer.layer;
+        // The best layer does not fit, though probes went well.
+        viewer.second(if before == 0 { 20 } else { 0 }, 40);
+        if viewer.layer < before {
+            ups.push(second);
+        }
+    }
+    let waits: Vec<_> = ups.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.is_sorted() && (3..=8).contains(&waits.len()), "{ups:?}");
+}
+
+#[test]
+fn nobody_who_is_silent_is_probed() {
+    let mut viewer = Viewer::new(2);
+    viewer.seconds(2);
+    assert!(viewer.probe.is_some());
+    viewer.now += Duration::from_secs(3);
+    viewer.decide(&LAYERS);
+    assert_eq!(viewer.probe, None);
+}
+
+#[test]
+fn the_nearest_layer_that_is_there_is_given() {
+    let there = |mask: u8| {
+        [0, 1, 2].map(|index| LayerNow {
+            is_active: mask >> index & 1 == 1,
+            is_steady: false,
+            ..LAYERS[index]
+        })
+    };
+    assert_eq!(nearest(&there(0b111), 1, 1), 1);
+    assert_eq!(nearest(&there(0b101), 1, 1), 2, "worse rather than better");
+    assert_eq!(nearest(&there(0b001), 1, 1), 0);
+    assert_eq!(nearest(&there(0b000), 1, 1), 1, "nothing is there");
+    assert_eq!(nearest(&there(0b111), 0, 2), 2, "what has just come may go again");
+    assert_eq!(nearest(&LAYERS, 0, 2), 0);
+    assert_eq!(nearest(&LAYERS, 9, 2), 2, "there are not so many");
+}

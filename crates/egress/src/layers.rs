@@ -1,0 +1,308 @@
+//! Layers of a picture: which one each viewer gets, and how it goes from one to another.
+//!
+//! A switch is a new segment of the viewer's mapping. It begins with a keyframe of the other layer as that comes live, at
+//! the end of a frame of the old one; until then the old one goes on. So players see one stream whose numbers and times go
+//! on, nothing stands still, and a publisher that sends keyframes when it likes is simply waited for. Only where the old
+//! layer has dried up the viewer starts from the cache, as one that joins.
+//!
+//! Which layer suits the connection is decided by [`Controller`]. Viewers of a single layer have none of this.
+
+use std::time::{Duration, Instant};
+
+use media_core::TreePacket;
+use model::{Bitrate, BroadcastId, Kind, Rid};
+
+use crate::broadcast::Fan;
+use crate::budget::Budget;
+use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
+use crate::feedback::Rules;
+use crate::record::{Selection, ViewerId};
+use crate::replays;
+use crate::send::{SendBatch, Sending};
+use crate::shard::{Config, Shard};
+use crate::stats::LayerSwitch;
+use crate::ticks::want_keyframe;
+use crate::track::{Phase, Target};
+use crate::viewer::Viewer;
+
+/// How often it is looked at which layers have dried up or come back.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// A decision to probe is good for so long: whoever falls silent is not probed further.
+const PROBE_VALID: Duration = Duration::from_millis(1500);
+/// What a probe may save up: two frames at 30 per second.
+const PROBE_SAVED: Duration = Duration::from_millis(70);
+/// A packet is repeated so often, at most: layers differ by a factor of about four.
+const REPEATS_MAX: usize = 4;
+
+/// One layer of a broadcast's picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerState {
+    /// The publisher's name for it.
+    pub rid: Option<Rid>,
+    /// Whether anything came of late.
+    pub is_active: bool,
+    /// Payload of late.
+    pub rate: Bitrate,
+    /// Viewers of this shard that get it.
+    pub viewers: u64,
+}
+
+/// What a viewer has beside its track where there is a layer to choose.
+pub struct Layering {
+    pub controller: Controller,
+    /// At which rate to probe, and until when.
+    probe: Option<(Bitrate, Instant)>,
+    budget: Budget,
+    /// The viewer has said something that matters.
+    has_news: bool,
+}
+
+impl Layering {
+    fn new(now: Instant, layer: u8) -> Self {
+        Self { controller: Controller::new(now, layer), probe: None, budget: Budget::new(0), has_news: false }
+    }
+
+    pub const fn is_probing(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// The viewer says what it can take.
+    pub fn estimated(&mut self, now: Instant, bitrate: Bitrate) {
+        self.controller.estimated(now, bitrate);
+        self.has_news = true;
+    }
+
+    /// The viewer says what it got.
+    pub fn reported(&mut self, now: Instant, report: Report) {
+        self.controller.reported(now, report);
+        self.has_news = true;
+    }
+
+    pub const fn take_news(&mut self) -> bool {
+        std::mem::replace(&mut self.has_news, false)
+    }
+}
+
+impl Shard {
+    /// Gives a viewer the layer that it, or somebody for it, has chosen; [`Selection::Auto`] gives the choice back. Takes
+    /// effect at the next [`Shard::handle_timeout`], which is due at once, and then with a keyframe. False if there is no
+    /// such viewer, or it gets no picture.
+    pub fn select_layer(&mut self, now: Instant, viewer: ViewerId, selection: Selection) -> bool {
+        let Some(&slot) = self.by_id.get(&viewer) else { return false };
+        let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) else { return false };
+        let Some(track) = &mut viewer.video else { return false };
+        if track.selection != selection {
+            track.selection = selection;
+            viewer.is_dirty = true;
+            self.wake(now, slot);
+        }
+        true
+    }
+
+    /// The layers of a broadcast's picture, best first: one where the publisher does not simulcast.
+    pub fn layers(&mut self, now: Instant, broadcast: &BroadcastId) -> Vec<LayerState> {
+        let index = self.fan_by_id.get(broadcast).copied();
+        let Some(fan) = index.and_then(|index| self.fans.get_mut(index)?.as_mut()) else { return Vec::new() };
+        let mut viewers = [0; u8::MAX as usize + 1];
+        for slot in &fan.viewers {
+            let viewer = self.viewers.get(*slot).and_then(Option::as_ref);
+            if let Some(track) = viewer.and_then(|viewer| viewer.video.as_ref()) {
+                viewers[usize::from(track.layer)] += 1;
+            }
+        }
+        let announced = fan.broadcast.track(Kind::Video).map_or(&[][..], |track| &track.layers);
+        let rids = announced.iter().map(|layer| layer.rid.clone());
+        let streams = fan.streams.iter_mut().filter(|stream| stream.kind == Kind::Video);
+        let states = rids.zip(streams).zip(viewers).map(|((rid, stream), viewers)| LayerState {
+            rid,
+            is_active: stream.is_active(now),
+            rate: stream.rate(now),
+            viewers,
+        });
+        states.collect()
+    }
+
+    /// The layer that a viewer's picture follows, 0 being the best.
+    #[must_use]
+    pub fn layer(&self, viewer: ViewerId) -> Option<u8> {
+        Some(self.viewer(viewer)?.video.as_ref()?.layer)
+    }
+
+    /// Wakes the viewers of broadcasts of which a layer has dried up or come back.
+    pub(crate) fn watch_layers(&mut self, now: Instant) {
+        let mut changed = Vec::new();
+        let mut has_layers = false;
+        for fan in self.fans.iter_mut().flatten().filter(|fan| fan.is_layered) {
+            has_layers = true;
+            let videos = fan.streams.iter().filter(|stream| stream.kind == Kind::Video);
+            let active = videos.map(|stream| (stream.is_active(now), stream.is_steady(now)));
+            if !active.clone().eq(fan.active.iter().copied()) {
+                fan.active = active.collect();
+                changed.extend(&fan.viewers);
+            }
+        }
+        changed.into_iter().for_each(|slot| self.wake(now, slot));
+        self.layers_at = has_layers.then(|| now + WATCH_INTERVAL);
+    }
+}
+
+/// Looks at which layer a viewer should have, and goes there as far as that can be done now.
+pub fn review<B: SendBatch>(
+    rules: Rules<'_>,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    sending: &mut Sending<'_, B>,
+) {
+    if !fan.is_layered {
+        return;
+    }
+    let Some(track) = &viewer.video else { return };
+    let (current, can_probe) = (track.layer, track.can_probe());
+    if track.source.is_none() {
+        return;
+    }
+    let mut room = [LayerNow::default(); LAYERS_MAX];
+    let layers = fan.layers_now(sending.now, &mut room);
+    let pinned = fan.pinned(&track.selection);
+    let layering = viewer.layering.get_or_insert_with(|| Box::new(Layering::new(sending.now, current)));
+    let mut probe = None;
+    let layer = match pinned {
+        Some(wanted) => controller::nearest(layers, wanted, wanted),
+        None => {
+            let decision = layering.controller.decide(sending.now, layers, current, can_probe);
+            let probes = layering.controller.take_probes();
+            sending.stats.probes += probes.begun;
+            sending.stats.probes_failed += probes.failed;
+            probe = decision.probe.filter(|_| !rules.is_behind);
+            decision.layer
+        }
+    };
+    if probe.is_some() && !layering.is_probing() {
+        layering.budget = Budget::new(0);
+    }
+    layering.probe = probe.map(|rate| (rate, sending.now + PROBE_VALID));
+    let is_active = layers.get(usize::from(current)).is_some_and(|layer| layer.is_active);
+    let reason = match pinned {
+        Some(wanted) if layer == wanted => LayerSwitch::Pinned,
+        Some(_) => LayerSwitch::Inactive,
+        None if !is_active => LayerSwitch::Inactive,
+        None if layer < current => LayerSwitch::Up,
+        None => LayerSwitch::Down,
+    };
+    go_to(rules.config, viewer, fan, Choice { layer, reason, goes_on: is_active }, sending);
+}
+
+/// A layer that was chosen.
+#[derive(Clone, Copy)]
+struct Choice {
+    layer: u8,
+    reason: LayerSwitch,
+    /// Whether the layer before goes on until then.
+    goes_on: bool,
+}
+
+/// Begins to go to a layer, or stays.
+fn go_to<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    Choice { layer, reason, goes_on }: Choice,
+    sending: &mut Sending<'_, B>,
+) {
+    let Some(track) = &mut viewer.video else { return };
+    track.target = None;
+    if layer == track.layer {
+        return;
+    }
+    let Ok(Some(source)) = fan.source(Kind::Video, layer, &track.out) else { return };
+    let is_playing = matches!(track.phase, Phase::Live | Phase::Replaying(_));
+    if !goes_on || !is_playing {
+        // There is nothing to go on with: it starts there as one that joins.
+        if let Some(old) = track.source.and_then(|old| fan.stream(old.ssrc)) {
+            track.anchor(old);
+        }
+        track.layer = layer;
+        track.follow(Some(source));
+        viewer.is_dirty = true;
+        sending.stats.layer_switched(reason);
+        replays::start_or_ask(config, viewer, fan, sending);
+        return;
+    }
+    let is_due = fan.stream(source.ssrc).is_some_and(|stream| stream.fresh_keyframe(sending.now).is_some());
+    track.target = Some(Target { layer, source, reason, is_due });
+    if !is_due {
+        want_keyframe(config, fan, source.ssrc, sending);
+    } else {
+        switch(viewer, fan, sending);
+    }
+}
+
+/// Notes that a packet of the broadcast passes a viewer that waits for a keyframe of another layer, and switches where that
+/// has come and the frame before it is out. True if it did.
+pub fn pass<B: SendBatch>(
+    viewer: &mut Viewer,
+    fan: &Fan,
+    packet: &TreePacket,
+    sending: &mut Sending<'_, B>,
+) -> bool {
+    let target = viewer.video.as_mut().and_then(|track| track.target.as_mut());
+    let Some(target) = target else { return false };
+    target.is_due |= packet.starts_keyframe && packet.ssrc == target.source.ssrc;
+    target.is_due && switch(viewer, fan, sending)
+}
+
+/// Switches a viewer to its target, if that has a fresh keyframe and the frame before it is out. True if it did.
+fn switch<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) -> bool {
+    let Some(track) = &mut viewer.video else { return false };
+    let Some(target) = track.target.filter(|_| matches!(track.phase, Phase::Live)) else { return false };
+    let Some(stream) = fan.stream(target.source.ssrc) else { return false };
+    let Some(age) = stream.fresh_keyframe(sending.now) else { return false };
+    if !track.is_frame_end && age < FRAME_PATIENCE {
+        return false;
+    }
+    if let Some(old) = track.source.and_then(|old| fan.stream(old.ssrc)) {
+        track.anchor(old);
+    }
+    track.switch(sending.now, target, stream);
+    track.forget_old(|ssrc| fan.stream(ssrc)?.ring.oldest());
+    viewer.is_dirty = true;
+    sending.stats.layer_switched(target.reason);
+    replays::send_the_rest(viewer, fan, sending);
+    true
+}
+
+/// A frame of the old layer whose end does not come holds a switch up no longer.
+const FRAME_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Repeats what a viewer was just sent, as far as its probe and the shard's budget go: players drop it, and their estimates
+/// count it. Never anything older: receivers judge delay by RTP timestamps, which have to keep the pace of arrival.
+pub fn probe<'a, B: SendBatch>(
+    viewer: &mut Viewer,
+    packets: impl Iterator<Item = &'a TreePacket> + Clone,
+    budget: &mut Budget,
+    sending: &mut Sending<'_, B>,
+) {
+    let Viewer { video: Some(track), layering: Some(layering), .. } = viewer else { return };
+    let Some((rate, until)) = layering.probe else { return };
+    let source = track.source.filter(|_| matches!(track.phase, Phase::Live));
+    let Some(source) = source.filter(|_| sending.now < until) else { return };
+    layering.budget.refill(sending.now, rate, rate.bytes_in(PROBE_SAVED));
+    let mut left = layering.budget;
+    let mut sent = 0;
+    for packet in (0..REPEATS_MAX).flat_map(|_| packets.clone()).filter(|packet| packet.ssrc == source.ssrc) {
+        if !left.has_any() || !budget.has_any() {
+            break;
+        }
+        let place = viewer.video.as_ref().and_then(|track| track.place(packet));
+        let Some(place) = place else { continue };
+        let bytes = viewer.resend(sending, Kind::Video, &place, packet);
+        sending.stats.probe.add(bytes);
+        left.spend(bytes);
+        budget.spend(bytes);
+        sent += bytes;
+    }
+    if let Some(layering) = &mut viewer.layering {
+        layering.budget = left;
+        layering.controller.probed(sent);
+    }
+}

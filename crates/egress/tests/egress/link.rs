@@ -1,0 +1,371 @@
+//! A viewer behind a link whose capacity changes: a queue with a rate and a delay, and a receiver that estimates as browsers
+//! do (REMB falls to 85 % of what comes when the queue grows, and rises by 8 % a second up to half as much again).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use egress::{Config, LayerSwitch, ViewerId};
+use media_core::rtcp::{self, ReportBlock};
+use model::{Bitrate, NtpTime, Ssrc};
+
+use crate::harness::{Scene, VIDEO, check_video, remote, ssrc};
+
+const VIEWER: ViewerId = ViewerId::new(1);
+const DELAY: Duration = Duration::from_millis(20);
+/// UDP and IP.
+const OVERHEAD: usize = 28;
+
+/// One direction of a link.
+struct Link {
+    rate: Bitrate,
+    queue_max: Duration,
+    free_at: Instant,
+    /// When each datagram arrives, and how long it stood in the queue.
+    on_the_way: VecDeque<(Instant, Duration, Vec<u8>)>,
+    dropped: u64,
+}
+
+impl Link {
+    fn send(&mut self, now: Instant, bytes: Vec<u8>) {
+        let waits = self.free_at.saturating_duration_since(now);
+        if waits > self.queue_max {
+            self.dropped += 1;
+            return;
+        }
+        let bits = ((bytes.len() + OVERHEAD) * 8) as u64;
+        self.free_at = self.free_at.max(now) + Duration::from_micros(bits * 1_000_000 / self.rate.as_bps());
+        self.on_the_way.push_back((self.free_at + DELAY, waits, bytes));
+    }
+}
+
+/// What a browser knows of its connection.
+struct Receiver {
+    /// Arrivals of the last second: when, how many bytes.
+    came: VecDeque<(Instant, usize)>,
+    estimate: Option<f64>,
+    looked_at: Instant,
+    holds_until: Instant,
+    /// Shortest and latest time in the queue since it was looked at last.
+    waited: Duration,
+    waited_before: Duration,
+    estimate_told: (Instant, f64),
+    reported_at: Instant,
+    reported: (u64, u64),
+    first: Option<u64>,
+    got: u64,
+    highest: u64,
+    last_report: Option<(Instant, NtpTime)>,
+}
+
+impl Receiver {
+    fn new(now: Instant) -> Self {
+        Self {
+            came: VecDeque::new(),
+            estimate: None,
+            looked_at: now,
+            holds_until: now,
+            waited: Duration::ZERO,
+            waited_before: Duration::ZERO,
+            estimate_told: (now, 0.0),
+            reported_at: now,
+            reported: (0, 0),
+            first: None,
+            got: 0,
+            highest: 0,
+            last_report: None,
+        }
+    }
+
+    fn look(&mut self, now: Instant, start: Instant) {
+        while self.came.front().is_some_and(|(at, _)| now - *at > Duration::from_secs(1)) {
+            self.came.pop_front();
+        }
+        let window = (now - start).as_secs_f64().clamp(0.1, 1.0);
+        let incoming = self.came.iter().map(|(_, bytes)| *bytes as f64 * 8.0).sum::<f64>() / window;
+        let elapsed = (now - self.looked_at).as_secs_f64();
+        self.looked_at = now;
+        let is_overused = self.waited > Duration::from_millis(30) && self.waited >= self.waited_before;
+        self.waited_before = self.waited;
+        let Some(estimate) = &mut self.estimate else {
+            // Browsers take what came in the first five seconds.
+            if now - start > Duration::from_secs(5) || is_overused {
+                self.estimate = Some(if is_overused { 0.85 * incoming } else { incoming });
+            }
+            return;
+        };
+        if is_overused {
+            *estimate = estimate.min(0.85 * incoming);
+            self.holds_until = now + Duration::from_millis(500);
+        } else if now > self.holds_until {
+            let limit = 1.5 * incoming + 10_000.0;
+            if *estimate < limit {
+                *estimate = (*estimate * 1.08_f64.powf(elapsed)).min(limit);
+            }
+        }
+    }
+
+    /// The compound packet that is due now, if one is.
+    fn speak(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let (told_at, told) = self.estimate_told;
+        let since = now - told_at;
+        let has_fallen = self.estimate.is_some_and(|estimate| estimate < told * 0.97);
+        let tells = self.estimate.filter(|_| {
+            since >= Duration::from_secs(1) || (has_fallen && since >= Duration::from_millis(200))
+        });
+        if tells.is_none() && now - self.reported_at < Duration::from_secs(1) {
+            return None;
+        }
+        let first = self.first?;
+        let expected = self.highest - first + 1;
+        let (expected_before, got_before) = self.reported;
+        let (expected_now, got_now) = (expected - expected_before, self.got - got_before);
+        self.reported = (expected, self.got);
+        self.reported_at = now;
+        let lost = expected_now.saturating_sub(got_now);
+        let (last_report, delay) = self
+            .last_report
+            .map_or((0, 0), |(at, ntp)| (ntp.middle(), ((now - at).as_micros() * 65_536 / 1_000_000) as u32));
+        let block = ReportBlock {
+            ssrc: ssrc(1, VIDEO),
+            fraction_lost: (lost * 256).checked_div(expected_now).unwrap_or(0).min(255) as u8,
+            lost: (expected - self.got.min(expected)) as i32,
+            highest_seq: self.highest as u32,
+            jitter: 0,
+            last_report,
+            delay,
+        };
+        let mut compound = Vec::new();
+        rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+        if let Some(estimate) = tells {
+            self.estimate_told = (now, estimate);
+            let estimate = Bitrate::bps(estimate as u64);
+            rtcp::write::receiver_estimate(&mut compound, Ssrc::new(1), estimate, &[ssrc(1, VIDEO)]);
+        }
+        Some(compound)
+    }
+}
+
+/// A layered scene with one viewer behind a link.
+struct World {
+    scene: Scene,
+    link: Link,
+    receiver: Receiver,
+    /// RTCP on its way back.
+    back: VecDeque<(Instant, Vec<u8>)>,
+    /// When the viewer's layer changed, and to which.
+    course: Vec<(Duration, u8)>,
+    sounds: u64,
+    sounds_lost: u64,
+    has_estimates: bool,
+}
+
+impl World {
+    fn new(kbps: u64, queue_max: Duration) -> Self {
+        let mut scene = Scene::layered(Config::default());
+        scene.join(1);
+        let now = scene.now;
+        Self {
+            link: Link {
+                rate: Bitrate::kbps(kbps),
+                queue_max,
+                free_at: now,
+                on_the_way: VecDeque::new(),
+                dropped: 0,
+            },
+            receiver: Receiver::new(now),
+            scene,
+            back: VecDeque::new(),
+            course: vec![(Duration::ZERO, 0)],
+            sounds: 0,
+            sounds_lost: 0,
+            has_estimates: true,
+        }
+    }
+
+    fn play(&mut self, seconds: u64) {
+        for _ in 0..seconds * 100 {
+            self.step();
+        }
+    }
+
+    /// Ten milliseconds.
+    fn step(&mut self) {
+        let scene = &mut self.scene;
+        let end = scene.now + Duration::from_millis(10);
+        loop {
+            let frame_at = scene.published_at + scene.publisher.next_at();
+            let sound_at = scene.published_at + Duration::from_millis(self.sounds * 20);
+            let timer_at = scene.shard.poll_timeout().unwrap_or(end).max(scene.now);
+            let next = frame_at.min(sound_at).min(timer_at);
+            if next > end {
+                break;
+            }
+            scene.now = scene.now.max(next);
+            if timer_at <= scene.now {
+                scene.shard.handle_timeout(scene.now, &mut scene.network);
+            }
+            let mut train = Vec::new();
+            if frame_at <= scene.now {
+                train.extend(scene.publisher.frame());
+                scene.worse.iter_mut().for_each(|layer| train.extend(layer.frame()));
+            }
+            let has_sound = sound_at <= scene.now;
+            if has_sound {
+                train.push(scene.publisher.sound(self.sounds));
+                self.sounds += 1;
+            }
+            if !train.is_empty() {
+                scene.shard.fan_out(scene.now, &train, &mut scene.network);
+            }
+            for (to, bytes) in scene.network.take() {
+                assert_eq!(to, remote(1));
+                let (before, is_sound) = (self.link.dropped, bytes.len() < 150 && !rtcp::is_rtcp(&bytes));
+                self.link.send(scene.now, bytes);
+                self.sounds_lost += u64::from(is_sound && self.link.dropped > before);
+            }
+        }
+        scene.now = end;
+        self.arrive();
+    }
+
+    fn arrive(&mut self) {
+        let (scene, receiver) = (&mut self.scene, &mut self.receiver);
+        while self.link.on_the_way.front().is_some_and(|(at, ..)| *at <= scene.now) {
+            let (at, waited, bytes) = self.link.on_the_way.pop_front().expect("one");
+            receiver.waited = waited;
+            let length = bytes.len();
+            let player = scene.players.get_mut(&1).expect("joined");
+            let (before, reports) = (player.received.len(), player.reports.len());
+            player.receive(at, bytes);
+            if player.reports.len() > reports {
+                for packet in rtcp::parse(&player.reports[reports].1) {
+                    if let Ok(rtcp::Packet::SenderReport(report)) = packet
+                        && report.info.ssrc == ssrc(1, VIDEO)
+                    {
+                        receiver.last_report = Some((at, report.info.ntp));
+                    }
+                }
+            }
+            let Some(packet) = player.received.get(before) else { continue };
+            if packet.ssrc == ssrc(1, crate::harness::AUDIO) {
+                continue;
+            }
+            receiver.came.push_back((at, length));
+            if packet.ssrc == ssrc(1, VIDEO) {
+                let seq_no = packet.seq_no.get();
+                receiver.first.get_or_insert(seq_no);
+                receiver.got += 1;
+                receiver.highest = receiver.highest.max(seq_no);
+            }
+        }
+        if self.link.on_the_way.is_empty() {
+            receiver.waited = Duration::ZERO;
+        }
+        if scene.now - receiver.looked_at >= Duration::from_millis(100) && self.has_estimates {
+            receiver.look(scene.now, scene.start);
+        }
+        if let Some(compound) = receiver.speak(scene.now) {
+            let datagram = scene.players.get_mut(&1).expect("joined").seal(&compound);
+            self.back.push_back((scene.now + DELAY, datagram));
+        }
+        while self.back.front().is_some_and(|(at, _)| *at <= scene.now) {
+            let (_, mut datagram) = self.back.pop_front().expect("one");
+            let taken = scene.shard.handle_rtcp(scene.now, VIEWER, &mut datagram, &mut scene.network);
+            taken.expect("taken");
+        }
+        let layer = scene.shard.layer(VIEWER).expect("a picture");
+        if self.course.last().is_some_and(|(_, last)| *last != layer) {
+            self.course.push((scene.now - scene.start, layer));
+        }
+    }
+
+    fn set_rate(&mut self, kbps: u64) {
+        self.link.rate = Bitrate::kbps(kbps);
+    }
+
+    /// How long after `since` the viewer came to `layer` for good.
+    fn settled(&self, since: Duration, layer: u8) -> Duration {
+        let (at, last) = *self.course.last().expect("a layer");
+        assert_eq!(last, layer, "{:?}", self.course);
+        at.saturating_sub(since)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.scene.now - self.scene.start
+    }
+
+    fn tell(&self, name: &str) {
+        let stats = self.scene.shard.stats();
+        println!(
+            "{name}: course {:?}; {} of {} sounds lost; probes {} ({} failed, {} KB); switches {:?}; RTX {}",
+            self.course,
+            self.sounds_lost,
+            self.sounds,
+            stats.probes,
+            stats.probes_failed,
+            stats.probe.bytes / 1000,
+            LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)),
+            stats.rtx.packets,
+        );
+    }
+}
+
+fn steps(has_estimates: bool, queue_max: Duration) -> World {
+    let mut world = World::new(8000, queue_max);
+    world.has_estimates = has_estimates;
+    world.play(20);
+    assert_eq!(world.course.len(), 1, "{:?}", world.course);
+    world.set_rate(300);
+    let since = world.elapsed();
+    world.play(60);
+    world.tell("down");
+    let down = world.settled(since, 2);
+    assert!(down < Duration::from_secs(8), "{down:?}: {:?}", world.course);
+    world.set_rate(8000);
+    let since = world.elapsed();
+    world.play(120);
+    world.tell("up");
+    let up = world.settled(since, 0);
+    assert!(up < Duration::from_secs(75), "{up:?}: {:?}", world.course);
+    assert!(world.course.len() <= 8, "{:?}", world.course);
+    println!("estimates {has_estimates}, queue {queue_max:?}: down after {down:?}, up after {up:?}");
+    world
+}
+
+#[test]
+fn capacity_that_falls_and_comes_back_is_followed() {
+    for queue_max in [100, 300, 1000].map(Duration::from_millis) {
+        steps(true, queue_max);
+    }
+}
+
+#[test]
+fn loss_and_round_trips_are_enough_for_it() {
+    for queue_max in [100, 300, 1000].map(Duration::from_millis) {
+        steps(false, queue_max);
+    }
+}
+
+#[test]
+fn a_link_between_two_layers_is_not_tried_all_the_time() {
+    for has_estimates in [true, false] {
+        let mut world = World::new(1300, Duration::from_millis(200));
+        world.has_estimates = has_estimates;
+        world.play(300);
+        world.tell("between");
+        assert_eq!(world.course.last().map(|(_, layer)| *layer), Some(1));
+        assert!(world.course.len() <= 5, "{:?}", world.course);
+        let probes = world.scene.shard.stats().probes;
+        assert!(probes <= 12, "{probes} in five minutes");
+    }
+}
+
+#[test]
+fn a_link_that_carries_the_best_layer_is_never_left() {
+    let mut world = World::new(4000, Duration::from_millis(200));
+    world.play(120);
+    world.tell("best");
+    assert_eq!(world.course.len(), 1, "{:?}", world.course);
+    assert_eq!(world.scene.shard.stats().probes, 0);
+    check_video(world.scene.player(1));
+}
