@@ -63,6 +63,46 @@ pub fn gauge<'a>(
     Ok(())
 }
 
+/// A histogram that is counted elsewhere.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Distribution {
+    /// Upper bounds, ascending and the last one infinite, and how many values are at most as large but larger than the
+    /// bound before.
+    pub buckets: Vec<(f64, u64)>,
+    /// All values added up.
+    pub sum: f64,
+}
+
+impl Distribution {
+    /// From bounds and the counts of the buckets below them; one more count is of what is above all of them.
+    #[must_use]
+    pub fn new(
+        bounds: impl IntoIterator<Item = f64>,
+        counts: impl IntoIterator<Item = u64>,
+        sum: f64,
+    ) -> Self {
+        Self { buckets: bounds.into_iter().chain([f64::INFINITY]).zip(counts).collect(), sum }
+    }
+}
+
+/// Writes a histogram with all its series.
+pub fn histogram<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    Name(name, help): Name,
+    series: impl IntoIterator<Item = (Labels<'a>, Distribution)>,
+) -> Result<(), Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (labels, Distribution { buckets, sum }) in series {
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        if labels.0.is_empty() {
+            metric.encode_histogram::<Labels<'_>>(sum, count, &buckets, None)?;
+        } else {
+            metric.encode_family(&labels)?.encode_histogram::<Labels<'_>>(sum, count, &buckets, None)?;
+        }
+    }
+    Ok(())
+}
+
 /// No labels of its own.
 pub const fn plain<T>(value: T) -> [(Labels<'static>, T); 1] {
     [(Labels(Vec::new()), value)]

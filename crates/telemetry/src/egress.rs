@@ -5,17 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::BroadcastId;
+use model::{BroadcastId, Kind};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::collect::{Labels, Name, counter, gauge, plain};
+use crate::collect::{Distribution, Labels, Name, counter, gauge, histogram, plain};
 use crate::labels::{HandshakeFailure, JoinResult, Label, OfBroadcast, counters};
 use crate::own_names;
 
@@ -77,6 +76,20 @@ totals! {
     replays,
     /// Restarts of a viewer from a cached keyframe.
     restarts,
+    /// Switches to a better layer of a picture,
+    layer_switches_up,
+    /// to a worse one,
+    layer_switches_down,
+    /// to the one that was chosen for the viewer,
+    layer_switches_pinned,
+    /// and to another one because the publisher sends the one before no more.
+    layer_switches_inactive,
+    /// Bytes of repeats by which it is found out whether a better layer would fit.
+    probe_bytes,
+    /// Such probes begun.
+    probes,
+    /// Such probes that the connection did not carry.
+    probes_failed,
 }
 
 /// What one shard counts, written by its thread alone.
@@ -84,8 +97,11 @@ totals! {
 pub struct ShardCounters {
     cells: Cells,
     drops: Box<[AtomicU64]>,
-    latency: Box<[AtomicU64]>,
-    latency_micros: AtomicU64,
+    latency: Counted,
+    /// Sound, then picture.
+    loss: [Counted; 2],
+    jitter: [Counted; 2],
+    round_trip: Counted,
     /// Bits of an `f64`.
     load: AtomicU64,
 }
@@ -109,9 +125,57 @@ impl ShardCounters {
     /// Stores the latency samples so far: for each bound how many were at most as long but longer than the bound
     /// before, then how many were longer than all, and their sum.
     pub fn publish_latency(&self, counts: impl IntoIterator<Item = u64>, sum: Duration) {
-        store_all(&self.latency, counts);
-        self.latency_micros.store(sum.as_micros() as u64, Ordering::Relaxed);
+        self.latency.store(counts, sum.as_secs_f64());
     }
+
+    /// Stores what viewers have reported of their losses, counted likewise by [`LOSS_RATIOS`].
+    pub fn publish_loss(&self, kind: Kind, counts: impl IntoIterator<Item = u64>, sum: f64) {
+        self.loss[kind as usize].store(counts, sum);
+    }
+
+    /// Stores what viewers have reported of jitter, counted likewise by [`JITTER_SECONDS`].
+    pub fn publish_jitter(&self, kind: Kind, counts: impl IntoIterator<Item = u64>, sum: Duration) {
+        self.jitter[kind as usize].store(counts, sum.as_secs_f64());
+    }
+
+    /// Stores the round trips to viewers, counted likewise by [`ROUND_TRIP_SECONDS`].
+    pub fn publish_round_trip(&self, counts: impl IntoIterator<Item = u64>, sum: Duration) {
+        self.round_trip.store(counts, sum.as_secs_f64());
+    }
+}
+
+/// A histogram that one thread stores.
+#[derive(Debug)]
+struct Counted {
+    counts: Box<[AtomicU64]>,
+    /// Bits of an `f64`.
+    sum: AtomicU64,
+}
+
+impl Counted {
+    fn new(bounds: &[f64]) -> Self {
+        Self { counts: cells(bounds.len() + 1), sum: AtomicU64::new(0.0_f64.to_bits()) }
+    }
+
+    fn store(&self, counts: impl IntoIterator<Item = u64>, sum: f64) {
+        store_all(&self.counts, counts);
+        self.sum.store(sum.to_bits(), Ordering::Relaxed);
+    }
+
+    /// That of all shards together.
+    fn add_up<'a>(bounds: &[f64], parts: impl Iterator<Item = &'a Self>) -> Distribution {
+        let (mut counts, mut sum) = (vec![0; bounds.len() + 1], 0.0);
+        for part in parts {
+            let read = part.counts.iter().map(|count| count.load(Ordering::Relaxed));
+            counts.iter_mut().zip(read).for_each(|(count, more)| *count += more);
+            sum += f64::from_bits(part.sum.load(Ordering::Relaxed));
+        }
+        Distribution::new(bounds.iter().copied(), counts, sum)
+    }
+}
+
+fn cells(count: usize) -> Box<[AtomicU64]> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
 }
 
 fn store_all(cells: &[AtomicU64], values: impl IntoIterator<Item = u64>) {
@@ -131,6 +195,16 @@ struct Shards {
 /// give. The fan-out core's buckets, which `ShardCounters::publish_latency` takes.
 pub const LATENCY_SECONDS: [f64; 12] = [0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0];
 
+/// Upper bounds of what viewers report of their losses: powers of two of the 256ths that reports count in.
+pub const LOSS_RATIOS: [f64; 9] =
+    [0.0, 0.003_906_25, 0.007_812_5, 0.015_625, 0.031_25, 0.062_5, 0.125, 0.25, 0.5];
+
+/// Upper bounds of the jitter that viewers report, in seconds: a few frames of sound are heard in any case.
+pub const JITTER_SECONDS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5];
+
+/// Upper bounds of round trips to viewers, in seconds: a LAN, a continent, the world, a link that is overfilled.
+pub const ROUND_TRIP_SECONDS: [f64; 11] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0];
+
 /// Handles of the viewers' metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -142,6 +216,9 @@ pub struct Metrics {
     first_frame_seconds: Histogram,
     handshake_failures: Family<Label<HandshakeFailure>, Counter>,
     handshakes: Gauge,
+    event_streams: Gauge,
+    sent_away: Counter,
+    event_readers_stuck: Counter,
     shards: Arc<Shards>,
 }
 
@@ -156,6 +233,9 @@ impl Metrics {
             first_frame_seconds: Histogram::new(JOIN_SECONDS),
             handshake_failures: counters(),
             handshakes: Gauge::default(),
+            event_streams: Gauge::default(),
+            sent_away: Counter::default(),
+            event_readers_stuck: Counter::default(),
             shards: Arc::new(Shards { counters: Mutex::default(), drop_reasons: drop_reasons.into() }),
         };
         let own = own_names(registry);
@@ -187,6 +267,21 @@ impl Metrics {
             "Sessions that handshake workers hold: those that are connecting, and the DTLS of those that are connected",
             metrics.handshakes.clone(),
         );
+        own.register(
+            "event_streams",
+            "Event streams of viewers' sessions, read or not",
+            metrics.event_streams.clone(),
+        );
+        own.register(
+            "viewers_sent_away",
+            "Times that a viewer's player was told to go to another node",
+            metrics.sent_away.clone(),
+        );
+        own.register(
+            "event_readers_stuck",
+            "Event streams that ended because nobody took what they had to tell",
+            metrics.event_readers_stuck.clone(),
+        );
         own.register_collector(Box::new(ShardCollector(metrics.shards.clone())));
         metrics
     }
@@ -194,12 +289,13 @@ impl Metrics {
     /// Counters of one more shard.
     #[must_use]
     pub fn shard(&self) -> Arc<ShardCounters> {
-        let cells = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
         let counters = Arc::new(ShardCounters {
             cells: Cells::default(),
             drops: cells(self.shards.drop_reasons.len()),
-            latency: cells(LATENCY_SECONDS.len() + 1),
-            latency_micros: AtomicU64::new(0),
+            latency: Counted::new(&LATENCY_SECONDS),
+            loss: [(); 2].map(|()| Counted::new(&LOSS_RATIOS)),
+            jitter: [(); 2].map(|()| Counted::new(&JITTER_SECONDS)),
+            round_trip: Counted::new(&ROUND_TRIP_SECONDS),
             load: AtomicU64::new(0.0_f64.to_bits()),
         });
         self.shards.counters.lock().unwrap_or_else(PoisonError::into_inner).push(counters.clone());
@@ -209,6 +305,21 @@ impl Metrics {
     /// Shows how many WHEP sessions exist.
     pub fn sessions(&self, count: usize) {
         self.sessions.set(count as i64);
+    }
+
+    /// Shows how many event streams exist.
+    pub fn event_streams(&self, count: usize) {
+        self.event_streams.set(count as i64);
+    }
+
+    /// Counts a viewer that was told to go elsewhere.
+    pub fn sent_away(&self) {
+        self.sent_away.inc();
+    }
+
+    /// Counts event streams whose readers took nothing.
+    pub fn event_readers_stuck(&self, count: usize) {
+        self.event_readers_stuck.inc_by(count as u64);
     }
 
     /// Shows how many broadcasts are offered.
@@ -302,27 +413,45 @@ impl Collector for ShardCollector {
             ("shard_keyframe_requests", "Keyframes that shards asked the tree for", sum.keyframe_requests),
             ("replays", "Viewers caught up from cached media", sum.replays),
             ("viewer_restarts", "Viewers started anew from a cached keyframe", sum.restarts),
+            ("viewer_probes", "Probes begun, to see whether a connection carries a better layer", sum.probes),
+            ("viewer_probes_failed", "Probes that the connection did not carry", sum.probes_failed),
+            ("viewer_probe_bytes", "Bytes of RTP packets repeated for probes, UDP payload", sum.probe_bytes),
         ] {
             counter(e, Name(name, help), plain(value))?;
         }
-        let read = |cells: fn(&ShardCounters) -> &[AtomicU64], index: usize| -> u64 {
-            shards.iter().map(|shard| cells(shard)[index].load(Ordering::Relaxed)).sum()
+        let switches = [
+            ("up", sum.layer_switches_up),
+            ("down", sum.layer_switches_down),
+            ("pinned", sum.layer_switches_pinned),
+            ("inactive", sum.layer_switches_inactive),
+        ];
+        let switches = switches.map(|(reason, count)| (Labels(vec![("reason", reason)]), count));
+        counter(e, Name("viewer_layer_switches", "Viewers that got another layer of the picture"), switches)?;
+        let dropped = |index: usize| -> u64 {
+            shards.iter().map(|shard| shard.drops[index].load(Ordering::Relaxed)).sum()
         };
-        let drops =
-            self.0.drop_reasons.iter().enumerate().map(|(index, reason)| {
-                (Labels(vec![("reason", *reason)]), read(|shard| &shard.drops, index))
-            });
+        let reasons = self.0.drop_reasons.iter().enumerate();
+        let drops = reasons.map(|(index, reason)| (Labels(vec![("reason", *reason)]), dropped(index)));
         counter(e, Name("egress_drops", "What shards did not send or not take"), drops)?;
-        let micros: u64 = shards.iter().map(|shard| shard.latency_micros.load(Ordering::Relaxed)).sum();
-        let buckets: Vec<(f64, u64)> = LATENCY_SECONDS
-            .into_iter()
-            .chain([f64::INFINITY])
-            .enumerate()
-            .map(|(index, bound)| (bound, read(|shard| &shard.latency, index)))
-            .collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
+        let plainly = |distribution| [(Labels(Vec::new()), distribution)];
+        let latency = Counted::add_up(&LATENCY_SECONDS, shards.iter().map(|shard| &shard.latency));
         let help = "From capture to sending, for each video frame and live viewer";
-        e.encode_descriptor("end_to_end_latency_seconds", help, None, MetricType::Histogram)?
-            .encode_histogram::<Labels<'_>>(micros as f64 / 1e6, count, &buckets, None)
+        histogram(e, Name("end_to_end_latency_seconds", help), plainly(latency))?;
+        let kinds = [Kind::Audio, Kind::Video];
+        let of_kinds = |bounds: &[f64], counted: fn(&ShardCounters, Kind) -> &Counted| {
+            kinds.map(|kind| {
+                let parts = shards.iter().map(|shard| counted(shard, kind));
+                (Labels(vec![("kind", kind.as_str())]), Counted::add_up(bounds, parts))
+            })
+        };
+        let loss = of_kinds(&LOSS_RATIOS, |shard, kind| &shard.loss[kind as usize]);
+        let help = "Part of the packets that a viewer's receiver report says were lost since the one before";
+        histogram(e, Name("viewer_loss_ratio", help), loss)?;
+        let jitter = of_kinds(&JITTER_SECONDS, |shard, kind| &shard.jitter[kind as usize]);
+        let help = "Interarrival jitter that a viewer's receiver report tells";
+        histogram(e, Name("viewer_jitter_seconds", help), jitter)?;
+        let round_trip = Counted::add_up(&ROUND_TRIP_SECONDS, shards.iter().map(|shard| &shard.round_trip));
+        let help = "Round trip to a viewer, each time its receiver report answers a sender report";
+        histogram(e, Name("viewer_round_trip_seconds", help), plainly(round_trip))
     }
 }

@@ -14,6 +14,7 @@ use crate::drops::{DropCollector, DropCounters};
 use crate::egress::JOIN_SECONDS;
 use crate::labels::{JoinResult, Label, counters};
 use crate::own_names;
+use crate::publishers::{Published, PublishedCollector};
 
 /// Handles of the publishers' metrics.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Metrics {
     connect_seconds: Histogram,
     take_overs: Counter,
     drops: Arc<DropCounters>,
+    published: Arc<Published>,
 }
 
 impl Metrics {
@@ -37,6 +39,7 @@ impl Metrics {
             connect_seconds: Histogram::new(JOIN_SECONDS),
             take_overs: Counter::default(),
             drops: drops.clone(),
+            published: Arc::default(),
         };
         let own = own_names(registry);
         own.register("whip_sessions", "WHIP sessions that exist, connected or not", metrics.sessions.clone());
@@ -52,6 +55,7 @@ impl Metrics {
             metrics.take_overs.clone(),
         );
         own.register_collector(Box::new(DropCollector(drops)));
+        own.register_collector(Box::new(PublishedCollector(metrics.published.clone())));
         metrics
     }
 
@@ -74,6 +78,12 @@ impl Metrics {
     /// Counts a publisher that replaced another.
     pub fn take_over(&self) {
         self.take_overs.inc();
+    }
+
+    /// Where the thread that has the publishers shows what they send.
+    #[must_use]
+    pub fn published(&self) -> Arc<Published> {
+        self.published.clone()
     }
 
     /// Where the publishers' core says what it dropped.

@@ -69,6 +69,8 @@ macro_rules! closed {
     };
 }
 
+pub(crate) use closed;
+
 closed! {
     /// How a POST to WHIP or WHEP ended; each ends in exactly one way.
     JoinResult, "result" {
@@ -92,6 +94,8 @@ closed! {
     HandshakeFailure, "reason" {
         /// No connectivity check came: the peer cannot reach this node, or has given up.
         NoCheck = "no_check",
+        /// Checks came, but the peer answered none of ours: its address is not proved.
+        NoAnswer = "no_answer",
         /// Checks came, but DTLS did not finish in time.
         DtlsTimedOut = "dtls_timed_out",
         /// The certificate is not the one of the offer.
@@ -136,6 +140,16 @@ closed! {
         TlsFailed = "tls_failed",
         /// The client took too long to speak TLS, to ask, or to take the answer.
         TooSlow = "too_slow",
+    }
+}
+
+closed! {
+    /// Whether anybody publishes a broadcast.
+    BroadcastState, "state" {
+        /// Somebody does.
+        Live = "live",
+        /// Nobody does at the moment.
+        Waiting = "waiting",
     }
 }
 
@@ -194,5 +208,27 @@ impl HttpResult {
             500.. => Self::Error,
             0..=299 | 304 => Self::Ok,
         }
+    }
+}
+
+closed! {
+    /// Why the record of an earlier process's session was not resumed from.
+    RecordRefusal, "reason" {
+        /// The peer has given the session up by now.
+        Stale = "stale",
+        /// It was sealed with another key.
+        Foreign = "foreign",
+        /// It was torn or changed.
+        Damaged = "damaged",
+        /// It was written by a program that writes records differently.
+        Version = "version",
+        /// The node has no longer the socket that the session runs over.
+        Moved = "moved",
+        /// Another publisher had taken over already.
+        Superseded = "superseded",
+        /// What it says does not fit together.
+        Unusable = "unusable",
+        /// Processes that went on with the sessions died one after another.
+        GivenUp = "given_up",
     }
 }

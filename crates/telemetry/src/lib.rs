@@ -10,26 +10,33 @@
 //! ([`Telemetry::remove_broadcast`]). SSRC, viewer and address are never labels.
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod collect;
+pub mod controller;
 mod drops;
 pub mod egress;
+mod exposition;
 pub mod injection;
 mod labels;
 pub mod link;
 pub mod log;
 pub mod node;
+pub mod player;
 pub mod process;
+pub mod publishers;
+mod reference;
+pub mod store;
 
-use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::{BroadcastId, NodeId, Role, TreeId};
 use prometheus_client::registry::Registry;
 
+pub use collect::Distribution;
 pub use drops::DropCounters;
-pub use labels::{Endpoint, HandshakeFailure, HttpResult, JoinResult, NodeDrop};
-
-/// The media type of [`Telemetry::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub use exposition::Exposition;
+pub use labels::{Closed, Endpoint, HandshakeFailure, HttpResult, JoinResult, NodeDrop, RecordRefusal};
+pub use reference::reference;
 
 /// Who reports: the labels of every metric.
 #[derive(Debug, Clone)]
@@ -58,6 +65,10 @@ pub struct DropReasons<'a> {
 #[derive(Debug)]
 pub struct Telemetry {
     registry: Registry,
+    /// Of every sample.
+    labels: String,
+    /// Bytes that the latest scrape had, before it got them: what is made at its full size need not grow.
+    size: AtomicUsize,
     /// The node as a whole.
     pub node: node::Metrics,
     /// Publishers.
@@ -66,27 +77,39 @@ pub struct Telemetry {
     pub link: link::Metrics,
     /// Viewers.
     pub egress: egress::Metrics,
+    /// What players report of themselves.
+    pub player: player::Metrics,
+    /// Who was not let in, and what an operator's server heard.
+    pub access: access::Metrics,
+    /// The store of the installation.
+    pub store: store::Metrics,
+    /// Decisions. They are shown by processes that can have a controller.
+    pub controller: controller::Metrics,
 }
 
 impl Telemetry {
     /// Declares every metric; all of them that do not belong to a broadcast exist from now on, at 0.
     #[must_use]
     pub fn new(identity: &Identity, reasons: DropReasons<'_>) -> Self {
-        let label = |name: &'static str, value: String| (Cow::Borrowed(name), Cow::Owned(value));
-        let mut registry = Registry::with_labels(
-            [
-                label("tree_id", identity.tree.to_string()),
-                label("node_id", identity.node.to_string()),
-                label("node_type", identity.role.to_string()),
-            ]
-            .into_iter(),
-        );
+        let Identity { tree, node, role } = identity;
+        // Nothing in these names needs an escape.
+        let labels = format!(r#"tree_id="{tree}",node_id="{node}",node_type="{role}""#);
+        let mut registry = Registry::default();
         Self {
             node: node::Metrics::register(&mut registry),
             injection: injection::Metrics::register(&mut registry, reasons.injection),
             link: link::Metrics::register(&mut registry, reasons.link),
             egress: egress::Metrics::register(&mut registry, reasons.egress),
+            player: player::Metrics::register(&mut registry),
+            access: access::Metrics::register(&mut registry),
+            store: store::Metrics::register(&mut registry),
+            controller: match identity.role {
+                Role::All | Role::Controller => controller::Metrics::register(&mut registry),
+                Role::Injection | Role::Relay | Role::Egress => controller::Metrics::default(),
+            },
             registry,
+            labels,
+            size: AtomicUsize::new(0),
         }
     }
 
@@ -96,14 +119,26 @@ impl Telemetry {
         self.egress.remove_broadcast(broadcast);
     }
 
-    /// Everything, in the text format of OpenMetrics 1.0 ([`CONTENT_TYPE`]).
+    /// Everything, as the scraper wants it.
+    #[must_use]
+    pub fn encode_as(&self, exposition: Exposition) -> String {
+        let encoded = encoded(&self.registry, self.size.load(Ordering::Relaxed));
+        self.size.store(encoded.len(), Ordering::Relaxed);
+        exposition::finish(&encoded, &self.labels, exposition)
+    }
+
+    /// Everything, in the text format of OpenMetrics 1.0.
     #[must_use]
     pub fn encode(&self) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)
-            .expect("writing to a string does not fail");
-        text
+        self.encode_as(Exposition::OpenMetrics)
     }
+}
+
+fn encoded(registry: &Registry, capacity: usize) -> String {
+    let mut text = String::with_capacity(capacity);
+    prometheus_client::encoding::text::encode(&mut text, registry)
+        .expect("writing to a string does not fail");
+    text
 }
 
 /// The part of the registry in which names begin with `media_tree_`.

@@ -1,10 +1,11 @@
 //! Links between nodes, and the media of each broadcast in the tree.
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use model::{BroadcastId, Kind};
+use model::{BroadcastId, Kind, NodeId};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
@@ -44,6 +45,27 @@ pub struct RtpTotals {
     pub ring_packets: u64,
     /// Bytes in the rings.
     pub ring_bytes: u64,
+    /// When the oldest of them came.
+    pub ring_since: Option<Instant>,
+}
+
+/// One parent; totals since its link was connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ParentTotals {
+    /// Its link is connected and it is heard.
+    pub is_alive: bool,
+    /// Broadcasts that come from it now.
+    pub broadcasts: u64,
+    /// The round trip, if measured.
+    pub round_trip: Option<Duration>,
+    /// Packets that came from it first.
+    pub packets: u64,
+    /// Packets that came from it after they had come before.
+    pub duplicates: u64,
+    /// Gaps that its packets filled.
+    pub recovered: u64,
+    /// Packets asked of it.
+    pub nacked: u64,
 }
 
 /// One broadcast on this node.
@@ -70,6 +92,8 @@ pub struct Snapshot {
     pub parents_alive: u64,
     /// Children with a live link channel.
     pub children: u64,
+    /// The parents that are connected, by name.
+    pub parents: BTreeMap<NodeId, ParentTotals>,
     /// The longest round trip to a live parent, if measured.
     pub parent_round_trip: Option<Duration>,
     /// The longest round trip to a child, if measured.
@@ -109,10 +133,23 @@ impl Metrics {
 #[derive(Debug)]
 struct Links(Arc<Mutex<Snapshot>>);
 
+/// How a value is taken out of the totals of a parent.
+type ReadParent = fn(&ParentTotals) -> u64;
+
 /// How a value is taken out of the totals of a kind.
 type Read<T> = fn(&RtpTotals) -> T;
 
 impl Snapshot {
+    /// One series for each parent.
+    fn by_parent<T>(
+        &self,
+        value: impl Fn(&ParentTotals) -> Option<T>,
+    ) -> impl Iterator<Item = (Labels<'_>, T)> {
+        self.parents.iter().filter_map(move |(parent, totals)| {
+            Some((Labels(vec![("parent", parent.as_str())]), value(totals)?))
+        })
+    }
+
     /// One series for each broadcast.
     fn by_broadcast(&self, value: fn(&BroadcastTotals) -> u64) -> impl Iterator<Item = (Labels<'_>, f64)> {
         self.broadcasts.iter().map(move |b| (Labels(vec![("broadcast", b.id.as_str())]), value(b) as f64))
@@ -207,6 +244,49 @@ impl Collector for Links {
         let bytes = Name("ring_bytes", "Bytes in the rings of the broadcast");
         gauge(e, bytes, snapshot.by_kind(|totals| totals.ring_bytes).map(as_gauge))?;
         let packets = Name("ring_packets", "RTP packets in the rings of the broadcast");
-        gauge(e, packets, snapshot.by_kind(|totals| totals.ring_packets).map(as_gauge))
+        gauge(e, packets, snapshot.by_kind(|totals| totals.ring_packets).map(as_gauge))?;
+        let now = Instant::now();
+        let age = |totals: &RtpTotals| Some(now.saturating_duration_since(totals.ring_since?).as_secs_f64());
+        let ages = snapshot.broadcasts.iter().flat_map(|b| {
+            [(Kind::Audio, age(&b.audio)), (Kind::Video, age(&b.video))].into_iter().filter_map(
+                |(kind, age)| {
+                    Some((Labels(vec![("broadcast", b.id.as_str()), ("kind", kind.as_str())]), age?))
+                },
+            )
+        });
+        let help = "How long ago the oldest RTP packet in the rings of the broadcast came";
+        gauge(e, Name("ring_age_seconds", help), ages)?;
+        encode_parents(e, &snapshot)
     }
+}
+
+/// Each parent, by its name: there is a handful.
+fn encode_parents(e: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let help = "1 if the link to a connected parent is heard, 0 if it is silent";
+    gauge(
+        e,
+        Name("parent_up", help),
+        snapshot.by_parent(|parent| Some(f64::from(u8::from(parent.is_alive)))),
+    )?;
+    let help = "Broadcasts that come from a parent";
+    gauge(e, Name("parent_broadcasts", help), snapshot.by_parent(|parent| Some(parent.broadcasts as f64)))?;
+    let help = "Round trip to a parent";
+    let round_trips = snapshot.by_parent(|parent| Some(parent.round_trip?.as_secs_f64()));
+    gauge(e, Name("parent_round_trip_seconds", help), round_trips)?;
+    let counters: [(Name, ReadParent); 4] = [
+        (
+            Name("parent_rtp_packets", "RTP packets that came from a parent first, since it was connected"),
+            |parent| parent.packets,
+        ),
+        (
+            Name("parent_rtp_duplicates", "RTP packets that came from a parent and were held already"),
+            |parent| parent.duplicates,
+        ),
+        (Name("parent_rtp_recovered", "Gaps that RTP packets of a parent filled"), |parent| parent.recovered),
+        (Name("parent_nacked_packets", "RTP packets asked of a parent"), |parent| parent.nacked),
+    ];
+    for (name, value) in counters {
+        counter(e, name, snapshot.by_parent(|parent| Some(value(parent))))?;
+    }
+    Ok(())
 }

@@ -1,11 +1,19 @@
 //! Log set-up: human on a terminal, JSON otherwise, on standard error.
 
+mod identified;
+
 use std::io::{self, IsTerminal as _};
 
 use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::Identity;
+use identified::{Identified, Who};
+
+/// Who writes the log of this process.
+static WHO: Who = Who::unknown();
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +49,13 @@ pub enum LogError {
 /// If the filter cannot be understood, or there is a log already.
 pub fn init(format: Format, filter: &str) -> Result<(), LogError> {
     let is_terminal = io::stderr().is_terminal();
-    let subscriber = subscriber(format, filter, is_terminal, io::stderr)?;
+    let subscriber = subscriber(format, filter, is_terminal, (io::stderr, &WHO))?;
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)
+}
+
+/// From now on each JSON line says which node has written it.
+pub fn identify(identity: &Identity) {
+    WHO.identify(identity);
 }
 
 /// Whether a filter can be understood.
@@ -63,7 +76,7 @@ fn subscriber<W>(
     format: Format,
     filter: &str,
     is_terminal: bool,
-    writer: W,
+    (writer, who): (W, &'static Who),
 ) -> Result<impl Subscriber + Send + Sync, LogError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -77,6 +90,7 @@ where
     let lines = if is_human {
         fmt::layer().with_writer(writer).with_ansi(is_terminal).boxed()
     } else {
+        let writer = Identified { inner: writer, who };
         fmt::layer().json().flatten_event(true).with_writer(writer).boxed()
     };
     Ok(Registry::default().with(filter).with(lines))
@@ -85,6 +99,8 @@ where
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+
+    use model::{NodeId, Role, TreeId};
 
     use super::*;
 
@@ -108,9 +124,15 @@ mod tests {
     }
 
     fn logged(format: Format, is_terminal: bool, act: impl FnOnce()) -> String {
+        static NOBODY: Who = Who::unknown();
+        logged_by(&NOBODY, format, is_terminal, act)
+    }
+
+    fn logged_by(who: &'static Who, format: Format, is_terminal: bool, act: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
-        let subscriber = subscriber(format, "info", is_terminal, move || writer.clone()).expect("set up");
+        let writer = (move || writer.clone(), who);
+        let subscriber = subscriber(format, "info", is_terminal, writer).expect("set up");
         tracing::subscriber::with_default(subscriber, act);
         written.text()
     }
@@ -123,6 +145,28 @@ mod tests {
         for part in [r#""level":"INFO""#, r#""message":"published""#, r#""broadcast":"demo""#] {
             assert!(line.contains(part), "{part} is not in {line}");
         }
+    }
+
+    #[test]
+    fn a_json_line_says_who_has_written_it_as_soon_as_that_is_known() {
+        static WHO: Who = Who::unknown();
+        let identity = |node: &str| Identity {
+            tree: TreeId::new("main").expect("id"),
+            node: NodeId::new(node).expect("id"),
+            role: Role::Egress,
+        };
+        let text = logged_by(&WHO, Format::Json, false, || {
+            tracing::info!("early");
+            WHO.identify(&identity("out-1"));
+            WHO.identify(&identity("out-2"));
+            tracing::info!("late");
+        });
+        let [early, late] = text.lines().collect::<Vec<_>>()[..] else { panic!("two lines, not {text}") };
+        assert!(early.starts_with(r#"{"timestamp""#) && !early.contains("out-1"), "{early}");
+        let who = r#"{"tree_id":"main","node_id":"out-1","node_type":"egress","timestamp":""#;
+        assert!(late.starts_with(who) && late.contains(r#""message":"late""#), "{late}");
+        let human = logged_by(&WHO, Format::Human, false, || tracing::info!("{{late}}"));
+        assert!(!human.contains("out-1"), "{human}");
     }
 
     #[test]

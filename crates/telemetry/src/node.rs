@@ -1,8 +1,9 @@
 //! The node as a whole: what the machine gives it, what HTTP asks of it, what it drops.
 
 use std::fmt::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use model::BroadcastId;
 use prometheus_client::collector::Collector;
@@ -13,18 +14,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::collect::{Name, counter, plain};
+use crate::collect::{Name, counter, gauge, plain};
 use crate::labels::{
-    Closed as _, ConnectionDrop, Endpoint, HttpResult, Label, NodeDrop, OfBroadcast, counters, write_label,
+    BroadcastState, Closed as _, ConnectionDrop, Endpoint, HttpResult, Label, NodeDrop, OfBroadcast,
+    RecordRefusal, counters, write_label,
 };
 use crate::own_names;
-use crate::process::Usage;
+use crate::process::{Holdings, Usage};
 
 /// Bytes through the node's media sockets; the threads that own the sockets add to them.
 #[derive(Debug, Default)]
 pub struct NetworkCounters {
     received: AtomicU64,
     sent: AtomicU64,
+    sent_datagrams: AtomicU64,
 }
 
 impl NetworkCounters {
@@ -33,21 +36,62 @@ impl NetworkCounters {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Adds sent bytes, UDP payload.
-    pub fn sent(&self, bytes: u64) {
+    /// Adds sent datagrams and their bytes, UDP payload.
+    pub fn sent(&self, datagrams: u64, bytes: u64) {
+        self.sent_datagrams.fetch_add(datagrams, Ordering::Relaxed);
         self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes and datagrams sent until now.
+    #[must_use]
+    pub fn sent_until_now(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.sent_datagrams.load(Ordering::Relaxed))
     }
 }
 
 /// Session records of one store; all stores of the node add up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RecordCounters {
     held: Gauge,
     puts: Counter,
     put_failures: Counter,
+    resumed: Counter,
+    refused: Family<Label<RecordRefusal>, Counter>,
+}
+
+impl Default for RecordCounters {
+    fn default() -> Self {
+        Self {
+            held: Gauge::default(),
+            puts: Counter::default(),
+            put_failures: Counter::default(),
+            resumed: Counter::default(),
+            refused: counters(),
+        }
+    }
 }
 
 impl RecordCounters {
+    fn register(&self, own: &mut Registry) {
+        own.register("records", "Sessions that have a record which outlives the process", self.held.clone());
+        own.register("record_puts", "Session records written", self.puts.clone());
+        own.register(
+            "record_put_failures",
+            "Session records that could not be written: their sessions end with the process",
+            self.put_failures.clone(),
+        );
+        own.register(
+            "sessions_resumed",
+            "Sessions of an earlier process that went on in this one",
+            self.resumed.clone(),
+        );
+        own.register(
+            "record_refusals",
+            "Session records of an earlier process that were not resumed from",
+            self.refused.clone(),
+        );
+    }
+
     /// The store held `before` records and now holds `after`.
     pub fn held(&self, before: usize, after: usize) {
         self.held.inc_by(after as i64 - before as i64);
@@ -61,6 +105,16 @@ impl RecordCounters {
     /// A record could not be written.
     pub fn put_failed(&self) {
         self.put_failures.inc();
+    }
+
+    /// A session of an earlier process goes on.
+    pub fn resumed(&self) {
+        self.resumed.inc();
+    }
+
+    /// A session of an earlier process does not go on.
+    pub fn refused(&self, reason: RecordRefusal) {
+        self.refused.get_or_create(&Label(reason)).inc();
     }
 }
 
@@ -128,12 +182,22 @@ impl EncodeLabelSet for Request {
 pub struct Metrics {
     cpu_percent: Gauge<f64, AtomicU64>,
     memory_bytes: Gauge,
+    uptime_seconds: Gauge<f64, AtomicU64>,
+    open_files: Gauge,
+    open_files_max: Gauge<f64, AtomicU64>,
+    processors: Gauge<f64, AtomicU64>,
+    crashes: Counter,
+    certificate_expires: Arc<OnceLock<f64>>,
     port_pool_percent: Gauge<f64, AtomicU64>,
+    port_pool_used: Gauge,
+    port_pool_size: Gauge,
+    broadcasts: Family<Label<BroadcastState>, Gauge>,
     pipelines: Family<OfBroadcast, Gauge>,
     network: Arc<NetworkCounters>,
     requests: Family<Request, Counter>,
     drops: Family<Label<NodeDrop>, Counter>,
     segmentation: Gauge,
+    media_sockets: Gauge,
     records: RecordCounters,
     connections: ConnectionCounters,
 }
@@ -174,6 +238,17 @@ impl Metrics {
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
         own.register(
+            "port_pool_used",
+            "Used slots of the node's media capacity",
+            metrics.port_pool_used.clone(),
+        );
+        own.register(
+            "port_pool_size",
+            "The node's media capacity: viewers that it may serve, else publishers that it may take",
+            metrics.port_pool_size.clone(),
+        );
+        own.register("broadcasts", "Broadcasts that this node knows, by state", metrics.broadcasts.clone());
+        own.register(
             "http_connections",
             "Connections of the public HTTP listener",
             metrics.connections.open.clone(),
@@ -195,23 +270,69 @@ impl Metrics {
             metrics.segmentation.clone(),
         );
         own.register(
-            "records",
-            "Sessions that have a record which outlives the process",
-            metrics.records.held.clone(),
+            "udp_media_sockets",
+            "Media sockets that this node sends on",
+            metrics.media_sockets.clone(),
         );
-        own.register("record_puts", "Session records written", metrics.records.puts.clone());
-        own.register(
-            "record_put_failures",
-            "Session records that could not be written: their sessions end with the process",
-            metrics.records.put_failures.clone(),
-        );
+        metrics.register_process(own);
+        metrics.records.register(own);
         metrics
+    }
+
+    fn register_process(&self, own: &mut Registry) {
+        own.register("uptime_seconds", "Time since this process began", self.uptime_seconds.clone());
+        own.register("open_files", "File descriptors that this process has open", self.open_files.clone());
+        own.register(
+            "open_files_max",
+            "File descriptors that this process may have open; a number out of all reach without a limit",
+            self.open_files_max.clone(),
+        );
+        own.register(
+            "cpu_cores",
+            "Processors that this process may use by its cgroup and affinity: what 100 percent of CPU usage are",
+            self.processors.clone(),
+        );
+        own.register(
+            "pipeline_crashes",
+            "Times that the process of this node died unasked and its supervisor started it again",
+            self.crashes.clone(),
+        );
+        own.register_collector(Box::new(Certificate(self.certificate_expires.clone())));
     }
 
     /// Shows what the process uses; see [`crate::process::Sampler`].
     pub fn usage(&self, usage: &Usage) {
         self.cpu_percent.set(usage.cpu_percent);
         self.memory_bytes.set(i64::try_from(usage.memory_bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Shows what the process holds; see [`crate::process::Sampler`].
+    pub fn holdings(&self, holdings: &Holdings) {
+        self.open_files.set(i64::try_from(holdings.open_files).unwrap_or(i64::MAX));
+        self.open_files_max.set(holdings.open_files_max.unwrap_or(u64::MAX) as f64);
+        self.processors.set(holdings.processors);
+    }
+
+    /// Shows for how long the process runs.
+    pub fn uptime(&self, time: Duration) {
+        self.uptime_seconds.set(time.as_secs_f64());
+    }
+
+    /// Counts the deaths of this node's earlier processes. To be called once.
+    pub fn crashed(&self, times: u64) {
+        self.crashes.inc_by(times);
+    }
+
+    /// Shows when the certificate of the public listener expires, in seconds since 1970. To be called once; without
+    /// one there is no such series.
+    pub fn certificate_expires(&self, at: Duration) {
+        let _ = self.certificate_expires.set(at.as_secs_f64());
+    }
+
+    /// Shows how many broadcasts are known here.
+    pub fn broadcasts(&self, live: usize, waiting: usize) {
+        self.broadcasts.get_or_create(&Label(BroadcastState::Live)).set(live as i64);
+        self.broadcasts.get_or_create(&Label(BroadcastState::Waiting)).set(waiting as i64);
     }
 
     /// Where the owners of media sockets count their bytes.
@@ -224,6 +345,8 @@ impl Metrics {
     pub fn port_pool(&self, used: u64, slots: u64) {
         let percent = if slots == 0 { 100.0 } else { used as f64 * 100.0 / slots as f64 };
         self.port_pool_percent.set(percent);
+        self.port_pool_used.set(used as i64);
+        self.port_pool_size.set(slots as i64);
     }
 
     /// Shows whether media of a broadcast flows through this node.
@@ -248,6 +371,12 @@ impl Metrics {
         self.segmentation.clone()
     }
 
+    /// Where media sockets are counted.
+    #[must_use]
+    pub fn media_sockets(&self) -> Gauge {
+        self.media_sockets.clone()
+    }
+
     /// Where the public HTTP listener counts its connections.
     #[must_use]
     pub fn connections(&self) -> ConnectionCounters {
@@ -262,6 +391,17 @@ impl Metrics {
 
     pub(crate) fn remove_broadcast(&self, broadcast: &BroadcastId) {
         self.pipelines.remove(&OfBroadcast(broadcast.clone()));
+    }
+}
+
+#[derive(Debug)]
+struct Certificate(Arc<OnceLock<f64>>);
+
+impl Collector for Certificate {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "When the certificate of the public listener expires, in seconds since 1970";
+        let name = Name("tls_certificate_expiry_timestamp_seconds", help);
+        gauge(&mut encoder, name, self.0.get().into_iter().flat_map(|at| plain(*at)))
     }
 }
 

@@ -24,6 +24,17 @@ pub struct Usage {
     pub memory_bytes: u64,
 }
 
+/// What the process holds of what the kernel gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Holdings {
+    /// File descriptors that are open.
+    pub open_files: u64,
+    /// How many may be, by the soft limit; `None` if there is no limit.
+    pub open_files_max: Option<u64>,
+    /// Processors that it may use: what 100 percent of CPU are.
+    pub processors: f64,
+}
+
 /// Reads usage again and again; CPU is the mean since the time before.
 #[derive(Debug)]
 pub struct Sampler {
@@ -60,6 +71,18 @@ impl Sampler {
             None => self.last = Some((now, used)),
         }
         Usage { cpu_percent: self.cpu_percent, memory_bytes }
+    }
+
+    /// What the process holds now. Without `/proc` it is nothing.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        let files = fs::read_dir(self.root.join("proc/self/fd"));
+        Holdings {
+            // The listing itself holds one.
+            open_files: files.map_or(0, |files| (files.count() as u64).saturating_sub(1)),
+            open_files_max: self.read("proc/self/limits").and_then(|limits| open_files_max(&limits)),
+            processors: self.processors(),
+        }
     }
 
     /// How many processors the process may use, with fractions; at least a hundredth.
@@ -126,6 +149,12 @@ impl Sampler {
             mounts.iter().flat_map(|mount| group.ancestors().map(move |part| Path::new(mount).join(part)));
         folders.filter_map(|folder| quota(&folder)).reduce(f64::min)
     }
+}
+
+/// The soft limit in `Max open files            1024                 524288               files`.
+fn open_files_max(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// The number of processors in `Cpus_allowed_list: 0-3,8`.
@@ -213,11 +242,26 @@ mod tests {
     }
 
     #[test]
+    fn open_files_are_counted_against_their_soft_limit() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max open files            1024                 524288               files\n";
+        let root = Root::new(&[EIGHT, ("proc/self/limits", limits)]);
+        for descriptor in 0..4 {
+            root.write(&format!("proc/self/fd/{descriptor}"), "");
+        }
+        let expected = Holdings { open_files: 3, open_files_max: Some(1024), processors: 8.0 };
+        assert_eq!(root.sampler().holdings(), expected);
+        root.write("proc/self/limits", &limits.replace("1024     ", "unlimited"));
+        assert_eq!(root.sampler().holdings().open_files_max, None);
+    }
+
+    #[test]
     fn without_proc_nothing_is_used_and_nothing_fails() {
         let root = Root::new(&[]);
         let mut sampler = root.sampler();
         assert_eq!(sampler.sample(Instant::now()), Usage::default());
         assert_eq!(sampler.processors(), 1.0);
+        assert_eq!(sampler.holdings(), Holdings { processors: 1.0, ..Holdings::default() });
     }
 
     #[test]
@@ -226,7 +270,8 @@ mod tests {
         let usage = sampler.sample(Instant::now());
         assert!(usage.memory_bytes > 1 << 20, "{usage:?}");
         assert!(sampler.cpu_time().is_some());
-        assert!(sampler.processors() > 0.0);
+        let holdings = sampler.holdings();
+        assert!(holdings.processors > 0.0 && holdings.open_files > 2, "{holdings:?}");
     }
 
     proptest! {
@@ -238,11 +283,12 @@ mod tests {
                 ("proc/self/stat", &text),
                 ("proc/self/status", &format!("VmRSS:{text}\nCpus_allowed_list:{list}\n")),
                 ("proc/self/cgroup", &format!("0::{text}\n1:cpu:{text}\n")),
+                ("proc/self/limits", &format!("Max open files{text}\n")),
                 ("sys/fs/cgroup/cpu.max", &text),
             ]);
             let mut sampler = root.sampler();
             let usage = sampler.sample(Instant::now());
-            prop_assert!(usage.cpu_percent >= 0.0 && sampler.processors() > 0.0);
+            prop_assert!(usage.cpu_percent >= 0.0 && sampler.holdings().processors > 0.0);
         }
     }
 }

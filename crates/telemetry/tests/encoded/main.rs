@@ -1,12 +1,18 @@
 //! What Prometheus sees: assertions on the encoded text only.
 
-use std::time::Duration;
+mod control;
+mod players;
+mod publishers;
 
-use model::{BroadcastId, NodeId, Role, TreeId};
+use std::time::{Duration, Instant};
+
+use model::{BroadcastId, Kind, NodeId, Role, TreeId};
 use telemetry::egress::ShardTotals;
-use telemetry::link::{BroadcastTotals, RtpTotals, Snapshot};
-use telemetry::process::Usage;
-use telemetry::{DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, Telemetry};
+use telemetry::link::{BroadcastTotals, ParentTotals, RtpTotals, Snapshot};
+use telemetry::process::{Holdings, Usage};
+use telemetry::{
+    DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, RecordRefusal, Telemetry,
+};
 
 fn telemetry() -> Telemetry {
     let identity = Identity {
@@ -19,13 +25,23 @@ fn telemetry() -> Telemetry {
     Telemetry::new(&identity, reasons)
 }
 
+fn telemetry_of(role: Role) -> Telemetry {
+    let identity =
+        Identity { tree: TreeId::new("t1").expect("id"), node: NodeId::new("n1").expect("id"), role };
+    Telemetry::new(&identity, DropReasons::default())
+}
+
 fn demo() -> BroadcastId {
     BroadcastId::new("demo").expect("id")
 }
 
 /// The value of the series with this name and these labels, in any order, beside those of the node.
 fn value(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
-    let node = [r#"tree_id="t1""#, r#"node_id="n1""#, r#"node_type="egress""#];
+    value_of_role(text, "egress", name, labels)
+}
+
+fn value_of_role(text: &str, role: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let node = [r#"tree_id="t1""#, r#"node_id="n1""#, &format!("node_type=\"{role}\"")];
     let mut wanted: Vec<&str> = labels.iter().chain(&node).copied().collect();
     wanted.sort_unstable();
     text.lines().find_map(|line| {
@@ -77,6 +93,14 @@ fn every_counter_exists_at_zero_from_the_start() {
         ("media_tree_records", None),
         ("media_tree_record_puts_total", None),
         ("media_tree_record_put_failures_total", None),
+        ("media_tree_sessions_resumed_total", None),
+        ("media_tree_record_refusals_total", Some(r#"reason="foreign""#)),
+        ("media_tree_event_streams", None),
+        ("media_tree_viewers_sent_away_total", None),
+        ("media_tree_event_readers_stuck_total", None),
+        ("media_tree_pipeline_crashes_total", None),
+        ("media_tree_port_pool_used", None),
+        ("media_tree_udp_media_sockets", None),
         ("port_pool_utilization", None),
         ("node_cpu_usage_percent", None),
         ("node_memory_used_bytes", None),
@@ -117,10 +141,16 @@ fn records_of_all_stores_add_up() {
     first.put();
     second.put();
     second.put_failed();
+    first.resumed();
+    second.resumed();
+    second.refused(RecordRefusal::Stale);
     let text = telemetry.encode();
     assert_eq!(value(&text, "media_tree_records", &[]), Some(6.0));
     assert_eq!(value(&text, "media_tree_record_puts_total", &[]), Some(2.0));
     assert_eq!(value(&text, "media_tree_record_put_failures_total", &[]), Some(1.0));
+    assert_eq!(value(&text, "media_tree_sessions_resumed_total", &[]), Some(2.0));
+    let stale = [r#"reason="stale""#];
+    assert_eq!(value(&text, "media_tree_record_refusals_total", &stale), Some(1.0));
 }
 
 #[test]
@@ -154,14 +184,43 @@ fn what_the_machine_gives_is_shown() {
     telemetry.node.port_pool(25, 200);
     let network = telemetry.node.network();
     network.received(10);
-    network.sent(20);
-    network.sent(5);
+    network.sent(2, 20);
+    network.sent(1, 5);
     let text = telemetry.encode();
     assert_eq!(value(&text, "node_cpu_usage_percent", &[]), Some(42.5));
     assert_eq!(value(&text, "node_memory_used_bytes", &[]), Some(1_048_576.0));
     assert_eq!(value(&text, "port_pool_utilization", &[]), Some(12.5));
+    assert_eq!(value(&text, "media_tree_port_pool_used", &[]), Some(25.0));
+    assert_eq!(value(&text, "media_tree_port_pool_size", &[]), Some(200.0));
     assert_eq!(value(&text, "node_network_receive_bytes_total", &[]), Some(10.0));
     assert_eq!(value(&text, "node_network_transmit_bytes_total", &[]), Some(25.0));
+}
+
+#[test]
+fn what_the_process_holds_and_how_it_came_to_be_is_shown() {
+    let telemetry = telemetry();
+    let certificate = "media_tree_tls_certificate_expiry_timestamp_seconds";
+    assert!(!telemetry.encode().contains(certificate), "plain HTTP has none");
+    telemetry.node.holdings(&Holdings { open_files: 30, open_files_max: Some(1024), processors: 0.5 });
+    telemetry.node.uptime(Duration::from_millis(1500));
+    telemetry.node.crashed(2);
+    telemetry.node.certificate_expires(Duration::from_secs(1_900_000_000));
+    telemetry.node.broadcasts(3, 1);
+    telemetry.node.media_sockets().inc_by(2);
+    let text = telemetry.encode();
+    for (name, labels, expected) in [
+        ("media_tree_open_files", &[][..], 30.0),
+        ("media_tree_open_files_max", &[], 1024.0),
+        ("media_tree_cpu_cores", &[], 0.5),
+        ("media_tree_uptime_seconds", &[], 1.5),
+        ("media_tree_pipeline_crashes_total", &[], 2.0),
+        (certificate, &[], 1_900_000_000.0),
+        ("media_tree_broadcasts", &[r#"state="live""#], 3.0),
+        ("media_tree_broadcasts", &[r#"state="waiting""#], 1.0),
+        ("media_tree_udp_media_sockets", &[], 2.0),
+    ] {
+        assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}");
+    }
 }
 
 #[test]
@@ -247,6 +306,9 @@ fn shards_are_added_up() {
         (latency[0], latency[3], latency[12]) = (1, 10, 2);
         shard.publish_latency(latency, Duration::from_millis(500));
         shard.publish_load(audio_packets as f64 / 16.0);
+        shard.publish_loss(Kind::Video, [3, 0, 0, 1], 0.015);
+        shard.publish_jitter(Kind::Audio, [0, 4], Duration::from_millis(8));
+        shard.publish_round_trip([0, 0, 0, 0, 1, 1], Duration::from_millis(50));
         telemetry.egress.handshakes().inc();
     }
     let text = telemetry.encode();
@@ -264,11 +326,42 @@ fn shards_are_added_up() {
         ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="+Inf""#], 26.0),
         ("media_tree_end_to_end_latency_seconds_count", &[], 26.0),
         ("media_tree_end_to_end_latency_seconds_sum", &[], 1.0),
+        ("media_tree_viewer_loss_ratio_bucket", &[r#"kind="video""#, r#"le="0.0""#], 6.0),
+        ("media_tree_viewer_loss_ratio_bucket", &[r#"kind="video""#, r#"le="0.015625""#], 8.0),
+        ("media_tree_viewer_loss_ratio_sum", &[r#"kind="video""#], 0.03),
+        ("media_tree_viewer_loss_ratio_count", &[r#"kind="audio""#], 0.0),
+        ("media_tree_viewer_jitter_seconds_bucket", &[r#"kind="audio""#, r#"le="0.002""#], 8.0),
+        ("media_tree_viewer_round_trip_seconds_bucket", &[r#"le="0.02""#], 2.0),
+        ("media_tree_viewer_round_trip_seconds_sum", &[], 0.1),
         ("media_tree_egress_shard_load", &[r#"shard="0""#], 0.1875),
         ("media_tree_egress_shard_load", &[r#"shard="1""#], 0.25),
         ("media_tree_handshakes_held", &[], 2.0),
     ] {
         assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}");
+    }
+}
+
+#[test]
+fn event_streams_and_what_becomes_of_them_are_counted() {
+    let telemetry = telemetry();
+    telemetry.egress.event_streams(3);
+    telemetry.egress.sent_away();
+    telemetry.egress.event_readers_stuck(2);
+    let text = telemetry.encode();
+    assert_eq!(value(&text, "media_tree_event_streams", &[]), Some(3.0));
+    assert_eq!(value(&text, "media_tree_viewers_sent_away_total", &[]), Some(1.0));
+    assert_eq!(value(&text, "media_tree_event_readers_stuck_total", &[]), Some(2.0));
+}
+
+fn parent() -> ParentTotals {
+    ParentTotals {
+        is_alive: true,
+        broadcasts: 1,
+        round_trip: Some(Duration::from_millis(20)),
+        packets: 100,
+        duplicates: 90,
+        recovered: 5,
+        nacked: 7,
     }
 }
 
@@ -283,6 +376,7 @@ fn snapshot(packets_in: u64) -> Snapshot {
         keyframe_requests_in: 8,
         keyframe_requests_out: 1,
         ring_bytes: 9,
+        ring_since: Some(Instant::now() - Duration::from_secs(12)),
         ..RtpTotals::default()
     };
     let broadcast =
@@ -291,6 +385,7 @@ fn snapshot(packets_in: u64) -> Snapshot {
         broadcasts: vec![broadcast],
         parents_alive: 1,
         children: 2,
+        parents: [(NodeId::new("relay-1").expect("id"), parent())].into(),
         parent_round_trip: Some(Duration::from_millis(20)),
         child_round_trip: None,
     }
@@ -320,12 +415,23 @@ fn links_and_the_media_of_each_broadcast_are_shown() {
         ("media_tree_keyframe_requests_total", &[demo, video, r#"direction="in""#], 8.0),
         ("media_tree_keyframe_requests_total", &[demo, video, r#"direction="out""#], 1.0),
         ("media_tree_ring_bytes", &[demo, video], 9.0),
+        ("media_tree_parent_up", &[r#"parent="relay-1""#], 1.0),
+        ("media_tree_parent_broadcasts", &[r#"parent="relay-1""#], 1.0),
+        ("media_tree_parent_round_trip_seconds", &[r#"parent="relay-1""#], 0.02),
+        ("media_tree_parent_rtp_packets_total", &[r#"parent="relay-1""#], 100.0),
+        ("media_tree_parent_rtp_duplicates_total", &[r#"parent="relay-1""#], 90.0),
+        ("media_tree_parent_rtp_recovered_total", &[r#"parent="relay-1""#], 5.0),
+        ("media_tree_parent_nacked_packets_total", &[r#"parent="relay-1""#], 7.0),
         ("media_tree_link_drops_total", &[r#"reason="forged""#], 11.0),
         ("media_tree_injection_drops_total", &[r#"reason="malformed""#], 12.0),
     ] {
         assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}");
     }
     assert_eq!(value(&text, "media_tree_link_round_trip_seconds", &[r#"direction="downstream""#]), None);
+    let age = value(&text, "media_tree_ring_age_seconds", &[demo, video]);
+    assert!(age.is_some_and(|age| age >= 12.0), "{age:?}");
+    let empty = value(&text, "media_tree_ring_age_seconds", &[demo, r#"kind="audio""#]);
+    assert_eq!(empty, None, "nothing is in the ring");
 }
 
 #[test]
