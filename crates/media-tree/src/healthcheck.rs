@@ -26,7 +26,8 @@ pub fn ask(listen: SocketAddr, path: &str) -> anyhow::Result<()> {
         .with_context(|| format!("no node answers on {address}"))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream
         .take(ANSWER_BYTES_MAX)
@@ -45,16 +46,21 @@ mod tests {
 
     use super::*;
 
-    /// A listener that reads one request and gives `answer`.
+    /// A listener that reads one whole request and gives `answer`: a part left unread would reset the connection.
     fn node(bind: &str, answer: &'static str) -> (SocketAddr, std::thread::JoinHandle<String>) {
         let listener = TcpListener::bind(bind).expect("bind");
         let address = listener.local_addr().expect("address");
         let served = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a client");
-            let mut request = [0; 512];
-            let length = stream.read(&mut request).expect("a request");
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut part = [0; 512];
+                let length = stream.read(&mut part).expect("a request");
+                assert_ne!(length, 0, "a whole request");
+                request.extend_from_slice(&part[..length]);
+            }
             stream.write_all(answer.as_bytes()).expect("answered");
-            String::from_utf8_lossy(&request[..length]).into_owned()
+            String::from_utf8(request).expect("text")
         });
         (address, served)
     }

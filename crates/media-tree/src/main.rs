@@ -3,6 +3,8 @@
 
 mod healthcheck;
 mod load;
+mod operator;
+mod process;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use config::{Config, EXIT_BAD_CONFIGURATION, LogFormat, Sources};
 use model::Role;
+use supervisor::Child;
 
 /// Live video to tens of thousands of viewers in under half a second, on machines of your own.
 #[derive(Parser)]
@@ -28,16 +31,29 @@ enum Command {
         #[arg(long)]
         demo: bool,
         #[command(flatten)]
-        settings: Settings,
+        settings: NodeSettings,
     },
     /// An injection node: takes publishers, feeds the tree.
-    Injection(Settings),
+    Injection(NodeSettings),
     /// A relay node: takes media from parents, forwards it to children.
-    Relay(Settings),
+    Relay(NodeSettings),
     /// An egress node: takes media from parents, serves viewers.
-    Egress(Settings),
+    Egress(NodeSettings),
+    /// A controller: nodes with the same store find each other, and it decides who takes media from whom.
+    Controller(NodeSettings),
+    /// Replaces the program of a supervised node on this machine, under its publishers and viewers. Give the flags or the
+    /// file that it runs with, so that it is found.
+    Upgrade {
+        /// The new program. Default: this one.
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// A crowd of viewers, and publishers, to try a server with: any WHEP and WHIP server.
     Load(Box<load::Arguments>),
+    #[command(flatten)]
+    Operator(operator::Command),
     /// What the configuration is made of.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -71,6 +87,7 @@ enum RoleName {
     Injection,
     Relay,
     Egress,
+    Controller,
 }
 
 impl From<RoleName> for Role {
@@ -80,6 +97,7 @@ impl From<RoleName> for Role {
             RoleName::Injection => Self::Injection,
             RoleName::Relay => Self::Relay,
             RoleName::Egress => Self::Egress,
+            RoleName::Controller => Self::Controller,
         }
     }
 }
@@ -92,6 +110,18 @@ struct Settings {
     #[command(flatten)]
     flags: config::Flags,
 }
+
+#[derive(clap::Args)]
+struct NodeSettings {
+    /// If such a node runs already, under a supervisor, have it go on with this program, and exit.
+    #[arg(long)]
+    take_over: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+const NO_SUPERVISED_NODE: &str = "no supervised node with this configuration runs here: give the flags or the file \
+                                  that it runs with";
 
 /// Why the program ends badly: with which code, and what it says.
 struct Failure(u8, String);
@@ -110,7 +140,7 @@ fn main() -> ExitCode {
         }
     };
     match perform(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(Failure(code, message)) => {
             eprintln!("media-tree: {message}");
             ExitCode::from(code)
@@ -118,13 +148,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn perform(command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Up { demo, settings } => run(Role::All, Config { demo, ..resolve(settings)? }),
-        Command::Injection(settings) => run(Role::Injection, resolve(settings)?),
-        Command::Relay(settings) => run(Role::Relay, resolve(settings)?),
-        Command::Egress(settings) => run(Role::Egress, resolve(settings)?),
+fn perform(command: Command) -> Result<ExitCode, Failure> {
+    let done = match command {
+        Command::Up { demo, settings } => return run(Role::All, settings, demo),
+        Command::Injection(settings) => return run(Role::Injection, settings, false),
+        Command::Relay(settings) => return run(Role::Relay, settings, false),
+        Command::Egress(settings) => return run(Role::Egress, settings, false),
+        Command::Controller(settings) => return run(Role::Controller, settings, false),
+        Command::Upgrade { program, settings } => match process::upgrade(&resolve(*settings)?, program) {
+            Ok(Some(done)) => {
+                println!("{done}");
+                Ok(())
+            }
+            Ok(None) => Err(Failure(1, NO_SUPERVISED_NODE.into())),
+            Err(error) => Err(Failure(1, format!("{error:#}"))),
+        },
         Command::Load(arguments) => load::run(*arguments).map_err(|error| Failure(1, format!("{error:#}"))),
+        Command::Operator(command) => operator::run(command),
         Command::Config(ConfigCommand::Check { role, settings }) => {
             check(role.into(), &resolve(*settings)?)?;
             println!("the configuration is good");
@@ -139,7 +179,8 @@ fn perform(command: Command) -> Result<(), Failure> {
             healthcheck::ask(resolve(settings)?.ops.listen, path)
                 .map_err(|error| Failure(1, format!("{error:#}")))
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn resolve(settings: Settings) -> Result<Config, Failure> {
@@ -151,13 +192,22 @@ fn check(role: Role, config: &Config) -> Result<(), Failure> {
     telemetry::log::check_filter(&config.log.filter).map_err(bad_configuration)
 }
 
-fn run(role: Role, config: Config) -> Result<(), Failure> {
+fn run(role: Role, settings: NodeSettings, demo: bool) -> Result<ExitCode, Failure> {
+    let NodeSettings { take_over, settings } = settings;
+    let config = Config { demo, ..resolve(settings)? };
     check(role, &config)?;
+    if take_over && !Child::is_this_process() {
+        let outcome = process::upgrade(&config, None).map_err(|error| Failure(1, format!("{error:#}")))?;
+        if let Some(done) = outcome {
+            println!("{done}");
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let format = match config.log.format {
         LogFormat::Auto => telemetry::log::Format::Auto,
         LogFormat::Human => telemetry::log::Format::Human,
         LogFormat::Json => telemetry::log::Format::Json,
     };
     telemetry::log::init(format, &config.log.filter).map_err(bad_configuration)?;
-    node::run(role, config).map_err(|error| Failure(1, format!("{error:#}")))
+    process::run(role, config).map_err(|error| Failure(1, format!("{error:#}")))
 }

@@ -11,6 +11,7 @@ use model::BroadcastId;
 use tokio::sync::mpsc;
 
 use crate::http::App;
+use crate::join::JoinId;
 use crate::sessions::Ending;
 
 /// Something happened to a session or a broadcast.
@@ -24,6 +25,13 @@ pub enum NodeEvent {
         broadcast: BroadcastId,
         /// Since its POST.
         after: Duration,
+    },
+    /// A viewer of an earlier process goes on.
+    ViewerResumed {
+        /// Who.
+        viewer: ViewerId,
+        /// What it watches.
+        broadcast: BroadcastId,
     },
     /// The first whole keyframe has been sent.
     FirstFrame {
@@ -95,22 +103,34 @@ pub enum ViewerEnding {
     BroadcastEnded,
 }
 
+/// As the log has it; sessions of an earlier process have no name.
+fn named(join: Option<JoinId>) -> Option<String> {
+    join.map(|join| join.to_string())
+}
+
 /// Keeps sessions, directory and metrics in step with what the media threads tell.
 pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App>) {
     while let Some(event) = events.recv().await {
         match event {
             NodeEvent::ViewerConnected { viewer, broadcast, after } => {
-                tracing::info!(%broadcast, viewer = viewer.get(), after_ms = after.as_millis() as u64, "viewer connected");
+                let (join, after_ms) = (named(app.sessions.join_of_viewer(viewer)), after.as_millis() as u64);
+                tracing::info!(%broadcast, viewer = viewer.get(), join, after_ms, "viewer connected");
                 app.pending.end(viewer);
                 app.directory.viewers_changed(&broadcast, 1);
                 app.metrics.viewer_connected(after);
             }
+            NodeEvent::ViewerResumed { viewer, broadcast } => {
+                tracing::debug!(%broadcast, viewer = viewer.get(), "viewer goes on");
+                app.directory.viewers_changed(&broadcast, 1);
+            }
             NodeEvent::FirstFrame { viewer, after } => {
-                tracing::debug!(viewer = viewer.get(), after_ms = after.as_millis() as u64, "first frame");
+                let (join, after_ms) = (named(app.sessions.join_of_viewer(viewer)), after.as_millis() as u64);
+                tracing::info!(viewer = viewer.get(), join, after_ms, "first frame");
                 app.metrics.first_frame(after);
             }
             NodeEvent::ViewerEnded { viewer, broadcast, shard, was_connected, ending } => {
-                tracing::info!(%broadcast, viewer = viewer.get(), was_connected, reason = %ending, "viewer gone");
+                let join = named(app.sessions.join_of_viewer(viewer));
+                tracing::info!(%broadcast, viewer = viewer.get(), join, was_connected, reason = %ending, "viewer gone");
                 if was_connected {
                     app.directory.viewers_changed(&broadcast, -1);
                 } else {
@@ -126,17 +146,16 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 app.sessions.ended(Ending { at: SystemTime::now(), role: "viewer", broadcast, reason });
             }
             NodeEvent::PublisherConnected { publisher, after } => {
-                tracing::info!(
-                    publisher = publisher.0,
-                    after_ms = after.as_millis() as u64,
-                    "publisher connected"
-                );
+                let join = named(app.sessions.join_of_publisher(publisher));
+                let after_ms = after.as_millis() as u64;
+                tracing::info!(publisher = publisher.0, join, after_ms, "publisher connected");
                 app.metrics.publisher_connected(after);
             }
             NodeEvent::PublisherTookOver => app.metrics.publisher_took_over(),
             NodeEvent::BroadcastRetired(broadcast) => app.metrics.broadcast_retired(&broadcast),
             NodeEvent::PublisherEnded { publisher, broadcast, was_connected, reason } => {
-                tracing::info!(%broadcast, publisher = publisher.0, was_connected, reason, "publisher gone");
+                let join = named(app.sessions.join_of_publisher(publisher));
+                tracing::info!(%broadcast, publisher = publisher.0, join, was_connected, reason, "publisher gone");
                 if !was_connected {
                     app.metrics.publisher_not_connected();
                 }

@@ -31,8 +31,20 @@ pub enum Command {
         /// Its bytes.
         bytes: Bytes,
     },
+    /// A viewer of an earlier process has something for the worker.
+    Resumed(Box<Resumed>),
     /// The viewer is gone: say goodbye over DTLS and forget it.
     Close(ViewerId),
+}
+
+/// A viewer that an earlier process brought in.
+pub struct Resumed {
+    /// Its id on this node.
+    pub viewer: ViewerId,
+    /// What it watches.
+    pub broadcast: BroadcastId,
+    /// ICE alone.
+    pub handshake: Handshake,
 }
 
 /// A viewer on its way in.
@@ -112,6 +124,12 @@ impl Worker {
                 self.sessions.insert(viewer, session);
                 self.held.inc();
                 self.drain(viewer);
+            }
+            Command::Resumed(resumed) => {
+                let Resumed { viewer, broadcast, handshake } = *resumed;
+                let session = Session { broadcast, handshake, offer: None, since: now, deadline: None };
+                self.sessions.insert(viewer, session);
+                self.held.inc();
             }
             Command::Datagram { viewer, path, bytes } => {
                 let Some(session) = self.sessions.get_mut(&viewer) else { return };

@@ -5,34 +5,44 @@
 
 mod bind;
 mod clock;
+mod control;
 mod directory;
 mod drain;
+mod event_streams;
 mod events;
+mod gate;
 mod handshakes;
 mod http;
+mod join;
 mod life;
 mod link_channel;
 mod link_identity;
 mod link_socket;
 mod metrics;
 mod ops;
+mod outbound;
 mod pending;
 mod priority;
 mod random;
 mod rate_limit;
+mod rtmp;
 mod session_records;
 mod sessions;
 mod shard;
 mod shard_load;
+mod start;
 mod tls;
 mod tokens;
 mod tree;
+mod webhooks;
 
 use anyhow::Context as _;
 use config::Config;
 use model::Role;
 
+pub use bind::Ports;
 pub use session_records::envelope;
+pub use start::Start;
 
 /// What a program needs that holds a link channel without being a node: for tests and measuring.
 pub mod link_peer {
@@ -45,7 +55,7 @@ pub mod link_peer {
 /// # Errors
 /// If a port is taken, a file cannot be read, or the machine lacks something that the node needs. The configuration
 /// is taken as checked.
-pub fn run(role: Role, config: Config) -> anyhow::Result<()> {
+pub fn run(role: Role, config: Config, start: Start) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("media-tree-io")
@@ -53,7 +63,12 @@ pub fn run(role: Role, config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(life::live(role, config));
+    let result = match role {
+        Role::Controller => runtime.block_on(control::process::live(config)),
+        Role::Injection | Role::Relay | Role::Egress | Role::All => {
+            runtime.block_on(life::live(role, config, start))
+        }
+    };
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     result
 }

@@ -10,14 +10,17 @@ use config::Config;
 use link::exchange::{self, ParentId};
 use link::wire::message::Incarnation;
 use model::{Bitrate, NodeId, Role};
+use supervisor::Word;
+use telemetry::Identity;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::bind::Ports;
 use crate::clock::unix_time;
+use crate::control::{Control, Media, Prepared, Published};
 use crate::directory::Directory;
-use crate::drain::{DRAIN_DEADLINE, StopSignals};
+use crate::drain::DRAIN_DEADLINE;
 use crate::events::{self, NodeEvent};
+use crate::gate::Gate;
 use crate::handshakes::{self, Worker};
 use crate::http::{self, App, ShardPort};
 use crate::link_channel::LinkChannels;
@@ -29,34 +32,46 @@ use crate::pending::PendingViewers;
 use crate::priority;
 use crate::random;
 use crate::rate_limit::RateLimit;
-use crate::session_records::{SessionRecords, ViewerRecords};
+use crate::rtmp;
+use crate::session_records::{Opening, SessionRecords, ViewerRecords};
 use crate::sessions::Sessions;
 use crate::shard::{self, Feed, Shard};
 use crate::shard_load::ShardLoad;
-use crate::tls;
-use crate::tokens::{self, Tokens};
+use crate::start::{Start, StopSignals, Words};
+use crate::tls::{self, Tls};
+use crate::tokens;
 use crate::tree::{self, LinkPort, PublishersConfig, Tree, TreeHandle};
+use crate::webhooks::Webhooks;
 
 /// What stretches into the link identity where all links stay on this machine and no cluster key is set.
 const LOOPBACK_CLUSTER_KEY: &str = "links on this machine only";
 
+/// What a process that hands over may take; its supervisor waits little longer.
+const LEAVE_MAX: Duration = Duration::from_millis(300);
+
 /// From start to end.
-pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
+pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Result<()> {
     let mut signals = StopSignals::new()?;
-    let ports = Ports::bind(role, &config)?;
+    let ports = start.ports(role, &config)?;
+    let key = start.key(&config.node)?;
     let random: [u8; 32] = random::bytes()?;
     let node_id = node_id(role, &config, &random)?;
+    let exchange_config = exchange_config(&node_id, role, &config, &random);
+    let incarnation = exchange_config.incarnation;
+    let metrics = introduce(role, &config, &node_id, start.deaths());
+    let run = (incarnation.counter, incarnation.random);
+    let control = Control::prepare(role, &config, &node_id, run, &metrics)?;
+    let published = Arc::new(Published::default());
     let publish_tokens =
-        if role.is_injection() { tokens::for_publishing(&config, random::bytes()?)? } else { Vec::new() };
-    let metrics = Arc::new(Metrics::new(&config.node.tree_id, &node_id, role));
+        if role.is_injection() { tokens::for_publishing(&config, key.as_ref())? } else { Vec::new() };
     let certificate = Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?);
     let directory = Arc::new(Directory::default());
     let sessions = Arc::new(Sessions::default());
-    let tls = match (&config.http.tls_certificate, &config.http.tls_key) {
-        (Some(chain), Some(key)) => Some(tls::server_config(chain, key)?),
-        _ => None,
-    };
-    let records = SessionRecords::open(&config.node, role, ports.shards.len(), &metrics.records())?;
+    let tls = tls::of_config(&config)?;
+    metrics.certificate(tls.as_ref());
+    let opening = Opening { key: key.as_ref(), resumes: start.stand_by()? };
+    let records = SessionRecords::open(&config.node, opening, &ports.of_sessions(), &metrics.records())?;
+    let next_id = records.next_id;
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
     let (threads, mut ended_threads) = Threads::new();
 
@@ -66,70 +81,149 @@ pub async fn live(role: Role, config: Config) -> anyhow::Result<()> {
     let (tree, tree_handle) = Tree::new(tree::Parts {
         ingest: ports.ingest,
         link: Some(LinkPort { socket: ports.link, quic }),
-        exchange: exchange_config(&node_id, role, &config, &random),
+        exchange: exchange_config,
         parents: config.link.parents.len(),
-        publishers: PublishersConfig::new(&config, &certificate),
+        publishers: PublishersConfig::new(&config, &certificate, published.clone()),
         records: records.publishers,
         directory: directory.clone(),
+        sessions: sessions.clone(),
         events: event_sender.clone(),
         counters: metrics.tree.clone(),
     })?;
     let shards = ports.shards.into_iter().zip(records.shards);
-    let shards = start_shards(&config, shards, &tree_handle, &event_sender, &metrics, &threads)?;
+    let told = (&event_sender, &sessions);
+    let shards = start_shards(&config, shards, &tree_handle, told, &metrics, &threads)?;
     let (feeds, shard_ports): (Vec<Feed>, Vec<ShardPort>) = shards.into_iter().unzip();
     let tree_thread = threads.start_for_media("tree".into(), move || tree.run(feeds))?;
 
     let channels = start_links(&config, link_socket, &tree_handle)?;
-    let app = Arc::new(App {
-        directory: directory.clone(),
+    let declared = control.as_ref().map(|prepared| prepared.control().front_door.declared().clone());
+    let served = Served {
+        directory,
+        sessions,
         ingest: ingest_port.map(|port| (tree_handle.clone(), port)),
         shards: shard_ports,
-        sessions: sessions.clone(),
-        tokens: Tokens::new(publish_tokens.clone(), config.access.view_tokens.clone()),
-        rate_limit: RateLimit::new(config.limits.request_rate, config.limits.request_burst),
-        public_ip: config.media.public_ip,
         certificate,
-        is_tls: tls.is_some(),
-        is_draining: AtomicBool::new(false),
-        next_id: AtomicU64::new(1),
-        pending: PendingViewers::new(
-            config.limits.pending_sessions_max,
-            config.limits.client_pending_sessions_max,
-        ),
-        publishers_max: config.limits.publishers_max.into(),
-        shard_load_max: f64::from(config.limits.shard_load_max_percent) / 100.0,
-        metrics: metrics.clone(),
-    });
-    tokio::spawn(events::follow(event_receiver, app.clone()));
-
-    let ops = serve_ops(ports.ops, &app)?;
-    if let Some(listener) = ports.http {
-        let limits = http::Limits::new(&config.limits);
-        let listener =
-            http::Listener::new(TcpListener::from_std(listener)?, tls, limits, app.metrics.connections())?;
-        let service = http::router(app.clone()).into_make_service_with_connect_info::<http::Connection>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
+        next_id,
+        gate: Gate::new(&config, publish_tokens.clone(), node_id.clone(), declared, metrics.access())?,
+    };
+    let app = served.app(&config, control.as_ref().map(Prepared::control), &metrics);
+    if let Some(control) = control {
+        let media = Media { channels: channels.clone(), tree: tree_handle.clone(), published };
+        control.start(&app, Some(media));
     }
-    ops.is_ready.store(true, Ordering::Relaxed);
+    tokio::spawn(events::follow(event_receiver, app.clone()));
+    tokio::spawn(http::follow_events(app.clone()));
+    let webhooks = Webhooks::start(&config, &node_id, &app)?;
+
+    serve_rtmp(ports.rtmp, tls.as_ref(), &config, &app)?;
+    let ops = serve(ports.ops, ports.http, tls, (&config, &app))?;
     announce(role, &node_id, &config, app.is_tls);
     let demo =
         config.demo.then(|| tokio::spawn(demo(config.clone(), publish_tokens.first().cloned(), app.is_tls)));
 
-    tokio::select! {
-        () = signals.next() => {}
-        // Without one of its threads a node serves nobody and says that it is well: a supervisor must start it anew.
-        Some(name) = ended_threads.recv() => anyhow::bail!("the thread {name} has ended"),
+    let mut words = start.ready()?;
+    if ending(&mut words, &mut signals, &mut ended_threads).await? == Word::HandOver {
+        tree_handle.hand_over().await;
+        leave(app.shards.len(), &channels, &mut ended_threads).await;
+        return Ok(());
     }
     tracing::info!("draining; a second signal stops at once");
     ops.is_draining.store(true, Ordering::Relaxed);
     tokio::select! {
         () = drain(&app, &tree_handle, demo) => {}
-        () = signals.next() => tracing::info!("stopped at once"),
+        _ = words.next(&mut signals) => tracing::info!("stopped at once"),
+    }
+    if let Some(webhooks) = webhooks {
+        webhooks.flush().await;
     }
     channels.close().await;
     tree_handle.stop().await;
     let _ = tokio::task::spawn_blocking(move || tree_thread.join()).await;
     Ok(())
+}
+
+/// What ends the node. Without one of its threads it would serve nobody and say that it is well: then its supervisor must
+/// start it anew.
+async fn ending(
+    words: &mut Words,
+    signals: &mut StopSignals,
+    ended: &mut mpsc::UnboundedReceiver<String>,
+) -> anyhow::Result<Word> {
+    tokio::select! {
+        word = words.next(signals) => Ok(word),
+        Some(name) = ended.recv() => anyhow::bail!("the thread {name} has ended"),
+    }
+}
+
+/// From now on log and metrics say who this is, and how many of its processes died before.
+pub fn introduce(role: Role, config: &Config, node: &NodeId, deaths: u64) -> Arc<Metrics> {
+    let identity = Identity { tree: config.node.tree_id.clone(), node: node.clone(), role };
+    telemetry::log::identify(&identity);
+    let metrics = Metrics::new(&identity);
+    metrics.crashed(deaths);
+    Arc::new(metrics)
+}
+
+/// Leaves sockets and sessions to the next process, without a word to any peer: waits until the tree thread and the
+/// shards have sent what they had.
+async fn leave(shards: usize, channels: &LinkChannels, ended: &mut mpsc::UnboundedReceiver<String>) {
+    let everybody = async {
+        let mut media_threads = 1 + shards;
+        while media_threads > 0
+            && let Some(name) = ended.recv().await
+        {
+            media_threads -= usize::from(name == "tree" || name.starts_with("shard-"));
+        }
+        channels.leave().await;
+    };
+    if tokio::time::timeout(LEAVE_MAX, everybody).await.is_err() {
+        tracing::warn!("not all threads ended before the next process took over");
+    }
+}
+
+/// What requests are served from.
+pub struct Served {
+    pub directory: Arc<Directory>,
+    pub sessions: Arc<Sessions>,
+    /// The tree thread and the port of its publishers' socket.
+    pub ingest: Option<(TreeHandle, u16)>,
+    pub shards: Vec<ShardPort>,
+    pub certificate: Arc<ice_dtls::Certificate>,
+    pub next_id: u64,
+    pub gate: Gate,
+}
+
+impl Served {
+    /// What requests share.
+    pub fn app(self, config: &Config, control: Option<&Arc<Control>>, metrics: &Arc<Metrics>) -> Arc<App> {
+        Arc::new(App {
+            directory: self.directory,
+            ingest: self.ingest,
+            shards: self.shards,
+            sessions: self.sessions,
+            gate: self.gate,
+            rate_limit: RateLimit::new(config.limits.request_rate, config.limits.request_burst),
+            beacons: http::Beacons::default(),
+            public_ip: config.media.public_ip,
+            certificate: self.certificate,
+            ice_servers: http::IceServers::new(&config.ice),
+            viewers_wait: config.node.viewers_wait,
+            is_tls: config.http.tls_certificate.is_some(),
+            page_origins: config.http.page_origins.iter().map(|url| url.origin().to_owned()).collect(),
+            is_draining: AtomicBool::new(false),
+            next_id: AtomicU64::new(self.next_id),
+            pending: PendingViewers::new(
+                config.limits.pending_sessions_max,
+                config.limits.client_pending_sessions_max,
+            ),
+            publishers_max: config.limits.publishers_max.into(),
+            shard_load_max: f64::from(config.limits.shard_load_max_percent) / 100.0,
+            metrics: metrics.clone(),
+            control: control.cloned(),
+            operator_tokens: config.control.operator_tokens.clone(),
+        })
+    }
 }
 
 /// Starts threads and tells when one of them ends.
@@ -190,7 +284,7 @@ fn start_shards(
     config: &Config,
     owned: impl ExactSizeIterator<Item = (udp_batch::Socket, Option<ViewerRecords>)>,
     tree: &TreeHandle,
-    events: &mpsc::UnboundedSender<NodeEvent>,
+    (events, sessions): (&mpsc::UnboundedSender<NodeEvent>, &Arc<Sessions>),
     metrics: &Metrics,
     threads: &Threads,
 ) -> anyhow::Result<Vec<(Feed, ShardPort)>> {
@@ -206,11 +300,13 @@ fn start_shards(
             config: egress_config(config),
             records,
             tree: tree.clone(),
+            resources: sessions.clone(),
             events: events.clone(),
             handshakes: handshakes.clone(),
             counters: metrics.shard(load.clone()),
             queue_full: metrics.media_queue_full(),
         })?;
+        let occupied = AtomicU64::new(shard.viewers() as u64);
         let worker = Worker::new(commands, handle.clone(), metrics.handshakes());
         threads.start(format!("handshakes-{index}"), move || {
             priority::yield_to_media();
@@ -218,7 +314,7 @@ fn start_shards(
         })?;
         threads.start_for_media(format!("shard-{index}"), move || shard.run())?;
         let slots = u64::from(config.limits.viewers_max).div_ceil(count);
-        shards.push((feed, ShardPort { handle, handshakes, port, load, occupied: AtomicU64::new(0), slots }));
+        shards.push((feed, ShardPort { handle, handshakes, port, load, occupied, slots }));
     }
     Ok(shards)
 }
@@ -228,8 +324,7 @@ fn start_links(
     socket: Arc<LinkSocket>,
     tree: &TreeHandle,
 ) -> anyhow::Result<Arc<LinkChannels>> {
-    let key = config.link.cluster_key.as_ref().map_or(LOOPBACK_CLUSTER_KEY, |key| key.expose());
-    let identity = LinkIdentity::new(key.as_bytes())?;
+    let identity = LinkIdentity::new(cluster_key(config).as_bytes())?;
     let channels = Arc::new(LinkChannels::new(socket, &identity, tree.clone())?);
     let listening = channels.clone();
     tokio::spawn(async move { listening.accept().await });
@@ -242,15 +337,56 @@ fn start_links(
     Ok(channels)
 }
 
+/// Opens both listeners; from then on the node is ready.
+pub fn serve(
+    ops: std::net::TcpListener,
+    http: Option<std::net::TcpListener>,
+    tls: Option<Tls>,
+    (config, app): (&Config, &Arc<App>),
+) -> anyhow::Result<Arc<Ops>> {
+    let ops = serve_ops(ops, app)?;
+    if let Some(listener) = http {
+        serve_http(listener, tls.map(|tls| tls.server), config, app)?;
+    }
+    ops.is_ready.store(true, Ordering::Relaxed);
+    Ok(ops)
+}
+
+fn serve_http(
+    listener: std::net::TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    config: &Config,
+    app: &Arc<App>,
+) -> anyhow::Result<()> {
+    let limits = http::Limits::new(&config.limits);
+    let listener =
+        http::Listener::new(TcpListener::from_std(listener)?, tls, limits, app.metrics.connections())?;
+    let service = http::router(app.clone()).into_make_service_with_connect_info::<http::Connection>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    Ok(())
+}
+
+fn serve_rtmp(
+    listener: Option<std::net::TcpListener>,
+    tls: Option<&Tls>,
+    config: &Config,
+    app: &Arc<App>,
+) -> anyhow::Result<()> {
+    let Some(listener) = listener else { return Ok(()) };
+    let tls = tls.map(|tls| tls.server.clone());
+    let door = rtmp::Door { app: app.clone(), tls, allows_plain: config.ingest.insecure_rtmp };
+    rtmp::serve(listener, door).context("serve RTMP")
+}
+
 fn serve_ops(listener: std::net::TcpListener, app: &Arc<App>) -> anyhow::Result<Arc<Ops>> {
-    let app = app.clone();
+    let encoding = app.clone();
     let ops = Arc::new(Ops {
-        encode: Box::new(move || app.metrics.encode(&app)),
+        encode: Box::new(move |exposition| encoding.metrics.encode(&encoding, exposition)),
         is_ready: AtomicBool::new(false),
         is_draining: AtomicBool::new(false),
     });
     let listener = TcpListener::from_std(listener)?;
-    let router = ops::router(ops.clone());
+    let router = ops::router(ops.clone()).merge(http::event_operations(app.clone()));
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(ops)
 }
@@ -258,6 +394,10 @@ fn serve_ops(listener: std::net::TcpListener, app: &Arc<App>) -> anyhow::Result<
 /// No new sessions; those that are there end by themselves or are closed at the deadline.
 async fn drain(app: &Arc<App>, tree: &TreeHandle, demo: Option<tokio::task::JoinHandle<()>>) {
     app.is_draining.store(true, Ordering::Relaxed);
+    if let Some(control) = &app.control {
+        control.front_door.close(Some(control.about.node.clone()));
+        control.stop();
+    }
     if let Some(demo) = demo {
         demo.abort();
     }
@@ -275,6 +415,9 @@ async fn drain(app: &Arc<App>, tree: &TreeHandle, demo: Option<tokio::task::Join
     let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
     while app.occupied() > 0 && tokio::time::Instant::now() < deadline {
         tick.tick().await;
+    }
+    if let Some(control) = &app.control {
+        control.part().await;
     }
 }
 
@@ -294,7 +437,7 @@ async fn demo(config: Config, token: Option<config::Token>, is_tls: bool) {
 
 /// Tells a person where to go.
 fn announce(role: Role, node_id: &NodeId, config: &Config, is_tls: bool) {
-    tracing::info!(%node_id, %role, "node is up");
+    tracing::info!(node = %node_id, %role, "node is up");
     let base = format!("{}://{}", if is_tls { "https" } else { "http" }, config.http.listen);
     let name = if config.demo { "demo" } else { "mine" };
     let mut lines = vec![format!("Media-Tree is up ({role}).")];
@@ -309,7 +452,7 @@ fn announce(role: Role, node_id: &NodeId, config: &Config, is_tls: bool) {
     println!("{}", lines.join("\n"));
 }
 
-fn node_id(role: Role, config: &Config, random: &[u8; 32]) -> anyhow::Result<NodeId> {
+pub fn node_id(role: Role, config: &Config, random: &[u8; 32]) -> anyhow::Result<NodeId> {
     if let Some(id) = &config.node.id {
         return Ok(id.clone());
     }
@@ -325,9 +468,19 @@ fn exchange_config(node: &NodeId, role: Role, config: &Config, random: &[u8; 32]
     };
     exchange::Config {
         ring: ring_limits(config),
-        parents_active: config.link.parents.len().clamp(1, 2),
+        // Those that a controller names are at least two where there are as many.
+        parents_active: if config.control.store.is_some() {
+            2
+        } else {
+            config.link.parents.len().clamp(1, 2)
+        },
         ..exchange::Config::new(node.clone(), role, incarnation)
     }
+}
+
+/// The secret of the cluster, or what stands for it where everything stays on this machine.
+pub fn cluster_key(config: &Config) -> &str {
+    config.link.cluster_key.as_ref().map_or(LOOPBACK_CLUSTER_KEY, |key| key.expose())
 }
 
 fn ring_limits(config: &Config) -> media_core::ring::Limits {

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
@@ -23,6 +23,8 @@ use crate::tree::TreeHandle;
 const OUTBOUND_MAX: usize = 1024;
 /// QUIC notices a dead peer by then; the exchange's own heartbeat is much faster.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the word that a channel is let go of; who does not hear it is told by the next process.
+const LEAVE_TIME: Duration = Duration::from_millis(10);
 /// Pause before a parent is dialled again.
 const REDIAL: Duration = Duration::from_millis(250);
 
@@ -110,6 +112,7 @@ impl LinkChannels {
     pub async fn dial(&self, parent: ParentId, address: (String, u16)) {
         let mut was_up = true;
         loop {
+            let begun = Instant::now();
             let result = self.dial_once(parent, &address, &mut was_up).await;
             if let Err(error) = result
                 && was_up
@@ -117,7 +120,10 @@ impl LinkChannels {
                 tracing::warn!(parent = %format_args!("{}:{}", address.0, address.1), error = format!("{error:#}"), "no link to the parent, dialling on");
                 was_up = false;
             }
-            tokio::time::sleep(REDIAL).await;
+            // A link that was there is missed: the parent's next process is waited for in the handshake.
+            if begun.elapsed() < REDIAL {
+                tokio::time::sleep(REDIAL).await;
+            }
         }
     }
 
@@ -156,6 +162,12 @@ impl LinkChannels {
 
     fn next_peer(&self) -> PeerId {
         PeerId::new(self.next_peer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Lets go of every channel: the other ends dial the next process of this node at once.
+    pub async fn leave(&self) {
+        self.endpoint.close(0u32.into(), b"another process takes over");
+        let _ = tokio::time::timeout(LEAVE_TIME, self.endpoint.wait_idle()).await;
     }
 
     /// Ends every channel.

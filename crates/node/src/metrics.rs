@@ -3,21 +3,26 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use egress::DropReason as EgressDrop;
+use egress::{DropReason as EgressDrop, LayerSwitch};
 use ice_dtls::FailureReason;
 use link::exchange::{self, DropReason as LinkDrop};
-use model::{BroadcastId, BroadcastState, NodeId, Role, TreeId};
+use model::{BroadcastId, BroadcastState, Kind, NodeId};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use store::{Store, StoreState};
 use telemetry::egress::ShardTotals;
-use telemetry::link::{BroadcastTotals, RtpTotals, Snapshot};
+use telemetry::link::{BroadcastTotals, ParentTotals, RtpTotals, Snapshot};
 use telemetry::node::NetworkCounters;
+use telemetry::publishers::Published;
 use telemetry::{
-    DropCounters, DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, Telemetry,
+    DropCounters, DropReasons, Endpoint, Exposition, HandshakeFailure, Identity, JoinResult, NodeDrop,
+    Telemetry,
 };
 
+use crate::directory::Entry;
 use crate::http::{App, SHARDS_BUSY};
 use crate::shard_load::{LoadMeter, ShardLoad};
+use crate::tls::Tls;
 use crate::tree::PublisherStats;
 
 /// Reasons of [`ingest::Drops`], in the order of [`injection_drops`].
@@ -27,6 +32,7 @@ const INJECTION_DROPS: [&str; 4] = ["malformed", "unknown_source", "payload_type
 pub struct Metrics {
     telemetry: Telemetry,
     sampler: Mutex<telemetry::process::Sampler>,
+    began: Instant,
     /// The tree thread's.
     pub tree: Arc<TreeCounters>,
 }
@@ -34,10 +40,9 @@ pub struct Metrics {
 impl Metrics {
     /// Declares them; counters exist at 0 from now on.
     #[must_use]
-    pub fn new(tree: &TreeId, node: &NodeId, role: Role) -> Self {
-        let identity = Identity { tree: tree.clone(), node: node.clone(), role };
+    pub fn new(identity: &Identity) -> Self {
         let telemetry = Telemetry::new(
-            &identity,
+            identity,
             DropReasons {
                 egress: &EgressDrop::ALL.map(EgressDrop::as_str),
                 link: &LinkDrop::ALL.map(LinkDrop::as_str),
@@ -51,8 +56,10 @@ impl Metrics {
             injection_drops: telemetry.injection.drops(),
             segmentation: Mutex::new([(); 2].map(|()| Segmentation::new(&telemetry))),
             snapshot: Mutex::default(),
+            published: telemetry.injection.published(),
+            parents: Mutex::default(),
         });
-        Self { telemetry, sampler: Mutex::default(), tree }
+        Self { telemetry, sampler: Mutex::default(), began: Instant::now(), tree }
     }
 
     /// Counters of one more shard, which tells its load to `load`.
@@ -74,10 +81,40 @@ impl Metrics {
         self.telemetry.node.drops(NodeDrop::MediaQueueFull)
     }
 
+    /// Counts the deaths of this node's earlier processes.
+    pub fn crashed(&self, times: u64) {
+        self.telemetry.node.crashed(times);
+    }
+
+    /// Shows when the certificate of the public listener expires, if there is one.
+    pub fn certificate(&self, tls: Option<&Tls>) {
+        if let Some(expires) = tls.and_then(|tls| tls.expires) {
+            self.telemetry.node.certificate_expires(expires);
+        }
+    }
+
     /// Counts connections of the public HTTP listener.
     #[must_use]
     pub fn connections(&self) -> telemetry::node::ConnectionCounters {
         self.telemetry.node.connections()
+    }
+
+    /// Counts who was not let in, and events for the operator's server.
+    #[must_use]
+    pub fn access(&self) -> telemetry::access::Metrics {
+        self.telemetry.access.clone()
+    }
+
+    /// Where players' reports are counted.
+    #[must_use]
+    pub const fn player(&self) -> &telemetry::player::Metrics {
+        &self.telemetry.player
+    }
+
+    /// Where the controller of this process counts.
+    #[must_use]
+    pub fn controller(&self) -> telemetry::controller::Metrics {
+        self.telemetry.controller.clone()
     }
 
     /// Where a handshake worker counts the sessions that it holds.
@@ -92,26 +129,46 @@ impl Metrics {
         self.telemetry.node.records()
     }
 
+    /// Bytes and datagrams that the media sockets have sent.
+    #[must_use]
+    pub fn sent(&self) -> (u64, u64) {
+        self.telemetry.node.network().sent_until_now()
+    }
+
     /// The text for Prometheus; `app` is asked for what is counted there.
-    pub fn encode(&self, app: &App) -> String {
-        let usage = self.sampler.lock().unwrap_or_else(PoisonError::into_inner).sample(Instant::now());
+    pub fn encode(&self, app: &App, exposition: Exposition) -> String {
+        let now = Instant::now();
+        let (usage, holdings) = {
+            let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
+            (sampler.sample(now), sampler.holdings())
+        };
         self.telemetry.node.usage(&usage);
+        self.telemetry.node.holdings(&holdings);
+        self.telemetry.node.uptime(now.saturating_duration_since(self.began));
         let (publishers, viewers) = app.sessions.counts();
         self.telemetry.injection.sessions(publishers);
         self.telemetry.egress.sessions(viewers);
+        let streams = app.sessions.viewers().iter().map(|(_, streams)| streams.count()).sum();
+        self.telemetry.egress.event_streams(streams);
         let slots = app.shards.iter().map(|shard| shard.slots).sum::<u64>();
         let (used, slots) =
             if slots > 0 { (app.occupied(), slots) } else { (publishers as u64, app.publishers_max) };
         self.telemetry.node.port_pool(used, slots);
         let entries = app.directory.list();
         self.telemetry.egress.mountpoints(if app.shards.is_empty() { 0 } else { entries.len() });
+        let is_live = |entry: &&Entry| entry.broadcast.state == BroadcastState::Live;
+        let live = entries.iter().filter(is_live).count();
+        self.telemetry.node.broadcasts(live, entries.len() - live);
         for entry in &entries {
             self.telemetry.egress.viewers(&entry.broadcast.id, entry.viewers);
             let is_up = entry.broadcast.state == BroadcastState::Live;
             self.telemetry.node.pipeline(&entry.broadcast.id, is_up);
         }
         self.telemetry.link.publish(self.tree.snapshot());
-        self.telemetry.encode()
+        if let Some(control) = &app.control {
+            self.telemetry.store.publish(store_snapshot(control.registry.store().as_ref()));
+        }
+        self.telemetry.encode_as(exposition)
     }
 
     /// Ends the series of a broadcast.
@@ -158,6 +215,16 @@ impl Metrics {
         self.telemetry.egress.connected(after);
     }
 
+    /// Counts a viewer that was told to go elsewhere.
+    pub fn viewer_sent_away(&self) {
+        self.telemetry.egress.sent_away();
+    }
+
+    /// Counts event streams that ended because their readers took nothing.
+    pub fn event_readers_stuck(&self, count: usize) {
+        self.telemetry.egress.event_readers_stuck(count);
+    }
+
     /// Counts a viewer's first keyframe.
     pub fn first_frame(&self, after: Duration) {
         self.telemetry.egress.first_frame(after);
@@ -172,6 +239,24 @@ impl Metrics {
     }
 }
 
+fn store_snapshot(store: &dyn Store) -> telemetry::store::Snapshot {
+    let stats = store.stats();
+    telemetry::store::Snapshot {
+        is_up: store.state() == StoreState::Up,
+        operations: stats.operations,
+        failures: stats.failures,
+        outages: stats.outages,
+        resolutions: stats.resolutions,
+        malformed: stats.malformed,
+        watch_overflows: stats.watch_overflows,
+        operation_seconds: telemetry::Distribution::new(
+            store::LATENCY_BOUNDS.map(|bound| bound.as_secs_f64()),
+            stats.latency_counts,
+            stats.latency_sum.as_secs_f64(),
+        ),
+    }
+}
+
 const fn refusal(status: u16) -> Option<JoinResult> {
     match status {
         200..=399 => None,
@@ -183,6 +268,7 @@ const fn refusal(status: u16) -> Option<JoinResult> {
 const fn handshake_failure(reason: &FailureReason) -> HandshakeFailure {
     match reason {
         FailureReason::NoCheck => HandshakeFailure::NoCheck,
+        FailureReason::NoAnswer => HandshakeFailure::NoAnswer,
         FailureReason::DtlsTimedOut => HandshakeFailure::DtlsTimedOut,
         FailureReason::FingerprintMismatch => HandshakeFailure::FingerprintMismatch,
         FailureReason::UnsupportedCertificate => HandshakeFailure::UnsupportedCertificate,
@@ -211,7 +297,7 @@ impl SocketCounters {
     }
 
     fn flushed(&self, flushed: &udp_batch::Flushed) {
-        self.network.sent(flushed.bytes);
+        self.network.sent(flushed.sent, flushed.bytes);
         if flushed.dropped > 0 {
             self.send_buffer_full.inc_by(flushed.dropped);
         }
@@ -225,12 +311,15 @@ impl SocketCounters {
 struct Segmentation {
     /// Sockets that do.
     sockets: Gauge,
+    /// All sockets.
+    all_sockets: Gauge,
     is_active: Option<bool>,
 }
 
 impl Segmentation {
     fn new(telemetry: &Telemetry) -> Self {
-        Self { sockets: telemetry.node.segmentation(), is_active: None }
+        let (sockets, all_sockets) = (telemetry.node.segmentation(), telemetry.node.media_sockets());
+        Self { sockets, all_sockets, is_active: None }
     }
 
     /// Counts the socket among those that do, or no more; says so when it does not.
@@ -240,6 +329,9 @@ impl Segmentation {
             return;
         }
         self.is_active = Some(is_active);
+        if was_active.is_none() {
+            self.all_sockets.inc();
+        }
         if is_active {
             self.sockets.inc();
             return;
@@ -328,9 +420,23 @@ impl ShardCounters {
             keyframe_requests: stats.keyframe_requests,
             replays: stats.replays,
             restarts: stats.restarts,
+            layer_switches_up: stats.layer_switches(LayerSwitch::Up),
+            layer_switches_down: stats.layer_switches(LayerSwitch::Down),
+            layer_switches_pinned: stats.layer_switches(LayerSwitch::Pinned),
+            layer_switches_inactive: stats.layer_switches(LayerSwitch::Inactive),
+            probe_bytes: stats.probe.bytes,
+            probes: stats.probes,
+            probes_failed: stats.probes_failed,
         });
         self.cells.publish_drops(EgressDrop::ALL.map(|reason| stats.drops(reason)));
         self.cells.publish_latency(stats.latency.counts, stats.latency.sum);
+        for (kind, reports) in [(Kind::Audio, &stats.audio_reports), (Kind::Video, &stats.video_reports)] {
+            self.cells.publish_loss(kind, reports.loss, reports.loss_sum_256 as f64 / 256.0);
+            self.cells.publish_jitter(kind, reports.jitter, reports.jitter_sum);
+        }
+        let [audio, video] = [stats.audio_reports, stats.video_reports];
+        let round_trips = audio.round_trip.iter().zip(video.round_trip).map(|(audio, video)| audio + video);
+        self.cells.publish_round_trip(round_trips, audio.round_trip_sum + video.round_trip_sum);
     }
 }
 
@@ -342,6 +448,8 @@ pub struct TreeCounters {
     injection_drops: Arc<DropCounters>,
     segmentation: Mutex<[Segmentation; 2]>,
     snapshot: Mutex<Snapshot>,
+    published: Arc<Published>,
+    parents: Mutex<Vec<exchange::ParentStats>>,
 }
 
 impl TreeCounters {
@@ -376,10 +484,25 @@ impl TreeCounters {
     }
 
     /// Copies the cores' numbers.
-    pub fn publish(&self, links: &exchange::Stats, publishers: &PublisherStats) {
+    pub fn publish(&self, links: &exchange::Stats, publishers: PublisherStats) {
         self.link_drops.publish(LinkDrop::ALL.map(|reason| links.drops.get(reason)));
         self.injection_drops.publish(injection_drops(&publishers.drops));
+        self.published.set(publishers.broadcasts);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot(links);
+        *self.parents.lock().unwrap_or_else(PoisonError::into_inner) =
+            links.parents.values().cloned().collect();
+    }
+
+    /// What is known of the parents.
+    #[must_use]
+    pub fn parents(&self) -> Vec<exchange::ParentStats> {
+        self.parents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many children are connected.
+    #[must_use]
+    pub fn children(&self) -> u64 {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).children
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -403,9 +526,23 @@ fn snapshot(links: &exchange::Stats) -> Snapshot {
         broadcasts: links.broadcasts.iter().map(broadcast).collect(),
         parents_alive: links.parents.values().filter(|parent| parent.is_alive).count() as u64,
         children: links.children.len() as u64,
+        parents: links.parents.values().filter_map(parent_totals).collect(),
         parent_round_trip: links.parents.values().filter_map(|parent| parent.round_trip).max(),
         child_round_trip: links.children.values().filter_map(|child| child.round_trip).max(),
     }
+}
+
+fn parent_totals(parent: &exchange::ParentStats) -> Option<(NodeId, ParentTotals)> {
+    let totals = ParentTotals {
+        is_alive: parent.is_alive,
+        broadcasts: parent.joined as u64,
+        round_trip: parent.round_trip,
+        packets: parent.packets_received,
+        duplicates: parent.duplicates,
+        recovered: parent.recovered,
+        nacked: parent.nacked,
+    };
+    Some((parent.node.clone()?, totals))
 }
 
 const fn rtp_totals(stats: &exchange::StreamStats) -> RtpTotals {
@@ -424,14 +561,21 @@ const fn rtp_totals(stats: &exchange::StreamStats) -> RtpTotals {
         keyframe_requests_out: stats.keyframe_requests_forwarded,
         ring_packets: stats.ring_packets as u64,
         ring_bytes: stats.ring_bytes as u64,
+        ring_since: stats.ring_since,
     }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_latency_buckets_of_core_and_metrics_are_the_same() {
+    fn the_buckets_of_core_and_metrics_are_the_same() {
         let core = egress::LATENCY_BOUNDS_MS.map(|millis| millis as f64 / 1000.0);
         assert_eq!(core, telemetry::egress::LATENCY_SECONDS);
+        let loss = egress::LOSS_BOUNDS_256.map(|share| f64::from(share) / 256.0);
+        assert_eq!(loss, telemetry::egress::LOSS_RATIOS);
+        let jitter = egress::JITTER_BOUNDS_MS.map(|millis| millis as f64 / 1000.0);
+        assert_eq!(jitter, telemetry::egress::JITTER_SECONDS);
+        let round_trip = egress::ROUND_TRIP_BOUNDS_MS.map(|millis| millis as f64 / 1000.0);
+        assert_eq!(round_trip, telemetry::egress::ROUND_TRIP_SECONDS);
     }
 }

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use telemetry::Exposition;
 
 /// What the listener shows.
 pub struct Ops {
     /// Renders every metric.
-    pub encode: Box<dyn Fn() -> String + Send + Sync>,
+    pub encode: Box<dyn Fn(Exposition) -> String + Send + Sync>,
     /// Set when all threads and listeners are up.
     pub is_ready: AtomicBool,
     /// Set when the node drains.
@@ -28,8 +29,11 @@ pub fn router(ops: Arc<Ops>) -> Router {
         .with_state(ops)
 }
 
-async fn metrics(State(ops): State<Arc<Ops>>) -> Response {
-    ([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], (ops.encode)()).into_response()
+async fn metrics(State(ops): State<Arc<Ops>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let exposition = Exposition::accepted(accept);
+    let headers = [(header::CONTENT_TYPE, exposition.content_type()), (header::VARY, "Accept")];
+    (headers, (ops.encode)(exposition)).into_response()
 }
 
 async fn ready(State(ops): State<Arc<Ops>>) -> Response {

@@ -1,8 +1,8 @@
 //! WHIP and WHEP sessions as HTTP resources: which URL is whose, until it ends.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use egress::ViewerId;
 use ingest::PublisherId;
@@ -11,6 +11,8 @@ use signaling::SessionId;
 use signaling::http::EntityTag;
 use signaling::sdp::IceCredentials;
 
+use crate::event_streams::EventStreams;
+use crate::join::JoinId;
 use crate::session_records::Resource;
 
 /// Endings remembered for the API.
@@ -38,6 +40,41 @@ pub struct Session {
     pub peer_ice: IceCredentials,
     /// Who it is.
     pub peer: Peer,
+    /// How the log names its way in; `None` in sessions of an earlier process.
+    pub join: Option<JoinId>,
+    /// What it tells a viewer's player; ends with it.
+    pub events: Arc<EventStreams>,
+    /// How often its player may report.
+    pub reports: Arc<ReportAllowance>,
+}
+
+/// Reports of one player: at first and at last, and seldom in between.
+const REPORTS_BURST: f64 = 3.0;
+const REPORTS_PER_SECOND: f64 = 0.2;
+
+/// How often one player may report.
+#[derive(Debug)]
+pub struct ReportAllowance(Mutex<(f64, Option<Instant>)>);
+
+impl Default for ReportAllowance {
+    fn default() -> Self {
+        Self(Mutex::new((REPORTS_BURST, None)))
+    }
+}
+
+impl ReportAllowance {
+    /// Takes one; false if there were too many.
+    pub fn take(&self, now: Instant) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, at) = &mut *state;
+        let since = at.replace(now).map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        *left = (*left + since.as_secs_f64() * REPORTS_PER_SECOND).min(REPORTS_BURST);
+        let is_taken = *left >= 1.0;
+        if is_taken {
+            *left -= 1.0;
+        }
+        is_taken
+    }
 }
 
 /// How a session ended, for the API: the one place where a peer that never connected learns why.
@@ -65,8 +102,8 @@ struct Tables {
     publishers: HashMap<PublisherId, SessionId>,
     viewers: HashMap<ViewerId, SessionId>,
     endings: VecDeque<Ending>,
-    /// The latest ended sessions, oldest first.
-    ended_ids: VecDeque<SessionId>,
+    /// The latest ended sessions, oldest first, and whether their players may still say their last words.
+    ended_ids: VecDeque<(SessionId, bool)>,
 }
 
 impl Tables {
@@ -74,21 +111,24 @@ impl Tables {
         if self.ended_ids.len() == ENDED_IDS_MAX {
             self.ended_ids.pop_front();
         }
-        self.ended_ids.push_back(id);
-        self.by_id.remove(&id)
+        self.ended_ids.push_back((id, true));
+        let ended = self.by_id.remove(&id)?;
+        ended.events.end();
+        Some(ended)
     }
 }
 
 impl Sessions {
     /// A session begins.
-    pub fn insert(&self, resource: &Resource, peer: Peer) {
+    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinId>) {
         let Resource { id, broadcast, entity_tag, peer_ice } = resource.clone();
         let mut tables = self.lock();
         match peer {
             Peer::Publisher(publisher) => tables.publishers.insert(publisher, id),
             Peer::Viewer(viewer, _) => tables.viewers.insert(viewer, id),
         };
-        tables.by_id.insert(id, Session { broadcast, entity_tag, peer_ice, peer });
+        let (events, reports) = (Arc::default(), Arc::default());
+        tables.by_id.insert(id, Session { broadcast, entity_tag, peer_ice, peer, join, events, reports });
     }
 
     /// The session with this URL.
@@ -100,7 +140,28 @@ impl Sessions {
     /// Whether this session has ended a short while ago.
     #[must_use]
     pub fn has_ended(&self, id: SessionId) -> bool {
-        self.lock().ended_ids.contains(&id)
+        self.lock().ended_ids.iter().any(|(ended, _)| *ended == id)
+    }
+
+    /// Takes the last words of a session that has ended a short while ago; false if they were said.
+    pub fn take_last_words(&self, id: SessionId) -> bool {
+        let mut tables = self.lock();
+        let ended = tables.ended_ids.iter_mut().find(|(ended, _)| *ended == id);
+        ended.is_some_and(|(_, has_words)| std::mem::take(has_words))
+    }
+
+    /// How the log names a viewer's way in.
+    #[must_use]
+    pub fn join_of_viewer(&self, viewer: ViewerId) -> Option<JoinId> {
+        let tables = self.lock();
+        tables.by_id.get(tables.viewers.get(&viewer)?)?.join
+    }
+
+    /// How the log names a publisher's way in.
+    #[must_use]
+    pub fn join_of_publisher(&self, publisher: PublisherId) -> Option<JoinId> {
+        let tables = self.lock();
+        tables.by_id.get(tables.publishers.get(&publisher)?)?.join
     }
 
     /// A publisher's session ends; `None` if it had ended already.
@@ -139,13 +200,42 @@ impl Sessions {
         (tables.publishers.len(), tables.viewers.len())
     }
 
+    /// Whether somebody has a session to publish this broadcast.
+    #[must_use]
+    pub fn publishes(&self, broadcast: &BroadcastId) -> bool {
+        let tables = self.lock();
+        let is_of_it = |id| tables.by_id.get(id).is_some_and(|session| session.broadcast == *broadcast);
+        tables.publishers.values().any(is_of_it)
+    }
+
     /// Everybody who has a session.
     #[must_use]
     pub fn peers(&self) -> Vec<Peer> {
         self.lock().by_id.values().map(|session| session.peer).collect()
     }
 
+    /// Every viewer: what it watches, and its event streams.
+    #[must_use]
+    pub fn viewers(&self) -> Vec<(BroadcastId, Arc<EventStreams>)> {
+        let tables = self.lock();
+        let viewers = tables.by_id.values().filter(|session| matches!(session.peer, Peer::Viewer(..)));
+        viewers.map(|session| (session.broadcast.clone(), session.events.clone())).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_player_reports_now_and_then() {
+        let allowance = ReportAllowance::default();
+        let start = Instant::now();
+        let taken = |at: u64| (0..10).filter(|_| allowance.take(start + Duration::from_secs(at))).count();
+        assert_eq!([taken(0), taken(4), taken(5), taken(1000)], [3, 0, 1, 3]);
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use egress::{Event, ViewerId, ViewerSetup};
-use ice_dtls::{Datagram, FailureReason, IceCredentials, Path, stun};
+use ice_dtls::{FailureReason, IceCredentials, Path};
 use media_core::TreePacket;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -23,12 +23,16 @@ use tokio::sync::mpsc;
 use crate::clock::wallclock;
 use crate::events::{NodeEvent, ViewerEnding as Ending};
 use crate::handshakes::{self, Offer};
+use crate::join::JoinId;
 use crate::metrics::ShardCounters;
 use crate::session_records::{Resource, ViewerRecords};
-use crate::tree::TreeHandle;
+use crate::sessions::Sessions;
+use crate::tree::{TreeHandle, Wish};
 use out::Out;
 
+mod datagrams;
 mod out;
+mod resume;
 
 /// Commands that may wait for a shard; senders wait, they are never on the packet path.
 const COMMANDS_MAX: usize = 4096;
@@ -48,6 +52,8 @@ const WAKER: Token = Token(1);
 pub enum Input {
     /// A packet to fan out, and when it came.
     Packet(Instant, Arc<TreePacket>),
+    /// Packets that the process before this one has fanned out.
+    Restored(Arc<Vec<Arc<TreePacket>>>),
     /// A broadcast came, or its tracks or state changed.
     Changed(Arc<Broadcast>),
     /// A broadcast is no more.
@@ -73,7 +79,7 @@ pub struct Established {
 }
 
 enum Command {
-    Register { viewer: ViewerId, resource: Box<Resource>, local: IceCredentials },
+    Register { viewer: ViewerId, resource: Box<Resource>, local: IceCredentials, join: JoinId },
     PathSelected { viewer: ViewerId, path: Path },
     Established(Box<Established>),
     Transmit { path: Path, bytes: Bytes },
@@ -91,8 +97,14 @@ pub struct ShardHandle {
 impl ShardHandle {
     /// Expect checks of a viewer that was just POSTed; false if the shard has no room for more at the moment.
     #[must_use]
-    pub fn register(&self, viewer: ViewerId, resource: Resource, local: IceCredentials) -> bool {
-        let command = Command::Register { viewer, resource: Box::new(resource), local };
+    pub fn register(
+        &self,
+        viewer: ViewerId,
+        resource: Resource,
+        local: IceCredentials,
+        join: JoinId,
+    ) -> bool {
+        let command = Command::Register { viewer, resource: Box::new(resource), local, join };
         let is_taken = self.commands.try_send(command).is_ok();
         if is_taken {
             self.wake();
@@ -189,14 +201,29 @@ impl Feed {
     }
 }
 
+impl Drop for Feed {
+    /// Lets the shard see that nothing more will come.
+    fn drop(&mut self) {
+        let _ = self.waker.wake();
+    }
+}
+
 /// What the shell knows of a viewer beside what the fan-out core knows.
 struct Session {
     broadcast: BroadcastId,
     local: IceCredentials,
     path: Option<Path>,
-    /// Where its checks came from before it had keys.
+    /// Where its checks came from: before it had keys, or since it last moved.
     checked: Vec<SocketAddr>,
     is_established: bool,
+    /// Of an earlier process, and the worker does not know it yet.
+    resumed: Option<Box<handshakes::Resumed>>,
+}
+
+impl Session {
+    const fn new(broadcast: BroadcastId, local: IceCredentials) -> Self {
+        Self { broadcast, local, path: None, checked: Vec::new(), is_established: false, resumed: None }
+    }
 }
 
 /// The thread's state.
@@ -213,18 +240,19 @@ pub struct Shard {
     events: mpsc::UnboundedSender<NodeEvent>,
     sessions: HashMap<ViewerId, Session>,
     by_ufrag: HashMap<String, ViewerId>,
-    /// Where checks of viewers without keys came from.
+    /// Where checks came from, other than on paths in use.
     pending: HashMap<SocketAddr, ViewerId>,
     watched: BTreeMap<BroadcastId, usize>,
     /// Wishes for the tree thread and goodbyes for the worker that found no room; tried again each turn.
     unsaid: Unsaid,
+    unknown: resume::Unknown,
     counters: ShardCounters,
 }
 
 /// What a full queue has not taken yet. Bounded by broadcasts and viewers.
 #[derive(Default)]
 struct Unsaid {
-    wants: VecDeque<(BroadcastId, bool)>,
+    wants: VecDeque<(BroadcastId, Wish)>,
     closes: VecDeque<ViewerId>,
 }
 
@@ -240,6 +268,8 @@ pub struct Parts {
     pub records: Option<ViewerRecords>,
     /// The tree thread.
     pub tree: TreeHandle,
+    /// Where URLs of sessions go that an earlier process began.
+    pub resources: Arc<Sessions>,
     /// Where sessions' fates are told.
     pub events: mpsc::UnboundedSender<NodeEvent>,
     /// Its worker's queue.
@@ -256,15 +286,16 @@ impl Shard {
     /// # Errors
     /// If the kernel gives no poll or waker.
     pub fn new(parts: Parts) -> std::io::Result<(Self, ShardHandle, Feed)> {
-        let Parts { index, socket, config, records, tree, events, handshakes, counters, queue_full } = parts;
+        let Parts { index, socket, config, records, tree, resources, events, handshakes, .. } = parts;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, Interest::READABLE)?;
         let (inputs, media) = rtrb::RingBuffer::new(MEDIA_MAX);
         let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
         let handle = ShardHandle { commands: sender, waker: waker.clone() };
+        let queue_full = parts.queue_full;
         let feed = Feed { inputs, waiting: VecDeque::new(), waker, queue_full, is_fed: false };
-        let shard = Self {
+        let mut shard = Self {
             index,
             core: egress::Shard::new(config),
             out: Out { socket, queue: udp_batch::SendQueue::new(), records },
@@ -280,9 +311,17 @@ impl Shard {
             pending: HashMap::new(),
             watched: BTreeMap::new(),
             unsaid: Unsaid::default(),
-            counters,
+            unknown: resume::Unknown::default(),
+            counters: parts.counters,
         };
+        shard.resume(Instant::now(), &resources);
         Ok((shard, handle, feed))
+    }
+
+    /// How many viewers it has.
+    #[must_use]
+    pub fn viewers(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Works until the tree thread and everybody else are gone.
@@ -308,11 +347,16 @@ impl Shard {
                 records.handle_timeout(now);
             }
             self.core.handle_timeout(now, &mut self.out);
+            self.end_unknown(now);
             self.drain_events(now);
             self.flush();
             self.counters.publish(now, &self.core.stats(), self.sessions.len());
             self.counters.observe(&self.out.socket);
         }
+        // What the tree thread left behind: the next process begins after it.
+        while self.media_turn() {}
+        self.core.hand_over(Instant::now(), &mut self.out);
+        self.flush();
     }
 
     fn wait(&self, now: Instant) -> Duration {
@@ -327,7 +371,9 @@ impl Shard {
         for _ in 0..INPUTS_A_TURN {
             match self.media.pop() {
                 Ok(Input::Packet(came_at, packet)) => self.core.gather(now, came_at, packet),
+                Ok(Input::Restored(packets)) => self.core.restore(now, &packets),
                 Ok(Input::Changed(broadcast)) => {
+                    self.unknown.told(&broadcast.id);
                     self.core.fan_out_held(now, &mut self.out);
                     self.core.broadcast_changed(now, &broadcast);
                 }
@@ -360,7 +406,10 @@ impl Shard {
             let Ok(command) = self.commands.try_recv() else { return false };
             let now = Instant::now();
             match command {
-                Command::Register { viewer, resource, local } => self.register(viewer, *resource, local),
+                Command::Register { viewer, resource, local, join } => {
+                    self.watch(&resource.broadcast, Some(join));
+                    self.register(viewer, *resource, local);
+                }
                 Command::PathSelected { viewer, path } => self.path_selected(now, viewer, path),
                 Command::Established(established) => self.established(now, *established),
                 Command::Transmit { path, bytes } => {
@@ -382,18 +431,19 @@ impl Shard {
     fn register(&mut self, viewer: ViewerId, resource: Resource, local: IceCredentials) {
         self.by_ufrag.insert(local.ufrag().to_owned(), viewer);
         let broadcast = resource.broadcast.clone();
-        self.watch(&broadcast, true);
         if let Some(records) = &mut self.out.records {
             records.expect(viewer, resource, local.clone());
         }
-        let session = Session { broadcast, local, path: None, checked: Vec::new(), is_established: false };
-        self.sessions.insert(viewer, session);
+        self.sessions.insert(viewer, Session::new(broadcast, local));
     }
 
     fn path_selected(&mut self, now: Instant, viewer: ViewerId, path: Path) {
         let Some(session) = self.sessions.get_mut(&viewer) else { return };
         session.path = Some(path);
         if session.is_established {
+            for remote in std::mem::take(&mut session.checked) {
+                self.pending.remove(&remote);
+            }
             self.core.move_viewer(now, viewer, egress::Path { local: path.local.ip(), remote: path.remote });
         }
     }
@@ -423,90 +473,6 @@ impl Shard {
                     self.events.send(NodeEvent::ViewerConnected { viewer, broadcast, after: now - since });
             }
             Err(error) => self.end(now, viewer, Ending::Keys(error), true),
-        }
-    }
-
-    /// Handles some of what the socket received; true if more may wait.
-    fn socket_turn(&mut self, datagrams_max: usize) -> bool {
-        let mut handled = 0;
-        while handled < datagrams_max {
-            let mut batch = std::mem::take(&mut self.received);
-            let count = self.out.socket.receive(&mut batch).unwrap_or(0);
-            let now = Instant::now();
-            for datagram in batch.iter_mut() {
-                self.counters.received(datagram.bytes.len());
-                self.datagram(now, datagram);
-            }
-            self.received = batch;
-            if count == 0 {
-                return false;
-            }
-            handled += count;
-        }
-        true
-    }
-
-    fn datagram(&mut self, now: Instant, datagram: udp_batch::Received<'_>) {
-        let local = SocketAddr::new(datagram.local, self.out.socket.local_addr().port());
-        let path = Path { local, remote: datagram.remote };
-        match ice_dtls::classify(datagram.bytes) {
-            Datagram::Stun => self.stun(now, path, datagram.bytes),
-            Datagram::Dtls => {
-                let viewer = self.pending.get(&path.remote).copied();
-                match viewer.or_else(|| self.core.viewer_by_remote(path.remote)) {
-                    Some(viewer) => self.hand_over(viewer, path, datagram.bytes),
-                    None => self.counters.stranger(),
-                }
-            }
-            Datagram::Rtcp => match self.core.viewer_by_remote(path.remote) {
-                Some(viewer) => {
-                    let out = &mut self.out;
-                    if let Err(error) = self.core.handle_rtcp(now, viewer, datagram.bytes, out) {
-                        tracing::trace!(viewer = viewer.get(), %error, "RTCP refused");
-                    }
-                }
-                None => self.counters.stranger(),
-            },
-            Datagram::Rtp | Datagram::Unknown => self.counters.stranger(),
-        }
-    }
-
-    /// Answers a check on the path in use itself; leaves every other check to the worker.
-    fn stun(&mut self, now: Instant, path: Path, bytes: &[u8]) {
-        let Some(request) = stun::BindingRequest::parse(bytes) else {
-            return self.counters.stranger();
-        };
-        let Some(&viewer) = self.by_ufrag.get(request.local_ufrag()) else {
-            return self.counters.stranger();
-        };
-        let Some(session) = self.sessions.get_mut(&viewer) else { return };
-        if !stun::verify(bytes, session.local.pwd()) {
-            return self.counters.stranger();
-        }
-        let is_path_in_use = session.is_established && session.path == Some(path);
-        if !is_path_in_use {
-            // DTLS may follow before the peer nominates; the worker takes it only from paths that have verified.
-            if !session.is_established && !session.checked.contains(&path.remote) {
-                if session.checked.len() == ice_dtls::PATHS_MAX {
-                    self.pending.remove(&session.checked.remove(0));
-                }
-                session.checked.push(path.remote);
-                self.pending.insert(path.remote, viewer);
-            }
-            return self.hand_over(viewer, path, bytes);
-        }
-        self.core.heard(now, viewer);
-        let to = egress::Path { local: path.local.ip(), remote: path.remote };
-        egress::SendBatch::datagram(&mut self.out, &to, stun::SUCCESS_LENGTH_MAX, |buffer| {
-            stun::write_success(buffer, request.transaction(), path.remote, session.local.pwd())
-        });
-    }
-
-    fn hand_over(&mut self, viewer: ViewerId, path: Path, bytes: &[u8]) {
-        let command = handshakes::Command::Datagram { viewer, path, bytes: Bytes::copy_from_slice(bytes) };
-        match self.handshakes.try_send(command) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => self.counters.handshake_queue_full(),
         }
     }
 
@@ -541,7 +507,7 @@ impl Shard {
         if let Some(records) = &mut self.out.records {
             records.remove(now, viewer);
         }
-        self.watch(&session.broadcast, false);
+        self.unwatch(&session.broadcast);
         if tell_worker {
             self.unsaid.closes.push_back(viewer);
         }
@@ -554,26 +520,32 @@ impl Shard {
         });
     }
 
-    /// Tells the tree thread when the first viewer of a broadcast comes and the last one goes.
-    fn watch(&mut self, broadcast: &BroadcastId, is_coming: bool) {
+    /// Tells the tree thread when the first viewer of a broadcast comes.
+    fn watch(&mut self, broadcast: &BroadcastId, join: Option<JoinId>) {
         let count = self.watched.entry(broadcast.clone()).or_default();
-        *count = if is_coming { *count + 1 } else { count.saturating_sub(1) };
-        match (*count, is_coming) {
-            (1, true) => self.unsaid.wants.push_back((broadcast.clone(), true)),
-            (0, false) => {
-                self.watched.remove(broadcast);
-                self.unsaid.wants.push_back((broadcast.clone(), false));
-            }
-            _ => {}
+        *count += 1;
+        if *count == 1 {
+            self.unsaid.wants.push_back((broadcast.clone(), Wish::Come(join)));
+        }
+        self.say();
+    }
+
+    /// Tells the tree thread when the last viewer of a broadcast goes.
+    fn unwatch(&mut self, broadcast: &BroadcastId) {
+        let count = self.watched.entry(broadcast.clone()).or_default();
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.watched.remove(broadcast);
+            self.unsaid.wants.push_back((broadcast.clone(), Wish::Gone));
         }
         self.say();
     }
 
     /// Says what was left unsaid, as far as there is room.
     fn say(&mut self) {
-        while let Some((broadcast, wanted)) = self.unsaid.wants.pop_front() {
-            if !self.tree.want(broadcast.clone(), wanted) {
-                self.unsaid.wants.push_front((broadcast, wanted));
+        while let Some((broadcast, wish)) = self.unsaid.wants.pop_front() {
+            if !self.tree.want(broadcast.clone(), wish) {
+                self.unsaid.wants.push_front((broadcast, wish));
                 break;
             }
         }

@@ -1,10 +1,12 @@
 //! `/api/v1`: what pages and operators read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use axum::Json;
 use axum::extract::State;
+use model::BroadcastId;
 use serde::Serialize;
 
 use super::App;
@@ -17,9 +19,10 @@ pub struct BroadcastView {
     state: &'static str,
     /// Viewers of it on this node.
     viewers: u64,
+    /// Empty while no media of it comes to this node.
     tracks: Vec<TrackView>,
-    /// Seconds since 1970 at which it came into this state.
-    since: u64,
+    /// Seconds since 1970 at which it came into this state, as far as this node knows.
+    since: Option<u64>,
 }
 
 /// One track of a broadcast.
@@ -35,7 +38,7 @@ pub async fn broadcasts(State(app): State<Arc<App>>) -> Json<Vec<BroadcastView>>
     let view = |entry: crate::directory::Entry| BroadcastView {
         state: entry.state(),
         viewers: entry.viewers,
-        since: entry.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        since: entry.since.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs()),
         tracks: entry
             .broadcast
             .tracks
@@ -48,7 +51,33 @@ pub async fn broadcasts(State(app): State<Arc<App>>) -> Json<Vec<BroadcastView>>
             .collect(),
         id: entry.broadcast.id.to_string(),
     };
-    Json(app.directory.list().into_iter().map(view).collect())
+    let mut views: Vec<BroadcastView> = app.directory.list().into_iter().map(view).collect();
+    views.extend(elsewhere(&app));
+    views.sort_by(|left, right| left.id.cmp(&right.id));
+    Json(views)
+}
+
+/// Broadcasts that the installation has and that this node has not heard of by its links.
+fn elsewhere(app: &App) -> Vec<BroadcastView> {
+    let Some(control) = &app.control else { return Vec::new() };
+    let declared = control.front_door.declared().list().into_iter().map(|(id, _)| (id, "waiting"));
+    let published = control.front_door.broadcasts().into_iter().map(|record| {
+        let state = match record.state {
+            registry::RecordedState::Live => "live",
+            registry::RecordedState::Waiting => "waiting",
+        };
+        (record.broadcast, state)
+    });
+    let all: BTreeMap<BroadcastId, &'static str> = declared.chain(published).collect();
+    let unheard = all.into_iter().filter(|(id, _)| app.directory.get(id).is_none());
+    let view = |(id, state): (BroadcastId, _)| BroadcastView {
+        id: id.to_string(),
+        state,
+        viewers: 0,
+        tracks: Vec::new(),
+        since: None,
+    };
+    unheard.map(view).collect()
 }
 
 /// How one session ended, as `/api/v1/endings` lists it.

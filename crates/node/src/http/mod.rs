@@ -2,10 +2,15 @@
 
 mod admission;
 pub mod api;
+mod beacon;
 mod connection;
+mod ice_servers;
 mod listener;
+mod operators;
 mod pages;
+mod redirect;
 mod whep;
+mod whep_events;
 mod whip;
 
 use std::net::IpAddr;
@@ -18,24 +23,36 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
-use model::BroadcastId;
-use signaling::http::{self as rules, Action, EntityTag, Problem, Reply, Resource};
+use axum::routing::{any, get, post};
+use model::{BroadcastId, BroadcastState, Right};
+use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Reply, Resource};
 use signaling::{SessionId, patch};
 
+pub use admission::Admission;
+pub use beacon::Beacons;
 pub use connection::Addresses;
+pub use ice_servers::IceServers;
 pub use listener::{Connection, Limits, Listener};
+pub use redirect::move_viewers;
 pub use whep::SHARDS_BUSY;
+pub use whep_events::{follow as follow_events, operations as event_operations};
 
+use crate::clock::unix_time;
+use crate::control::Control;
 use crate::directory::Directory;
+use crate::gate::{Gate, Visitor};
+use crate::join::JoinId;
 use crate::metrics::Metrics;
 use crate::pending::PendingViewers;
 use crate::rate_limit::RateLimit;
-use crate::sessions::{Peer, Sessions};
+use crate::sessions::{Peer, Session, Sessions};
 use crate::shard::ShardHandle;
 use crate::shard_load::ShardLoad;
-use crate::tokens::{Access, Tokens};
 use crate::tree::TreeHandle;
+use redirect::Place;
+
+/// When a viewer comes again who may not wait for the publisher.
+const NOT_LIVE_RETRY_SECS: u32 = 2;
 
 /// An offer has a few kilobytes: who takes longer is no client of ours.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,15 +87,23 @@ pub struct App {
     /// Sessions that have a URL.
     pub sessions: Arc<Sessions>,
     /// Who may publish and watch.
-    pub tokens: Tokens,
+    pub gate: Gate,
     /// How often a client may ask.
     pub rate_limit: RateLimit,
+    /// How often players may report.
+    pub beacons: Beacons,
     /// The address of a one-to-one NAT.
     pub public_ip: Option<IpAddr>,
     /// The certificate of every DTLS association of this node.
     pub certificate: Arc<ice_dtls::Certificate>,
+    /// STUN and TURN servers of clients.
+    pub ice_servers: IceServers,
+    /// Viewers may come while nobody publishes.
+    pub viewers_wait: bool,
     /// Whether the listener speaks TLS.
     pub is_tls: bool,
+    /// Other origins that the pages may talk to.
+    pub page_origins: Vec<String>,
     /// Set when the node drains: no new sessions.
     pub is_draining: AtomicBool,
     /// For ids of viewers and publishers.
@@ -91,9 +116,36 @@ pub struct App {
     pub shard_load_max: f64,
     /// What metrics read.
     pub metrics: Arc<Metrics>,
+    /// This node in its installation, if it shares a store.
+    pub control: Option<Arc<Control>>,
+    /// What operators show; with none, only this machine operates.
+    pub operator_tokens: Vec<config::Secret>,
 }
 
 impl App {
+    /// Whether a broadcast is known here, or to the installation.
+    #[must_use]
+    pub fn knows(&self, broadcast: &BroadcastId) -> bool {
+        let is_elsewhere = |control: &Arc<Control>| control.front_door.knows(broadcast);
+        self.directory.get(broadcast).is_some() || self.control.as_ref().is_some_and(is_elsewhere)
+    }
+
+    /// Whether somebody publishes a broadcast, as far as this node knows.
+    fn is_live(&self, broadcast: &BroadcastId) -> bool {
+        let is_here =
+            self.directory.get(broadcast).is_some_and(|entry| entry.broadcast.state == BroadcastState::Live);
+        let recorded = self.control.as_ref().and_then(|control| control.front_door.broadcast(broadcast));
+        is_here || recorded.is_some_and(|record| record.state == registry::RecordedState::Live)
+    }
+
+    /// How many watch a broadcast in the whole installation, as far as that is known: never fewer than `here`, on this
+    /// node.
+    #[must_use]
+    pub fn audience(&self, broadcast: &BroadcastId, here: u64) -> u64 {
+        let counted = self.control.as_ref().and_then(|control| control.front_door.audience(broadcast));
+        counted.unwrap_or(0).max(here)
+    }
+
     /// Viewers that the shards have or expect.
     #[must_use]
     pub fn occupied(&self) -> u64 {
@@ -105,6 +157,7 @@ impl App {
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(pages::index))
+        .route("/dashboard", get(pages::dashboard))
         .route("/publish/{broadcast}", get(pages::publish))
         .route("/watch/{broadcast}", get(pages::watch))
         .route("/assets/{file}", get(pages::asset))
@@ -112,8 +165,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/endings", get(api::endings))
         .route("/whip/{broadcast}", any(whip_endpoint))
         .route("/whep/{broadcast}", any(whep_endpoint))
+        .route("/whip/{broadcast}/t/{ticket}", any(whip_by_ticket))
+        .route("/whep/{broadcast}/t/{ticket}", any(whep_by_ticket))
         .route("/whip/{broadcast}/{session}", any(session))
         .route("/whep/{broadcast}/{session}", any(session))
+        .route("/whep/{broadcast}/{session}/beacon", post(beacon::report))
+        .route("/whep/{broadcast}/{session}/events", any(whep_events::entry))
+        .route("/whep/{broadcast}/{session}/events/{stream}", any(whep_events::stream))
+        .merge(operators::router(&app))
         .layer(axum::middleware::from_fn(connection::answer))
         .with_state(app)
 }
@@ -126,6 +185,12 @@ pub(crate) struct Posted {
     origin: String,
     /// The offer.
     body: String,
+    /// Another node has sent it here.
+    has_ticket: bool,
+    /// How the log names its way in.
+    join: JoinId,
+    /// What let it in, for the ticket if it is sent on.
+    credential: Option<access::Credential>,
 }
 
 async fn whip_endpoint(
@@ -134,8 +199,22 @@ async fn whip_endpoint(
     Path(broadcast): Path<String>,
     request: Request,
 ) -> Response {
+    whip(&app, Door { addresses, broadcast: &broadcast, ticket: None }, request).await
+}
+
+/// `/whip/{broadcast}/t/{ticket}`: another node has sent the publisher here.
+async fn whip_by_ticket(
+    State(app): State<Arc<App>>,
+    ConnectInfo(addresses): ConnectInfo<Addresses>,
+    Path((broadcast, ticket)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    whip(&app, Door { addresses, broadcast: &broadcast, ticket: Some(&ticket) }, request).await
+}
+
+async fn whip(app: &Arc<App>, door: Door<'_>, request: Request) -> Response {
     let is_post = request.method() == Method::POST;
-    let response = endpoint(&app, Resource::WhipEndpoint, addresses, &broadcast, request, whip::create).await;
+    let response = endpoint(app, Resource::WhipEndpoint, door, request, whip::create).await;
     app.metrics.whip_answered(is_post, response.status().as_u16());
     response
 }
@@ -146,11 +225,33 @@ async fn whep_endpoint(
     Path(broadcast): Path<String>,
     request: Request,
 ) -> Response {
+    whep(&app, Door { addresses, broadcast: &broadcast, ticket: None }, request).await
+}
+
+/// `/whep/{broadcast}/t/{ticket}`: another node has sent the viewer here.
+async fn whep_by_ticket(
+    State(app): State<Arc<App>>,
+    ConnectInfo(addresses): ConnectInfo<Addresses>,
+    Path((broadcast, ticket)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    whep(&app, Door { addresses, broadcast: &broadcast, ticket: Some(&ticket) }, request).await
+}
+
+async fn whep(app: &Arc<App>, door: Door<'_>, request: Request) -> Response {
     let is_post = request.method() == Method::POST;
-    let response = endpoint(&app, Resource::WhepEndpoint, addresses, &broadcast, request, whep::create).await;
+    let response = endpoint(app, Resource::WhepEndpoint, door, request, whep::create).await;
     let problem = response.extensions().get().map(|ProblemCode(code)| *code);
     app.metrics.whep_answered(is_post, response.status().as_u16(), problem);
     response
+}
+
+/// Where a request comes in.
+#[derive(Clone, Copy)]
+struct Door<'a> {
+    addresses: Addresses,
+    broadcast: &'a str,
+    ticket: Option<&'a str>,
 }
 
 /// What a POST made: the answer and the names of its resource.
@@ -158,13 +259,15 @@ pub(crate) struct Created {
     answer: String,
     location: String,
     entity_tag: EntityTag,
+    session: SessionId,
+    /// An extension that the client may use.
+    extension: Option<Link>,
 }
 
 async fn endpoint(
     app: &Arc<App>,
     resource: Resource,
-    addresses: Addresses,
-    broadcast: &str,
+    door: Door<'_>,
     request: Request,
     create: impl AsyncFnOnce(&Arc<App>, Posted) -> Result<Created, Problem>,
 ) -> Response {
@@ -172,9 +275,29 @@ async fn endpoint(
         if let Action::Reply(reply) = rules::action(resource, request.method().as_str())? {
             return Ok(reply_response(&reply));
         }
-        let posted = check_post(app, resource, addresses, broadcast, request).await?;
+        let posted = check_post(app, resource, door, request).await?;
+        let right = if resource == Resource::WhipEndpoint { Right::Publish } else { Right::View };
+        if right == Right::View && !app.knows(&posted.broadcast) {
+            let detail = format!("There is no broadcast named {}.", posted.broadcast);
+            return Err(Problem::new(404, "broadcast-unknown", detail));
+        }
+        if right == Right::View && !app.viewers_wait && !app.is_live(&posted.broadcast) {
+            return Err(Problem::not_live(NOT_LIVE_RETRY_SECS));
+        }
+        if !posted.has_ticket
+            && let Place::There(url) =
+                redirect::place(app, (right, &posted.broadcast), posted.credential).await?
+        {
+            return Ok(redirect::there(&url));
+        }
+        if app.is_draining.load(Ordering::Relaxed) {
+            return Err(Problem::overloaded(2));
+        }
+        let credential = posted.credential;
         let created = create(app, posted).await?;
-        Ok(created_response(created))
+        app.gate.remember(created.session, credential);
+        let ice_servers = app.ice_servers.links(unix_time(), created.session);
+        Ok(created_response(created, &ice_servers))
     };
     with_cors(result.await.unwrap_or_else(|problem| problem_response(&problem)))
 }
@@ -182,21 +305,21 @@ async fn endpoint(
 async fn check_post(
     app: &App,
     resource: Resource,
-    addresses: Addresses,
-    broadcast: &str,
+    door: Door<'_>,
     request: Request,
 ) -> Result<Posted, Problem> {
+    let Door { addresses, ticket, .. } = door;
     take_allowance(app, addresses)?;
-    let broadcast = broadcast_id(broadcast)?;
-    let access = if resource == Resource::WhipEndpoint { Access::Publish } else { Access::View };
-    authorize(app, access, &broadcast, request.headers())?;
+    let broadcast = broadcast_id(door.broadcast)?;
+    let right = if resource == Resource::WhipEndpoint { Right::Publish } else { Right::View };
+    let token = rules::bearer::token(text(request.headers(), header::AUTHORIZATION))?;
+    let visitor = Visitor { right, broadcast: &broadcast, client: addresses.peer.ip(), token, ticket };
+    let credential = app.gate.admit(&visitor).await?;
     rules::check_content_type(text(request.headers(), header::CONTENT_TYPE), rules::SDP)?;
-    if app.is_draining.load(Ordering::Relaxed) {
-        return Err(Problem::overloaded(2));
-    }
     let origin = origin(app, &request, addresses);
     let body = read_body(request.into_body()).await?;
-    Ok(Posted { broadcast, addresses, origin, body })
+    let join = JoinId::of(ticket)?;
+    Ok(Posted { broadcast, addresses, origin, body, has_ticket: ticket.is_some(), join, credential })
 }
 
 async fn session(
@@ -225,11 +348,7 @@ async fn session(
         if let Action::Reply(reply) = action {
             return Ok(reply_response(&reply));
         }
-        let access = match session.peer {
-            Peer::Publisher(_) => Access::Publish,
-            Peer::Viewer(..) => Access::View,
-        };
-        authorize(&app, access, &broadcast, request.headers())?;
+        authorize(&app, addresses, (id, &session), request.headers()).await?;
         if action == Action::Delete {
             end(&app, session.peer).await;
             return Ok(StatusCode::OK.into_response());
@@ -251,15 +370,29 @@ async fn session(
 pub async fn end(app: &App, peer: Peer) {
     match peer {
         Peer::Publisher(publisher) => {
-            app.sessions.end_publisher(publisher);
+            log_deleted(app.sessions.end_publisher(publisher));
             if let Some((tree, _)) = &app.ingest {
                 tree.unpublish(publisher).await;
             }
         }
         Peer::Viewer(viewer, shard) => {
-            app.sessions.end_viewer(viewer);
+            log_deleted(app.sessions.end_viewer(viewer));
             let handle = app.shards[shard].handle.clone();
             let _ = tokio::task::spawn_blocking(move || handle.remove(viewer)).await;
+        }
+    }
+}
+
+/// What becomes of it then is told under the number of its peer alone.
+fn log_deleted(session: Option<Session>) {
+    let Some(Session { broadcast, peer, join, .. }) = session else { return };
+    let join = join.map(|join| join.to_string());
+    match peer {
+        Peer::Publisher(publisher) => {
+            tracing::info!(%broadcast, publisher = publisher.0, join, "session deleted");
+        }
+        Peer::Viewer(viewer, _) => {
+            tracing::info!(%broadcast, viewer = viewer.get(), join, "session deleted");
         }
     }
 }
@@ -276,12 +409,20 @@ fn broadcast_id(text: &str) -> Result<BroadcastId, Problem> {
     })
 }
 
-fn authorize(app: &App, access: Access, broadcast: &BroadcastId, headers: &HeaderMap) -> Result<(), Problem> {
+/// Whether a request may change this session.
+async fn authorize(
+    app: &App,
+    addresses: Addresses,
+    (id, session): (SessionId, &Session),
+    headers: &HeaderMap,
+) -> Result<(), Problem> {
+    let right = match session.peer {
+        Peer::Publisher(_) => Right::Publish,
+        Peer::Viewer(..) => Right::View,
+    };
     let token = rules::bearer::token(text(headers, header::AUTHORIZATION))?;
-    if app.tokens.allow(access, broadcast, token) {
-        return Ok(());
-    }
-    Err(if token.is_none() { rules::bearer::missing() } else { rules::bearer::rejected() })
+    let (broadcast, client) = (&session.broadcast, addresses.peer.ip());
+    app.gate.admit_to(id, &Visitor { right, broadcast, client, token, ticket: None }).await
 }
 
 async fn read_body(body: Body) -> Result<String, Problem> {
@@ -339,13 +480,17 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
     })
 }
 
-fn created_response(created: Created) -> Response {
+fn created_response(created: Created, ice_servers: &[Link]) -> Response {
     let headers = [
         (header::CONTENT_TYPE, rules::SDP.to_owned()),
         (header::LOCATION, created.location),
         (header::ETAG, created.entity_tag.to_string()),
     ];
-    (StatusCode::CREATED, headers, created.answer).into_response()
+    let mut response = (StatusCode::CREATED, headers, created.answer).into_response();
+    for link in ice_servers.iter().chain(&created.extension) {
+        insert(response.headers_mut(), "Link", &link.to_string());
+    }
+    response
 }
 
 fn reply_response(reply: &Reply) -> Response {

@@ -1,32 +1,51 @@
 //! The pages and their assets, embedded in the binary.
 
+use std::sync::Arc;
+
 use axum::body::Body;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+
+/// Origins of other nodes that a page lists; with more of them it may talk to every server over TLS. A header of more
+/// than some kilobytes is refused by proxies.
+const ORIGINS_MAX: usize = 100;
 
 /// Everything under `web/`.
 #[derive(rust_embed::RustEmbed)]
 #[folder = "../../web/"]
 struct Web;
 
-/// Nothing is loaded from elsewhere and nothing runs inline.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     media-src 'self' blob: mediastream:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+use super::App;
+
+/// Nothing is loaded from elsewhere and nothing runs inline; sessions may be elsewhere in the tree.
+fn content_security_policy(origins: &[String]) -> String {
+    let connect: String = origins.iter().map(|origin| format!(" {origin}")).collect();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+         media-src 'self' blob: mediastream:; connect-src 'self'{connect}; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    )
+}
 
 /// What is live.
-pub async fn index() -> Response {
-    page("index.html")
+pub async fn index(State(app): State<Arc<App>>) -> Response {
+    page(&app.page_origins, "index.html")
+}
+
+/// The tree at work, for operators. What it shows it asks of the operator API, which asks who wants to know.
+pub async fn dashboard(State(app): State<Arc<App>>) -> Response {
+    page(&app.page_origins, "dashboard.html")
 }
 
 /// The browser publisher of a broadcast.
-pub async fn publish(Path(broadcast): Path<String>) -> Response {
-    page_of_broadcast("publish.html", &broadcast)
+pub async fn publish(State(app): State<Arc<App>>, Path(broadcast): Path<String>) -> Response {
+    page_of_broadcast(&app, "publish.html", &broadcast).await
 }
 
 /// The player of a broadcast.
-pub async fn watch(Path(broadcast): Path<String>) -> Response {
-    page_of_broadcast("watch.html", &broadcast)
+pub async fn watch(State(app): State<Arc<App>>, Path(broadcast): Path<String>) -> Response {
+    page_of_broadcast(&app, "watch.html", &broadcast).await
 }
 
 /// Scripts and styles.
@@ -50,20 +69,42 @@ pub async fn asset(Path(file): Path<String>) -> Response {
     }
 }
 
-fn page_of_broadcast(file: &str, broadcast: &str) -> Response {
+async fn page_of_broadcast(app: &App, file: &str, broadcast: &str) -> Response {
     if model::BroadcastId::new(broadcast).is_ok() {
-        page(file)
+        page(&session_origins(app).await, file)
     } else {
         StatusCode::NOT_FOUND.into_response()
     }
 }
 
-fn page(file: &str) -> Response {
+/// Where sessions may be: at the origins of the configuration, and at every node that publishers and viewers are sent to.
+async fn session_origins(app: &App) -> Vec<String> {
+    let mut origins = app.page_origins.clone();
+    let Some(control) = &app.control else { return origins };
+    control.front_door.refresh().await;
+    let nodes = control.front_door.origins();
+    if nodes.len() > ORIGINS_MAX {
+        origins.push("https:".to_owned());
+    } else {
+        // What a node says of itself stands in a header: nothing but an origin may.
+        let is_origin = |text: &String| {
+            text.parse::<axum::http::Uri>()
+                .is_ok_and(|uri| uri.host().is_some() && uri.path() == "/" && uri.query().is_none())
+                && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';' && byte != b',')
+        };
+        origins.extend(nodes.into_iter().filter(is_origin));
+    }
+    origins
+}
+
+fn page(origins: &[String], file: &str) -> Response {
     let Some(content) = Web::get(file) else { return StatusCode::NOT_FOUND.into_response() };
     let mut response = Response::new(Body::from(content.data));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    let policy = HeaderValue::try_from(content_security_policy(origins));
+    let nothing = HeaderValue::from_static("default-src 'none'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy.unwrap_or(nothing));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -11,7 +11,7 @@ use signaling::http::{EntityTag, Problem};
 use signaling::whep::{self, AcceptedMedia, Extension};
 use signaling::{DtlsRole, SessionId, candidates, sdp};
 
-use super::{App, Created, Posted, ShardPort, host_addresses, random};
+use super::{App, Created, Posted, ShardPort, host_addresses, random, whep_events};
 use crate::handshakes::{self, Offer, Pending};
 use crate::session_records::Resource;
 use crate::sessions::Peer;
@@ -32,10 +32,6 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     if app.shards.is_empty() {
         return Err(Problem::new(404, "not-an-egress-node", "This node does not serve viewers."));
     }
-    if app.directory.get(&posted.broadcast).is_none() {
-        let detail = format!("There is no broadcast named {}.", posted.broadcast);
-        return Err(Problem::new(404, "broadcast-unknown", detail));
-    }
     let offer = sdp::Session::parse(&posted.body)
         .map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
     let accepted = whep::accept(&offer, &whep::Policy::default())?;
@@ -55,15 +51,11 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         port: port.port,
     });
     let theirs = peer_fingerprint(&accepted.peer.fingerprint)?;
-    let ours = sdp::Fingerprint {
-        algorithm: sdp::HashAlgorithm::Sha256,
-        bytes: app.certificate.fingerprint().as_bytes().to_vec(),
-    };
     let answer = whep::answer(
         &accepted,
         &whep::AnswerParameters {
             ice: sdp::IceCredentials { ufrag: local.ufrag().to_owned(), pwd: local.pwd().to_owned() },
-            fingerprint: ours,
+            fingerprint: own_fingerprint(app),
             candidates: &candidates,
             audio_ssrc: streams.audio,
             video_ssrc: streams.video,
@@ -76,8 +68,11 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let now = Instant::now();
     let handshake = ice_dtls::Handshake::new(
         ice_dtls::HandshakeConfig {
-            local: local.clone(),
-            remote_ufrag: Some(accepted.peer.ice.ufrag.clone()),
+            ice: ice_dtls::IceConfig {
+                local: local.clone(),
+                remote: peer_credentials(&accepted.peer.ice),
+                random: random()?,
+            },
             remote_fingerprint: theirs,
             certificate: app.certificate.clone(),
             dtls_role: match accepted.peer.dtls_role {
@@ -104,8 +99,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let (id, entity_tag) = (resource.id, resource.entity_tag.clone());
     // The session first, since its end may be told at once; then the shard: checks may arrive as soon as the answer is
     // out, and must find their way to the worker.
-    app.sessions.insert(&resource, Peer::Viewer(viewer, shard));
-    if !port.handle.register(viewer, resource, local) {
+    app.sessions.insert(&resource, Peer::Viewer(viewer, shard), Some(posted.join));
+    if !port.handle.register(viewer, resource, local, posted.join) {
         app.sessions.end_viewer(viewer);
         return Err(Problem::overloaded(2));
     }
@@ -115,8 +110,19 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         super::end(app, Peer::Viewer(viewer, shard)).await;
         return Err(Problem::overloaded(2));
     }
-    tracing::debug!(broadcast = %posted.broadcast, viewer = viewer.get(), shard, "viewer accepted");
-    Ok(Created { answer, location: format!("{}/whep/{}/{id}", posted.origin, posted.broadcast), entity_tag })
+    tracing::debug!(broadcast = %posted.broadcast, viewer = viewer.get(), join = %posted.join, shard, "viewer accepted");
+    let location = format!("{}/whep/{}/{id}", posted.origin, posted.broadcast);
+    let extension = whep_events::link(&location);
+    Ok(Created { answer, location, entity_tag, session: id, extension })
+}
+
+fn peer_credentials(ice: &sdp::IceCredentials) -> ice_dtls::PeerCredentials {
+    ice_dtls::PeerCredentials { ufrag: ice.ufrag.clone(), pwd: ice.pwd.clone() }
+}
+
+fn own_fingerprint(app: &App) -> sdp::Fingerprint {
+    let bytes = app.certificate.fingerprint().as_bytes().to_vec();
+    sdp::Fingerprint { algorithm: sdp::HashAlgorithm::Sha256, bytes }
 }
 
 fn peer_fingerprint(offered: &sdp::Fingerprint) -> Result<ice_dtls::Fingerprint, Problem> {

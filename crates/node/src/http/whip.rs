@@ -43,6 +43,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         resource: resource.clone(),
         offer: whip::prepare_offer(&offer, &checked),
         ice,
+        known_epoch: app.control.as_ref().and_then(|control| control.front_door.epoch(&posted.broadcast)),
         local_addresses: host.iter().map(|address| (*address, *port).into()).collect(),
         reply,
     })
@@ -66,10 +67,11 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
             ));
         }
     };
-    app.sessions.insert(&resource, Peer::Publisher(publisher));
-    tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, "publisher accepted");
+    app.sessions.insert(&resource, Peer::Publisher(publisher), Some(posted.join));
+    tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, join = %posted.join, "publisher accepted");
     let Resource { id, broadcast, entity_tag, .. } = resource;
-    Ok(Created { answer, location: format!("{}/whip/{broadcast}/{id}", posted.origin), entity_tag })
+    let location = format!("{}/whip/{broadcast}/{id}", posted.origin);
+    Ok(Created { answer, location, entity_tag, session: id, extension: None })
 }
 
 fn refused(error: &PublishError) -> Problem {

@@ -1,96 +1,73 @@
-//! What an earlier process left behind.
+//! What an earlier process left behind: which of its records are worth trying, and a line about them.
 
-use std::time::SystemTime;
+use std::fmt::Display;
+use std::time::{Duration, SystemTime};
 
 use records::{Record, RecordError};
+use telemetry::RecordRefusal;
 
-use super::envelope::{Publisher, Viewer};
-use super::keeper::Kind;
+/// A peer that has heard nothing for so long has given the session up (RFC 7675, section 5.1).
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Refusals of one store that get a line each; the rest is counted.
+const REFUSALS_LOGGED: usize = 100;
 
 /// Sums over all stores.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Earlier {
-    publishers: usize,
-    viewers: usize,
-    /// Sealed with another key.
-    foreign: usize,
-    /// Torn, changed, or of another version.
-    unreadable: usize,
-    /// When a record was last written.
-    alive_at: Option<SystemTime>,
+    /// Records that are tried.
+    pub publishers: usize,
+    /// Likewise.
+    pub viewers: usize,
+    /// Records that are not.
+    pub refused: usize,
+    /// For how long the earlier process had been silent.
+    pub silence: Duration,
+    /// No session is to be tried.
+    pub is_given_up: bool,
 }
 
 impl Earlier {
-    /// Adds what a store found in one of its slots.
-    pub fn add(&mut self, found: &Result<Record, RecordError>) {
-        match found {
-            Ok(record) => self.add_record(record),
-            Err(RecordError::Foreign) => self.foreign += 1,
-            Err(error) => self.refuse(error),
+    /// Adds another store's.
+    pub fn add(&mut self, other: &Self) {
+        self.publishers += other.publishers;
+        self.viewers += other.viewers;
+        self.refused += other.refused;
+        self.silence = self.silence.max(other.silence);
+    }
+
+    /// One more refusal, and its line.
+    pub fn refuse(&mut self, reason: RecordRefusal, error: &dyn Display) {
+        self.refused += 1;
+        if self.refused <= REFUSALS_LOGGED {
+            tracing::warn!(?reason, %error, "session of an earlier process is not resumed");
         }
-    }
-
-    fn add_record(&mut self, record: &Record) {
-        self.alive_at = self.alive_at.max(Some(record.written_at));
-        let (resource, count) = match Kind::from_number(record.id.kind) {
-            Some(Kind::Alive) => return,
-            Some(Kind::Publisher) => {
-                (Publisher::decode(&record.bytes).map(|(it, _)| it.resource), &mut self.publishers)
-            }
-            Some(Kind::Viewer) => {
-                (Viewer::decode(&record.bytes).map(|(it, _)| it.resource), &mut self.viewers)
-            }
-            None => return self.refuse(&format_args!("kind {} is unknown", record.id.kind)),
-        };
-        match resource {
-            Ok(resource) => {
-                *count += 1;
-                tracing::debug!(broadcast = %resource.broadcast, session = ?resource.id, "session of an earlier process");
-            }
-            Err(error) => self.refuse(&error),
-        }
-    }
-
-    fn refuse(&mut self, reason: &dyn std::fmt::Display) {
-        self.unreadable += 1;
-        tracing::debug!(%reason, "record of an earlier process refused");
-    }
-
-    /// Publishers, viewers, and records that say nothing.
-    #[cfg(test)]
-    pub const fn sessions(&self) -> (usize, usize, usize) {
-        (self.publishers, self.viewers, self.unreadable)
-    }
-
-    /// Records of another key.
-    #[cfg(test)]
-    pub const fn foreign(&self) -> usize {
-        self.foreign
     }
 
     /// Says what was found, if anything was.
     pub fn log(&self) {
-        let sessions = self.publishers + self.viewers;
-        if sessions > 0 {
-            let silence = self.alive_at.and_then(|at| at.elapsed().ok()).unwrap_or_default();
-            tracing::warn!(
-                publishers = self.publishers,
-                viewers = self.viewers,
-                silent_ms = silence.as_millis() as u64,
-                "{sessions} sessions of an earlier process cannot be resumed yet; their records are erased"
-            );
+        let Self { publishers, viewers, refused, silence, .. } = self;
+        if publishers + viewers + refused > 0 {
+            let silent_ms = silence.as_millis() as u64;
+            tracing::info!(publishers, viewers, refused, silent_ms, "sessions of an earlier process found");
         }
-        if self.foreign > 0 {
-            tracing::warn!(
-                "{} session records were sealed with another key than that of node.state_key_file; they are erased",
-                self.foreign
-            );
-        }
-        if self.unreadable > 0 {
-            tracing::warn!(
-                "{} session records of an earlier process are damaged or of another version; they are erased",
-                self.unreadable
-            );
-        }
+    }
+}
+
+/// How long a store has not been written to. A viewer's record is not written for every sign of life, but its process
+/// says each second that it is alive.
+pub fn silence(found: &[Result<Record, RecordError>], now: SystemTime) -> Duration {
+    let alive_at = found.iter().flatten().map(|record| record.written_at).max();
+    let distance = |at| now.duration_since(at).unwrap_or_else(|ahead| ahead.duration());
+    alive_at.map(distance).unwrap_or_default()
+}
+
+/// The label for what a store refuses.
+pub const fn reason(error: &RecordError) -> RecordRefusal {
+    match error {
+        RecordError::Foreign => RecordRefusal::Foreign,
+        RecordError::Version { .. } => RecordRefusal::Version,
+        RecordError::Stale { .. } => RecordRefusal::Stale,
+        // The crate may find more of them one day.
+        _ => RecordRefusal::Damaged,
     }
 }

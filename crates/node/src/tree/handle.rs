@@ -1,26 +1,45 @@
 //! How the rest of the node reaches the tree thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ingest::PublisherId;
+use link::exchange::ParentId;
 use mio::Waker;
-use model::{BroadcastId, Ssrc};
+use model::{BroadcastId, Epoch, SeqNo, Ssrc};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::join::JoinId;
 use crate::link_channel::ChannelEvent;
 use crate::session_records::Resource;
 
 /// Commands that may wait for the tree thread. Link channels and requests wait when it is full; shards never do.
 pub const COMMANDS_MAX: usize = 4096;
 
+/// What a shard tells of a broadcast.
+#[derive(Debug, Clone, Copy)]
+pub enum Wish {
+    /// Its first viewer came, by the name of its join.
+    Come(Option<JoinId>),
+    /// Its last viewer went.
+    Gone,
+}
+
 /// What the tree thread is told.
 pub(super) enum Command {
     Publish(Box<Publish>),
+    PublishEncoded(Box<PublishEncoded>),
+    Encoded { publisher: PublisherId, outputs: Vec<ingest::Output>, stats: ingest::Stats },
     Unpublish(PublisherId),
     Channel(ChannelEvent),
-    Want { broadcast: BroadcastId, wanted: bool },
+    Want { broadcast: BroadcastId, wish: Wish },
+    ViewersHave(BTreeMap<Ssrc, SeqNo>),
     KeyframeWanted(Ssrc),
+    AddParent { parent: ParentId, priority: u8 },
+    RemoveParent(ParentId),
+    Superseded(BroadcastId),
     Drain,
+    HandOver,
     Stop,
 }
 
@@ -36,8 +55,25 @@ pub struct Publish {
     pub ice: ice_dtls::IceCredentials,
     /// Addresses of ours that its datagrams may arrive at.
     pub local_addresses: Vec<std::net::SocketAddr>,
+    /// The latest publishing run of the broadcast that the store knows: the new one counts on from it, whatever the
+    /// clocks of nodes say.
+    pub known_epoch: Option<Epoch>,
     /// Where the outcome goes.
     pub reply: oneshot::Sender<Result<String, PublishError>>,
+}
+
+/// A publisher whose media a task makes packets of.
+pub struct PublishEncoded {
+    /// The session's id.
+    pub publisher: PublisherId,
+    /// What it publishes.
+    pub broadcast: BroadcastId,
+    /// As in [`Publish`].
+    pub known_epoch: Option<Epoch>,
+    /// Told when the session ends by the tree's doing.
+    pub close: oneshot::Sender<()>,
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<Result<(), PublishError>>,
 }
 
 /// Why a publisher was not taken.
@@ -67,6 +103,16 @@ impl TreeHandle {
         self.send(Command::Publish(Box::new(publish))).await;
     }
 
+    /// Hands over a publisher whose media comes by [`TreeHandle::encoded`]; its outcome comes through `publish.reply`.
+    pub async fn publish_encoded(&self, publish: PublishEncoded) {
+        self.send(Command::PublishEncoded(Box::new(publish))).await;
+    }
+
+    /// Hands over what a publisher has sent; waits while the tree thread is behind.
+    pub async fn encoded(&self, publisher: PublisherId, outputs: Vec<ingest::Output>, stats: ingest::Stats) {
+        self.send(Command::Encoded { publisher, outputs, stats }).await;
+    }
+
     /// Ends a publisher's session.
     pub async fn unpublish(&self, publisher: PublisherId) {
         self.send(Command::Unpublish(publisher)).await;
@@ -77,9 +123,29 @@ impl TreeHandle {
         self.send(Command::Channel(event)).await;
     }
 
+    /// A parent may be taken from now on; lower priorities are taken first. Known already: only its priority changes.
+    pub async fn add_parent(&self, parent: ParentId, priority: u8) {
+        self.send(Command::AddParent { parent, priority }).await;
+    }
+
+    /// A parent is not to be taken any more; its channel is closed.
+    pub async fn remove_parent(&self, parent: ParentId) {
+        self.send(Command::RemoveParent(parent)).await;
+    }
+
+    /// A later publishing run has begun at another node: the publisher here has lost.
+    pub async fn superseded(&self, broadcast: BroadcastId) {
+        self.send(Command::Superseded(broadcast)).await;
+    }
+
     /// Says goodbye to all publishers.
     pub async fn drain(&self) {
         self.send(Command::Drain).await;
+    }
+
+    /// Ends the thread and leaves the publishers to the next process.
+    pub async fn hand_over(&self) {
+        self.send(Command::HandOver).await;
     }
 
     /// Ends the thread.
@@ -89,8 +155,8 @@ impl TreeHandle {
 
     /// One shard's first viewer of a broadcast came, or its last one went. Never waits: false if there is no room.
     #[must_use]
-    pub fn want(&self, broadcast: BroadcastId, wanted: bool) -> bool {
-        match self.commands.try_send(Command::Want { broadcast, wanted }) {
+    pub fn want(&self, broadcast: BroadcastId, wish: Wish) -> bool {
+        match self.commands.try_send(Command::Want { broadcast, wish }) {
             Ok(()) => {
                 let _ = self.waker.wake();
                 true
@@ -99,6 +165,12 @@ impl TreeHandle {
             // A tree thread that has stopped needs no wishes.
             Err(mpsc::error::TrySendError::Closed(_)) => true,
         }
+    }
+
+    /// Viewers of the process before this one go on, and have these streams up to there. Never waits: lost where there
+    /// is no room, and with it what came between the two processes.
+    pub fn viewers_have(&self, newest: BTreeMap<Ssrc, SeqNo>) {
+        let _ = self.commands.try_send(Command::ViewersHave(newest));
     }
 
     /// A viewer needs a keyframe. Never waits; a lost wish is repeated by the viewer.

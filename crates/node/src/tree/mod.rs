@@ -17,17 +17,19 @@ use bytes::Bytes;
 use link::exchange::{self, Exchange, Output};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use model::BroadcastId;
+use model::{BroadcastId, NodeId};
 use tokio::sync::mpsc;
 
-pub use handle::{Publish, PublishError, TreeHandle};
+pub use handle::{Publish, PublishEncoded, PublishError, TreeHandle, Wish};
 
 use crate::clock::wallclock;
 use crate::directory::Directory;
 use crate::events::NodeEvent;
+use crate::join::JoinId;
 use crate::link_socket::{self, Datagram};
 use crate::metrics::TreeCounters;
 use crate::session_records::PublisherRecords;
+use crate::sessions::Sessions;
 use crate::shard::{Feed, Input};
 use handle::Command;
 use link_out::LinkOut;
@@ -38,8 +40,11 @@ const INGEST: Token = Token(0);
 const LINK: Token = Token(1);
 const WAKER: Token = Token(2);
 
-/// Batches of datagrams handled from one socket before the others get their turn.
-const BATCHES_A_TURN: usize = 4;
+/// Gatherings of datagrams from one socket before the others get their turn.
+const GATHERINGS_A_TURN: usize = 4;
+/// What is received within this time leaves together. Handling a frame's packets takes about as long as a publisher takes
+/// to send them, so nobody waits for anything that is not there.
+const GATHER_MAX: Duration = Duration::from_millis(1);
 /// Commands handled before media is looked at again.
 const COMMANDS_A_TURN: usize = 64;
 /// A broadcast that nobody here watches any more is still taken for so long.
@@ -71,6 +76,8 @@ pub struct Parts {
     pub records: Option<PublisherRecords>,
     /// What HTTP reads.
     pub directory: Arc<Directory>,
+    /// Where URLs of sessions go that an earlier process began.
+    pub sessions: Arc<Sessions>,
     /// Where sessions' fates are told.
     pub events: mpsc::UnboundedSender<NodeEvent>,
     /// What metrics read.
@@ -123,8 +130,9 @@ impl Tree {
             exchange.add_parent(exchange::ParentId::new(parent), parent.min(255) as u8);
         }
         let mut publishers = Publishers::new(parts.publishers, parts.events.clone(), parts.records);
+        let mut ingest_out = udp_batch::SendQueue::new();
         if parts.ingest.is_some() {
-            publishers.begin(now, &mut exchange)?;
+            publishers.begin(now, &mut exchange, &mut ingest_out, &parts.sessions)?;
             // Known from the node's first request on, though the thread tells of them a little later.
             for broadcast in exchange.broadcasts() {
                 parts.directory.changed(SystemTime::now(), broadcast.clone());
@@ -136,7 +144,7 @@ impl Tree {
             ingest: parts.ingest,
             link: parts.link,
             received: udp_batch::ReceiveBatch::new(),
-            ingest_out: udp_batch::SendQueue::new(),
+            ingest_out,
             link_out: LinkOut::new(),
             publishers,
             exchange,
@@ -155,7 +163,7 @@ impl Tree {
     /// Works until told to stop.
     pub fn run(mut self, feeds: Vec<Feed>) {
         self.feeds = feeds;
-        self.drain_exchange();
+        self.drain(Instant::now());
         let mut ready = Events::with_capacity(8);
         let mut has_more = false;
         loop {
@@ -180,7 +188,7 @@ impl Tree {
             self.drain(now);
             if now >= self.stats_at {
                 self.stats_at = now + STATS_INTERVAL;
-                self.counters.publish(&self.exchange.stats(), &self.publishers.stats());
+                self.counters.publish(&self.exchange.stats(), self.publishers.stats());
                 self.counters.observe([self.ingest.as_ref(), self.link.as_ref().map(|port| &*port.socket)]);
             }
         }
@@ -198,33 +206,23 @@ impl Tree {
     /// Handles what publishers sent; true if more may wait.
     fn ingest_turn(&mut self) -> bool {
         let Some(socket) = self.ingest.take() else { return false };
-        let mut batch = std::mem::take(&mut self.received);
+        let port = socket.local_addr().port();
         let mut has_more = true;
-        for _ in 0..BATCHES_A_TURN {
-            has_more = socket.receive(&mut batch).unwrap_or(0) > 0;
+        for _ in 0..GATHERINGS_A_TURN {
+            has_more = self.gather(&socket, |tree, now, datagram| {
+                let local = std::net::SocketAddr::new(datagram.local, port);
+                let (remote, bytes) = (datagram.remote, &*datagram.bytes);
+                if !tree.publishers.handle_datagram(now, wallclock(), remote, local, bytes) {
+                    tree.counters.stranger();
+                }
+            });
+            self.drain_publishers(Instant::now());
+            self.drain_exchange();
+            self.flush();
             if !has_more {
                 break;
             }
-            let (now, wallclock, port) = (Instant::now(), wallclock(), socket.local_addr().port());
-            for datagram in batch.iter_mut() {
-                self.counters.received(datagram.bytes.len());
-                let destination = std::net::SocketAddr::new(datagram.local, port);
-                let is_known = self.publishers.handle_datagram(
-                    now,
-                    wallclock,
-                    datagram.remote,
-                    destination,
-                    datagram.bytes,
-                );
-                if !is_known {
-                    self.counters.stranger();
-                }
-            }
-            self.drain_publishers(now);
-            self.drain_exchange();
-            self.flush();
         }
-        self.received = batch;
         self.ingest = Some(socket);
         self.flush();
         has_more
@@ -233,34 +231,51 @@ impl Tree {
     /// Handles what parents and children sent; true if more may wait.
     fn link_turn(&mut self) -> bool {
         let Some(port) = self.link.take() else { return false };
-        let mut batch = std::mem::take(&mut self.received);
         let mut has_more = true;
-        for _ in 0..BATCHES_A_TURN {
-            has_more = port.socket.receive(&mut batch).unwrap_or(0) > 0;
+        for _ in 0..GATHERINGS_A_TURN {
+            has_more = self.gather(&port.socket, |tree, now, datagram| match datagram.bytes.first() {
+                Some(&first) if link_socket::is_quic(first) => {
+                    let bytes = Bytes::copy_from_slice(datagram.bytes);
+                    let quic = Datagram { source: datagram.remote, destination: datagram.local, bytes };
+                    if port.quic.try_send(quic).is_err() {
+                        tree.counters.quic_queue_full();
+                    }
+                }
+                Some(_) => tree.exchange.media(now, datagram.remote, datagram.bytes),
+                None => {}
+            });
+            self.drain_exchange();
+            flush(self.link_out.queue(), &port.socket, &self.counters);
             if !has_more {
                 break;
             }
-            let now = Instant::now();
-            for datagram in batch.iter_mut() {
-                self.counters.received(datagram.bytes.len());
-                match datagram.bytes.first() {
-                    Some(&first) if link_socket::is_quic(first) => {
-                        let bytes = Bytes::copy_from_slice(datagram.bytes);
-                        let quic = Datagram { source: datagram.remote, destination: datagram.local, bytes };
-                        if port.quic.try_send(quic).is_err() {
-                            self.counters.quic_queue_full();
-                        }
-                    }
-                    Some(_) => self.exchange.media(now, datagram.remote, datagram.bytes),
-                    None => {}
-                }
-            }
-            self.drain_exchange();
-            flush(self.link_out.queue(), &port.socket, &self.counters);
         }
-        self.received = batch;
         self.link = Some(port);
         self.flush();
+        has_more
+    }
+
+    /// Receives until nothing is left, or for [`GATHER_MAX`]: while the first packets of a frame are handled the others
+    /// come, and what is handled together leaves as one train. True if more may wait.
+    fn gather(
+        &mut self,
+        socket: &udp_batch::Socket,
+        mut handle: impl FnMut(&mut Self, Instant, &mut udp_batch::Received<'_>),
+    ) -> bool {
+        let mut batch = std::mem::take(&mut self.received);
+        let begun = Instant::now();
+        let mut has_more = true;
+        while has_more && begun.elapsed() < GATHER_MAX {
+            has_more = socket.receive(&mut batch).unwrap_or(0) > 0;
+            if has_more {
+                let now = Instant::now();
+                for mut datagram in batch.iter_mut() {
+                    self.counters.received(datagram.bytes.len());
+                    handle(self, now, &mut datagram);
+                }
+            }
+        }
+        self.received = batch;
         has_more
     }
 
@@ -274,11 +289,29 @@ impl Tree {
             let now = Instant::now();
             match command {
                 Command::Publish(publish) => self.publishers.publish(now, *publish, &mut self.exchange),
+                Command::PublishEncoded(publish) => self.publishers.publish_encoded(now, *publish),
+                Command::Encoded { publisher, outputs, stats } => {
+                    self.publishers.encoded(publisher, outputs, stats);
+                }
                 Command::Unpublish(publisher) => self.publishers.unpublish(now, publisher),
                 Command::Channel(event) => self.peers.handle(now, event, &mut self.exchange),
-                Command::Want { broadcast, wanted } => self.want(now, broadcast, wanted),
+                Command::Want { broadcast, wish } => self.want(now, broadcast, wish),
+                Command::ViewersHave(newest) => {
+                    newest.into_iter().for_each(|(ssrc, newest)| self.exchange.viewers_have(ssrc, newest));
+                }
                 Command::KeyframeWanted(ssrc) => self.exchange.request_keyframe(now, ssrc),
+                Command::AddParent { parent, priority } => self.exchange.add_parent(parent, priority),
+                Command::RemoveParent(parent) => self.exchange.remove_parent(now, parent),
+                Command::Superseded(broadcast) => {
+                    tracing::warn!(%broadcast, "the store knows a later publisher elsewhere");
+                    self.publishers.superseded(now, &broadcast);
+                }
                 Command::Drain => self.publishers.close_all(now),
+                Command::HandOver => {
+                    self.drain(now);
+                    self.publishers.hand_over(now, &self.exchange);
+                    return Turn::Stop;
+                }
                 Command::Stop => {
                     self.drain(now);
                     return Turn::Stop;
@@ -291,19 +324,23 @@ impl Tree {
 
     /// Counts the shards that watch a broadcast; the exchange joins for the first and leaves some time after the last,
     /// so that a viewer who reloads the page finds the ring still there.
-    fn want(&mut self, now: Instant, broadcast: BroadcastId, wanted: bool) {
+    fn want(&mut self, now: Instant, broadcast: BroadcastId, wish: Wish) {
         let count = self.wanted.entry(broadcast.clone()).or_default();
-        *count = if wanted { *count + 1 } else { count.saturating_sub(1) };
-        match (*count, wanted) {
-            (1, true) => {
-                self.leaving.remove(&broadcast);
-                self.exchange.want(now, &broadcast, true);
+        match wish {
+            Wish::Come(join) => {
+                *count += 1;
+                if *count == 1 {
+                    self.leaving.remove(&broadcast);
+                    self.exchange.want_as(now, &broadcast, join.map(JoinId::get));
+                }
             }
-            (0, false) => {
-                self.wanted.remove(&broadcast);
-                self.leaving.insert(broadcast, now + LEAVE_DELAY);
+            Wish::Gone => {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.wanted.remove(&broadcast);
+                    self.leaving.insert(broadcast, now + LEAVE_DELAY);
+                }
             }
-            _ => {}
         }
     }
 
@@ -337,6 +374,11 @@ impl Tree {
                 Output::Send { peer, message } => self.peers.send(peer, message),
                 Output::Media { wire, to } => self.link_out.push(wire, to),
                 Output::Deliver(packet) => self.feed(|| Input::Packet(now, packet.clone())),
+                Output::Restored(packets) => {
+                    tracing::info!(packets = packets.len(), "the rings of the process before are kept");
+                    let packets = Arc::new(packets);
+                    self.feed(|| Input::Restored(packets.clone()));
+                }
                 Output::BroadcastChanged(broadcast) => {
                     tracing::info!(broadcast = %broadcast.id, state = ?broadcast.state, "broadcast changed");
                     self.directory.changed(SystemTime::now(), broadcast.clone());
@@ -357,6 +399,11 @@ impl Tree {
                 Output::Event(exchange::Event::OriginSuperseded(broadcast)) => {
                     tracing::warn!(%broadcast, "published elsewhere by a later publisher");
                     self.publishers.superseded(Instant::now(), &broadcast);
+                }
+                Output::Event(exchange::Event::ChildJoined { broadcast, child, trace }) => {
+                    let child = child.as_ref().map(NodeId::as_str);
+                    let join = trace.map(|trace| JoinId::from(trace).to_string());
+                    tracing::info!(%broadcast, child, join, "a child takes the broadcast");
                 }
                 Output::Event(event) => tracing::info!(?event, "link"),
             }

@@ -2,19 +2,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ingest::{Origin, OriginConfig, OriginOutput, Publisher, PublisherId, SecondPublisher};
 use link::exchange::Exchange;
-use link::wire::GroupKey;
-use model::{BroadcastId, Epoch, KeyGeneration, Kind, NtpTime, Ssrc};
+use model::{BroadcastId, Epoch, Kind, NtpTime, Ssrc};
 use tokio::sync::mpsc;
 
-use super::handle::{Publish, PublishError};
+use super::handle::{Publish, PublishEncoded, PublishError};
 use crate::clock::unix_time;
+use crate::control::Published;
 use crate::events::NodeEvent;
 use crate::random;
 use crate::session_records::PublisherRecords;
+
+mod peer;
+mod resume;
+mod stats;
+
+use peer::Peer;
+pub use stats::Stats;
+use stats::{Past, Present};
 
 /// Rules for publishers.
 pub struct Config {
@@ -28,18 +37,26 @@ pub struct Config {
     pub publishers_max: usize,
     /// The certificate of their DTLS associations.
     pub certificate: ingest::Certificate,
+    /// Who tells the installation what is published here.
+    pub published: Arc<Published>,
 }
 
 impl Config {
     /// From the configuration of the node, and its certificate.
     #[must_use]
-    pub fn new(config: &config::Config, certificate: &ice_dtls::Certificate) -> Self {
+    pub fn new(
+        config: &config::Config,
+        certificate: &ice_dtls::Certificate,
+        published: Arc<Published>,
+    ) -> Self {
         Self {
+            published,
             declared: config.node.broadcasts.clone(),
             grace: config.ingest.grace_period.get(),
             second_publisher: match config.ingest.publisher_conflict {
                 config::PublisherConflict::TakeOver => SecondPublisher::TakesOver,
                 config::PublisherConflict::Refuse => SecondPublisher::Refused,
+                config::PublisherConflict::Backup => SecondPublisher::StandsBy,
             },
             publishers_max: config.limits.publishers_max as usize,
             certificate: ingest::Certificate::new(
@@ -52,18 +69,37 @@ impl Config {
 
 struct Session {
     broadcast: BroadcastId,
-    peer: Publisher,
+    peer: Peer,
     /// Kinds of its streams, for counters.
     kinds: BTreeMap<Ssrc, Kind>,
     since: Instant,
     is_connected: bool,
+    /// The latest publishing run that the store knew when the session began.
+    known_epoch: Option<Epoch>,
+    /// The publishing run that it was in an earlier process, until its tracks are told again.
+    epoch: Option<Epoch>,
 }
 
-/// What publishers have sent, for metrics.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stats {
-    /// Datagrams that led to nothing, of all publishers until now.
-    pub drops: ingest::Drops,
+impl Session {
+    const fn new(now: Instant, broadcast: BroadcastId, peer: Peer) -> Self {
+        Self {
+            broadcast,
+            peer,
+            kinds: BTreeMap::new(),
+            since: now,
+            is_connected: false,
+            known_epoch: None,
+            epoch: None,
+        }
+    }
+}
+
+impl Session {
+    fn request_keyframes(&mut self) {
+        for (ssrc, _) in self.kinds.iter().filter(|(_, kind)| **kind == Kind::Video) {
+            self.peer.request_keyframe(*ssrc);
+        }
+    }
 }
 
 /// All publishers of this node.
@@ -75,9 +111,11 @@ pub(super) struct Publishers {
     /// They have goodbyes to say.
     closing: Vec<PublisherId>,
     /// Of publishers that are gone.
-    past_drops: ingest::Drops,
+    past: Past,
     events: mpsc::UnboundedSender<NodeEvent>,
     records: Option<PublisherRecords>,
+    /// The counter of this process's key generation.
+    generation: u32,
 }
 
 impl Publishers {
@@ -88,30 +126,15 @@ impl Publishers {
     ) -> Self {
         Self {
             records,
+            generation: 0,
             config,
             sessions: BTreeMap::new(),
             by_remote: HashMap::new(),
             origins: BTreeMap::new(),
             closing: Vec::new(),
-            past_drops: ingest::Drops::default(),
+            past: Past::default(),
             events,
         }
-    }
-
-    /// Draws the group key of this process and announces the declared broadcasts.
-    pub(super) fn begin(&mut self, now: Instant, exchange: &mut Exchange) -> anyhow::Result<()> {
-        // Without a memory of its own the process takes the clock: later processes have later generations.
-        let generation = KeyGeneration {
-            counter: unix_time().as_secs() as u32,
-            random: u32::from_be_bytes(random::bytes()?),
-        };
-        exchange
-            .begin_generation(now, GroupKey { generation, key: random::bytes()?, salt: random::bytes()? });
-        for id in self.config.declared.clone() {
-            let broadcast = self.origin(now, &id).broadcast().clone();
-            exchange.publish_changed(now, broadcast)?;
-        }
-        Ok(())
     }
 
     /// Takes a publisher, or says why not.
@@ -130,13 +153,45 @@ impl Publishers {
         }
     }
 
-    fn accept(&mut self, now: Instant, publish: &Publish) -> Result<String, PublishError> {
+    /// Takes a publisher whose media a task beside this thread makes packets of, or says why not.
+    pub(super) fn publish_encoded(&mut self, now: Instant, publish: PublishEncoded) {
+        let PublishEncoded { publisher, broadcast, known_epoch, close, reply } = publish;
+        let room = self.room(&broadcast);
+        if let Err(error) = &room {
+            tracing::info!(%broadcast, %error, "publisher not taken");
+        } else {
+            let session = Session { known_epoch, ..Session::new(now, broadcast, Peer::encoded(close)) };
+            self.sessions.insert(publisher, session);
+        }
+        if reply.send(room).is_err() {
+            self.unpublish(now, publisher);
+        }
+    }
+
+    /// The task of a publisher has more of it.
+    pub(super) fn encoded(
+        &mut self,
+        publisher: PublisherId,
+        outputs: Vec<ingest::Output>,
+        stats: ingest::Stats,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&publisher) {
+            session.peer.take(outputs, stats);
+        }
+    }
+
+    /// Whether there is room for one more publisher of this broadcast.
+    fn room(&self, broadcast: &BroadcastId) -> Result<(), PublishError> {
         if self.sessions.len() >= self.config.publishers_max {
             return Err(PublishError::Full);
         }
-        if let Some(origin) = self.origins.get(&publish.resource.broadcast) {
-            origin.check().map_err(|_| PublishError::Occupied)?;
-        }
+        self.origins
+            .get(broadcast)
+            .map_or(Ok(()), |origin| origin.check().map_err(|_| PublishError::Occupied))
+    }
+
+    fn accept(&mut self, now: Instant, publish: &Publish) -> Result<String, PublishError> {
+        self.room(&publish.resource.broadcast)?;
         let random = random::bytes().map_err(|_| PublishError::Full)?;
         let setup = ingest::Setup {
             ice: ingest::IceCredentials {
@@ -151,11 +206,8 @@ impl Publishers {
         let (peer, answer) = Publisher::accept(&publish.offer, setup)
             .map_err(|error| PublishError::Offer(error.to_string()))?;
         let session = Session {
-            broadcast: publish.resource.broadcast.clone(),
-            peer,
-            kinds: BTreeMap::new(),
-            since: now,
-            is_connected: false,
+            known_epoch: publish.known_epoch,
+            ..Session::new(now, publish.resource.broadcast.clone(), Peer::WebRtc(Box::new(peer)))
         };
         self.sessions.insert(publish.publisher, session);
         if let Some(records) = &mut self.records {
@@ -164,12 +216,17 @@ impl Publishers {
         Ok(answer)
     }
 
-    fn origin(&mut self, now: Instant, id: &BroadcastId) -> &mut Origin {
-        let config = OriginConfig {
+    fn origin_config(&self, id: &BroadcastId) -> OriginConfig {
+        OriginConfig {
             grace: self.config.grace,
             is_declared: self.config.declared.contains(id),
             second_publisher: self.config.second_publisher,
-        };
+            ..OriginConfig::default()
+        }
+    }
+
+    fn origin(&mut self, now: Instant, id: &BroadcastId) -> &mut Origin {
+        let config = self.origin_config(id);
         self.origins.entry(id.clone()).or_insert_with(|| Origin::new(id.clone(), config, now))
     }
 
@@ -224,10 +281,23 @@ impl Publishers {
             origin.handle_timeout(now);
         }
         if self.records.as_mut().is_some_and(|records| records.handle_timeout(now)) {
-            let Self { records: Some(records), sessions, origins, .. } = self else { return };
-            for (id, session) in sessions {
-                put_record(now, records, *id, session, origins);
-            }
+            self.put_records(now);
+        }
+    }
+
+    /// Brings all records up to date.
+    pub(super) fn put_records(&mut self, now: Instant) {
+        let Self { records: Some(records), sessions, origins, .. } = self else { return };
+        for (id, session) in sessions {
+            put_record(now, records, *id, session, origins);
+        }
+    }
+
+    /// Leaves publishers and rings to the next process.
+    pub(super) fn hand_over(&mut self, now: Instant, exchange: &Exchange) {
+        self.put_records(now);
+        if let Some((records, handover)) = self.records.as_mut().zip(exchange.hand_over()) {
+            records.hand_over(now, &handover);
         }
     }
 
@@ -275,9 +345,10 @@ impl Publishers {
                     });
                 }
                 ingest::Output::Connected => {
-                    session.is_connected = true;
-                    let after = now.saturating_duration_since(session.since);
-                    let _ = self.events.send(NodeEvent::PublisherConnected { publisher: id, after });
+                    if !std::mem::replace(&mut session.is_connected, true) {
+                        let after = now.saturating_duration_since(session.since);
+                        let _ = self.events.send(NodeEvent::PublisherConnected { publisher: id, after });
+                    }
                     self.put_record(now, id, &session);
                 }
                 ingest::Output::Tracks(tracks) => {
@@ -285,7 +356,7 @@ impl Publishers {
                         .iter()
                         .flat_map(|track| track.layers.iter().map(|layer| (layer.ssrc, track.kind())))
                         .collect();
-                    if let Err(error) = self.started(now, id, &session.broadcast, tracks) {
+                    if let Err(error) = self.started(now, id, &mut session, tracks) {
                         tracing::info!(broadcast = %session.broadcast, %error, "publisher refused");
                         session.peer.close(now);
                     }
@@ -293,7 +364,12 @@ impl Publishers {
                     self.drain_origins(now, exchange);
                     self.put_record(now, id, &session);
                 }
-                ingest::Output::Packet(packet) => exchange.published(now, packet),
+                ingest::Output::Packet(packet) => {
+                    let origin = self.origins.get_mut(&session.broadcast);
+                    if origin.is_some_and(|origin| origin.heard(id, now)) {
+                        exchange.published(now, packet);
+                    }
+                }
                 ingest::Output::Closed(reason) => end = Some(reason.to_string()),
             }
         }
@@ -315,12 +391,21 @@ impl Publishers {
         &mut self,
         now: Instant,
         id: PublisherId,
-        broadcast: &BroadcastId,
+        session: &mut Session,
         tracks: Vec<model::Track>,
     ) -> anyhow::Result<()> {
-        let drawn =
-            Epoch { counter: unix_time().as_millis() as u64, random: u64::from_be_bytes(random::bytes()?) };
-        let origin = self.origin(now, broadcast);
+        if let Some(epoch) = session.epoch.take() {
+            let origin = self.origin(now, &session.broadcast);
+            anyhow::ensure!(origin.broadcast().epoch <= Some(epoch), "a later publisher goes on");
+            origin.publisher_resumed(id, epoch, tracks);
+            return Ok(());
+        }
+        let least = session.known_epoch.map_or(0, |known| known.counter.saturating_add(1));
+        let drawn = Epoch {
+            counter: least.max(unix_time().as_millis() as u64),
+            random: u64::from_be_bytes(random::bytes()?),
+        };
+        let origin = self.origin(now, &session.broadcast);
         if origin.publisher() == Some(id) && origin.broadcast().state == model::BroadcastState::Live {
             origin.tracks_changed(id, tracks);
         } else {
@@ -331,7 +416,8 @@ impl Publishers {
 
     fn ended(&mut self, now: Instant, id: PublisherId, session: Session, reason: String) {
         let Session { broadcast, peer, is_connected, .. } = session;
-        add(&mut self.past_drops, &peer.stats().drops);
+        let published = self.origins.contains_key(&broadcast).then_some(&broadcast);
+        self.past.add(published, &peer.stats());
         self.by_remote.retain(|_, publisher| *publisher != id);
         if let Some(origin) = self.origins.get_mut(&broadcast) {
             origin.publisher_gone(id, now);
@@ -349,13 +435,18 @@ impl Publishers {
 
     fn drain_origins(&mut self, now: Instant, exchange: &mut Exchange) {
         let (mut ended, mut refused) = (Vec::new(), Vec::new());
+        let mut is_changed = false;
         for (id, origin) in &mut self.origins {
             while let Some(output) = origin.poll_output() {
+                is_changed = true;
                 match output {
                     OriginOutput::Changed(broadcast) => {
-                        if let Err(error) = exchange.publish_changed(now, broadcast) {
-                            tracing::warn!(broadcast = %id, %error, "the tree does not take the broadcast");
-                            refused.extend(origin.publisher());
+                        match exchange.publish_changed(now, broadcast.clone()) {
+                            Ok(()) => self.config.published.changed(broadcast),
+                            Err(error) => {
+                                tracing::warn!(broadcast = %id, %error, "the tree does not take the broadcast");
+                                refused.extend(origin.publisher());
+                            }
                         }
                     }
                     OriginOutput::PublisherReplaced { old } => {
@@ -366,8 +457,16 @@ impl Publishers {
                             self.closing.push(old);
                         }
                     }
+                    OriginOutput::StandbyGoesOn { publisher } => {
+                        tracing::info!(broadcast = %id, publisher = publisher.0, "the publisher that stood by goes on");
+                        let _ = self.events.send(NodeEvent::PublisherTookOver);
+                        if let Some(session) = self.sessions.get_mut(&publisher) {
+                            session.request_keyframes();
+                        }
+                    }
                     OriginOutput::Ended => {
                         exchange.publish_retired(id);
+                        self.config.published.ended(id);
                         ended.push(id.clone());
                     }
                 }
@@ -375,6 +474,11 @@ impl Publishers {
         }
         for id in ended {
             self.origins.remove(&id);
+            self.past.forget(&id);
+        }
+        if is_changed {
+            self.remember_broadcasts(now);
+            self.put_records(now);
         }
         for publisher in refused {
             self.unpublish(now, publisher);
@@ -389,11 +493,15 @@ impl Publishers {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let mut drops = self.past_drops;
-        for session in self.sessions.values() {
-            add(&mut drops, &session.peer.stats().drops);
-        }
-        Stats { drops }
+        let present = self.sessions.iter().map(|(id, session)| {
+            let origin = self.origins.get(&session.broadcast);
+            Present {
+                broadcast: origin.map(|_| &session.broadcast),
+                is_current: origin.and_then(Origin::publisher) == Some(*id),
+                stats: session.peer.stats(),
+            }
+        });
+        self.past.with(present)
     }
 }
 
@@ -408,11 +516,4 @@ fn put_record(
     let origin = origins.get(&session.broadcast).filter(|origin| origin.publisher() == Some(id));
     let epoch = origin.and_then(|origin| origin.broadcast().epoch);
     records.put(now, id, session.peer.record(), epoch);
-}
-
-const fn add(sum: &mut ingest::Drops, more: &ingest::Drops) {
-    sum.malformed += more.malformed;
-    sum.unknown_source += more.unknown_source;
-    sum.payload_type += more.payload_type;
-    sum.unauthentic += more.unauthentic;
 }

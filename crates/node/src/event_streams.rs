@@ -1,0 +1,240 @@
+//! The event streams of one viewer's session, and the readers that wait at them.
+//!
+//! What a stream tells is [`signaling::whep::events`]'s; here is who holds it, who waits, and when it ends.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use model::Epoch;
+use signaling::SessionId;
+use signaling::whep::events::{KEEP_ALIVE, Kinds, Reader, Stream};
+use tokio::time::{Sleep, sleep};
+
+/// Event streams of one session: the one that its player reads, and one more for a player that begins anew.
+/// `limits.viewers_max` bounds the sessions, so both bound the streams of a node.
+const STREAMS_MAX: usize = 2;
+
+/// How long a stream is silent at most: well below what connections and proxies take for dead (60 s).
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Why there is no new stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// The session is over.
+    #[error("the session has ended")]
+    Ended,
+    /// It has as many as it may.
+    #[error("a session has at most {STREAMS_MAX} event streams")]
+    Full,
+}
+
+/// All of one session.
+#[derive(Debug, Default)]
+pub struct EventStreams {
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    has_ended: bool,
+    streams: Vec<Entry>,
+    /// Where the player is to go; also for streams that are still to come.
+    target: Option<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: SessionId,
+    stream: Stream,
+    /// Readers so far: the latest one is the reader.
+    readers: u64,
+    /// Set while it waits.
+    waker: Option<Waker>,
+}
+
+impl Entry {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl EventStreams {
+    /// Makes a stream of these events while this run is published.
+    ///
+    /// # Errors
+    /// If the session has ended, or has enough of them.
+    pub fn create(&self, id: SessionId, kinds: Kinds, run: Option<Epoch>) -> Result<(), CreateError> {
+        let mut held = self.lock();
+        if held.has_ended {
+            return Err(CreateError::Ended);
+        }
+        if held.streams.len() >= STREAMS_MAX {
+            return Err(CreateError::Full);
+        }
+        let mut stream = Stream::new(kinds, run);
+        if let Some(target) = &held.target {
+            stream.set_target(target);
+        }
+        held.streams.push(Entry { id, stream, readers: 0, waker: None });
+        Ok(())
+    }
+
+    /// Becomes the reader of a stream, in the place of whoever read it so far; `None` if there is no such stream.
+    #[must_use]
+    pub fn read(self: &Arc<Self>, id: SessionId) -> Option<EventBody> {
+        let mut held = self.lock();
+        let entry = held.streams.iter_mut().find(|entry| entry.id == id)?;
+        entry.readers += 1;
+        entry.stream.attach();
+        entry.wake();
+        let reader = entry.readers;
+        // The first word leaves at once: a proxy passes the head of an answer on with the first byte of its body.
+        let keep_alive = Box::pin(sleep(Duration::ZERO));
+        Some(EventBody { streams: self.clone(), id, reader, keep_alive })
+    }
+
+    /// Ends a stream; whether there was one.
+    #[must_use]
+    pub fn delete(&self, id: SessionId) -> bool {
+        let mut held = self.lock();
+        let found = held.streams.iter().position(|entry| entry.id == id);
+        let ended = found.map(|index| held.streams.swap_remove(index));
+        ended.map(|mut entry| entry.wake()).is_some()
+    }
+
+    /// Ends all of them, and those to come: the session is over.
+    pub fn end(&self) {
+        let mut held = self.lock();
+        held.has_ended = true;
+        held.streams.drain(..).for_each(|mut entry| entry.wake());
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().streams.len()
+    }
+
+    /// Takes up what is true now; ends the streams whose readers are stuck and tells how many those were.
+    #[must_use]
+    pub fn update(&self, now: Instant, run: Option<Epoch>, viewers: u64) -> usize {
+        let mut held = self.lock();
+        let before = held.streams.len();
+        held.streams.retain_mut(|entry| {
+            entry.stream.set_run(run);
+            entry.stream.set_viewers(viewers);
+            if entry.readers == 0 {
+                return true;
+            }
+            let reader = entry.stream.look(now);
+            if reader != Reader::Rests {
+                entry.wake();
+            }
+            reader != Reader::IsStuck
+        });
+        before - held.streams.len()
+    }
+
+    /// Tells the player to go to this WHEP endpoint; `None` if the session has ended, else whether any stream carries
+    /// it.
+    #[must_use]
+    pub fn send_away(&self, url: &str) -> Option<bool> {
+        let mut held = self.lock();
+        if held.has_ended {
+            return None;
+        }
+        held.target = Some(url.to_owned());
+        let mut is_told = false;
+        for entry in &mut held.streams {
+            is_told |= entry.stream.set_target(url);
+            entry.wake();
+        }
+        Some(is_told)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The answer to a reader: events as they come, a comment now and then, until stream or session end or another reader
+/// takes its place.
+#[derive(Debug)]
+pub struct EventBody {
+    streams: Arc<EventStreams>,
+    id: SessionId,
+    reader: u64,
+    keep_alive: Pin<Box<Sleep>>,
+}
+
+impl EventBody {
+    fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<String>> {
+        let mut held = self.streams.lock();
+        let found = held.streams.iter_mut().find(|entry| entry.id == self.id && entry.readers == self.reader);
+        let Some(entry) = found else { return Poll::Ready(None) };
+        if let Some(event) = entry.stream.take(Instant::now()) {
+            return Poll::Ready(Some(event.text()));
+        }
+        entry.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Body for EventBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = |text: String| Some(Ok(Frame::data(Bytes::from(text))));
+        if let Poll::Ready(event) = self.poll_event(cx) {
+            self.keep_alive.set(sleep(KEEP_ALIVE_INTERVAL));
+            return Poll::Ready(event.and_then(frame));
+        }
+        std::task::ready!(self.keep_alive.as_mut().poll(cx));
+        self.keep_alive.set(sleep(KEEP_ALIVE_INTERVAL));
+        Poll::Ready(frame(KEEP_ALIVE.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use signaling::whep::events::READER_PATIENCE;
+
+    fn id(number: u8) -> SessionId {
+        SessionId::from_random([number; 16])
+    }
+
+    #[tokio::test]
+    async fn a_stream_whose_reader_takes_nothing_ends_and_an_unread_one_waits() {
+        let streams = Arc::new(EventStreams::default());
+        streams.create(id(1), Kinds::ALL, None).expect("room");
+        streams.create(id(2), Kinds::ALL, None).expect("room");
+        let _stuck = streams.read(id(1)).expect("a stream");
+        let now = Instant::now();
+        assert_eq!(streams.update(now, None, 7), 0);
+        assert_eq!(streams.update(now + READER_PATIENCE, None, 7), 1);
+        assert!(streams.read(id(1)).is_none() && streams.read(id(2)).is_some());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_or_told_after_the_session() {
+        let streams = EventStreams::default();
+        streams.create(id(1), Kinds::ALL, None).expect("room");
+        assert_eq!(streams.send_away("https://b.example/whep/show"), Some(true));
+        streams.end();
+        assert_eq!(streams.count(), 0);
+        assert_eq!(streams.create(id(2), Kinds::ALL, None), Err(CreateError::Ended));
+        assert_eq!(streams.send_away("https://b.example/whep/show"), None);
+    }
+}
