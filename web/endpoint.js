@@ -10,7 +10,35 @@ export class Refused extends Error {
   }
 }
 
-/** POSTs an SDP offer. Resolves to `{ answer, location, token }`, rejects with Refused or a network error. */
+/** What the servers named so far: for a session that is made after one that could not connect. */
+let iceServers = [];
+
+/** A configuration with the STUN and TURN servers that are known. */
+export function configuration() {
+  return { bundlePolicy: "max-bundle", iceServers };
+}
+
+/** The STUN and TURN servers in the value of all Link headers (RFC 9725, section 4.6). */
+function iceServersOf(header) {
+  const servers = [...links(header ?? "")].filter(({ rel }) => rel === "ice-server");
+  return servers.map(({ target: urls, username, credential }) => (username === undefined ? { urls } : { urls, username, credential }));
+}
+
+/** The links of a header (RFC 8288): `target`, and the parameters by name. */
+export function* links(header) {
+  for (const [, target, parameters] of header.matchAll(/<([^>]*)>((?:\s*;\s*[^\s,;="]+=(?:"(?:[^"\\]|\\.)*"|[^\s,;"]*))*)/g)) {
+    const link = { target };
+    for (const [, name, quoted, bare] of parameters.matchAll(/([^\s,;="]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*))/g)) {
+      link[name.toLowerCase()] = quoted?.replace(/\\(.)/g, "$1") ?? bare;
+    }
+    yield link;
+  }
+}
+
+/**
+ * POSTs an SDP offer. Resolves to `{ answer, location, link, token }`, where `link` is the value of all Link headers, or
+ * null; rejects with Refused or a network error.
+ */
 export async function postOffer(url, offer, token, signal) {
   const response = await fetch(url, {
     method: "POST",
@@ -25,7 +53,9 @@ export async function postOffer(url, offer, token, signal) {
   }
   const location = response.headers.get("Location");
   if (!location) throw new Refused(response.status, null, "the server names no session");
-  return { answer: body, location: new URL(location, response.url).href, token };
+  const link = response.headers.get("Link");
+  iceServers = iceServersOf(link);
+  return { answer: body, location: new URL(location, response.url).href, link, token };
 }
 
 /** Ends a session on the server; also works while the page goes away. Never rejects. */

@@ -58,7 +58,7 @@ function fill(row, { state, viewers, tracks, since }) {
   badge.classList.toggle("live", isLive);
   const facts = [
     words.viewers(viewers),
-    `${isLive ? "on air for" : "for"} ${words.duration(Date.now() / 1000 - since)}`,
+    since && `${isLive ? "on air for" : "for"} ${words.duration(Date.now() / 1000 - since)}`,
     words.codecs(...["video", "audio"].map((kind) => tracks.find((track) => track.kind === kind)?.codec)),
   ];
   setText(row.querySelector("p"), facts.filter(Boolean).join(" · "));

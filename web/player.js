@@ -1,31 +1,46 @@
-// Keeps one broadcast on screen: opens WHEP sessions, replaces those that fail, waits for the broadcaster.
+// Keeps one broadcast on screen: opens WHEP sessions, replaces those that fail, waits for the broadcaster, goes where
+// the server sends it.
 //
 // A replacement is opened beside the old session and takes its place with its first picture, so that nothing goes
-// dark in between; the old one is closed after that.
+// dark in between; the old one is closed after that. While the old one still plays, the new one takes over only when it
+// shows the same moment: it begins a few seconds in the past and catches up.
 
 import { Refused } from "./endpoint.js";
+import { Places } from "./places.js";
 import { WhepSession } from "./whep.js";
 import * as words from "./words.js";
 
 /** Pauses before the attempts to reconnect; the last one repeats. */
 const PAUSES_MS = [0, 500, 1000, 2000, 3000, 5000];
+/** The least of them while the old session still plays: nobody is in a hurry then. */
+const MOVE_PAUSE_MS = 1000;
 /** How often a broadcast that is not there is asked for again, unless the server says otherwise. */
 const WAITING_PAUSE_MS = 2000;
 const PAUSE_MAX_MS = 10_000;
 /** How often it is checked whether media still flows. */
-const CHECK_INTERVAL_MS = 500;
+const CHECK_INTERVAL_MS = 250;
 /** Without new media for so long, the broadcaster is away. */
 const SILENCE_MAX_MS = 2500;
 /** Before that, the server is asked whether it is still there, each viewer a little later than another. */
-const PROBE_AFTER_MS = 1000;
-const PROBE_SPREAD_MS = 500;
+const PROBE_AFTER_MS = 800;
+const PROBE_SPREAD_MS = 400;
+/** A session that is not connected by then never will be. */
+const CONNECT_MAX_MS = 8000;
+/** A replacement that still has not caught up by then takes over as it is. */
+const CATCH_UP_MAX_MS = 8000;
+/** In as many checks in a row a replacement must be as fast as the old session to have caught up. */
+const CAUGHT_UP_CHECKS = 2;
+/** What was on its way when the broadcaster went has come by then. */
+const LAST_MEDIA_MS = 1000;
 
 export class Player extends EventTarget {
   #stage;
-  #url;
+  #places;
   #token = null;
   #active = null;
   #next = null;
+  /** Where the server sent us, while we are not there yet. */
+  #target = null;
   #attempt = 0;
   #retryTimer = null;
   #checkTimer = null;
@@ -41,7 +56,7 @@ export class Player extends EventTarget {
   constructor(stage, url) {
     super();
     this.#stage = stage;
-    this.#url = url;
+    this.#places = new Places(new URL(url, location.href).href);
   }
 
   start(token) {
@@ -57,6 +72,7 @@ export class Player extends EventTarget {
   stop() {
     clearInterval(this.#checkTimer);
     clearTimeout(this.#retryTimer);
+    this.#target = null;
     this.#drop(this.#next);
     this.#drop(this.#active);
     this.#setState("idle", "Stopped");
@@ -68,7 +84,8 @@ export class Player extends EventTarget {
 
   set isMuted(isMuted) {
     this.#isMuted = isMuted;
-    for (const entry of [this.#active, this.#next]) if (entry) entry.video.muted = isMuted;
+    const entry = this.#active ?? this.#next;
+    if (entry) entry.video.muted = isMuted;
     this.#announce();
   }
 
@@ -88,6 +105,12 @@ export class Player extends EventTarget {
     return this.#active?.video ?? null;
   }
 
+  /** The host that serves what is on screen, or null. */
+  get server() {
+    const where = (this.#active ?? this.#next)?.session.location;
+    return where ? new URL(where).host : null;
+  }
+
   /** What WhepSession.stats gives for the session on screen; null without one. */
   stats() {
     return (this.#active ?? this.#next)?.session.stats() ?? Promise.resolve(null);
@@ -95,41 +118,59 @@ export class Player extends EventTarget {
 
   async #connect() {
     if (this.#next) return;
+    const url = this.#places.pick(Math.max(0, this.#attempt - 1), this.#target);
+    const entry = this.#next = this.#newEntry();
+    try {
+      await entry.session.open(url, this.#token);
+    } catch (error) {
+      if (this.#next === entry) {
+        this.#drop(entry);
+        this.#handleRefusal(error, url);
+      }
+      return;
+    }
+    if (this.#next !== entry) return;
+    entry.place = this.#places.learnFrom(entry.session.location);
+    const { video } = entry;
+    video.srcObject = entry.session.stream;
+    // Below what is shown until its time has come.
+    this.#stage.prepend(video);
+    this.#play(entry);
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(() => this.#handleFirstFrame(entry));
+    else video.addEventListener("loadeddata", () => this.#handleFirstFrame(entry), { once: true });
+  }
+
+  #newEntry() {
     const video = Object.assign(document.createElement("video"), {
       autoplay: true,
       playsInline: true,
-      muted: this.#isMuted,
+      // One is heard at a time.
+      muted: this.#isMuted || this.#active !== null,
     });
     video.setAttribute("aria-label", "Live picture");
     const entry = {
       video,
       session: null,
+      /** The endpoint behind the one that was asked, if that is another. */
+      place: null,
       isConnected: false,
       // What measure() found.
       progress: 0,
+      pace: 0,
       progressAt: 0,
       isFlowing: false,
-      hasPicture: false,
       isProbed: false,
+      /** When its first picture was on screen. */
+      shownAt: null,
+      caughtUpChecks: 0,
+      /** When the server said that the broadcaster is gone; null while he is there, as far as is known. */
+      inactiveSince: null,
     };
-    entry.session = new WhepSession((state) => this.#handleState(entry, state));
-    this.#next = entry;
-    try {
-      await entry.session.open(this.#url, this.#token);
-    } catch (error) {
-      if (this.#next === entry) {
-        this.#drop(entry);
-        this.#handleRefusal(error);
-      }
-      return;
-    }
-    if (this.#next !== entry) return;
-    video.srcObject = entry.session.stream;
-    // Below what is shown until its first picture is there.
-    this.#stage.prepend(video);
-    this.#play(entry);
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(() => this.#handleFirstFrame(entry));
-    else video.addEventListener("loadeddata", () => this.#handleFirstFrame(entry), { once: true });
+    entry.session = new WhepSession(
+      (state) => this.#handleState(entry, state),
+      (type, data) => this.#handleEvent(entry, type, data),
+    );
+    return entry;
   }
 
   #play(entry) {
@@ -147,17 +188,27 @@ export class Player extends EventTarget {
 
   #handleFirstFrame(entry) {
     entry.session.markFirstFrame();
-    if (entry === this.#next) this.#promote(entry);
+    entry.shownAt = performance.now();
+    if (entry === this.#next && !this.#isWell()) this.#promote(entry);
   }
 
   #promote(entry) {
     const old = this.#active;
     this.#active = entry;
     this.#next = null;
+    this.#target = null;
     this.#attempt = 0;
-    this.#stage.prepend(entry.video);
+    clearTimeout(this.#retryTimer);
+    if (old) old.video.muted = true;
+    entry.video.muted = this.#isMuted;
     this.#drop(old);
     this.#setState("live", "Live");
+  }
+
+  /** Whether the picture on screen moves. */
+  #isWell() {
+    const active = this.#active;
+    return active !== null && active.isConnected && active.progress > 0 && silence(active) < PROBE_AFTER_MS;
   }
 
   #handleState(entry, state) {
@@ -182,20 +233,49 @@ export class Player extends EventTarget {
     }
   }
 
-  #handleRefusal(error) {
+  /** What the server tells by itself; without it, everything is found out a little later. */
+  #handleEvent(entry, type, { url }) {
+    if (entry !== this.#active && entry !== this.#next) return;
+    if (type === "active") {
+      entry.inactiveSince = null;
+    } else if (type === "inactive") {
+      entry.inactiveSince = performance.now();
+      if (entry === this.#active || !this.#active) this.#setState("waiting", "Waiting for the broadcaster");
+    } else if (type === "reconnect") {
+      this.#move(endpoint(url, entry.session.location));
+    }
+  }
+
+  /** Goes to another endpoint, or, with null, to where we came from; what is on screen stays until then. */
+  #move(url) {
+    if (url) this.#places.learn(url);
+    this.#target = url ?? this.#places.pick(0);
+    this.#attempt = 0;
+    clearTimeout(this.#retryTimer);
+    this.#drop(this.#next);
+    this.#connect();
+  }
+
+  #handleRefusal(error, url) {
     const status = error instanceof Refused ? error.status : null;
-    const pause = Math.min(error.retryAfter ? error.retryAfter * 1000 : WAITING_PAUSE_MS, PAUSE_MAX_MS);
-    if (status === 401 || status === 403) {
+    const pause = Math.min(error.retryAfter ? error.retryAfter * 1000 : 0, PAUSE_MAX_MS);
+    const isFinal = status !== null && status >= 400 && status < 500 && status !== 429;
+    if (isFinal && !this.#places.isEntry(url)) {
+      this.#places.forget(url);
+      this.#reconnect();
+    } else if (this.#isWell()) {
+      this.#reconnect(null, pause);
+    } else if (status === 401 || status === 403) {
       this.#setState("key", "A key is needed to watch");
     } else if (status === 409) {
-      this.#wait("Waiting for the broadcaster", pause);
+      this.#wait("Waiting for the broadcaster", pause || WAITING_PAUSE_MS);
     } else if (status === 404) {
-      this.#wait("Waiting: there is no broadcast of this name yet", pause);
-    } else if (status !== null && status >= 400 && status < 500 && status !== 429) {
+      this.#wait("Waiting: there is no broadcast of this name yet", pause || WAITING_PAUSE_MS);
+    } else if (isFinal) {
       this.#setState("refused", `The server refused: ${error.message}`);
       this.#retryIn(PAUSE_MAX_MS);
     } else {
-      this.#reconnect(status === 503 || status === 429 ? "the server is busy" : null);
+      this.#reconnect(status === 503 || status === 429 ? "the server is busy" : null, pause);
     }
   }
 
@@ -205,12 +285,19 @@ export class Player extends EventTarget {
     this.#retryIn(pause);
   }
 
-  #reconnect(reason = null) {
+  /** Makes another attempt, in `pause` ms at the earliest; said aloud only if the picture stands still. */
+  #reconnect(reason = null, pause = 0) {
     if (this.#next) return;
     this.#attempt += 1;
-    const text = words.reconnecting(this.#attempt);
-    this.#setState("reconnecting", (reason ? `${reason}; ${text}` : text).replace(/^./, (first) => first.toUpperCase()));
-    this.#retryIn(PAUSES_MS[Math.min(this.#attempt, PAUSES_MS.length) - 1]);
+    const isWell = this.#isWell();
+    if (!isWell) {
+      const text = words.reconnecting(this.#attempt);
+      const message = reason ? `${reason}; ${text}` : text;
+      this.#setState("reconnecting", message.replace(/^./, (first) => first.toUpperCase()));
+    }
+    const usual = PAUSES_MS[Math.min(this.#attempt, PAUSES_MS.length) - 1];
+    // A crowd that lost its server together does not come back in one moment.
+    this.#retryIn(Math.max(pause, isWell ? MOVE_PAUSE_MS : 0, usual) * (1 + Math.random() / 4));
   }
 
   #retryIn(pause) {
@@ -224,17 +311,35 @@ export class Player extends EventTarget {
     await Promise.all([active, next].map((entry) => entry?.isConnected && measure(entry)));
     // Meanwhile everything may have changed; the next look will see it.
     if (active !== this.#active || next !== this.#next) return;
-    if (active?.isConnected && active.isFlowing) {
+    if (next) this.#checkNext(next, active);
+    if (active?.isConnected && active.isFlowing && !isLastMedia(active)) {
       if (this.state !== "live") this.#recover();
-    } else if (next?.isConnected) {
-      // In the background, and without any picture, no first picture will be reported.
-      const isUnseen = document.hidden || (!next.hasPicture && performance.now() - next.session.started > SILENCE_MAX_MS);
-      if (next.isFlowing && isUnseen) this.#promote(next);
-      else if (silence(next) > SILENCE_MAX_MS) this.#setState("waiting", "Waiting for the broadcaster");
+    } else if (this.#next?.isConnected) {
+      if (!this.#isWell() && silence(this.#next) > SILENCE_MAX_MS) this.#setState("waiting", "Waiting for the broadcaster");
     } else if (active?.isConnected && this.state === "live") {
       if (silence(active) > PROBE_AFTER_MS) this.#probe(active);
       if (silence(active) > SILENCE_MAX_MS) this.#setState("waiting", "Waiting for the broadcaster");
     }
+  }
+
+  /** Looks whether the time of a replacement has come. */
+  #checkNext(next, active) {
+    const now = performance.now();
+    if (!next.isConnected) {
+      if (now - next.session.started > CONNECT_MAX_MS) this.#handleState(next, "ended");
+      return;
+    }
+    if (!next.isFlowing) {
+      if (this.#isWell() && silence(next) > CATCH_UP_MAX_MS) this.#handleState(next, "ended");
+      return;
+    }
+    // In the background, on hold, and without any picture, no first picture will be reported.
+    const isUnseen = document.hidden || this.#isPaused || now - next.session.started > SILENCE_MAX_MS;
+    if (next.shownAt === null && !isUnseen) return;
+    const isAsFast = next.pace <= active?.pace * 1.25 + 2 && next.pace >= active?.pace / 2 - 1;
+    next.caughtUpChecks = isAsFast ? next.caughtUpChecks + 1 : 0;
+    const isLate = now - (next.shownAt ?? next.session.started) > CATCH_UP_MAX_MS;
+    if (!this.#isWell() || next.caughtUpChecks >= CAUGHT_UP_CHECKS || isLate) this.#promote(next);
   }
 
   /** Asks once in a silence whether the server still knows the session: a dead one is left long before ICE gives up. */
@@ -244,14 +349,18 @@ export class Player extends EventTarget {
     // Not every viewer of a broadcast that has just ended asks in the same moment.
     await new Promise((resolve) => setTimeout(resolve, Math.random() * PROBE_SPREAD_MS));
     const isSilent = () => entry === this.#active && entry.isProbed && this.state !== "reconnecting";
-    if (isSilent() && !(await entry.session.isKnown()) && isSilent()) this.#reconnect();
+    if (!isSilent() || (await entry.session.isKnown()) || !isSilent()) return;
+    if (entry.place) this.#places.lose(entry.place);
+    this.#reconnect();
   }
 
-  /** The session on screen plays again by itself: what was to replace it is not needed. */
+  /** The session on screen plays again by itself: what was to replace it is not needed, unless we are sent away. */
   #recover() {
-    clearTimeout(this.#retryTimer);
-    this.#drop(this.#next);
-    this.#attempt = 0;
+    if (this.#target === null) {
+      clearTimeout(this.#retryTimer);
+      this.#drop(this.#next);
+      this.#attempt = 0;
+    }
     this.#setState("live", "Live");
   }
 
@@ -276,12 +385,22 @@ export class Player extends EventTarget {
   }
 }
 
+/** The absolute URL of an endpoint that a server named, or null. */
+function endpoint(url, base) {
+  try {
+    const { protocol, href } = new URL(url, base);
+    return url && /^https?:$/.test(protocol) ? href : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Notes whether anything new has been decoded; sound alone counts where there is no picture at all. */
 async function measure(entry) {
   const { video, audio } = await entry.session.stats();
   const frames = video?.framesDecoded ?? 0;
   const progress = frames > 0 ? frames : (audio?.packetsReceived ?? 0);
-  entry.hasPicture = frames > 0;
+  entry.pace = progress - entry.progress;
   entry.isFlowing = progress !== entry.progress;
   if (!entry.isFlowing) return;
   entry.progress = progress;
@@ -292,4 +411,9 @@ async function measure(entry) {
 /** Milliseconds since anything new was decoded. */
 function silence(entry) {
   return performance.now() - entry.progressAt;
+}
+
+/** Whether what flows may be what was on its way when the broadcaster went. */
+function isLastMedia({ inactiveSince, progressAt }) {
+  return inactiveSince !== null && progressAt - inactiveSince < LAST_MEDIA_MS;
 }

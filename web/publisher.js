@@ -8,6 +8,9 @@ import * as words from "./words.js";
 const PAUSES_MS = [500, 1000, 2000, 3000, 5000];
 /** A connection that only stumbled may take this long to come back. */
 const DISCONNECTED_MAX_MS = 3000;
+/** How often it is looked whether anything comes from the server, and after how many times it is asked over HTTP. */
+const LISTEN_INTERVAL_MS = 500;
+const SILENT_LOOKS_MAX = 4;
 
 export class Publisher extends EventTarget {
   #url;
@@ -15,6 +18,7 @@ export class Publisher extends EventTarget {
   #settings = null;
   #attempt = 0;
   #timer = null;
+  #listener = null;
 
   /** "idle", "connecting", "live", "reconnecting", "key" or "refused". */
   state = "idle";
@@ -42,10 +46,7 @@ export class Publisher extends EventTarget {
   stop() {
     clearTimeout(this.#timer);
     this.#session?.close();
-    this.#session = null;
-    this.#settings = null;
-    this.liveSince = null;
-    this.#setState("idle", "Not live");
+    this.#end("idle", "Not live");
   }
 
   /** The most that video may take, in bit/s; holds from now on. */
@@ -63,6 +64,8 @@ export class Publisher extends EventTarget {
   async #connect() {
     const session = new WhipSession((state) => session === this.#session && this.#handleState(state));
     this.#session = session;
+    clearInterval(this.#listener);
+    this.#listener = setInterval(this.#listen(session), LISTEN_INTERVAL_MS);
     const { stream, token } = this.#settings;
     try {
       await session.open(this.#url, token, stream, this.#settings);
@@ -70,6 +73,25 @@ export class Publisher extends EventTarget {
       session.close();
       if (session === this.#session) this.#handleRefusal(error);
     }
+  }
+
+  /** Looks whether a session is heard; leaves it if it is silent and the server does not know it any more. */
+  #listen(session) {
+    let heard = 0;
+    let silentLooks = 0;
+    let isAsking = false;
+    return async () => {
+      if (session !== this.#session) return;
+      const before = heard;
+      heard = await session.heard();
+      silentLooks = heard > before || this.state !== "live" ? 0 : silentLooks + 1;
+      if (silentLooks < SILENT_LOOKS_MAX || isAsking) return;
+      isAsking = true;
+      const isKnown = await session.isKnown();
+      isAsking = false;
+      const isStillSilent = silentLooks >= SILENT_LOOKS_MAX && session === this.#session;
+      if (isStillSilent && !isKnown) this.#reconnect();
+    };
   }
 
   #handleState(state) {
@@ -98,6 +120,7 @@ export class Publisher extends EventTarget {
   }
 
   #end(state, message) {
+    clearInterval(this.#listener);
     this.#session = null;
     this.#settings = null;
     this.liveSince = null;
@@ -105,6 +128,7 @@ export class Publisher extends EventTarget {
   }
 
   #reconnect(retryAfter = null) {
+    clearTimeout(this.#timer);
     this.#session?.close();
     this.#attempt += 1;
     const text = words.reconnecting(this.#attempt);

@@ -101,6 +101,7 @@ async function showFigures() {
     ["Round trip", words.delay(roundTripMs ?? Number.NaN)],
     ["Freezes", video?.freezeCount === undefined ? "–" : `${video.freezeCount} (${words.delay((video.totalFreezesDuration ?? 0) * 1000)})`],
     ["First picture after", words.delay(firstFrameMs ?? Number.NaN)],
+    ["Server", player.server ?? "–"],
   ]);
 }
 
@@ -146,6 +147,9 @@ setInterval(showFigures, FIGURES_INTERVAL_MS);
 window.mediaTree = {
   get state() {
     return player.state;
+  },
+  get server() {
+    return player.server;
   },
   async stats() {
     const stats = await player.stats();

@@ -1,15 +1,23 @@
 // One WHEP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
-import { deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+import { configuration, deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+import { QualityReports } from "./quality.js";
+import { SessionEvents, eventsEntry } from "./whep-events.js";
 
 /** NTP counts from 1900, everybody else from 1970. */
 const NTP_TO_UNIX_MS = 2_208_988_800_000;
 const DELAY_MAX_MS = 30_000;
+/** A server that has not answered an offer by then is away; its address may lead nowhere for minutes. */
+const ANSWER_MAX_MS = 4000;
+/** What is listened to, where the server tells. */
+const EVENT_TYPES = ["active", "inactive", "reconnect"];
 
 export class WhepSession {
   #resource = null;
-  #peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  #peer = new RTCPeerConnection(configuration());
   #isClosed = false;
+  #events = null;
+  #quality = null;
   #firstFrame = null;
 
   /** Everything received. */
@@ -19,10 +27,12 @@ export class WhepSession {
 
   /**
    * `onState` is called with "connected", "disconnected" (may come back) and "ended" (will not, at most once),
-   * never after close().
+   * never after close(). `onEvent(type, data)` is called with what the server tells by itself: "active", "inactive" (the
+   * broadcaster has come, has gone) and "reconnect" (`data.url`, if given, is the endpoint to go to).
    */
-  constructor(onState) {
+  constructor(onState, onEvent) {
     this.onState = onState;
+    this.onEvent = onEvent;
     const peer = this.#peer;
     for (const kind of ["video", "audio"]) {
       const transceiver = peer.addTransceiver(kind, { direction: "recvonly" });
@@ -34,6 +44,11 @@ export class WhepSession {
     peer.addEventListener("connectionstatechange", () => this.#handleState(peer.connectionState));
   }
 
+  /** Where the session is, as the server named it; null before the answer. */
+  get location() {
+    return this.#resource?.location ?? null;
+  }
+
   /** Rejects as postOffer does, or if the answer cannot be used. */
   async open(url, token) {
     const peer = this.#peer;
@@ -42,7 +57,7 @@ export class WhepSession {
     offer.sdp = withStereo(offer.sdp);
     await peer.setLocalDescription(offer);
     // Our candidates are not waited for: the server learns them from the checks that reach it.
-    const resource = await postOffer(url, peer.localDescription.sdp, token);
+    const resource = await postOffer(url, peer.localDescription.sdp, token, AbortSignal.timeout(ANSWER_MAX_MS));
     if (this.#isClosed) {
       deleteSession(resource);
       return;
@@ -79,6 +94,7 @@ export class WhepSession {
       }
     }
     found.delayMs = this.#delay(found.video ?? found.audio);
+    this.#quality?.note(found);
     return found;
   }
 
@@ -102,12 +118,28 @@ export class WhepSession {
   close() {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#events?.close();
+    // Before the session is gone: it is told of the session.
+    this.#quality?.close();
     this.#peer.close();
     if (this.#resource) deleteSession(this.#resource);
   }
 
+  #listen() {
+    const entry = eventsEntry(this.#resource?.link, this.location);
+    if (entry === null) return;
+    this.#events ??= new SessionEvents(entry, this.#resource.token, EVENT_TYPES, (type, data) => {
+      if (!this.#isClosed) this.onEvent(type, data);
+    });
+  }
+
   #handleState(state) {
     if (this.#isClosed) return;
+    // Not before: a crowd that comes in has its offers answered first.
+    if (state === "connected") {
+      this.#listen();
+      if (this.#resource) this.#quality ??= new QualityReports(this.location);
+    }
     if (state === "connected" || state === "disconnected") {
       this.onState(state);
     } else if (state === "failed" || state === "closed") {

@@ -1,11 +1,13 @@
 // One WHIP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
-import { deleteSession, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+import { configuration, deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
 
 /** The most that sound may take, in bit/s. */
 const AUDIO_BITRATE = 96_000;
 /** What video starts with at most, in bit/s: browsers begin at 300 kbit/s and look poor for the first seconds. */
 const START_BITRATE_MAX = 1_000_000;
+/** An answer that takes longer comes from nobody. */
+const ANSWER_MAX_MS = 5000;
 /** The video codecs there are, the most widely played first. */
 const CODECS = ["h264", "vp8", "vp9", "av1", "h265"];
 /** What "auto" chooses from: every browser decodes these. */
@@ -35,7 +37,7 @@ async function hasEncoder(codec) {
 
 export class WhipSession {
   #resource = null;
-  #peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  #peer = new RTCPeerConnection(configuration());
   #isClosed = false;
 
   /** `onState` as of WhepSession. */
@@ -65,7 +67,7 @@ export class WhipSession {
     offer.sdp = withStereo(offer.sdp);
     await peer.setLocalDescription(offer);
     // Our candidates are not waited for: the server learns them from the checks that reach it.
-    const resource = await postOffer(url, peer.localDescription.sdp, token);
+    const resource = await postOffer(url, peer.localDescription.sdp, token, AbortSignal.timeout(ANSWER_MAX_MS));
     if (this.#isClosed) {
       deleteSession(resource);
       return;
@@ -104,6 +106,22 @@ export class WhipSession {
       }
     }
     return found;
+  }
+
+  /**
+   * Bytes that came from the server until now. While we send, it answers several times a second with what it received:
+   * a number that stands still is a server that is gone, long before ICE says so.
+   */
+  async heard() {
+    if (this.#isClosed) return 0;
+    const report = await this.#peer.getStats();
+    const pairs = [...report.values()].filter(({ type }) => type === "candidate-pair");
+    return pairs.reduce((sum, { bytesReceived = 0 }) => sum + bytesReceived, 0);
+  }
+
+  /** Whether the server answers within a second and knows the session. */
+  isKnown() {
+    return this.#resource ? isKnown(this.#resource) : Promise.resolve(false);
   }
 
   /** Ends the session here and on the server. */
