@@ -20,7 +20,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use plan::Extent;
+use plan::{Extent, Part};
 use record::Record;
 
 #[derive(Parser)]
@@ -40,6 +40,9 @@ enum Command {
         /// Seconds of each window.
         #[arg(long, default_value_t = 12)]
         seconds: u32,
+        /// Measure this anew and keep what else the last report is made of. May be given more than once.
+        #[arg(long = "only")]
+        parts: Vec<Part>,
         /// Where the report goes, as `benchmarks.md` and `benchmarks.raw.jsonl`.
         #[arg(long)]
         folder: PathBuf,
@@ -72,7 +75,9 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Run { quick, seconds, folder } => run(Extent { is_quick: quick, seconds }, &folder),
+        Command::Run { quick, seconds, parts, folder } => {
+            run(Extent { is_quick: quick, seconds, parts }, &folder)
+        }
         Command::Report { folder } => report_again(&folder),
         Command::Oracle(arguments) => parts::oracle::run(&arguments),
         Command::Facade(arguments) => parts::facade::run(&arguments),
@@ -84,27 +89,35 @@ fn main() -> anyhow::Result<()> {
 /// On one thread: the kernel ends the children with the thread that started them.
 #[tokio::main(flavor = "current_thread")]
 async fn run(extent: Extent, folder: &Path) -> anyhow::Result<()> {
+    let (is_quick, parts) = (extent.is_quick, extent.parts.clone());
     let mut terminate = signal(SignalKind::terminate())?;
-    let records = tokio::select! {
+    let new = tokio::select! {
         records = plan::measure(extent) => records?,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
     };
-    let text = report::write(&records);
-    if extent.is_quick {
-        println!("\n{text}");
+    if is_quick {
+        println!("\n{}", report::write(&new));
         return Ok(());
     }
+    let mut records = if parts.is_empty() { Vec::new() } else { read(folder)? };
+    records.retain(|record| record.part().is_none_or(|part| !parts.contains(&part)));
+    records.extend(new);
+    let text = report::write(&records);
     let lines: Result<Vec<String>, _> = records.iter().map(serde_json::to_string).collect();
     write(&folder.join("benchmarks.raw.jsonl"), &(lines?.join("\n") + "\n"))?;
     write(&folder.join("benchmarks.md"), &text)
 }
 
 fn report_again(folder: &Path) -> anyhow::Result<()> {
+    write(&folder.join("benchmarks.md"), &report::write(&read(folder)?))
+}
+
+fn read(folder: &Path) -> anyhow::Result<Vec<Record>> {
     let raw = folder.join("benchmarks.raw.jsonl");
     let raw = std::fs::read_to_string(&raw).with_context(|| format!("read {}", raw.display()))?;
     let records: Result<Vec<Record>, _> = raw.lines().map(serde_json::from_str).collect();
-    write(&folder.join("benchmarks.md"), &report::write(&records?))
+    Ok(records?)
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {

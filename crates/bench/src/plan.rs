@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::load::{self, Audience, Media, Pacing};
 use crate::machine::{self, Machine};
@@ -23,16 +25,44 @@ use crate::servers::{self, Kind, OnAir};
 const ON_AIR: Duration = Duration::from_secs(2);
 /// Viewers at which servers are compared.
 pub const COMPARED: u32 = 200;
+/// Viewers under rising load, to where the machine is more than full.
+const LADDER: [u32; 8] = [100, 300, 400, 500, 600, 800, 1000, 2000];
 /// Pictures each second of the broadcast that most can watch: 10 packets with those that a keyframe adds.
 const SPARSE: Media = Media { bitrate_kbps: 40, fps: 5, pacing: Pacing::Burst, has_audio: false };
 
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Servers with viewers.
+    Servers,
+    /// Many viewers at once.
+    Storm,
+    /// A relay and its children.
+    Relay,
+    /// Where CPU time goes.
+    Profiles,
+    /// The benches beside hot paths.
+    Micro,
+}
+
 /// How long and how much.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Extent {
     /// Only what compares with the floor and with Janus.
     pub is_quick: bool,
     /// Seconds of each window.
     pub seconds: u32,
+    /// These alone; all if there are none.
+    pub parts: Vec<Part>,
+}
+
+impl Extent {
+    /// Whether this is to be measured.
+    #[must_use]
+    pub fn has(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
 }
 
 /// What is under way.
@@ -50,9 +80,8 @@ struct Bench {
 struct Mixes(Vec<(Media, PathBuf)>);
 
 impl Mixes {
-    /// The recording of these media. Pacing does not matter: the floor plays whole frames.
+    /// The recording of these media.
     async fn of(&mut self, place: &Place, media: Media) -> anyhow::Result<PathBuf> {
-        let media = Media { pacing: Pacing::Burst, ..media };
         if let Some((_, file)) = self.0.iter().find(|(recorded, _)| *recorded == media) {
             return Ok(file.clone());
         }
@@ -75,6 +104,7 @@ pub async fn measure(extent: Extent) -> anyhow::Result<Vec<Record>> {
         date: machine::date(),
         machine: Machine::here(),
         is_quick: extent.is_quick,
+        parts: extent.parts.clone(),
         mix_packets_per_second: Mix::read(&usual)?.packets_per_second(),
     };
     println!("the mix has {:.0} packets/s", session.mix_packets_per_second);
@@ -86,6 +116,30 @@ pub async fn measure(extent: Extent) -> anyhow::Result<Vec<Record>> {
 
 impl Bench {
     async fn all(&mut self) {
+        if self.extent.has(Part::Servers) {
+            self.servers().await;
+        }
+        if self.extent.is_quick {
+            return;
+        }
+        if self.extent.has(Part::Storm) {
+            let storm = storm::measure(&self.place, self.extent.seconds).await;
+            self.note(Part::Storm, "join storm", storm.map(|storm| vec![storm]));
+        }
+        if self.extent.has(Part::Relay) {
+            let relay = relay::measure(&self.place, self.extent.seconds).await;
+            self.note(Part::Relay, "relay children", relay);
+        }
+        if self.extent.has(Part::Profiles) {
+            let profiles = self.profiles().await;
+            self.note(Part::Profiles, "profiles", profiles);
+        }
+        if self.extent.has(Part::Micro) {
+            self.note(Part::Micro, "micro benches", micro::medians(&self.place.programs));
+        }
+    }
+
+    async fn servers(&mut self) {
         let burst = Media::usual(Pacing::Burst);
         let paced = Media::usual(Pacing::Paced);
         self.compare(Kind::MediaTree, burst, COMPARED).await;
@@ -97,19 +151,17 @@ impl Bench {
         }
         self.compare(Kind::Oracle, burst, COMPARED).await;
         self.compare_whole(burst, COMPARED).await;
-        for viewers in [100, 500, 1000, 2000] {
+        for viewers in LADDER {
             self.compare(Kind::MediaTree, burst, viewers).await;
         }
         for kind in [Kind::Janus, Kind::Oracle] {
             self.compare(kind, burst, 100).await;
         }
+        for kind in [Kind::MediaTree, Kind::Janus] {
+            self.compare(kind, paced, 100).await;
+        }
         self.compare(Kind::MediaTree, Media { bitrate_kbps: 1500, ..burst }, 1000).await;
         self.compare(Kind::MediaTree, SPARSE, 10_000).await;
-        self.note("join storm", storm::measure(&self.place, self.extent).await.map(|storm| vec![storm]));
-        self.note("relay children", relay::measure(&self.place, self.extent).await);
-        let profiles = self.profiles().await;
-        self.note("profiles", profiles);
-        self.note("micro benches", micro::medians(&self.place.programs));
     }
 
     async fn profiles(&mut self) -> anyhow::Result<Vec<Record>> {
@@ -121,13 +173,13 @@ impl Bench {
     }
 
     /// Keeps what was measured, or why it was not.
-    fn note(&mut self, what: &str, measured: anyhow::Result<Vec<Record>>) {
+    fn note(&mut self, part: Part, what: &str, measured: anyhow::Result<Vec<Record>>) {
         match measured {
             Ok(records) => self.records.extend(records),
             Err(error) => {
                 eprintln!("{what}: {error:#}");
                 let reason = format!("{error:#}");
-                self.records.push(Record::Missing(Missing { measurement: what.to_owned(), reason }));
+                self.records.push(Record::Missing(Missing { part, measurement: what.to_owned(), reason }));
             }
         }
     }
@@ -160,7 +212,7 @@ impl Bench {
         if let Ok(run) = &measured {
             println!("{what}: {}", crate::report::line(run));
         }
-        self.note(&what, measured.map(|run| vec![Record::Run(Box::new(run))]));
+        self.note(Part::Servers, &what, measured.map(|run| vec![Record::Run(Box::new(run))]));
     }
 
     async fn run(&mut self, kind: Kind, media: Media, audience: Audience) -> anyhow::Result<Run> {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::{Audience, Media, Seen};
 use crate::machine::Machine;
+use crate::plan::Part;
 use crate::servers::Kind;
 
 /// A server that delivers less than this share of the packets is saturated.
@@ -27,6 +28,22 @@ pub enum Record {
     Profile(Profile),
     /// What could not be measured, and why.
     Missing(Missing),
+}
+
+impl Record {
+    /// The part of the plan that it comes from; `None` for what stands for all.
+    #[must_use]
+    pub fn part(&self) -> Option<Part> {
+        Some(match self {
+            Self::Session(_) => return None,
+            Self::Run(_) => Part::Servers,
+            Self::Storm(_) => Part::Storm,
+            Self::Relay(_) => Part::Relay,
+            Self::Micro(_) => Part::Micro,
+            Self::Profile(profile) => profile.part,
+            Self::Missing(missing) => missing.part,
+        })
+    }
 }
 
 macro_rules! pick {
@@ -67,6 +84,9 @@ pub struct Session {
     pub machine: Machine,
     /// With shortened windows.
     pub is_quick: bool,
+    /// What was measured anew; empty if it was everything.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     /// Packets each second of the usual mix, as recorded.
     pub mix_packets_per_second: f64,
 }
@@ -256,6 +276,9 @@ pub struct Micro {
 /// Where a server's CPU time goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
+    /// What it was taken with.
+    #[serde(default = "profiles")]
+    pub part: Part,
     /// Of what, under which load.
     pub of: String,
     /// CPU nanoseconds for each packet while it was taken.
@@ -264,9 +287,20 @@ pub struct Profile {
     pub functions: Vec<(f64, String)>,
 }
 
+const fn profiles() -> Part {
+    Part::Profiles
+}
+
+const fn servers() -> Part {
+    Part::Servers
+}
+
 /// What could not be measured, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
+    /// What it would have been taken with.
+    #[serde(default = "servers")]
+    pub part: Part,
     /// What.
     pub measurement: String,
     /// Why.

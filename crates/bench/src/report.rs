@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use crate::record::{Record, Run, Session};
 
 const METHOD: &str = include_str!("report/method.md");
+const MISSES: &str = include_str!("report/misses.md");
 
 /// What is told of a run while the bench goes on.
 #[must_use]
@@ -45,8 +46,9 @@ pub fn write(records: &[Record]) -> String {
         head(&mut text, session);
     }
     let sections = [
-        ("Targets", targets::write(records)),
+        ("Targets", format!("{}\n{MISSES}", targets::write(records))),
         ("Servers under the same load", tables::runs(records)),
+        ("Delay at rising load", tables::rising(records)),
         ("Joins", tables::storms(records)),
         ("Relay", tables::relays(records)),
         ("Beside the hot paths", tables::micro(records)),
@@ -75,4 +77,9 @@ fn head(text: &mut String, session: &Session) {
         machine.janus,
         if session.is_quick { " Shortened run (`--quick`)." } else { "" }
     );
+    if !session.parts.is_empty() {
+        let names: Vec<_> = session.parts.iter().filter_map(clap::ValueEnum::to_possible_value).collect();
+        let names: Vec<_> = names.iter().map(clap::builder::PossibleValue::get_name).collect();
+        let _ = writeln!(text, "Measured anew then: {}.\n", names.join(", "));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::load::{self, Media};
+use crate::load::{self, Media, Pacing};
 use crate::network::Side;
 use crate::process::{Place, Running};
 
@@ -24,6 +24,9 @@ const JANUS_MOUNTPOINT: &str = "1";
 const JANUS_EVENT_LOOPS: u32 = 2;
 /// Operations listener of a node under test, within its namespace.
 const OPS: &str = "127.0.0.1:9600";
+
+/// So long packets of a paced frame may wait for each other, here as at the floor.
+const HOLD_MS: &str = "3";
 
 /// How long the recording of a mix may take.
 const RECORDING: Duration = Duration::from_secs(60);
@@ -118,7 +121,11 @@ pub async fn on_air(place: &Place, kind: Kind, media: Media) -> anyhow::Result<O
 /// If nothing is published in time.
 pub async fn record_mix(place: &Place, media: Media, file: &Path) -> anyhow::Result<()> {
     let path = file.to_str().context("a path that is text")?;
-    let mut recorder = oracle(place, Side::Server, HTTP_PORT, &["--mix", path]).await?;
+    let mut more = vec!["--mix", path];
+    if media.pacing == Pacing::Paced {
+        more.extend(["--mix-hold-ms", HOLD_MS]);
+    }
+    let mut recorder = oracle(place, Side::Server, HTTP_PORT, &more).await?;
     let whip = format!("http://{}:{HTTP_PORT}/whip/{BROADCAST}", Side::Server.address());
     let mut publisher = load::publish(place, &whip, media)?;
     let recorded = tokio::select! {
@@ -132,7 +139,17 @@ pub async fn record_mix(place: &Place, media: Media, file: &Path) -> anyhow::Res
 
 async fn media_tree(place: &Place) -> anyhow::Result<Running> {
     let http = format!("{}:{HTTP_PORT}", Side::Server.address());
-    let arguments = ["up", "--http", &http, "--ops", OPS, "--insecure-http", "--broadcasts", BROADCAST];
+    let arguments = [
+        "up",
+        "--supervise=false",
+        "--http",
+        &http,
+        "--ops",
+        OPS,
+        "--insecure-http",
+        "--broadcasts",
+        BROADCAST,
+    ];
     let mut node = place.start(Side::Server, "media-tree", &[&arguments[..], &LIMITS].concat())?;
     place.until_ready(Side::Server, OPS, &mut node).await?;
     Ok(node)
@@ -140,7 +157,7 @@ async fn media_tree(place: &Place) -> anyhow::Result<Running> {
 
 /// All viewers come from one address: what protects against floods would protect against the load generator. And
 /// saturation is what is looked for, so nobody is refused for being near it.
-pub const LIMITS: [&str; 14] = [
+pub const LIMITS: [&str; 20] = [
     "--publish-tokens",
     load::TOKEN,
     "--request-rate",
@@ -151,6 +168,12 @@ pub const LIMITS: [&str; 14] = [
     "20000",
     "--pending-sessions-max",
     "20000",
+    "--client-pending-sessions-max",
+    "20000",
+    "--connections-max",
+    "40000",
+    "--client-connections-max",
+    "40000",
     "--shard-load-max-percent",
     "101",
     "--log-filter",

@@ -7,6 +7,7 @@ use signaling::http::{
 };
 use signaling::patch;
 use signaling::sdp::IceCredentials;
+use signaling::whep::events::Kinds;
 
 /// Lines of a request: `Authorization`, `If-Match`, `Content-Type`, method, session, broadcast; then the body.
 pub fn headers(bytes: &[u8]) {
@@ -26,7 +27,9 @@ pub fn headers(bytes: &[u8]) {
     if let Ok(id) = BroadcastId::new(broadcast) {
         assert_eq!(id.as_str(), broadcast);
     }
-    modify(content_type, if_match, line());
+    let body = line();
+    fit_to_be_sent(Kinds::parse(Some(content_type), body).err());
+    modify(content_type, if_match, body);
 }
 
 fn authorization(value: &str) {
@@ -48,10 +51,17 @@ fn tags(value: &str) {
 }
 
 fn method(value: &str) {
-    for resource in [Resource::WhipEndpoint, Resource::WhepEndpoint, Resource::Session] {
+    for resource in [
+        Resource::WhipEndpoint,
+        Resource::WhepEndpoint,
+        Resource::Session,
+        Resource::EventsEntry,
+        Resource::EventStream,
+    ] {
         match action(resource, value) {
             Ok(Action::Create) => assert_eq!(value, "POST"),
             Ok(Action::Modify) => assert_eq!(value, "PATCH"),
+            Ok(Action::Listen) => assert_eq!(value, "GET"),
             Ok(Action::Delete) => assert_eq!(value, "DELETE"),
             Ok(Action::Reply(_)) => {}
             Err(problem) => fit_to_be_sent(Some(problem)),

@@ -6,6 +6,8 @@
 //! A demand is more than not to panic: what is read and written again is the same, and two readers of one text agree.
 #![forbid(unsafe_code)]
 
+mod access;
+mod encoders;
 mod http;
 mod links;
 mod media;
@@ -17,7 +19,8 @@ mod sdp;
 pub type Demand = fn(&[u8]);
 
 /// Every target: its name, which is that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`.
-pub const TARGETS: [(&str, Demand); 19] = [
+pub const TARGETS: [(&str, Demand); 23] = [
+    ("access", access::attempt),
     ("codec", media::codec),
     ("fingerprint", sdp::fingerprint),
     ("handshake", peers::handshake),
@@ -26,14 +29,17 @@ pub const TARGETS: [(&str, Demand); 19] = [
     ("link_media", links::media),
     ("link_message", links::message),
     ("octets", records::octets),
+    ("pictures", encoders::pictures),
     ("publisher", peers::publisher),
     ("publisher_record", records::publisher),
     ("record_file", records::file),
     ("rtcp", media::rtcp),
+    ("rtmp", encoders::connection),
     ("rtp", media::rtp),
     ("sdp", sdp::offer),
     ("sdpfrag", sdp::fragment),
     ("session_record", records::session),
+    ("sound", encoders::sound),
     ("srtp", media::srtp),
     ("stun", peers::stun),
     ("viewer_record", records::viewer),

@@ -3,8 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ice_dtls::stun::{BindingRequest, Check, Transaction, verify, write_request};
-use ice_dtls::{DtlsRole, Handshake, HandshakeConfig, IceCredentials, Path, classify};
+use ice_dtls::stun::{
+    BindingRequest, Check, SUCCESS_LENGTH_MAX, Transaction, verify, write_request, write_success,
+};
+use ice_dtls::{
+    DtlsRole, Handshake, HandshakeConfig, IceConfig, IceCredentials, Output, Path, PeerCredentials, classify,
+};
 use ingest::Publisher;
 use model::NtpTime;
 use octets::Reader;
@@ -80,8 +84,11 @@ pub fn handshake(bytes: &[u8]) {
         let (local, remote) = addresses();
         let mut handshake = Handshake::new(
             HandshakeConfig {
-                local: IceCredentials::new("ours", PASSWORD).expect("credentials"),
-                remote_ufrag: None,
+                ice: IceConfig {
+                    local: IceCredentials::new("ours", PASSWORD).expect("credentials"),
+                    remote: PeerCredentials { ufrag: "peer".to_owned(), pwd: PASSWORD.to_owned() },
+                    random: [4; 32],
+                },
                 remote_fingerprint: certificate().fingerprint(),
                 certificate: certificate().clone(),
                 dtls_role,
@@ -100,13 +107,27 @@ pub fn handshake(bytes: &[u8]) {
                 }
             };
             while let Some(output) = handshake.poll_output() {
-                assert!(
-                    !matches!(output, ice_dtls::Output::Established { .. }),
-                    "nobody has the certificate's key"
-                );
+                match output {
+                    Output::Transmit { path, bytes } => {
+                        if let Some(answer) = answer(path, &bytes) {
+                            let _ = handshake.handle_datagram(now, path, &answer);
+                        }
+                    }
+                    Output::Established { .. } => panic!("nobody has the certificate's key"),
+                    Output::PathSelected(_) | Output::Failed(_) | Output::Closed => {}
+                }
             }
         }
     }
+}
+
+/// What the peer answers to a check; `None` if these bytes are none.
+fn answer(path: Path, bytes: &[u8]) -> Option<Vec<u8>> {
+    let request = BindingRequest::parse(bytes)?;
+    let mut answer = vec![0; SUCCESS_LENGTH_MAX];
+    let length = write_success(&mut answer, request.transaction(), path.local, PASSWORD);
+    answer.truncate(length);
+    Some(answer)
 }
 
 /// A publisher's session from its offer on.

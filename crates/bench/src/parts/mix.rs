@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Packets that were captured together: a picture, or a piece of sound.
+/// Packets that go out together: a picture, the part of one that came within some time, or a piece of sound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// When its first packet came, in microseconds since the recording began.
@@ -54,16 +54,28 @@ impl Mix {
 /// Takes packets down as they come.
 #[derive(Debug, Default)]
 pub struct Recorder {
+    /// A frame whose packets take longer goes out in parts, none of which waits longer.
+    hold: Option<Duration>,
     frames: Vec<(u32, Frame)>,
     begun_at_micros: Option<u64>,
 }
 
 impl Recorder {
+    /// One that cuts frames so that no packet waits longer than this for the others.
+    #[must_use]
+    pub fn holding(hold: Option<Duration>) -> Self {
+        Self { hold, ..Self::default() }
+    }
+
     /// A packet that came `at_micros` after any fixed moment. Those of one frame share its RTP timestamp.
     pub fn take(&mut self, at_micros: u64, is_audio: bool, timestamp: u32, bytes: u16) {
         let begun = *self.begun_at_micros.get_or_insert(at_micros);
         let open = self.frames.iter_mut().rev().take(8);
-        let same = |(own, frame): &&mut (u32, Frame)| *own == timestamp && frame.is_audio == is_audio;
+        let latest = self.hold.map_or(u64::MAX, |hold| hold.as_micros() as u64);
+        let same = |(own, frame): &&mut (u32, Frame)| {
+            let is_in_time = at_micros.saturating_sub(begun + frame.at_micros) <= latest;
+            *own == timestamp && frame.is_audio == is_audio && is_in_time
+        };
         match open.into_iter().find(same) {
             Some((_, frame)) => frame.packet_bytes.push(bytes),
             None => {
@@ -99,5 +111,16 @@ mod tests {
         let frame = |is_audio, at_micros, packet_bytes| Frame { at_micros, is_audio, packet_bytes };
         assert_eq!(mix.frames, [frame(false, 0, vec![1200, 500]), frame(true, 10, vec![160])]);
         assert_eq!(mix.packets(), 3);
+    }
+
+    #[test]
+    fn a_paced_frame_goes_out_in_parts() {
+        let mut recorder = Recorder::holding(Some(Duration::from_millis(3)));
+        for at_micros in [0, 2000, 4000, 6000, 8000, 40_000] {
+            recorder.take(at_micros, false, if at_micros < 33_000 { 0 } else { 3000 }, 1200);
+        }
+        let mix = recorder.finished(Duration::from_millis(33)).expect("long enough");
+        let parts: Vec<usize> = mix.frames.iter().map(|frame| frame.packet_bytes.len()).collect();
+        assert_eq!(parts, [2, 2, 1]);
     }
 }

@@ -49,6 +49,9 @@ pub struct Arguments {
     /// For so many seconds.
     #[arg(long, default_value_t = 8)]
     mix_seconds: u64,
+    /// Cut frames in it so that no packet waits longer for the others, in milliseconds.
+    #[arg(long)]
+    mix_hold_ms: Option<u64>,
 }
 
 /// What HTTP asks of the media thread.
@@ -105,7 +108,10 @@ impl Oracle {
         let viewers_socket = socket(VIEWERS, arguments.port + 2)?;
         let output = match (&arguments.rtp_to, &arguments.mix) {
             (Some(to), _) => Output::rtp(*to)?,
-            (None, Some(file)) => Output::mix(file.clone(), Duration::from_secs(arguments.mix_seconds)),
+            (None, Some(file)) => {
+                let hold = arguments.mix_hold_ms.map(Duration::from_millis);
+                Output::mix(file.clone(), Duration::from_secs(arguments.mix_seconds), hold)
+            }
             (None, None) => Output::Viewers,
         };
         Ok(Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-use super::{ON_AIR, floor};
+use super::{ON_AIR, Part, floor};
 use crate::load::{self, Audience, Media};
 use crate::parts::floor::Way;
 use crate::process::{Place, Running};
@@ -17,7 +17,7 @@ use crate::servers::{self, Kind};
 /// Samples each second; prime, so that it does not beat with frames.
 const FREQUENCY: &str = "997";
 /// Time to join, and to let `perf` begin and end within the run.
-const MARGIN: Duration = Duration::from_secs(3);
+pub const MARGIN: Duration = Duration::from_secs(3);
 
 /// A profile of our server.
 ///
@@ -29,7 +29,7 @@ pub async fn of_server(place: &Place, media: Media, audience: Audience) -> anyho
     on_air.end().await;
     let (packet_ns, functions) = measured?;
     let of = format!("media-tree, {} viewers, {}", audience.viewers, media.pacing.name());
-    Ok(Record::Profile(Profile { of, packet_ns, functions }))
+    Ok(Record::Profile(Profile { part: Part::Profiles, of, packet_ns, functions }))
 }
 
 /// A profile of the floor under the same load.
@@ -41,10 +41,11 @@ pub async fn of_floor(place: &Place, mix: &Path, audience: Audience) -> anyhow::
     let functions = perf(place, &at_work.floor, audience.seconds).await;
     let (packet_ns, _) = at_work.finished().await?;
     let of = format!("The floor, {} viewers", audience.viewers);
-    Ok(Record::Profile(Profile { of, packet_ns, functions: functions? }))
+    Ok(Record::Profile(Profile { part: Part::Profiles, of, packet_ns, functions: functions? }))
 }
 
-fn longer(audience: Audience) -> Audience {
+/// An audience that stays while a profile is taken.
+pub fn longer(audience: Audience) -> Audience {
     Audience {
         seconds: audience.seconds + 2 * MARGIN.as_secs() as u32,
         join_rate: audience.viewers,
@@ -52,7 +53,8 @@ fn longer(audience: Audience) -> Audience {
     }
 }
 
-type Functions = Vec<(f64, String)>;
+/// Share and name, most expensive first.
+pub type Functions = Vec<(f64, String)>;
 
 async fn server(
     place: &Place,
@@ -69,7 +71,10 @@ async fn server(
 }
 
 /// The functions of a running process, over so many seconds.
-async fn perf(place: &Place, running: &Running, seconds: u32) -> anyhow::Result<Functions> {
+///
+/// # Errors
+/// If there is no `perf`, or it may not look.
+pub async fn perf(place: &Place, running: &Running, seconds: u32) -> anyhow::Result<Functions> {
     let process = running.id().context("it has ended")?.to_string();
     let file = place.folder.path().join("perf.data").display().to_string();
     let seconds = seconds.to_string();

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use anyhow::Context as _;
 
-use super::{Extent, ON_AIR};
+use super::{ON_AIR, Part, profile};
 use crate::load::{self, Audience, Media, Pacing};
 use crate::machine;
 use crate::network::Side;
@@ -25,7 +25,7 @@ const PORTS_A_NODE: u16 = 8;
 ///
 /// # Errors
 /// If a node does not start or the viewers fail.
-pub async fn measure(place: &Place, extent: Extent) -> anyhow::Result<Vec<Record>> {
+pub async fn measure(place: &Place, seconds: u32) -> anyhow::Result<Vec<Record>> {
     let most = CHILDREN.iter().copied().max().context("no children")?;
     let mut nodes = VecDeque::new();
     for role in ["injection", "relay"] {
@@ -41,8 +41,10 @@ pub async fn measure(place: &Place, extent: Extent) -> anyhow::Result<Vec<Record
     let mut measured = Vec::new();
     for children in CHILDREN {
         let urls: Vec<String> = (0..children).map(whep).collect();
-        measured.push(Record::Relay(run(place, &nodes[1], &urls, extent).await?));
+        measured.push(Record::Relay(run(place, &nodes[1], &urls, seconds).await?));
     }
+    let urls: Vec<String> = (0..most).map(whep).collect();
+    measured.push(profiled(place, &nodes[1], &urls, seconds).await?);
     publisher.end().await;
     for node in nodes {
         node.end().await;
@@ -73,15 +75,25 @@ async fn start(place: &Place, side: Side, role: &str, number: usize) -> anyhow::
     Ok(node)
 }
 
-async fn run(
-    place: &Place,
-    relay: &Running,
-    urls: &[String],
-    extent: Extent,
-) -> anyhow::Result<record::Relay> {
+/// Once more with the most children, for a profile.
+async fn profiled(place: &Place, relay: &Running, urls: &[String], seconds: u32) -> anyhow::Result<Record> {
+    let audience = Audience { viewers: urls.len() as u32, join_rate: 50, seconds, takes_trains: false };
+    let watching = load::watch(place, urls, profile::longer(audience))?;
+    tokio::time::sleep(profile::MARGIN).await;
+    let functions = profile::perf(place, relay, seconds).await;
+    let (seen, _) = watching.finished().await?;
+    let spent = relay.meter.cpu_seconds((seen.window.start_unix_ms, seen.window.end_unix_ms));
+    Ok(Record::Profile(record::Profile {
+        part: Part::Relay,
+        of: format!("The relay, {} children", urls.len()),
+        packet_ns: spent * 1e9 / seen.packets.delivered.max(1) as f64,
+        functions: functions?,
+    }))
+}
+
+async fn run(place: &Place, relay: &Running, urls: &[String], seconds: u32) -> anyhow::Result<record::Relay> {
     tokio::time::sleep(ON_AIR).await;
-    let audience =
-        Audience { viewers: urls.len() as u32, join_rate: 50, seconds: extent.seconds, takes_trains: false };
+    let audience = Audience { viewers: urls.len() as u32, join_rate: 50, seconds, takes_trains: false };
     let (seen, _) = load::watch(place, urls, audience)?.finished().await?;
     let window = (seen.window.start_unix_ms, seen.window.end_unix_ms);
     let relay = record::Relay {

@@ -1,6 +1,6 @@
 //! A join storm: many viewers at once on a broadcast that costs next to nothing to send, while others watch.
 
-use super::{Extent, ON_AIR, SPARSE};
+use super::{ON_AIR, SPARSE};
 use crate::load::{self, Audience};
 use crate::machine;
 use crate::process::Place;
@@ -16,17 +16,17 @@ const STORM: Audience = Audience { viewers: 2000, join_rate: 5000, seconds: 2, t
 ///
 /// # Errors
 /// If server or load fail.
-pub async fn measure(place: &Place, extent: Extent) -> anyhow::Result<Record> {
+pub async fn measure(place: &Place, seconds: u32) -> anyhow::Result<Record> {
     let on_air = servers::on_air(place, Kind::MediaTree, SPARSE).await?;
-    let measured = storm(place, &on_air, extent).await;
+    let measured = storm(place, &on_air, seconds).await;
     on_air.end().await;
     Ok(Record::Storm(Box::new(measured?)))
 }
 
-async fn storm(place: &Place, on_air: &servers::OnAir, extent: Extent) -> anyhow::Result<Storm> {
+async fn storm(place: &Place, on_air: &servers::OnAir, seconds: u32) -> anyhow::Result<Storm> {
     tokio::time::sleep(ON_AIR).await;
     let url = std::slice::from_ref(&on_air.whep);
-    let inside = load::watch(place, url, Audience { seconds: extent.seconds, ..INSIDE })?;
+    let inside = load::watch(place, url, Audience { seconds, ..INSIDE })?;
     // Those inside have joined, and their window has begun.
     tokio::time::sleep(ON_AIR).await;
     let from = machine::unix_ms();
@@ -34,9 +34,9 @@ async fn storm(place: &Place, on_air: &servers::OnAir, extent: Extent) -> anyhow
     let until = seen.window.start_unix_ms;
     let cpu_seconds = on_air.server.meter.cpu_seconds((from, until));
     let (inside, _) = inside.finished().await?;
-    let seconds = (until - from) / 1000.0;
+    let took = (until - from) / 1000.0;
     let load_average = machine::load_average();
-    let storm = Storm { audience: STORM, cpu_seconds, seconds, seen, inside, load_average };
+    let storm = Storm { audience: STORM, cpu_seconds, seconds: took, seen, inside, load_average };
     println!("join storm: {:.0} joins/s for each core", storm.joins_per_core());
     Ok(storm)
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::load::Percentiles;
+use crate::load::{Media, Pacing, Percentiles};
 use crate::record::{Missing, Record, Relay, Run};
+use crate::servers::Kind;
 
 /// So many functions of a profile are told.
 const FUNCTIONS: usize = 30;
@@ -50,6 +51,42 @@ fn cells(run: &Run) -> Vec<String> {
 /// p50, p95 and p99, or a dash.
 pub fn percentiles(of: Option<Percentiles>) -> String {
     of.map_or_else(|| "–".to_owned(), |of| format!("{:.1} / {:.1} / {:.1}", of.p50, of.p95, of.p99))
+}
+
+/// How delays grow with the number of viewers, up to what the machine carries together with its load.
+pub fn rising(records: &[Record]) -> String {
+    let usual = |run: &&Run| {
+        let is_ours = run.server == Kind::MediaTree && run.media == Media::usual(Pacing::Burst);
+        is_ours && !run.audience.takes_trains
+    };
+    let mut runs: Vec<&Run> = records.iter().filter_map(Record::run).filter(usual).collect();
+    runs.sort_by_key(|run| run.audience.viewers);
+    let mut text = String::new();
+    for run in runs {
+        if text.is_empty() {
+            text.push_str(
+                "| Viewers | Packets/s to them | Cores server / load | Packet p50 / p99 ms | Last of frame p50 / p99 ms \
+                 | Delivered |\n|---|---|---|---|---|---|\n",
+            );
+        }
+        let _ = writeln!(
+            text,
+            "| {} | {:.0} | {:.2} / {:.2} | {} | {} | {:.2} %{} |",
+            run.audience.viewers,
+            run.seen.packets_per_second,
+            run.cores(),
+            run.load_cores(),
+            ends(run.seen.transit_ms),
+            ends(run.seen.latency_frame_ms),
+            100.0 * run.delivered(),
+            if run.is_carried() { "" } else { ", saturated" },
+        );
+    }
+    text
+}
+
+fn ends(of: Option<Percentiles>) -> String {
+    of.map_or_else(|| "–".to_owned(), |of| format!("{:.1} / {:.1}", of.p50, of.p99))
 }
 
 /// Many viewers at once.
@@ -145,8 +182,35 @@ pub fn profiles(records: &[Record]) -> String {
 /// What failed.
 pub fn missing(records: &[Record]) -> String {
     let mut text = String::new();
-    for Missing { measurement, reason } in records.iter().filter_map(Record::missing) {
-        let _ = writeln!(text, "- {measurement}: {}", reason.replace('\n', " "));
+    for Missing { measurement, reason, .. } in records.iter().filter_map(Record::missing) {
+        let _ = writeln!(text, "- {measurement}: {}", shortened(&reason.replace('\n', " ")));
     }
     text
+}
+
+/// The beginning and the end of what a program said; all of it is in the raw data.
+fn shortened(reason: &str) -> String {
+    const ENDS: usize = 160;
+    let characters: Vec<char> = reason.chars().collect();
+    if characters.len() <= 2 * ENDS {
+        return reason.to_owned();
+    }
+    let part = |part: &[char]| part.iter().collect::<String>();
+    format!("{} … {}", part(&characters[..ENDS]), part(&characters[characters.len() - ENDS..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortened;
+
+    #[test]
+    fn a_long_reason_keeps_its_beginning_and_its_end() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("begin{}end", "ß".repeat(1000));
+        let shown = shortened(&long);
+        assert!(
+            shown.starts_with("begin") && shown.ends_with("end") && shown.chars().count() < 400,
+            "{shown}"
+        );
+    }
 }

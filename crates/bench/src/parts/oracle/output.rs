@@ -35,8 +35,8 @@ impl Output {
         Ok(Self::Rtp { socket, audio, video })
     }
 
-    pub fn mix(file: PathBuf, length: Duration) -> Self {
-        let recorder = Recorder::default();
+    pub fn mix(file: PathBuf, length: Duration, hold: Option<Duration>) -> Self {
+        let recorder = Recorder::holding(hold);
         Self::Mix { recorder, file, length, begun: Instant::now(), is_over: false }
     }
 
