@@ -211,6 +211,36 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", dark).await.map(drop)
     }
 
+    /// Presses a key as a user does, by its name (`Tab`, `Enter`, `ArrowUp`, `/`). Chromium only.
+    ///
+    /// # Errors
+    /// In Firefox, or if the browser refuses.
+    pub async fn press(&self, key: &str) -> anyhow::Result<()> {
+        if self.dialect != Dialect::DevTools {
+            bail!("only Chromium can be told which keys are pressed");
+        }
+        // What a key does of itself hangs on its number and on what it writes.
+        let number = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            "Escape" => 27,
+            "ArrowLeft" => 37,
+            "ArrowUp" => 38,
+            "ArrowRight" => 39,
+            "ArrowDown" => 40,
+            _ => 0,
+        };
+        let mut down = json!({ "type": "keyDown", "key": key, "code": key, "windowsVirtualKeyCode": number });
+        match key {
+            "Enter" => down["text"] = "\r".into(),
+            key if key.chars().count() == 1 => down["text"] = key.into(),
+            _ => {}
+        }
+        self.call("Input.dispatchKeyEvent", down).await?;
+        let up = json!({ "type": "keyUp", "key": key, "code": key, "windowsVirtualKeyCode": number });
+        self.call("Input.dispatchKeyEvent", up).await.map(drop)
+    }
+
     /// Writes what the page shows to `path`, as PNG.
     ///
     /// # Errors

@@ -39,6 +39,23 @@ fn python() -> PathBuf {
     Path::new(LIBRARIES).join("python/bin/python")
 }
 
+/// A certificate with an ECDSA key, as ffmpeg's options name it: the one that it makes by itself has an RSA key.
+///
+/// # Errors
+/// If openssl cannot make it.
+pub fn certificate_of_ffmpeg(folder: &Path) -> anyhow::Result<[String; 2]> {
+    let openssl = |arguments: &str| {
+        let mut command = std::process::Command::new("openssl");
+        let made = command.current_dir(folder).args(arguments.split(' ')).output().context("run openssl")?;
+        ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+        anyhow::Ok(())
+    };
+    openssl("ecparam -name prime256v1 -genkey -noout -out key.pem")?;
+    openssl("req -new -x509 -key key.pem -subj /CN=ffmpeg -out certificate.pem")?;
+    let file = |name: &str| folder.join(name).display().to_string();
+    Ok([format!("cert_file={}", file("certificate.pem")), format!("key_file={}", file("key.pem"))])
+}
+
 /// A running encoder. Vanishes with its value.
 pub struct Encoder {
     child: Child,

@@ -22,6 +22,12 @@ pub const PARTS: [&str; 5] = [
     "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstnice.so",
 ];
 
+/// For HEVC besides: an encoder and a decoder.
+pub const PARTS_OF_HEVC: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstx265.so",
+    "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstlibav.so",
+];
+
 const PAGE: &str = include_str!("../../docs/gstreamer.md");
 /// How long it may take to end when asked to.
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
@@ -57,7 +63,23 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn publish(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
-        Self::start("publish", url, certificate).await
+        Self::start("publish", url, certificate, "H264").await
+    }
+
+    /// The same with the certificate of the page and another codec, in the words of SDP.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn publish_as(url: &str, codec: &str) -> anyhow::Result<Self> {
+        Self::start("publish", url, Certificate::OfThePage, codec).await
+    }
+
+    /// Watches what is published so.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn watch_as(url: &str, codec: &str) -> anyhow::Result<Self> {
+        Self::start("watch", url, Certificate::OfThePage, codec).await
     }
 
     /// Watches the WHEP endpoint `url`.
@@ -65,17 +87,17 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn watch(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
-        Self::start("watch", url, certificate).await
+        Self::start("watch", url, certificate, "H264").await
     }
 
-    async fn start(mode: &str, url: &str, certificate: Certificate) -> anyhow::Result<Self> {
+    async fn start(mode: &str, url: &str, certificate: Certificate, codec: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the program")?;
         std::fs::write(folder.path().join("webrtc.py"), block("python")?).context("write the program")?;
         make_certificate(folder.path()).await?;
         let mut command = Command::new(PYTHON);
         command.current_dir(folder.path()).args(["webrtc.py", mode, url]);
         if certificate == Certificate::OfThePage {
-            command.arg("identity.pem");
+            command.args(["identity.pem", codec]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("start Python")?;

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use ice_dtls::stun::{self, Check, Transaction};
-use ice_dtls::{Certificate, DtlsRole, Handshake, HandshakeConfig, IceCredentials, Output, Path};
+use ice_dtls::stun::{self, BindingRequest, Check, Transaction};
+use ice_dtls::{
+    Certificate, DtlsRole, Handshake, HandshakeConfig, IceConfig, IceCredentials, Output, Path,
+    PeerCredentials,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, UdpSocket};
 
@@ -55,6 +58,9 @@ pub struct Joined {
     /// From the POST to the last step.
     pub arrived: Duration,
     handshake: Handshake,
+    has_greeted: bool,
+    credentials: IceCredentials,
+    answer: Answer,
 }
 
 /// What the answer told.
@@ -128,74 +134,28 @@ impl Door {
         let socket = UdpSocket::bind((self.http.ip(), 0)).await?;
         socket.connect(answer.remote).await?;
         let config = HandshakeConfig {
-            local: self.credentials.clone(),
-            remote_ufrag: None,
+            ice: IceConfig {
+                local: self.credentials.clone(),
+                remote: PeerCredentials { ufrag: answer.ufrag.clone(), pwd: answer.pwd.clone() },
+                random: [1; 32],
+            },
             remote_fingerprint: answer.fingerprint.parse()?,
             certificate: self.certificate.clone(),
             dtls_role: DtlsRole::Client,
         };
         let handshake = Handshake::new(config, began);
-        let mut joined = Joined { socket, answered, arrived: answered, handshake };
-        tokio::time::timeout(PATIENCE, self.go_on(&mut joined, &answer, last))
-            .await
-            .context("too slow")??;
+        let mut joined = Joined {
+            socket,
+            answered,
+            arrived: answered,
+            handshake,
+            has_greeted: false,
+            credentials: self.credentials.clone(),
+            answer,
+        };
+        tokio::time::timeout(PATIENCE, joined.go_on(last)).await.context("too slow")??;
         joined.arrived = began.elapsed();
         Ok(joined)
-    }
-
-    async fn go_on(&self, joined: &mut Joined, answer: &Answer, last: Step) -> anyhow::Result<()> {
-        if last == Step::Posted {
-            return Ok(());
-        }
-        let check = self.check(&answer.ufrag, &answer.pwd);
-        let mut buffer = [0; 2048];
-        loop {
-            joined.socket.send(&check).await?;
-            let Ok(length) = tokio::time::timeout(REPEAT_AFTER, joined.socket.recv(&mut buffer)).await else {
-                continue;
-            };
-            if stun::verify(&buffer[..length?], &answer.pwd) {
-                break;
-            }
-        }
-        if last == Step::Checked {
-            return Ok(());
-        }
-        // The server makes no checks (ICE-lite); the client's half of the crate waits for one.
-        let path = Path { local: joined.socket.local_addr()?, remote: answer.remote };
-        let own = self.check(self.credentials.ufrag(), self.credentials.pwd());
-        joined.handshake.handle_datagram(Instant::now(), path, &own)?;
-        while !joined.drain().await? {
-            if last == Step::Greeted {
-                return Ok(());
-            }
-            let now = Instant::now();
-            let at = joined.handshake.poll_timeout().unwrap_or(now + REPEAT_AFTER);
-            let received = tokio::time::timeout_at(at.into(), joined.socket.recv(&mut buffer)).await;
-            match received {
-                Ok(length) => {
-                    // Media that comes before the last handshake message is not for us.
-                    let _ = joined.handshake.handle_datagram(Instant::now(), path, &buffer[..length?]);
-                }
-                Err(_elapsed) => joined.handshake.handle_timeout(Instant::now()),
-            }
-        }
-        Ok(())
-    }
-
-    /// A nominating check for whoever has these credentials.
-    fn check(&self, ufrag: &str, pwd: &str) -> Vec<u8> {
-        let check = Check {
-            transaction: Transaction([7; 12]),
-            remote_ufrag: ufrag,
-            local_ufrag: self.credentials.ufrag(),
-            priority: PRIORITY,
-            controlling: Some((1, true)),
-        };
-        let mut bytes = vec![0; check.length_max()];
-        let length = stun::write_request(&mut bytes, &check, pwd);
-        bytes.truncate(length);
-        bytes
     }
 }
 
@@ -210,13 +170,78 @@ impl Joined {
         Ok(())
     }
 
+    /// Where the server's media comes from.
+    #[must_use]
+    pub const fn server(&self) -> SocketAddr {
+        self.answer.remote
+    }
+
+    /// A check for the server that nominates the path it is sent on.
+    #[must_use]
+    pub fn check(&self) -> Vec<u8> {
+        request((&self.answer.ufrag, &self.answer.pwd), self.credentials.ufrag())
+    }
+
+    /// What this viewer answers to a check of the server's; `None` if the datagram is none.
+    #[must_use]
+    pub fn answer_to(&self, datagram: &[u8]) -> Option<Vec<u8>> {
+        let transaction = BindingRequest::parse(datagram)?.transaction();
+        let mut bytes = vec![0; stun::SUCCESS_LENGTH_MAX];
+        let length = stun::write_success(&mut bytes, transaction, self.server(), self.credentials.pwd());
+        bytes.truncate(length);
+        Some(bytes)
+    }
+
+    async fn go_on(&mut self, last: Step) -> anyhow::Result<()> {
+        if last == Step::Posted {
+            return Ok(());
+        }
+        let check = self.check();
+        let mut buffer = [0; 2048];
+        loop {
+            self.socket.send(&check).await?;
+            let Ok(length) = tokio::time::timeout(REPEAT_AFTER, self.socket.recv(&mut buffer)).await else {
+                continue;
+            };
+            let datagram = &buffer[..length?];
+            if let Some(answer) = self.answer_to(datagram) {
+                self.socket.send(&answer).await?;
+            } else if stun::verify(datagram, &self.answer.pwd) {
+                break;
+            }
+        }
+        if last == Step::Checked {
+            return Ok(());
+        }
+        // The crate serves both ends; its client waits for a check, as its server does, and the server is lite.
+        let path = Path { local: self.socket.local_addr()?, remote: self.server() };
+        let own = request((self.credentials.ufrag(), self.credentials.pwd()), &self.answer.ufrag);
+        self.handshake.handle_datagram(Instant::now(), path, &own)?;
+        while !self.drain().await? {
+            if last == Step::Greeted && self.has_greeted {
+                return Ok(());
+            }
+            let now = Instant::now();
+            let at = self.handshake.poll_timeout().unwrap_or(now + REPEAT_AFTER);
+            let received = tokio::time::timeout_at(at.into(), self.socket.recv(&mut buffer)).await;
+            match received {
+                Ok(length) => {
+                    // Media that comes before the last handshake message is not for us.
+                    let _ = self.handshake.handle_datagram(Instant::now(), path, &buffer[..length?]);
+                }
+                Err(_elapsed) => self.handshake.handle_timeout(Instant::now()),
+            }
+        }
+        Ok(())
+    }
+
     /// Sends what the handshake wants sent; true once there are keys.
     async fn drain(&mut self) -> anyhow::Result<bool> {
         let mut has_keys = false;
         while let Some(output) = self.handshake.poll_output() {
             match output {
-                Output::Transmit { bytes, .. } if stun::is_stun(&bytes) => {}
                 Output::Transmit { bytes, .. } => {
+                    self.has_greeted |= !stun::is_stun(&bytes);
                     self.socket.send(&bytes).await?;
                 }
                 Output::PathSelected(_) | Output::Closed => {}
@@ -226,6 +251,21 @@ impl Joined {
         }
         Ok(has_keys)
     }
+}
+
+/// A nominating check for whoever has these credentials.
+fn request((ufrag, pwd): (&str, &str), from: &str) -> Vec<u8> {
+    let check = Check {
+        transaction: Transaction([7; 12]),
+        remote_ufrag: ufrag,
+        local_ufrag: from,
+        priority: PRIORITY,
+        controlling: Some((1, true)),
+    };
+    let mut bytes = vec![0; check.length_max()];
+    let length = stun::write_request(&mut bytes, &check, pwd);
+    bytes.truncate(length);
+    bytes
 }
 
 impl Answer {

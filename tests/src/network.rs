@@ -126,6 +126,11 @@ impl Hosts {
         self.weather.set(other, one, path);
     }
 
+    /// From now on packets from the one to the other take `path`; the way back stays as it is.
+    pub fn one_way(&self, from: Ipv4Addr, to: Ipv4Addr, path: Path) {
+        self.weather.set(from, to, path);
+    }
+
     /// From now on no packet reaches or leaves this host; what is under way still arrives.
     pub fn partition(&self, host: &Host) {
         self.weather.cut(host.address, true);

@@ -28,6 +28,8 @@ pub struct Program {
     pub ingest_port: u16,
     /// UDP port of the first shard.
     pub media_port: u16,
+    /// RTMP listener, of nodes that take publishers.
+    pub rtmp: SocketAddr,
     log: PathBuf,
 }
 
@@ -35,14 +37,27 @@ pub struct Program {
 pub struct Builder {
     role: &'static str,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     namespace: Option<String>,
     address: Ipv4Addr,
+    /// The first of its ports, if it is not to take free ones.
+    base: Option<u16>,
+    is_supervised: bool,
 }
 
 /// A node of this role (`up`, `injection`, `relay`, `egress`) on loopback.
 #[must_use]
 pub fn node(role: &'static str) -> Builder {
-    Builder { role, arguments: Vec::new(), namespace: None, address: Ipv4Addr::LOCALHOST }
+    let address = Ipv4Addr::LOCALHOST;
+    Builder {
+        role,
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        namespace: None,
+        address,
+        base: None,
+        is_supervised: false,
+    }
 }
 
 impl Builder {
@@ -61,6 +76,27 @@ impl Builder {
         self
     }
 
+    /// Sets variables of its environment.
+    #[must_use]
+    pub fn environment(mut self, variables: &[(&'static str, String)]) -> Self {
+        self.environment.extend_from_slice(variables);
+        self
+    }
+
+    /// Lets it run under a supervisor: the process that is started is not the one that works.
+    #[must_use]
+    pub const fn supervised(mut self) -> Self {
+        self.is_supervised = true;
+        self
+    }
+
+    /// Gives it the ports of a node that has ended.
+    #[must_use]
+    pub const fn in_place_of(mut self, ended: &Program) -> Self {
+        self.base = Some(ended.http.port());
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -76,9 +112,14 @@ impl Builder {
     /// # Errors
     /// If the program is not built or cannot be started.
     pub fn spawn(self) -> anyhow::Result<Program> {
-        let base = if self.namespace.is_some() { 40_000 } else { free_ports()? };
+        let base = match self.base {
+            Some(base) => base,
+            None if self.namespace.is_some() => 40_000,
+            None => free_ports()?,
+        };
         let http = SocketAddr::new(self.address.into(), base);
         let ops = SocketAddr::new(self.address.into(), base + 1);
+        let rtmp = SocketAddr::new(self.address.into(), base + 6);
         let log = std::env::temp_dir().join(format!(
             "media-tree-test-{}-{base}-{}.log",
             std::process::id(),
@@ -98,7 +139,10 @@ impl Builder {
             .args(["--http", &http.to_string(), "--ops", &ops.to_string()])
             .args(["--link-port", &(base + 2).to_string(), "--ingest-port", &(base + 3).to_string()])
             .args(["--media-port", &(base + 4).to_string(), "--shards", "2"])
+            .args(["--rtmp", &rtmp.to_string(), "--insecure-rtmp"])
+            .arg(format!("--supervise={}", self.is_supervised))
             .args(&self.arguments)
+            .envs(self.environment)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
@@ -110,6 +154,7 @@ impl Builder {
             link_port: base + 2,
             ingest_port: base + 3,
             media_port: base + 4,
+            rtmp,
             log,
         })
     }
@@ -132,6 +177,14 @@ impl Program {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The id of the process that works for it, where it is a supervisor.
+    #[must_use]
+    pub fn worker_id(&self) -> Option<u32> {
+        let own = self.id();
+        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).ok()?;
+        children.split_whitespace().next_back()?.parse().ok()
     }
 
     /// Resident memory in bytes.

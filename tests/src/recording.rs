@@ -98,7 +98,11 @@ impl Recording {
         Ok(())
     }
 
-    async fn receive(&mut self, viewer: &mut WhepSession, patience: Duration) -> anyhow::Result<()> {
+    /// Notes the next packet.
+    ///
+    /// # Errors
+    /// If none comes in time, or the session ends.
+    pub async fn receive(&mut self, viewer: &mut WhepSession, patience: Duration) -> anyhow::Result<()> {
         let packet = tokio::time::timeout(patience, viewer.receive()).await;
         let packet = packet.with_context(|| format!("no packet any more: {}", self.summary()))?;
         let packet = packet.with_context(|| format!("the session ended: {}", self.summary()))?;

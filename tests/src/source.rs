@@ -113,6 +113,7 @@ pub struct Source {
     pub shape: Shape,
     /// When its first picture, a keyframe, was captured.
     pub began: Instant,
+    url: String,
     publishing: JoinHandle<()>,
 }
 
@@ -122,8 +123,17 @@ impl Source {
     /// # Errors
     /// If it cannot connect.
     pub async fn publish(url: &str, shape: Shape) -> anyhow::Result<Self> {
+        Self::publish_as(url, None, shape).await
+    }
+
+    /// Publishes with a token.
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub async fn publish_as(url: &str, token: Option<&str>, shape: Shape) -> anyhow::Result<Self> {
         let tracks: &[Codec] = if shape.has_sound { &[Codec::Opus, Codec::H264] } else { &[Codec::H264] };
-        let session = Whip::connect(url, None, tracks, whip::Options::default()).await?;
+        let session = Whip::connect(url, token, tracks, whip::Options::default()).await?;
+        let url = session.url().to_owned();
         let clip = Clip::built_in();
         let began = Instant::now();
         let publishing = tokio::spawn(async move {
@@ -131,7 +141,18 @@ impl Source {
             // Both end with the session and not before.
             let _ends = tokio::join!(encoder.send_pictures(&session), encoder.send_sounds(&session));
         });
-        Ok(Self { shape, began, publishing })
+        Ok(Self { shape, began, url, publishing })
+    }
+
+    /// The address that packets of its session go to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Waits until the server is lost.
+    pub async fn lost(&mut self) {
+        let _ = (&mut self.publishing).await;
     }
 
     /// How long a packet with this stamp had been on its way.

@@ -19,11 +19,7 @@ const INTEGRITY_BYTES: usize = 24;
 #[must_use]
 pub fn bare_request(transaction: [u8; 12], username: &str, password: &str) -> Vec<u8> {
     let mut message = request(transaction, username);
-    let length = (message.len() - HEADER_BYTES + INTEGRITY_BYTES) as u16;
-    message[2..4].copy_from_slice(&length.to_be_bytes());
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
-    let tag = hmac::sign(&key, &message);
-    attribute(&mut message, MESSAGE_INTEGRITY, tag.as_ref());
+    sign(&mut message, password);
     message
 }
 
@@ -34,6 +30,25 @@ pub fn unsigned_request(transaction: [u8; 12], username: &str) -> Vec<u8> {
     let length = (message.len() - HEADER_BYTES) as u16;
     message[2..4].copy_from_slice(&length.to_be_bytes());
     message
+}
+
+/// The answer to a Binding request, if `datagram` is one: MESSAGE-INTEGRITY and nothing else. `password` is that of the
+/// peer that was asked.
+#[must_use]
+pub fn bare_success(datagram: &[u8], password: &str) -> Option<Vec<u8>> {
+    let is_request = datagram.get(..2)? == BINDING_REQUEST.to_be_bytes() && datagram.get(4..8)? == COOKIE;
+    let mut message = is_request.then(|| datagram.get(..HEADER_BYTES))??.to_vec();
+    message[..2].copy_from_slice(&BINDING_SUCCESS.to_be_bytes());
+    sign(&mut message, password);
+    Some(message)
+}
+
+fn sign(message: &mut Vec<u8>, password: &str) {
+    let length = (message.len() - HEADER_BYTES + INTEGRITY_BYTES) as u16;
+    message[2..4].copy_from_slice(&length.to_be_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let tag = hmac::sign(&key, message);
+    attribute(message, MESSAGE_INTEGRITY, tag.as_ref());
 }
 
 fn request(transaction: [u8; 12], username: &str) -> Vec<u8> {

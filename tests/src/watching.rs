@@ -75,15 +75,28 @@ pub async fn publish_and_watch(
     codec: &str,
     length: Duration,
 ) -> anyhow::Result<(Viewing, Baseline)> {
+    let direct = baseline::loopback(&Browser::chromium().await?, codec, length).await?;
+    Ok((publish_and_watch_through(injection, egress, codec, length).await?, direct))
+}
+
+/// The same without the direct connection.
+///
+/// # Errors
+/// If a page breaks or no picture comes.
+pub async fn publish_and_watch_through(
+    injection: &Program,
+    egress: &Program,
+    codec: &str,
+    length: Duration,
+) -> anyhow::Result<Viewing> {
     let (publisher, viewer) = (Browser::chromium().await?, Browser::chromium().await?);
-    let direct = baseline::loopback(&viewer, codec, length).await?;
     let _publishing = publish_test_picture(&publisher, &injection.url("/publish/show"), codec).await?;
     program::until("the broadcast is known at the egress", || async {
         Ok(reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?.contains("live"))
     })
     .await?;
     let player = open_player(&viewer, &egress.url("/watch/show")).await?;
-    Ok((watch(&player, length).await?, direct))
+    watch(&player, length).await
 }
 
 /// Publishes the test picture with clock and tone from a page; ends with the page.
@@ -91,7 +104,8 @@ pub async fn publish_and_watch(
 /// # Errors
 /// If the page does not come to be live.
 pub async fn publish_test_picture(browser: &Browser, url: &str, codec: &str) -> anyhow::Result<Page> {
-    let page = browser.open(&format!("{url}?source=clock&codec={codec}")).await?;
+    let (address, fragment) = url.split_once('#').unwrap_or((url, ""));
+    let page = browser.open(&format!("{address}?source=clock&codec={codec}#{fragment}")).await?;
     page.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
     page.evaluate("document.getElementById('form').requestSubmit()").await?;
     page.wait_until("mediaTree.stats().then((stats) => stats.framesEncoded > 10)", PATIENCE)
@@ -120,6 +134,8 @@ pub async fn open_player(browser: &Browser, url: &str) -> anyhow::Result<Page> {
 /// # Errors
 /// If the page breaks.
 pub async fn watch(page: &Page, length: Duration) -> anyhow::Result<Viewing> {
+    // A page that was not allowed to play with sound at first has muted itself meanwhile.
+    page.evaluate("document.querySelector('video').muted = false").await?;
     let before = page.evaluate("mediaTree.stats()").await?;
     let begun = Instant::now();
     let mut latencies = Vec::new();

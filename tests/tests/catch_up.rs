@@ -23,6 +23,9 @@ const REFERENCE: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_millis(4500);
 /// The last part of it, in which the viewer must be live.
 const TAIL: Duration = Duration::from_millis(800);
+/// A browser that is starved may show nothing in that part: it is watched for so many more, then. What it is judged by
+/// stays: a picture that hangs is a pause that is too long.
+const TAILS_MORE: usize = 6;
 /// A late viewer is live when it is this close to the viewer from the start.
 const LIVE: Duration = Duration::from_millis(150);
 /// What a loaded machine may add to that; a viewer that was not caught up would be behind by the moment of its join.
@@ -81,6 +84,12 @@ async fn look(page: &Page, on_air: &OnAir, length: Duration) -> anyhow::Result<V
         }
     });
     Ok(looks.collect())
+}
+
+/// The last looks.
+fn tail(looks: &[Look]) -> impl Iterator<Item = &Look> {
+    let from = looks.last().map_or(0.0, |last| last.at - TAIL.as_secs_f64() * 1000.0);
+    looks.iter().filter(move |look| look.at >= from)
 }
 
 /// The age that `share` of these looks do not exceed.
@@ -162,8 +171,7 @@ impl Join {
             Some(rate(from, to))
         };
         let shown_at: Vec<f64> = looks.iter().filter(|look| look.age.is_some()).map(|look| look.at).collect();
-        let tail_at = last.at - TAIL.as_secs_f64() * 1000.0;
-        let tail: Vec<&Look> = looks.iter().filter(|look| look.at >= tail_at).collect();
+        let tail: Vec<&Look> = tail(looks).collect();
         Ok(Self {
             moment,
             first_frame_ms: last.first_frame_ms.context("no picture was on screen")?,
@@ -205,7 +213,14 @@ async fn joins(
     for moment in moments {
         tokio::time::sleep(on_air.until(moment)).await;
         let page = browser.open(&url).await?;
-        let join = Join::of(moment, &look(&page, on_air, WATCHED).await?, reference_ms)?;
+        let mut looks = look(&page, on_air, WATCHED).await?;
+        for _ in 0..TAILS_MORE {
+            if age(tail(&looks), 0.5).is_some() {
+                break;
+            }
+            looks.extend(look(&page, on_air, TAIL).await?);
+        }
+        let join = Join::of(moment, &looks, reference_ms)?;
         println!("{name}, {join}");
         replays_end(node).await?;
         page.close().await?;

@@ -449,3 +449,62 @@ async fn t07_lines_end_with_crlf_and_layers_stand_on_one_line() -> Result {
     assert_eq!(post(&program, "/whip/show", offers::OBS_PUBLISHER).await?.status(), StatusCode::CREATED);
     Ok(())
 }
+
+#[tokio::test]
+async fn w13_w37_ice_servers_come_with_the_session_and_not_with_a_preflight() -> Result {
+    let servers = "stun:stun.example.net,turns:turn.example.net:443?transport=tcp";
+    let program = program::node("up").environment(&[("MEDIA_TREE_ICE_SERVERS", servers.into())]);
+    let program = program.with(&["--broadcasts", "show", "--turn-secret", "shared-with-the-turn-server"]);
+    let program = program.start().await?;
+    let links = |response: &Response| {
+        let all = response.headers().get_all("link").iter();
+        let all = all.filter_map(|value| value.to_str().ok()).filter(|link| link.contains("ice-server"));
+        all.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut names = Vec::new();
+    for (path, offer) in ENDPOINTS {
+        let given = links(&post(&program, path, offer).await?);
+        assert_eq!(given[0], "<stun:stun.example.net>; rel=\"ice-server\"");
+        let turn = "<turns:turn.example.net:443?transport=tcp>; rel=\"ice-server\"; username=\"";
+        let turn = given[1].strip_prefix(turn).context("a TURN server")?;
+        let (username, rest) = turn.split_once('"').context("a user name")?;
+        assert!(
+            rest.contains("; credential=\"") && rest.contains("; credential-type=\"password\""),
+            "{rest}"
+        );
+        let ends: u64 = username.split(':').next().unwrap_or_default().parse()?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+        assert!((now + 11 * 3600..now + 13 * 3600).contains(&ends), "{username}");
+        names.push(username.to_owned());
+        for preflight in [true, false] {
+            let mut request = Client::new().request(Method::OPTIONS, program.url(path));
+            if preflight {
+                request = request.header("Access-Control-Request-Method", "POST");
+            }
+            assert_eq!(links(&request.send().await?), [] as [&str; 0], "{path}");
+        }
+    }
+    assert_ne!(names[0], names[1], "each session has its own");
+    assert!(!program.log().contains("shared-with"), "{}", program.log());
+    Ok(())
+}
+
+#[tokio::test]
+async fn e03_where_viewers_may_not_wait_they_are_told_when_to_come_back() -> Result {
+    let program = program::node("up").with(&["--broadcasts", "show", "--viewers-wait=false"]).start().await?;
+    let early = post(&program, "/whep/show", offers::CHROMIUM_VIEWER).await?;
+    assert_eq!(early.status(), StatusCode::CONFLICT);
+    assert!(header(&early, "retry-after").parse::<u32>()? > 0);
+    let codecs = [Codec::Opus, Codec::H264];
+    let (url, options) = (program.url("/whip/show"), client::whip::Options::default());
+    let publisher = Whip::connect(&url, None, &codecs, options).await?;
+    let playing = tokio::spawn(async move {
+        client::demo::play(&client::demo::Clip::built_in(), &publisher).await;
+    });
+    until("a viewer is let in", || async {
+        Ok(post(&program, "/whep/show", offers::CHROMIUM_VIEWER).await?.status() == StatusCode::CREATED)
+    })
+    .await?;
+    playing.abort();
+    Ok(())
+}

@@ -1,10 +1,9 @@
 //! Encoders that are not ours publish: libdatachannel as OBS uses it, and ffmpeg.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use tests::baseline;
 use tests::browser::Browser;
 use tests::encoders::{self, Encoder};
@@ -94,22 +93,8 @@ async fn ffmpeg_publishes_with_a_certificate_of_its_own() -> Result {
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
-    let made = Command::new("sh")
-        .current_dir(folder.path())
-        .args(["-ec", "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"])
-        .status()?;
-    ensure!(made.success(), "no key");
-    let made = Command::new("openssl")
-        .current_dir(folder.path())
-        .args(["req", "-new", "-x509", "-key", "key.pem", "-subj", "/CN=ffmpeg", "-out", "certificate.pem"])
-        .status()?;
-    ensure!(made.success(), "no certificate");
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let options = [
-        format!("cert_file={}", file("certificate.pem")),
-        format!("key_file={}", file("key.pem")),
-        "authorization=secret-of-the-encoder".to_owned(),
-    ];
+    let certificate = encoders::certificate_of_ffmpeg(folder.path())?;
+    let options = [&certificate[..], &["authorization=secret-of-the-encoder".to_owned()]].concat();
     let program = program::node("up").with(&["--publish-tokens", "secret-of-the-encoder"]).start().await?;
     let mut ffmpeg = Encoder::ffmpeg(&program.url("/whip/show"), &options)?;
     ffmpeg.until("state connected").await?;

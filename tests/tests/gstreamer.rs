@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use client::Whep;
 use model::Kind;
-use tests::gstreamer::{Certificate, Decoded, GStreamer, PARTS};
+use tests::gstreamer::{Certificate, Decoded, GStreamer, PARTS, PARTS_OF_HEVC};
 use tests::program::{self, Program, until};
 use tests::tools;
 
@@ -88,6 +88,34 @@ async fn gstreamer_plays_the_demo_clip() -> Result {
     player.close().await?;
     until("its session is gone", || async { Ok(program.metric("media_tree_whep_sessions{").await? == 0.0) })
         .await
+}
+
+#[tokio::test]
+async fn hevc_of_gstreamer_goes_through_three_nodes_and_a_late_viewer_decodes_it() -> Result {
+    let name = "hevc_of_gstreamer_goes_through_three_nodes_and_a_late_viewer_decodes_it";
+    if !is_here(name) || !PARTS_OF_HEVC.into_iter().all(|part| tools::has(name, part)) {
+        return Ok(());
+    }
+    let injection = program::node("injection").start().await?;
+    let below = async |role, parent: &Program| {
+        let parent = format!("127.0.0.1:{}", parent.link_port);
+        program::node(role).with(&["--parents", &parent]).start().await
+    };
+    let relay = below("relay", &injection).await?;
+    let egress = below("egress", &relay).await?;
+    let mut publisher = GStreamer::publish_as(&injection.url("/whip/test"), "H265").await?;
+    publisher.until_state("connected").await?;
+    until_live(&egress, "test").await?;
+
+    let mut player = GStreamer::watch_as(&egress.url("/whep/test"), "H265").await?;
+    let first = player.until_decoded(Decoded { pictures: 60, sounds: 60 }).await?;
+    let mut late = GStreamer::watch_as(&egress.url("/whep/test"), "H265").await?;
+    let second = late.until_decoded(Decoded { pictures: 60, sounds: 60 }).await?;
+    println!("HEVC through three nodes: the first player decoded {first:?}, a later one {second:?}");
+    for player in [player, late] {
+        player.close().await?;
+    }
+    publisher.close().await
 }
 
 #[tokio::test]

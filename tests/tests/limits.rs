@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use client::{Whep, WhepSession, whep};
 use futures_util::StreamExt as _;
-use futures_util::future::try_join_all;
 use futures_util::stream;
-use model::Kind;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use reqwest::{Client, StatusCode};
+use tests::hop;
 use tests::offers;
 use tests::program::{self, PATIENCE, Program, until};
-use tests::source::{Seen, Seens, Shape, Source, percentile};
+use tests::source::{Seens, Shape, Source, percentile};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 
@@ -257,75 +256,14 @@ async fn one_address_that_asks_too_often_is_told_to_wait() -> Result {
     Ok(())
 }
 
-/// Publisher and viewers live in this process and share its clock; each packet carries the moment at which the
-/// publisher handed the picture to its WebRTC stack, each viewer notes the moment at which its task read the packet
-/// from the socket. So a delay contains both clients' stacks and their scheduling beside the nodes and is an upper
-/// bound for what the tree adds. The difference between two viewers of the same picture, one behind a relay and one
-/// not, is free of the publisher's part: what one more process on the way costs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hop_adds_little_latency() -> Result {
     let _alone = MACHINE.lock().await;
     const FRAMES: usize = 180;
-    let injection = program::node("injection").start().await?;
-    let below = |parent: &Program| ["--parents".to_owned(), format!("127.0.0.1:{}", parent.link_port)];
-    let start = async |role, parent: &Program| {
-        let [flag, value] = below(parent);
-        program::node(role).with(&[&flag, &value]).start().await
-    };
-    let relay = start("relay", &injection).await?;
-    let (far_node, near_node) = (start("egress", &relay).await?, start("egress", &injection).await?);
-    let source = Source::publish(&injection.url("/whip/show"), Shape::OBS).await?;
-    let measure = async |egress: &Program| {
-        until("the broadcast is known", || async {
-            Ok(reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?.contains("\"live\""))
-        })
-        .await?;
-        let mut viewer = Whep::connect(&egress.url("/whep/show"), None).await?;
-        let mut seens = Seens::default();
-        let mut pictures = 0;
-        while pictures < FRAMES + 30 {
-            let packet = tokio::time::timeout(PATIENCE, viewer.receive()).await.context("no packet")?;
-            let packet = packet.context("the session ended")?;
-            pictures += usize::from(packet.kind == Kind::Video && packet.marker);
-            seens.add(&packet);
-        }
-        anyhow::Ok(seens)
-    };
-    let seens = try_join_all([measure(&far_node), measure(&near_node)]).await?;
-    // The first pictures are the cached ones.
-    let settled = |seens: &Seens| {
-        let pictures = seens.pictures();
-        pictures[pictures.len() - FRAMES..].to_vec()
-    };
-    let (far, near) = (settled(&seens[0]), settled(&seens[1]));
-    let ages = |pictures: &[Seen]| -> Vec<Duration> {
-        let age = |seen: &Seen| Some(source.age(&seen.stamp?, seen.arrival));
-        pictures.iter().filter_map(age).collect()
-    };
-    let (mut far_ages, mut near_ages) = (ages(&far), ages(&near));
-    let at_near = |frame| {
-        let is_it = |seen: &&Seen| seen.stamp.is_some_and(|stamp| stamp.frame == frame);
-        near.iter().find(is_it).map(|seen| seen.arrival)
-    };
-    let mut added: Vec<Duration> = far
-        .iter()
-        .filter_map(|seen| Some(seen.arrival.saturating_duration_since(at_near(seen.stamp?.frame)?)))
-        .collect();
-    println!(
-        "latency to the last packet of a picture, {FRAMES} pictures at 2.5 Mbit/s: injection, relay, egress p50 {:?}, \
-         p99 {:?}; injection, egress p50 {:?}, p99 {:?}; the relay adds p50 {:?}, p99 {:?}",
-        percentile(&mut far_ages, 50),
-        percentile(&mut far_ages, 99),
-        percentile(&mut near_ages, 50),
-        percentile(&mut near_ages, 99),
-        percentile(&mut added, 50),
-        percentile(&mut added, 99),
-    );
-    assert!(added.len() > FRAMES / 2, "both saw the same pictures: {}", added.len());
-    assert_eq!(seens[0].missing() + seens[1].missing(), 0);
-    for node in [&relay, &far_node, &near_node] {
-        assert!(!node.log().contains("ParentSilent"), "links hold: {}", node.log());
-    }
-    assert!(percentile(&mut far_ages, 50) < Duration::from_millis(50), "{far_ages:?}");
+    let mut delays = hop::measure(FRAMES).await?;
+    println!("{FRAMES} pictures at 2.5 Mbit/s: {delays}");
+    assert!(delays.added.len() > FRAMES / 2, "both saw the same pictures: {}", delays.added.len());
+    assert_eq!(delays.missing, 0);
+    assert!(percentile(&mut delays.far, 50) < Duration::from_millis(50), "{delays:?}");
     Ok(())
 }

@@ -62,6 +62,14 @@ async fn the_first_page_lists_the_demo_and_its_player_plays_picture_and_sound() 
     let stats = player.evaluate("mediaTree.stats()").await?;
     assert_eq!((&stats["videoCodec"], &stats["audioCodec"]), (&"H264".into(), &"opus".into()));
     assert_eq!(stats["packetsLost"], 0);
+    let reports = || program.metric_with("media_tree_player_reports_total{", "result=\"taken\"");
+    until("the player has reported", || async { Ok(reports().await? == 1.0) }).await?;
+    ensure!(program.metric("media_tree_player_first_frame_seconds_count{").await? == 1.0);
+    ensure!(program.metric("media_tree_player_latency_seconds_count{").await? == 1.0);
+    ensure!(program.metric("media_tree_player_watched_seconds_total{").await? > 1.0);
+    // It says its last words before it goes.
+    player.evaluate("location.href = '/'").await?;
+    until("the player has said its last words", || async { Ok(reports().await? == 2.0) }).await?;
     has_no_errors(&first)?;
     has_no_errors(&player)
 }

@@ -155,3 +155,39 @@ async fn a_second_publisher_is_refused_where_that_is_configured() -> Result {
     first.abort();
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_stay_when_a_backup_goes_on_for_a_publisher_that_vanished() -> Result {
+    let program = program::node("up").with(&["--publisher-conflict", "backup"]).start().await?;
+    let first = play(publish(&program, Codec::H264).await?);
+    live(&program).await?;
+    let mut viewer = Whep::connect(&program.url("/whep/show"), None).await?;
+    let mut recording = Recording::default();
+    let backup = play(publish(&program, Codec::H264).await?);
+    watch(&mut recording, &mut viewer).await?;
+    assert_eq!(program.metric("media_tree_publisher_take_overs_total{").await?, 0.0, "the backup waits");
+
+    first.abort();
+    let vanished = std::time::Instant::now();
+    until("the backup goes on", async || {
+        Ok(program.metric("media_tree_publisher_take_overs_total{").await? == 1.0)
+    })
+    .await?;
+    let after = vanished.elapsed();
+    watch(&mut recording, &mut viewer).await?;
+    backup.abort();
+    println!(
+        "the backup went on {} ms after the first publisher vanished: {}",
+        after.as_millis(),
+        recording.summary()
+    );
+    ensure!(after < Duration::from_secs(5), "it took {after:?}");
+    for kind in [Kind::Audio, Kind::Video] {
+        let track = recording.track(kind);
+        assert_eq!(track.missing(), [0; 0], "{kind} sequence numbers leave a gap");
+        assert_eq!(track.backward_steps(), [], "{kind} timestamps go back");
+    }
+    assert!(broadcasts(&program).await?.contains("\"live\""));
+    assert_eq!(program.metric("media_tree_viewers{").await?, 1.0);
+    Ok(())
+}

@@ -174,27 +174,23 @@ async fn a_drained_node_leaves_no_records() -> Result {
 }
 
 #[tokio::test]
-async fn a_killed_node_starts_again_and_says_what_was_lost() -> Result {
+async fn records_of_another_key_are_refused_one_by_one() -> Result {
     let state = State::new()?;
-    for key in ['a', 'b'] {
-        let program = state.node().await?;
-        let publisher = OnAir::start(&program).await?;
-        let viewers = [watch(&program).await?, watch(&program).await?];
-        until_records(&program, 3.0).await?;
-        kill(program).await?;
-        drop((publisher, viewers));
+    let program = state.node().await?;
+    let publisher = OnAir::start(&program).await?;
+    let viewers = [watch(&program).await?, watch(&program).await?];
+    until_records(&program, 3.0).await?;
+    kill(program).await?;
+    drop((publisher, viewers));
 
-        state.use_key(key)?;
-        let program = state.node().await?;
-        let log = program.log();
-        let expected = match key {
-            'a' => "3 sessions of an earlier process cannot be resumed yet",
-            _ => "session records were sealed with another key",
-        };
-        assert!(log.contains(expected), "{log}");
-        assert!(!log.contains("damaged"), "{log}");
-        watch(&program).await?.close().await?;
-    }
+    state.use_key('b')?;
+    let program = state.node().await?;
+    let log = program.log();
+    assert!(log.contains("sealed with another key") && !log.contains("damaged"), "{log}");
+    let refused = || program.metric_with("media_tree_record_refusals_total{", r#"reason="foreign""#);
+    assert!(refused().await? >= 3.0, "{log}");
+    assert_eq!(program.metric("media_tree_sessions_resumed_total").await?, 0.0);
+    watch(&program).await?.close().await?;
     Ok(())
 }
 
@@ -280,8 +276,8 @@ async fn a_hundred_viewers_cost_few_writes() -> Result {
     let sent = (packets().await? - packets_before) / elapsed;
     println!("{VIEWERS} viewers: {writes:.1} records written a second for {sent:.0} packets a second");
     assert!(sent > 50.0 * VIEWERS as f64, "{sent} packets a second");
-    // Blocks of 1024 sequence numbers and 64 reports, and the publisher's once a second.
-    assert!(writes < 0.3 * VIEWERS as f64, "{writes} a second");
+    // Blocks of 128 sequence numbers and 64 reports, and the publisher's once a second.
+    assert!(writes < sent / 100.0, "{writes} a second for {sent} packets");
     assert_eq!(program.metric("media_tree_record_put_failures_total").await?, 0.0);
     publisher.stop().await
 }

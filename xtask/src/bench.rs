@@ -19,6 +19,9 @@ pub struct Arguments {
     /// Seconds of each window.
     #[arg(long)]
     seconds: Option<u32>,
+    /// Measure this part anew and keep the rest of the last report: `servers`, `storm`, `relay`, `profiles`, `micro`.
+    #[arg(long)]
+    only: Vec<String>,
     /// Install missing Debian packages first (as root).
     #[arg(long)]
     install: bool,
@@ -37,7 +40,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         println!("not on this machine: {} (cargo xtask bench --install brings them)", missing.join(", "));
     }
     run::cargo(&["build", "--release", "--package", "media-tree", "--package", "bench"])?;
-    if !arguments.quick {
+    if !arguments.quick && (arguments.only.is_empty() || arguments.only.iter().any(|part| part == "micro")) {
         beside_hot_paths()?;
     }
     let root = run::root();
@@ -49,6 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(seconds) = arguments.seconds {
         command.args(["--seconds", &seconds.to_string()]);
     }
+    command.args(arguments.only.iter().flat_map(|part| ["--only", part]));
     run::command(&mut command)
 }
 

@@ -5,11 +5,13 @@ mod bench;
 mod demo_clip;
 mod encoders;
 mod fuzz;
+mod monitoring;
 mod packages;
 mod run;
 mod suite;
 mod tidy;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// Every task of this repository, as CI runs it.
@@ -56,6 +58,10 @@ enum Task {
     Screenshots,
     /// Makes the demo clip again with ffmpeg.
     DemoClip,
+    /// Writes the reference of all metrics, `docs/operating/metrics.md`.
+    Metrics,
+    /// Writes dashboards, alerts and their trials into `deploy/monitoring/`.
+    Monitoring,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -70,7 +76,14 @@ fn main() -> anyhow::Result<()> {
         Task::Acceptance => suite::acceptance(),
         Task::Screenshots => suite::screenshots(),
         Task::DemoClip => demo_clip::run(),
+        Task::Metrics => metrics(),
+        Task::Monitoring => monitoring::run(),
     }
+}
+
+fn metrics() -> anyhow::Result<()> {
+    let file = run::root().join("docs/operating/metrics.md");
+    std::fs::write(&file, telemetry::reference()).with_context(|| format!("write {}", file.display()))
 }
 
 fn check() -> anyhow::Result<()> {

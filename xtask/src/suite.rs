@@ -43,8 +43,9 @@ pub fn e2e(filter: Option<&str>) -> anyhow::Result<()> {
 
 /// Runs `cargo test`, then prints one line with all counts.
 fn cargo_test(arguments: &[&str]) -> anyhow::Result<()> {
-    // The end-to-end tests start the program itself.
-    run::cargo(&["build", "--package", "media-tree"])?;
+    // The end-to-end tests start the program itself. Built in one go with the tests, so that nothing is built twice with
+    // other features.
+    run::cargo(&["build", "--workspace", "--bins", "--tests"])?;
     let skipped_file = run::root().join("target").join("skipped-tests.txt");
     std::fs::write(&skipped_file, "").context("empty the list of skipped tests")?;
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());

@@ -10,8 +10,23 @@ use crate::run;
 const FILE_LINES_MAX: usize = 600;
 
 /// Crates that never touch a socket, a clock or a task, with the words that would betray it.
-const CORES: &[&str] =
-    &["model", "octets", "srtp", "ice-dtls", "media-core", "egress", "link", "signaling", "ingest", "config"];
+const CORES: &[&str] = &[
+    "model",
+    "octets",
+    "srtp",
+    "ice-dtls",
+    "media-core",
+    "egress",
+    "link",
+    "signaling",
+    "ingest",
+    "config",
+    "access",
+    "tree",
+    "rtmp",
+    "packetize",
+    "transcode",
+];
 const FORBIDDEN_IN_CORES: &[&str] =
     &["Instant::now()", "SystemTime::now()", "std::net::UdpSocket", "tokio::"];
 

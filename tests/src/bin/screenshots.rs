@@ -29,7 +29,29 @@ async fn main() -> anyhow::Result<()> {
     let publisher = watching::publish_test_picture(&browser, &node.url("/publish/mine"), "h264").await?;
     publisher.resize(1100, 1000).await?;
     publisher.screenshot(&image("publish.png")?).await?;
-    Ok(())
+    dashboard(&browser).await
+}
+
+/// A small tree with viewers, one of whose nodes is being drained.
+async fn dashboard(browser: &Browser) -> anyhow::Result<()> {
+    let up = program::node("up").with(&["--demo", "--node-id", "up-1"]).start().await?;
+    let (store, mut egress, mut players) = (up.url(""), Vec::new(), Vec::new());
+    for name in ["egress-1", "egress-2"] {
+        let arguments = ["--store", &store, "--node-id", name, "--host-name", name];
+        let node = program::node("egress").with(&arguments).start().await?;
+        players.push(watching::open_player(browser, &node.url("/watch/demo")).await?);
+        egress.push(node);
+    }
+    let page = browser.open(&up.url("/dashboard")).await?;
+    page.resize(1400, 620).await?;
+    page.wait_until("document.querySelectorAll('.links .carries').length === 2", PATIENCE).await?;
+    let drain = up.url("/api/v1/nodes/egress-2/drain");
+    let ordered = reqwest::Client::new().post(drain).json(&serde_json::json!({ "deadline_secs": 60 }));
+    ordered.send().await?.error_for_status()?;
+    page.wait_until("document.getElementById('nodes').textContent.includes('draining')", PATIENCE).await?;
+    // By then the links have a rate.
+    page.wait_until("mediaTree.updates > 8", PATIENCE).await?;
+    page.screenshot(&image("dashboard.png")?).await
 }
 
 fn image(name: &str) -> anyhow::Result<PathBuf> {

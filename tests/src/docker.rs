@@ -1,0 +1,109 @@
+//! Docker: the daemon that runs here, or one of our own while a test needs it; images of programs of this machine.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, ensure};
+
+use crate::program;
+
+/// The programs that tests of containers need.
+pub const PARTS: [&str; 3] = ["/usr/sbin/dockerd", "/usr/bin/docker-compose", "/usr/sbin/iptables"];
+
+/// A daemon that answers. Ends with its value if it is our own.
+pub struct Docker {
+    own: Option<(Child, tempfile::TempDir)>,
+}
+
+impl Docker {
+    /// Uses the daemon that is there; with none, starts one. Needs root.
+    ///
+    /// # Errors
+    /// If none starts.
+    pub async fn start() -> anyhow::Result<Self> {
+        if is_there() {
+            return Ok(Self { own: None });
+        }
+        // Where the system has not mounted them, as in a plain container.
+        if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+            && !Path::new("/sys/fs/cgroup/memory").exists()
+        {
+            let _ = Command::new("cgroupfs-mount").status();
+        }
+        let folder = tempfile::tempdir()?;
+        let log = fs::File::create(folder.path().join("log"))?;
+        let child = Command::new(PARTS[0])
+            .arg("--data-root")
+            .arg(folder.path().join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start dockerd")?;
+        let docker = Self { own: Some((child, folder)) };
+        let waited = program::until("dockerd answers", async || Ok(is_there())).await;
+        waited.with_context(|| docker.log())?;
+        Ok(docker)
+    }
+
+    fn log(&self) -> String {
+        let folder = self.own.as_ref().map(|(_, folder)| folder.path().join("log"));
+        folder.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default()
+    }
+
+    /// Makes an image that has this program, what it is linked to, these files, and nothing else.
+    ///
+    /// # Errors
+    /// If the program is not there, or docker refuses.
+    pub fn image(&self, name: &str, program: &Path, (files, more): (&[&str], &str)) -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let root = folder.path().join("root");
+        let take = |from: &str, to: &str| -> anyhow::Result<()> {
+            let to = root.join(to.trim_start_matches('/'));
+            fs::create_dir_all(to.parent().context("a folder")?)?;
+            fs::copy(from, to).with_context(|| from.to_owned())?;
+            Ok(())
+        };
+        let own = program.file_name().and_then(|name| name.to_str()).context("a name")?;
+        take(&program.display().to_string(), &format!("/usr/local/bin/{own}"))?;
+        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, and the loader alone.
+        let libraries = run(Command::new("ldd").arg(program))?;
+        for word in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+            take(word, word)?;
+        }
+        for file in files {
+            take(file, file)?;
+        }
+        let text = format!("FROM scratch\nCOPY root /\nENV PATH=/usr/local/bin\n{more}\n");
+        fs::write(folder.path().join("Dockerfile"), text)?;
+        let mut build = Command::new("docker");
+        build.args(["build", "--quiet", "--tag", name]).arg(folder.path()).env("DOCKER_BUILDKIT", "0");
+        run(&mut build).map(|_| ())
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if let Some((child, _)) = &mut self.own {
+            // As asked politely it ends its containers and its containerd.
+            let _ = Command::new("kill").arg(child.id().to_string()).status();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn is_there() -> bool {
+    Command::new("docker").arg("info").output().is_ok_and(|output| output.status.success())
+}
+
+/// What a command says.
+///
+/// # Errors
+/// If it fails; the error has what it said.
+pub fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {said}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

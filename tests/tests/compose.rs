@@ -1,0 +1,162 @@
+//! `deploy/compose/` as it is shipped, started with Docker: the program and what belongs to it in containers of their own.
+//!
+//! Foreign images cannot be had everywhere, so Debian's programs of the same names stand in for them. Grafana has none.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use client::{Whep, Whip, demo, whip};
+use model::Codec;
+use serde_json::Value;
+use tests::docker::{self, Docker, run};
+use tests::installation::receive;
+use tests::program::{self, until};
+use tests::{prometheus, tools};
+
+type Result = anyhow::Result<()>;
+
+const PICTURES: usize = 60;
+
+/// What is started of the services.
+const SERVICES: [&str; 7] =
+    ["controller", "injection", "relay", "egress", "redis", "prometheus", "alertmanager"];
+
+/// Images, the programs that stand in for them, and how those are called: nobody's own images are touched.
+const IMAGES: [(&str, &str, &str); 4] = [
+    ("media-tree:${MEDIA_TREE_VERSION:-0.1.0}", "media-tree", "media-tree-test/media-tree"),
+    ("redis:8.0.3-alpine", "/usr/bin/redis-server", "media-tree-test/redis"),
+    ("prom/prometheus:v3.5.0", "/usr/bin/prometheus", "media-tree-test/prometheus"),
+    ("prom/alertmanager:v0.28.1", "/usr/bin/prometheus-alertmanager", "media-tree-test/alertmanager"),
+];
+
+/// What Debian's does not start without.
+const ALERTMANAGER_FILES: [&str; 2] =
+    ["/usr/share/prometheus/alertmanager/default.tmpl", "/usr/share/prometheus/alertmanager/email.tmpl"];
+
+/// A copy of what is shipped, with secrets of its own. Ends with its value.
+struct Project {
+    folder: tempfile::TempDir,
+}
+
+impl Project {
+    fn new() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        run(Command::new("cp").arg("-r").arg(shipped).arg(folder.path()))?;
+        let project = Self { folder };
+        let file = project.path("compose.yaml");
+        let images = IMAGES.map(|(image, _, stand_in)| (image, stand_in));
+        std::fs::write(&file, prometheus::adapted(&std::fs::read_to_string(&file)?, &images)?)?;
+        // Some machines allow no more.
+        std::fs::write(project.path(".env"), "COMPOSE_PROJECT_NAME=media-tree-test\nOPEN_FILES_MAX=1024\n")?;
+        run(Command::new("sh").arg(project.path("setup.sh")))?;
+        Ok(project)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("deploy/compose").join(name)
+    }
+
+    fn compose(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(docker::PARTS[1]);
+        run(command.args(arguments).current_dir(self.path("")))
+    }
+
+    fn up(&self, relays: usize) -> Result {
+        let scale = format!("relay={relays}");
+        let arguments = ["up", "--detach", "--no-build", "--scale", &scale];
+        self.compose(&[&arguments[..], &SERVICES].concat()).map(|_| ())
+    }
+
+    /// The value of a setting that was made for this installation.
+    fn setting(&self, name: &str) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.path("media-tree.env"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+        Ok(line.with_context(|| name.to_owned())?.to_owned())
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        let _ = self.compose(&["down", "--volumes", "--timeout", "5"]);
+    }
+}
+
+/// The number that Prometheus has for an expression.
+async fn number(expression: &str) -> anyhow::Result<Option<f64>> {
+    let mut url = reqwest::Url::parse("http://127.0.0.1:9090/api/v1/query")?;
+    url.query_pairs_mut().append_pair("query", expression);
+    let Ok(answer) = reqwest::get(url).await else { return Ok(None) };
+    let answer: Value = answer.json().await?;
+    Ok(answer["data"]["result"][0]["value"][1].as_str().and_then(|value| value.parse().ok()))
+}
+
+async fn until_number(expression: &str, wanted: f64) -> Result {
+    until(&format!("{expression} is {wanted}"), async || Ok(number(expression).await? == Some(wanted))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_in_containers_plays_and_is_watched() -> Result {
+    const NAME: &str = "an_installation_in_containers_plays_and_is_watched";
+    for part in docker::PARTS.into_iter().chain(IMAGES[1..].iter().map(|(_, program, _)| *program)) {
+        if !tools::has(NAME, part) {
+            return Ok(());
+        }
+    }
+    if !tools::is_root(NAME) {
+        return Ok(());
+    }
+    let docker = Docker::start().await?;
+    for (_, program, name) in IMAGES {
+        let path = if name.ends_with("media-tree") { program::path()? } else { program.into() };
+        let program = path.file_name().and_then(|name| name.to_str()).context("a name")?;
+        // As the real ones: that of Redis names its program in the command, that of Media-Tree runs as nobody.
+        let more = match name {
+            "media-tree-test/redis" => String::new(),
+            "media-tree-test/media-tree" => format!("USER 65534:65534\nENTRYPOINT [\"{program}\"]"),
+            _ => format!("ENTRYPOINT [\"{program}\"]"),
+        };
+        let files: &[&str] = if name.ends_with("alertmanager") { &ALERTMANAGER_FILES } else { &[] };
+        docker.image(name, &path, (files, &more))?;
+    }
+
+    let project = Project::new()?;
+    project.compose(&["config", "--quiet"])?;
+    project.up(1)?;
+    if let Err(error) = plays_and_is_watched(&project).await {
+        let logs = project.compose(&["logs", "--no-color", "--tail", "40"]).unwrap_or_default();
+        return Err(error.context(logs));
+    }
+    Ok(())
+}
+
+async fn plays_and_is_watched(project: &Project) -> Result {
+    // Controller, injection, relay and egress, by the controller's list, which wants the operator's token.
+    until_number(r#"count(up{job="media-tree"} == 1)"#, 4.0).await?;
+    until_number("prometheus_notifications_alertmanagers_discovered", 1.0).await?;
+    until_number("max(media_tree_controller_findings)", 0.0)
+        .await
+        .context("what is shipped is a good tree")?;
+
+    // From outside, through the ports that are published, led by the controller.
+    let token = project.setting("MEDIA_TREE_PUBLISH_TOKENS")?;
+    let codecs = [Codec::Opus, Codec::H264];
+    let publisher =
+        Whip::connect("http://127.0.0.1:8080/whip/show", Some(&token), &codecs, whip::Options::default());
+    let publisher = publisher.await.context("publish")?;
+    let playing = tokio::spawn(async move { demo::play(&demo::Clip::built_in(), &publisher).await });
+    until_number(r#"max(pipeline_up{node_type="egress",broadcast="show"})"#, 1.0).await?;
+    let mut viewer = Whep::connect("http://127.0.0.1:8080/whep/show", None).await.context("watch")?;
+    ensure!(viewer.url().starts_with("http://127.0.0.1:8082/"), "led to {}", viewer.url());
+    receive(&mut viewer, PICTURES).await?;
+
+    // Nodes appear and vanish by themselves.
+    project.up(2)?;
+    until_number(r#"count(up{job="media-tree"} == 1)"#, 5.0).await?;
+    project.up(1)?;
+    until_number(r#"count(up{job="media-tree"})"#, 4.0).await?;
+    receive(&mut viewer, PICTURES).await?;
+    playing.abort();
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! What viewers see when Redis dies, freezes, fails over or forgets, and when the leading controller dies.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tests::installation::{Installation, Viewer, until_live, until_parents, view};
+use tests::program::{Program, until};
+use tests::redis::{Group, PARTS, Redis};
+use tests::source::{Shape, Source};
+use tests::tools;
+
+type Result = anyhow::Result<()>;
+
+/// Two seconds of pictures.
+const PICTURES: usize = 60;
+
+fn has_redis(name: &str) -> bool {
+    PARTS.iter().all(|part| tools::has(name, part))
+}
+
+/// Two controllers, an injection, two egress nodes, a publisher and a viewer.
+struct Tree {
+    controllers: [Program; 2],
+    installation: Installation,
+    egress: [Program; 2],
+    _injection: Program,
+    _source: Source,
+    viewer: Viewer,
+}
+
+impl Tree {
+    async fn grow(store: &str) -> anyhow::Result<Self> {
+        let installation = Installation::new(store);
+        let controllers = [
+            installation.node("controller", "controller-1").start().await?,
+            installation.node("controller", "controller-2").start().await?,
+        ];
+        let injection = installation.node("injection", "in").start().await?;
+        let egress = [
+            installation.node("egress", "out-1").start().await?,
+            installation.node("egress", "out-2").start().await?,
+        ];
+        for name in ["out-1", "out-2"] {
+            until_parents(&controllers[0], name, &["in"]).await?;
+        }
+        let source = Source::publish(&controllers[0].url("/whip/show"), Shape::OBS).await?;
+        until_live(&egress[0], "show").await?;
+        until_live(&egress[1], "show").await?;
+        let mut viewer = Viewer::join(&controllers[1].url("/whep/show")).await?;
+        viewer.watch(PICTURES).await?;
+        Ok(Self { controllers, installation, egress, _injection: injection, _source: source, viewer })
+    }
+
+    /// Somebody joins while the store is away, at a node and through a front door.
+    async fn join(&self) -> Result {
+        for door in [&self.egress[0], &self.controllers[0]] {
+            let mut viewer = Viewer::join(&door.url("/whep/show")).await.context("join without the store")?;
+            viewer.watch(PICTURES / 4).await?;
+        }
+        Ok(())
+    }
+
+    async fn until_settled(&self) -> Result {
+        until("a controller leads again and sees all nodes", async || {
+            let view = view(&self.controllers[0]).await?;
+            let ready = view["nodes"]
+                .as_array()
+                .map_or(0, |nodes| nodes.iter().filter(|node| node["health"] == "ready").count());
+            Ok(view["is_settled"] == true && view["leader"].is_string() && ready >= 3)
+        })
+        .await
+    }
+
+    async fn decisions(&self) -> anyhow::Result<Vec<Value>> {
+        let view = view(&self.controllers[0]).await?;
+        Ok(view["decisions"].as_array().cloned().unwrap_or_default())
+    }
+
+    fn assert_nothing_missing(&self, what: &str) {
+        println!("{what}: {}", self.viewer.summary());
+        assert_eq!(self.viewer.seens.missing(), 0, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_notices_that_redis_is_killed_frozen_or_empty() -> Result {
+    if !has_redis("nobody_notices_that_redis_is_killed_frozen_or_empty") {
+        return Ok(());
+    }
+    let mut redis = Redis::server().await?;
+    let mut tree = Tree::grow(&redis.url()).await?;
+    let before = tree.decisions().await?.len();
+
+    redis.signal("STOP")?;
+    until("the controllers see that the store is frozen", async || {
+        Ok(view(&tree.controllers[0]).await?["is_store_up"] == false)
+    })
+    .await?;
+    tree.join().await?;
+    tree.viewer.watch(PICTURES).await?;
+    redis.signal("CONT")?;
+    tree.until_settled().await?;
+    tree.assert_nothing_missing("Redis frozen");
+
+    redis.kill()?;
+    until("the controllers see that the store is gone", async || {
+        Ok(view(&tree.controllers[0]).await?["is_store_up"] == false)
+    })
+    .await?;
+    tree.join().await?;
+    tree.viewer.watch(PICTURES).await?;
+    // It comes back empty: it kept nothing on disk.
+    redis.start_again().await?;
+    until("everything is in the store again", async || {
+        let nodes = redis.ask(&["KEYS", "media-tree:nodes*"])?;
+        let broadcasts = redis.ask(&["KEYS", "media-tree:broadcasts*"])?;
+        Ok(nodes.contains("out-1") && nodes.contains("in") && broadcasts.contains("show"))
+    })
+    .await?;
+    tree.until_settled().await?;
+    tree.viewer.watch(2 * PICTURES).await?;
+    for name in ["out-1", "out-2"] {
+        until_parents(&tree.controllers[0], name, &["in"]).await?;
+    }
+    tree.assert_nothing_missing("Redis killed and empty");
+    println!("decisions before: {before}, after: {}", tree.decisions().await?.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_notices_that_sentinel_fails_over() -> Result {
+    if !has_redis("nobody_notices_that_sentinel_fails_over") {
+        return Ok(());
+    }
+    let group = Group::start().await?;
+    let mut tree = Tree::grow(&group.url()).await?;
+    let old = group.master_port()?;
+    group.fail_over()?;
+    until("another server is master", async || Ok(group.master_port()? != old)).await?;
+    tree.until_settled().await?;
+    tree.join().await?;
+    tree.viewer.watch(PICTURES).await?;
+    tree.assert_nothing_missing("failed over by Sentinel");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_controller_leads_when_the_leader_dies() -> Result {
+    if !has_redis("another_controller_leads_when_the_leader_dies") {
+        return Ok(());
+    }
+    let redis = Redis::server().await?;
+    let mut tree = Tree::grow(&redis.url()).await?;
+    let leader = view(&tree.controllers[0]).await?["leader"].as_str().context("a leader")?.to_owned();
+    let (dead, alive) = if leader == "controller-1" { (0, 1) } else { (1, 0) };
+    let died = Instant::now();
+    tree.controllers[dead].signal("KILL")?;
+    until("the other controller leads", async || {
+        let view = view(&tree.controllers[alive]).await?;
+        Ok(view["is_leader"] == true)
+    })
+    .await?;
+    println!("the other controller leads after {:?}", died.elapsed());
+    // It decides: a new node gets its parents.
+    let third = tree.installation.node("egress", "out-3").start().await?;
+    until_parents(&tree.controllers[alive], "out-3", &["in"]).await?;
+    tree.viewer.watch(PICTURES).await?;
+    tree.assert_nothing_missing("the leading controller killed");
+
+    // A clean stop gives the lease back; a controller that comes waits for nobody.
+    let again = tree.installation.node("controller", "controller-3").start().await?;
+    until("the newcomer knows the leader", async || {
+        Ok(view(&again).await?["leader"].as_str()
+            == Some(if alive == 0 { "controller-1" } else { "controller-2" }))
+    })
+    .await?;
+    let stopped = Instant::now();
+    tree.controllers[alive].signal("TERM")?;
+    until("the newcomer leads", async || Ok(view(&again).await?["is_leader"] == true)).await?;
+    println!("after a clean stop the next one leads after {:?}", stopped.elapsed());
+    drop(third);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_sees_one_write_a_second_and_node() -> Result {
+    if !has_redis("redis_sees_one_write_a_second_and_node") {
+        return Ok(());
+    }
+    let redis = Redis::server().await?;
+    let tree = Tree::grow(&redis.url()).await?;
+    tree.until_settled().await?;
+    let writes = || -> anyhow::Result<u64> {
+        let stats = redis.ask(&["INFO", "commandstats"])?;
+        let line =
+            stats.lines().find(|line| line.starts_with("cmdstat_set:")).context("nothing was written")?;
+        let calls = line.split("calls=").nth(1).and_then(|rest| rest.split(',').next());
+        Ok(calls.context("a count")?.parse()?)
+    };
+    let (before, began) = (writes()?, Instant::now());
+    until("ten seconds have passed in the store", async || Ok(began.elapsed() > Duration::from_secs(10)))
+        .await?;
+    let rate = (writes()? - before) as f64 / began.elapsed().as_secs_f64();
+    // Three nodes and two controllers report; the leader renews its lease and writes the list of places.
+    println!("{rate:.1} writes a second with three nodes and two controllers");
+    assert!(rate < 8.0, "{rate:.1} writes a second");
+    let asked = redis.ask(&["INFO", "commandstats"])?;
+    assert!(!asked.contains("cmdstat_keys:") && !asked.contains("cmdstat_scan:"), "{asked}");
+    Ok(())
+}

@@ -1,0 +1,414 @@
+//! What viewers see when hosts, links and clocks fail: nodes on hosts of their own that know nothing but a store, real
+//! media all the while.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use client::demo::{self, Clip};
+use client::{Whep, Whip, whip};
+use model::Codec;
+use tests::browser::Browser;
+use tests::installation::{self, OPERATOR_TOKEN, Viewer, receive, until_live, until_parents, view};
+use tests::network::{Host, Hosts, PUBLISH_TOKEN, Path};
+use tests::program::{Builder, PATIENCE, Program, until};
+use tests::redis::{PARTS, Redis};
+use tests::source::{Shape, Source};
+use tests::{screening, tools, watching};
+
+type Result = anyhow::Result<()>;
+
+/// Two seconds of pictures.
+const PICTURES: usize = 60;
+/// Nothing gets through.
+const CUT: Path = Path { loss: 1.0, delay: Duration::ZERO, jitter: Duration::ZERO };
+/// The usual way.
+const CLEAR: Path = Path { loss: 0.0, ..CUT };
+/// Pictures of the encoder that healing is watched with: a keyframe each second.
+const LIVELY: Shape = Shape { frames_a_group: 30, ..Shape::OBS };
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// A controller with its store on a host of its own, and nodes on theirs.
+struct Installation {
+    hosts: Hosts,
+    store: String,
+    controller: Program,
+}
+
+impl Installation {
+    async fn begin(seed: u64, names: &[&str]) -> anyhow::Result<Self> {
+        let hosts = Hosts::new(seed, &[&["controller"], names].concat())?;
+        let controller = hosts.node("controller", "controller", &[]);
+        let controller = controller.with(&["--operator-tokens", OPERATOR_TOKEN]).start().await?;
+        Ok(Self { store: controller.url(""), hosts, controller })
+    }
+
+    fn node(&self, role: &'static str, name: &str) -> Builder {
+        self.hosts.node(role, name, &[]).with(&[
+            "--store",
+            &self.store,
+            "--node-id",
+            name,
+            "--host-name",
+            name,
+        ])
+    }
+
+    fn host(&self, name: &str) -> &Host {
+        self.hosts.host(name)
+    }
+
+    async fn publish(&self, door: &Program) -> anyhow::Result<Source> {
+        Source::publish_as(&door.url("/whip/show"), Some(PUBLISH_TOKEN), LIVELY).await
+    }
+
+    /// As the controller sees it; `gone` where it does not know the node any more.
+    async fn health(&self, name: &str) -> anyhow::Result<String> {
+        let view = view(&self.controller).await?;
+        let node = view["nodes"].as_array().into_iter().flatten().find(|node| node["id"] == name);
+        Ok(node.and_then(|node| node["health"].as_str()).unwrap_or("gone").to_owned())
+    }
+
+    async fn until_health(&self, name: &str, wanted: &str) -> Result {
+        until(&format!("{name} is {wanted}"), async || Ok(self.health(name).await? == wanted)).await
+    }
+}
+
+/// The host of the injection node is lost: the broadcaster comes in somewhere else, and viewers stay where they are. The
+/// old host comes back to life with a publishing run that is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_stay_when_the_injection_host_is_lost() -> Result {
+    const NAME: &str = "viewers_stay_when_the_injection_host_is_lost";
+    if !tools::is_root(NAME) {
+        return Ok(());
+    }
+    let it = Installation::begin(31, &["in-1", "in-2", "out"]).await?;
+    let first = it.node("injection", "in-1").start().await?;
+    let second = it.node("injection", "in-2").start().await?;
+    let egress = it.node("egress", "out").start().await?;
+    until_parents(&it.controller, "out", &["in-1", "in-2"]).await?;
+    let mut source = it.publish(&it.controller).await?;
+    until_live(&egress, "show").await?;
+    let mut viewer = Viewer::join(&it.controller.url("/whep/show")).await?;
+    viewer.watch(PICTURES).await?;
+
+    let is_first = source.url().starts_with(&first.url("/"));
+    let (lost, lost_node) = if is_first { ("in-1", &first) } else { ("in-2", &second) };
+    let left = if is_first { &second } else { &first };
+    it.hosts.partition(it.host(lost));
+    let cut = Instant::now();
+    source.lost().await;
+    let noticed = cut.elapsed();
+    // What a broadcaster's program does: tries again until it is let in.
+    let again = loop {
+        match it.publish(&it.controller).await {
+            Ok(source) => break source,
+            Err(error) => println!("{NAME}: not yet: {error:#}"),
+        }
+    };
+    ensure!(again.url().starts_with(&left.url("/")), "led to {}", again.url());
+    let back = cut.elapsed();
+    viewer.watch(PICTURES).await?;
+    println!(
+        "{NAME}: the encoder noticed after {noticed:.1?}, was back after {back:.1?}; {}",
+        viewer.summary()
+    );
+    ensure!(matches!(it.health(lost).await?.as_str(), "dead" | "gone"));
+
+    // Healed: the run of the old host is over, whatever it believes.
+    it.hosts.heal(it.host(lost));
+    it.until_health(lost, "ready").await?;
+    until("the old run is fenced", async || {
+        let view = view(&it.controller).await?;
+        let broadcasts = view["broadcasts"].as_array().cloned().unwrap_or_default();
+        let show: Vec<_> = broadcasts.iter().filter(|it| it["id"] == "show").collect();
+        let is_gone = lost_node.metric("media_tree_whip_sessions{").await? == 0.0;
+        Ok(is_gone && show.len() == 1 && show[0]["origin"] != lost)
+    })
+    .await?;
+    viewer.watch(PICTURES).await?;
+    let mut late = Viewer::join(&it.controller.url("/whep/show")).await?;
+    late.watch(PICTURES).await?;
+    drop(again);
+    Ok(())
+}
+
+/// The publisher's network is gone for 20 seconds: the last picture stays, then it goes on in the same sessions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_goes_on_when_the_publishers_network_is_back() -> Result {
+    const NAME: &str = "a_broadcast_goes_on_when_the_publishers_network_is_back";
+    const GONE: Duration = Duration::from_secs(20);
+    if !tools::is_root(NAME) {
+        return Ok(());
+    }
+    let it = Installation::begin(32, &["in", "out"]).await?;
+    let injection = it.node("injection", "in").start().await?;
+    let egress = it.node("egress", "out").start().await?;
+    until_parents(&it.controller, "out", &["in"]).await?;
+    let source = it.publish(&injection).await?;
+    until_live(&egress, "show").await?;
+    let mut viewer = Viewer::join(&egress.url("/whep/show")).await?;
+    viewer.watch(PICTURES).await?;
+    let url = viewer.url().to_owned();
+
+    it.hosts.join(it.hosts.here(), it.host("in").address, CUT);
+    tokio::time::sleep(GONE).await;
+    it.hosts.join(it.hosts.here(), it.host("in").address, CLEAR);
+    let back = Instant::now();
+    viewer.watch(PICTURES / 2).await?;
+    println!(
+        "{NAME}: half a second of pictures {:.1?} after its return; {}",
+        back.elapsed(),
+        viewer.summary()
+    );
+    ensure!(viewer.url() == url && egress.metric("media_tree_viewers{").await? == 1.0);
+    ensure!(injection.metric("media_tree_whip_sessions{").await? == 1.0, "the publisher's session stayed");
+    drop(source);
+    Ok(())
+}
+
+/// A parent's packets do not arrive any more, while it hears its child well: the child goes elsewhere. Then the same
+/// between a node and the controller.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_off_one_way_is_routed_around() -> Result {
+    const NAME: &str = "what_is_cut_off_one_way_is_routed_around";
+    if !tools::is_root(NAME) {
+        return Ok(());
+    }
+    let it = Installation::begin(33, &["in", "relay-1", "relay-2", "relay-3", "out"]).await?;
+    let injection = it.node("injection", "in").with(&["--region", "here"]).start().await?;
+    let mut relays = Vec::new();
+    for name in ["relay-1", "relay-2", "relay-3"] {
+        relays.push(it.node("relay", name).with(&["--region", "there"]).start().await?);
+    }
+    let egress = it.node("egress", "out").with(&["--region", "there"]).start().await?;
+    let parents = async || installation::parents(&it.controller, "out").await;
+    until("the egress has two relays", async || {
+        let parents = parents().await?;
+        Ok(parents.len() >= 2 && parents.iter().all(|parent| parent.starts_with("relay")))
+    })
+    .await?;
+    let source = it.publish(&injection).await?;
+    until_live(&egress, "show").await?;
+    let mut viewer = Viewer::join(&egress.url("/whep/show")).await?;
+    viewer.watch(PICTURES).await?;
+
+    let used = async || {
+        let mut used = Vec::new();
+        for (relay, name) in relays.iter().zip(["relay-1", "relay-2", "relay-3"]) {
+            if relay.metric("media_tree_link_destinations{").await? == 1.0 {
+                used.push(name);
+            }
+        }
+        anyhow::Ok(used)
+    };
+    let mute = used().await?.first().copied().context("no relay is used")?;
+    let (mute_address, out) = (it.host(mute).address, it.host("out").address);
+    it.hosts.one_way(mute_address, out, CUT);
+    viewer.watch(2 * PICTURES).await?;
+    until("another relay is used", async || {
+        let used = used().await?;
+        Ok(used.iter().filter(|name| **name != mute).count() >= 2)
+    })
+    .await?;
+    viewer.watch(PICTURES).await?;
+    println!("{NAME}: {mute} cannot speak to its child: {}", viewer.summary());
+    assert_eq!(viewer.seens.missing(), 0, "there was a second parent");
+    it.hosts.one_way(mute_address, out, CLEAR);
+
+    // What the egress says does not reach the controller: it is dead to it, and serves on.
+    let controller = it.host("controller").address;
+    it.hosts.one_way(out, controller, CUT);
+    it.until_health("out", "dead").await?;
+    viewer.watch(PICTURES).await?;
+    assert_eq!(viewer.seens.missing(), 0, "a node serves without a controller");
+    it.hosts.one_way(out, controller, CLEAR);
+    it.until_health("out", "ready").await?;
+    viewer.watch(PICTURES).await?;
+    println!("{NAME}: out cannot speak to the controller: {}", viewer.summary());
+    assert_eq!(viewer.seens.missing(), 0);
+    drop(source);
+    Ok(())
+}
+
+/// Clocks that are a minute ahead and a minute behind: everybody finds everybody, tickets open, pictures flow.
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_may_be_off_by_a_minute() -> Result {
+    const NAME: &str = "clocks_may_be_off_by_a_minute";
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    if !tools::is_root(NAME) || !tools::has(NAME, &library) {
+        return Ok(());
+    }
+    let off = |offset: &str| {
+        let variable = |name, value: &str| (name, value.to_owned());
+        [
+            variable("LD_PRELOAD", &library),
+            variable("FAKETIME", offset),
+            variable("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]
+    };
+    let it = Installation::begin(34, &["in", "out-1", "out-2"]).await?;
+    let injection = it.node("injection", "in").environment(&off("-60s")).start().await?;
+    // Of four viewers each gets two.
+    let room = ["--viewers-max", "2"];
+    let ahead = it.node("egress", "out-1").with(&room).environment(&off("+60s")).start().await?;
+    let right = it.node("egress", "out-2").with(&room).start().await?;
+    for name in ["out-1", "out-2"] {
+        until_parents(&it.controller, name, &["in"]).await?;
+    }
+    let source = it.publish(&it.controller).await?;
+    for egress in [&ahead, &right] {
+        until_live(egress, "show").await?;
+    }
+    // The controller's tickets, at a node ahead of it and at one beside it; and the injection node's, a minute behind.
+    let mut viewers = Vec::new();
+    for door in [&it.controller, &it.controller, &injection, &injection] {
+        viewers.push(Viewer::join(&door.url("/whep/show")).await?);
+    }
+    let served = installation::spread(viewers.iter().map(Viewer::url));
+    ensure!(served.len() == 2, "both nodes are used: {served:?}");
+    for viewer in &mut viewers {
+        viewer.watch(PICTURES).await?;
+        assert_eq!(viewer.seens.missing(), 0);
+        println!("{NAME}: at {}: {}", viewer.url(), viewer.summary());
+    }
+    for name in ["in", "out-1", "out-2"] {
+        ensure!(it.health(name).await? == "ready", "{name}");
+    }
+    drop(source);
+    Ok(())
+}
+
+/// Some nodes and one of two controllers are cut off from Redis: media goes on, and afterwards all agree.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_from_redis_splits_no_brain() -> Result {
+    const NAME: &str = "a_partition_from_redis_splits_no_brain";
+    if !tools::is_root(NAME) || !PARTS.iter().all(|part| tools::has(NAME, part)) {
+        return Ok(());
+    }
+    let hosts = Hosts::new(35, &["c-1", "c-2", "in", "out-1", "out-2"])?;
+    let redis = Redis::server_at(hosts.here()).await?;
+    let node = |role, name: &str| {
+        let node = hosts.node(role, name, &[]).with(&["--operator-tokens", OPERATOR_TOKEN]);
+        node.with(&["--store", &redis.url(), "--node-id", name, "--host-name", name])
+    };
+    let controllers = [node("controller", "c-1").start().await?, node("controller", "c-2").start().await?];
+    let injection = node("injection", "in").start().await?;
+    let cut_off = node("egress", "out-1").start().await?;
+    let egress = node("egress", "out-2").start().await?;
+    for name in ["out-1", "out-2"] {
+        until_parents(&controllers[0], name, &["in"]).await?;
+    }
+    let source = Source::publish_as(&injection.url("/whip/show"), Some(PUBLISH_TOKEN), LIVELY).await?;
+    let mut viewers = Vec::new();
+    for egress in [&cut_off, &egress] {
+        until_live(egress, "show").await?;
+        viewers.push(Viewer::join(&egress.url("/whep/show")).await?);
+    }
+    let leader = async |controller: &Program| {
+        anyhow::Ok(view(controller).await?["leader"].as_str().unwrap_or_default().to_owned())
+    };
+    let before = leader(&controllers[0]).await?;
+    let other = usize::from(before == "c-1");
+
+    for name in [before.as_str(), "out-1"] {
+        hosts.join(hosts.here(), hosts.host(name).address, CUT);
+    }
+    // Viewers come from here too: only the way between the nodes is cut, so those who watch already are asked.
+    until("the other controller leads", async || {
+        Ok(leader(&controllers[other]).await? != before && !leader(&controllers[other]).await?.is_empty())
+    })
+    .await?;
+    until("the node that is cut off is out of every decision", async || {
+        Ok(installation::node(&controllers[other], "out-1").await?["health"] == "dead")
+    })
+    .await?;
+    viewers[1].watch(PICTURES).await?;
+    for name in [before.as_str(), "out-1"] {
+        hosts.join(hosts.here(), hosts.host(name).address, CLEAR);
+    }
+    until("all agree again", async || {
+        let (one, two) = (leader(&controllers[0]).await?, leader(&controllers[1]).await?);
+        let node = installation::node(&controllers[0], "out-1").await?;
+        Ok(!one.is_empty() && one == two && node["health"] == "ready")
+    })
+    .await?;
+    for viewer in &mut viewers {
+        viewer.watch(2 * PICTURES).await?;
+        println!("{NAME}: {}", viewer.summary());
+    }
+    assert_eq!(viewers[1].seens.missing(), 0);
+    until_parents(&controllers[0], "out-1", &["in"]).await?;
+    drop(source);
+    Ok(())
+}
+
+/// The egress host falls off the network without a word: the player in the browser is back by itself on another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_whose_egress_host_is_lost_is_back_by_itself() -> Result {
+    const NAME: &str = "a_player_whose_egress_host_is_lost_is_back_by_itself";
+    if !tools::is_root(NAME) || !tools::has(NAME, CHROMIUM) {
+        return Ok(());
+    }
+    let it = Installation::begin(36, &["in", "out-1", "out-2"]).await?;
+    let injection = it.node("injection", "in").start().await?;
+    let egress = [it.node("egress", "out-1").start().await?, it.node("egress", "out-2").start().await?];
+    for name in ["out-1", "out-2"] {
+        until_parents(&it.controller, name, &["in"]).await?;
+    }
+    // Real pictures, because a decoder looks at them.
+    let codecs = [Codec::Opus, Codec::H264];
+    let (door, options) = (injection.url("/whip/show"), whip::Options::default());
+    let publisher = Whip::connect(&door, Some(PUBLISH_TOKEN), &codecs, options).await?;
+    let publishing = tokio::spawn(async move { demo::play(&Clip::built_in(), &publisher).await });
+    for egress in &egress {
+        until_live(egress, "show").await?;
+    }
+    let browser = Browser::chromium().await?;
+    let page = watching::open_player(&browser, &it.controller.url("/watch/show")).await?;
+    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    screening::follow(&page).await?;
+    let viewers = async |index: usize| egress[index].metric("media_tree_viewers{").await;
+    let at = usize::from(viewers(1).await? > 0.0);
+    it.hosts.partition(it.host(["out-1", "out-2"][at]));
+    let cut = Instant::now();
+    until("the other egress serves it", async || Ok(viewers(1 - at).await? > 0.0)).await?;
+    let led = cut.elapsed();
+    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    let seen = screening::screening(&page).await?;
+    println!("{NAME}: at the other host after {led:.1?}: {seen}");
+    publishing.abort();
+    Ok(())
+}
+
+/// The injection host falls off the network without a word under a page that publishes: the page is back by itself on
+/// another host, and the viewer stays in its session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_page_whose_injection_host_is_lost_is_back_by_itself() -> Result {
+    const NAME: &str = "a_publish_page_whose_injection_host_is_lost_is_back_by_itself";
+    if !tools::is_root(NAME) || !tools::has(NAME, CHROMIUM) {
+        return Ok(());
+    }
+    let it = Installation::begin(37, &["in-1", "in-2", "out"]).await?;
+    let injections =
+        [it.node("injection", "in-1").start().await?, it.node("injection", "in-2").start().await?];
+    let egress = it.node("egress", "out").start().await?;
+    until_parents(&it.controller, "out", &["in-1", "in-2"]).await?;
+    let browser = Browser::chromium().await?;
+    let door = format!("{}#key={PUBLISH_TOKEN}", it.controller.url("/publish/show"));
+    let page = watching::publish_test_picture(&browser, &door, "vp8").await?;
+    until_live(&egress, "show").await?;
+    let mut viewer = Whep::connect(&it.controller.url("/whep/show"), None).await?;
+    receive(&mut viewer, PICTURES).await?;
+    let publishers = async |index: usize| injections[index].metric("media_tree_whip_sessions{").await;
+    let at = usize::from(publishers(1).await? > 0.0);
+    it.hosts.partition(it.host(["in-1", "in-2"][at]));
+    let cut = Instant::now();
+    page.wait_until("mediaTree.state !== 'live'", PATIENCE).await?;
+    let noticed = cut.elapsed();
+    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    let back = cut.elapsed();
+    ensure!(publishers(1 - at).await? == 1.0, "on the other host");
+    receive(&mut viewer, PICTURES).await?;
+    println!("{NAME}: noticed after {noticed:.1?}, live again after {back:.1?}");
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! What an operator sees of a running installation: figures, and the log.
+
+use anyhow::{Context as _, ensure};
+use client::{Whep, WhepSession};
+use reqwest::{Client, StatusCode, header};
+use serde_json::Value;
+use tests::installation::{Installation, Viewer, until_live, until_parents};
+use tests::program::{Program, node, until};
+use tests::source::{Shape, Source};
+
+type Result = anyhow::Result<()>;
+
+async fn text(program: &Program) -> anyhow::Result<String> {
+    Ok(reqwest::get(format!("http://{}/metrics", program.ops)).await?.text().await?)
+}
+
+/// A viewer of the demo clip, which goes on to receive until the test ends.
+async fn demo() -> anyhow::Result<(Program, WhepSession, String)> {
+    let program = node("up").with(&["--demo"]).start().await?;
+    until("the demo is live", || async { Ok(program.metric("pipeline_up{").await? == 1.0) }).await?;
+    let session = Whep::connect(&program.url("/whep/demo"), None).await?;
+    let url = session.url().to_owned();
+    Ok((program, session, url))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_and_a_viewer_are_seen_in_figures() -> Result {
+    let (program, mut viewer, _) = demo().await?;
+    let receiving = tokio::spawn(async move { while viewer.receive().await.is_some() {} });
+    let video = r#"kind="video""#;
+    until("the publisher's picture is described", || async {
+        let text = text(&program).await?;
+        let has =
+            |name: &str, label: &str| text.lines().any(|line| line.starts_with(name) && line.contains(label));
+        Ok(has("media_tree_publisher_stream_info{", r#"codec="H264""#)
+            && has("media_tree_publisher_keyframe_age_seconds{", video)
+            && has("media_tree_publisher_keyframe_interval_seconds{", video)
+            && has("media_tree_publisher_b_frames{", video)
+            && has("media_tree_publisher_jitter_seconds{", r#"kind="audio""#)
+            && has("media_tree_publisher_av_skew_seconds{", "demo")
+            && has("media_tree_ring_age_seconds{", video))
+    })
+    .await?;
+    until("the viewer has reported how it receives", || async {
+        let reports = program.metric_with("media_tree_viewer_loss_ratio_count{", video).await?;
+        let jitter = program.metric_with("media_tree_viewer_jitter_seconds_count{", video).await?;
+        let latency = program.metric("media_tree_end_to_end_latency_seconds_count{").await?;
+        Ok(reports > 0.0 && jitter == reports && latency > 0.0)
+    })
+    .await?;
+    ensure!(program.metric("media_tree_publisher_picture_height_pixels{").await? > 0.0);
+    let age = program.metric("media_tree_publisher_keyframe_age_seconds{").await?;
+    let interval = program.metric("media_tree_publisher_keyframe_interval_seconds{").await?;
+    println!("a keyframe each {interval} s, the newest {age} s ago");
+    for name in [
+        "media_tree_publisher_rtp_packets_total{",
+        "media_tree_publisher_bitrate_bits_per_second{",
+        "media_tree_uptime_seconds{",
+        "media_tree_open_files{",
+        "media_tree_cpu_cores{",
+        "media_tree_port_pool_size{",
+        "media_tree_udp_media_sockets{",
+        "media_tree_store_up{",
+        "media_tree_store_operation_seconds_count{",
+        "media_tree_controller_is_leader{",
+        "media_tree_controller_reconcile_seconds_count{",
+    ] {
+        ensure!(program.metric(name).await? > 0.0, "{name} shows nothing");
+    }
+    ensure!(program.metric_with("media_tree_broadcasts{", r#"state="live""#).await? == 1.0);
+    ensure!(program.metric("media_tree_port_pool_used{").await? == 1.0);
+    receiving.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_gets_the_format_that_it_asks_for() -> Result {
+    let program = node("up").start().await?;
+    let scrape = async |accept: &str| -> anyhow::Result<(String, String)> {
+        let url = format!("http://{}/metrics", program.ops);
+        let response = Client::new().get(url).header(header::ACCEPT, accept).send().await?;
+        let content_type = response.headers()[header::CONTENT_TYPE].to_str()?.to_owned();
+        Ok((content_type, response.text().await?))
+    };
+    let (content_type, text) = scrape("application/openmetrics-text;version=1.0.0,text/plain;q=0.5").await?;
+    ensure!(content_type.starts_with("application/openmetrics-text"), "{content_type}");
+    ensure!(text.ends_with("# EOF\n") && text.contains("# TYPE media_tree_joins counter\n"), "{text}");
+    let (content_type, text) = scrape("text/plain").await?;
+    ensure!(content_type.starts_with("text/plain; version=0.0.4"), "{content_type}");
+    ensure!(!text.contains("# EOF") && text.contains("# TYPE media_tree_joins_total counter\n"), "{text}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_reports_and_nobody_else_does() -> Result {
+    let (program, viewer, url) = demo().await?;
+    let client = Client::new();
+    let post = async |url: &str, body: String| -> anyhow::Result<StatusCode> {
+        Ok(client.post(format!("{url}/beacon")).body(body).send().await?.status())
+    };
+    let taken = r#"{"firstFrameMs":250,"latencyMs":180,"watchedMs":5000,"freezes":1,"freezeMs":300,
+                    "packetsReceived":1000,"packetsLost":1}"#;
+    assert_eq!(post(&url, taken.to_owned()).await?, StatusCode::NO_CONTENT);
+    assert_eq!(post(&url, r#"{"latencyMs":-1}"#.to_owned()).await?, StatusCode::BAD_REQUEST);
+    assert_eq!(post(&url, format!("{{}}{}", " ".repeat(2000))).await?, StatusCode::BAD_REQUEST);
+    assert_eq!(post(&url, taken.to_owned()).await?, StatusCode::TOO_MANY_REQUESTS, "four in a row");
+    let (endpoint, _) = url.rsplit_once('/').context("a session")?;
+    let nobody = post(&format!("{endpoint}/{}", "0".repeat(32)), taken.to_owned()).await?;
+    assert_eq!(nobody, StatusCode::NOT_FOUND);
+    viewer.close().await.context("close")?;
+    for _ in 0..2 {
+        assert_eq!(post(&url, taken.to_owned()).await?, StatusCode::NO_CONTENT, "last words may come last");
+    }
+    for (result, count) in
+        [("taken", 2.0), ("malformed", 2.0), ("too_often", 1.0), ("unknown_session", 1.0), ("late", 1.0)]
+    {
+        let label = format!("result=\"{result}\"");
+        let found = program.metric_with("media_tree_player_reports_total{", &label).await?;
+        assert_eq!(found, count, "{result}");
+    }
+    assert_eq!(program.metric("media_tree_player_latency_seconds_count{").await?, 2.0);
+    assert_eq!(program.metric("media_tree_player_freezes_total{").await?, 2.0);
+    Ok(())
+}
+
+/// The lines of a node's log that say this, in order.
+fn said(program: &Program, message: &str) -> Vec<Value> {
+    let lines = program.log();
+    let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["message"] == message).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_join_has_one_name_from_the_front_door_to_its_end() -> Result {
+    let controller = node("controller").start().await?;
+    let installation = Installation::of(&controller);
+    let injection = installation.node("injection", "in").start().await?;
+    let egress = installation.node("egress", "out").start().await?;
+    until_parents(&controller, "out", &["in"]).await?;
+    let source = Source::publish(&controller.url("/whip/show"), Shape::TINY).await?;
+    until_live(&egress, "show").await?;
+    let mut viewer = Viewer::join(&controller.url("/whep/show")).await?;
+    viewer.watch(10).await?;
+
+    let sent_on = said(&controller, "sent on to another node");
+    ensure!(sent_on.len() == 2, "a publisher and a viewer: {sent_on:?}");
+    let [publisher, viewer_join] = [&sent_on[0], &sent_on[1]].map(|line| line["join"].as_str().unwrap_or(""));
+    ensure!(publisher.len() == 16 && viewer_join.len() == 16 && publisher != viewer_join, "{sent_on:?}");
+    ensure!(sent_on.iter().all(|line| line["node_type"] == "controller"), "{sent_on:?}");
+    ensure!(sent_on[1]["to"] == "out" && sent_on[1]["right"] == "view", "{sent_on:?}");
+    let accepted = said(&injection, "publisher accepted");
+    ensure!(accepted.iter().any(|line| line["join"] == publisher), "{accepted:?}");
+    // The viewer is the first of its node, so the injection node is asked for the broadcast in its name.
+    until("the child's join is told", || async {
+        let joins = said(&injection, "a child takes the broadcast");
+        Ok(joins.iter().any(|line| line["join"] == viewer_join && line["child"] == "out"))
+    })
+    .await?;
+    for message in ["viewer connected", "first frame"] {
+        until(message, || async {
+            Ok(said(&egress, message).iter().any(|line| line["join"] == viewer_join))
+        })
+        .await?;
+    }
+
+    let leader = controller.metric("media_tree_controller_is_leader{").await?;
+    assert_eq!(leader, 1.0);
+    let ready = r#"role="egress",state="ready""#;
+    assert_eq!(controller.metric_with("media_tree_controller_nodes{", ready).await?, 1.0);
+    ensure!(
+        controller.metric_with("media_tree_controller_decisions_total{", r#"kind="assign""#).await? >= 1.0
+    );
+    ensure!(egress.metric_with("media_tree_parent_rtp_packets_total{", r#"parent="in""#).await? > 0.0);
+    ensure!(!text(&egress).await?.contains("media_tree_controller"), "no decisions are made there");
+    drop((source, viewer));
+    Ok(())
+}

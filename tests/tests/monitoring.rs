@@ -1,0 +1,499 @@
+//! What operators look at, held to a running tree by the real Prometheus and Alertmanager: every panel and every alert has
+//! data, no metric is forgotten, and a crash is told to people, and its end too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use client::{Whep, Whip, demo, whip};
+use model::Codec;
+use monitoring::promql;
+use serde_json::Value;
+use tests::installation::{Installation, receive, until_live, until_parents};
+use tests::program::{self, Program, until};
+use tests::prometheus::{self, Alertmanager, PARTS, Prometheus, Setting, shipped, shipped_text};
+use tests::slack::Slack;
+use tests::tools;
+
+type Result = anyhow::Result<()>;
+
+const OPENSSL: &str = "/usr/bin/openssl";
+/// A second of pictures.
+const PICTURES: usize = 30;
+
+fn has_all(name: &str) -> bool {
+    PARTS.iter().all(|part| tools::has(name, part))
+}
+
+/// What a program says on its standard output.
+fn succeeds(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(program).args(arguments).output().with_context(|| program.to_owned())?;
+    let [said, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    ensure!(output.status.success(), "{program} {arguments:?}: {said}{error}");
+    Ok(said.into_owned())
+}
+
+#[test]
+fn every_alert_fires_when_it_should_not_before_and_ends() -> Result {
+    if !has_all("every_alert_fires_when_it_should_not_before_and_ends") {
+        return Ok(());
+    }
+    let rules = shipped("prometheus/alerts.yml").display().to_string();
+    println!("{}", succeeds(PARTS[2], &["check", "rules", &rules])?);
+    let trials = shipped("prometheus/alerts.test.yml").display().to_string();
+    println!("{}", succeeds(PARTS[2], &["test", "rules", &trials])?);
+    Ok(())
+}
+
+#[test]
+fn the_configurations_are_valid() -> Result {
+    if !has_all("the_configurations_are_valid") {
+        return Ok(());
+    }
+    // The secret is a file, which must be there for the check.
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("operator_token"), "secret")?;
+    let text = prometheus::adapted(
+        &shipped_text("prometheus/prometheus.yml")?,
+        &[("/run/secrets", &folder.path().display().to_string())],
+    )?;
+    let config = folder.path().join("prometheus.yml");
+    std::fs::write(&config, text)?;
+    std::fs::copy(shipped("prometheus/alerts.yml"), folder.path().join("alerts.yml"))?;
+    println!("{}", succeeds(PARTS[2], &["check", "config", &config.display().to_string()])?);
+    let alertmanager = shipped("alertmanager/alertmanager.yml").display().to_string();
+    println!("{}", succeeds(PARTS[3], &["check-config", &alertmanager])?);
+    Ok(())
+}
+
+#[test]
+fn alerts_are_told_to_those_they_are_for() -> Result {
+    if !has_all("alerts_are_told_to_those_they_are_for") {
+        return Ok(());
+    }
+    let config = format!("--config.file={}", shipped("alertmanager/alertmanager.yml").display());
+    let routes = shipped_text("alertmanager/routes.test")?;
+    let lines = routes.lines().filter(|line| !line.starts_with('#'));
+    let mut count = 0;
+    for line in lines {
+        let (labels, receiver) = line.split_once(" -> ").with_context(|| line.to_owned())?;
+        let mut arguments = vec!["config", "routes", "test", &config];
+        arguments.extend(labels.split(' '));
+        assert_eq!(succeeds(PARTS[3], &arguments)?.trim(), receiver, "{labels}");
+        count += 1;
+    }
+    ensure!(count > 5, "only {count} routes were asked for");
+    Ok(())
+}
+
+/// A query of a dashboard, or what an alert watches.
+struct Question {
+    /// Who asks.
+    place: String,
+    /// What is asked, with nothing left to choose.
+    expression: String,
+}
+
+/// Puts everything where Grafana puts what is chosen.
+fn chosen(expression: &str) -> String {
+    [("$__rate_interval", "1m"), ("$__range", "5m"), ("$tree", ".*"), ("$node", ".*"), ("$broadcast", ".*")]
+        .iter()
+        .fold(expression.to_owned(), |text, (variable, value)| text.replace(variable, value))
+}
+
+/// The dashboards as they are shipped.
+fn dashboards() -> anyhow::Result<Vec<Value>> {
+    let mut dashboards = Vec::new();
+    for entry in std::fs::read_dir(shipped("grafana/dashboards"))? {
+        dashboards.push(serde_json::from_slice(&std::fs::read(entry?.path())?)?);
+    }
+    ensure!(dashboards.len() > 5, "{} dashboards", dashboards.len());
+    Ok(dashboards)
+}
+
+fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    value.pointer(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// Everything that a dashboard asks.
+fn questions_of(dashboard: &Value) -> Vec<Question> {
+    let name = dashboard["title"].as_str().unwrap_or_default();
+    let question = |place: &Value, expression: &Value| Question {
+        place: format!("{name}, {}", place.as_str().unwrap_or_default()),
+        expression: chosen(expression.as_str().unwrap_or_default()),
+    };
+    let panels = list(dashboard, "/panels").iter().flat_map(|panel| {
+        list(panel, "/targets").iter().map(|target| question(&panel["title"], &target["expr"]))
+    });
+    let annotations =
+        list(dashboard, "/annotations/list").iter().map(|one| question(&one["name"], &one["expr"]));
+    panels.chain(annotations).collect()
+}
+
+fn questions_of_alerts() -> Vec<Question> {
+    let alerts = monitoring::alerts();
+    let of = |alert: &monitoring::Alert| {
+        let measures = alert.measures().into_iter().map(ToOwned::to_owned).collect::<Vec<_>>();
+        let place = alert.name;
+        measures.into_iter().map(move |expression| Question { place: place.to_owned(), expression })
+    };
+    alerts.iter().flat_map(of).collect()
+}
+
+/// Why this question has no answer, if it has none.
+async fn finding(prometheus: &Prometheus, names: &BTreeSet<String>, question: &Question) -> Option<String> {
+    let Question { place, expression } = question;
+    let named = promql::metrics(expression);
+    // Prometheus' own: there is none until an alert fires.
+    let unknown: Vec<_> = named.iter().filter(|name| !names.contains(*name) && *name != "ALERTS").collect();
+    if named.is_empty() || !unknown.is_empty() {
+        return Some(format!("{place}: no such metrics: {unknown:?} in {expression}"));
+    }
+    match prometheus.has_data(expression).await {
+        Ok(true) => None,
+        Ok(false) => Some(format!("{place}: no data for {expression}")),
+        Err(error) => Some(format!("{place}: {expression}: {error}")),
+    }
+}
+
+async fn findings(prometheus: &Prometheus, questions: &[Question]) -> anyhow::Result<Vec<String>> {
+    let names = prometheus.names().await?;
+    let mut findings = Vec::new();
+    for question in questions {
+        findings.extend(finding(prometheus, &names, question).await);
+    }
+    Ok(findings)
+}
+
+/// Waits until all of them have been answered.
+async fn until_answered(prometheus: &Prometheus, questions: Vec<Question>) -> Result {
+    let (count, began) = (questions.len(), Instant::now());
+    let mut left = questions;
+    while !left.is_empty() && began.elapsed() < program::PATIENCE {
+        let names = prometheus.names().await?;
+        let mut still = Vec::new();
+        for question in left {
+            if finding(prometheus, &names, &question).await.is_some() {
+                still.push(question);
+            }
+        }
+        left = still;
+    }
+    let findings = findings(prometheus, &left).await?;
+    ensure!(findings.is_empty(), "{} of {count} questions have no answer: {findings:#?}", findings.len());
+    println!(
+        "{count} questions of panels, annotations and alerts have answers, after {:.1?}",
+        began.elapsed()
+    );
+    Ok(())
+}
+
+/// The families that a node exports, from the text itself.
+async fn families(node: &Program) -> anyhow::Result<BTreeSet<String>> {
+    let text = reqwest::get(format!("http://{}/metrics", node.ops)).await?.text().await?;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    Ok(types.filter_map(|line| Some(promql::family(line.split(' ').next()?).to_owned())).collect())
+}
+
+/// A tree in use: two relays, so that there are two parents; an egress under a supervisor; one node speaks HTTPS.
+struct Tree {
+    controller: Program,
+    injection: Program,
+    relays: Vec<Program>,
+    egress: Program,
+    _certificate: tempfile::TempDir,
+    publishing: tokio::task::JoinHandle<()>,
+    watching: Vec<tokio::task::JoinHandle<()>>,
+    /// The viewer's.
+    session: String,
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.publishing.abort();
+        self.watching.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl Tree {
+    async fn grow() -> anyhow::Result<Self> {
+        let certificate = certificate()?;
+        let file = |name: &str| certificate.path().join(name).display().to_string();
+        let controller = program::node("controller").start().await?;
+        let installation = Installation::of(&controller);
+        let injection = installation.node("injection", "in").with(&["--region", "here"]).start().await?;
+        let (crt, key) = (file("tls.crt"), file("tls.key"));
+        let tls = ["--tls-certificate", &crt, "--tls-key", &key];
+        let mut relays = Vec::new();
+        for (name, more) in [("relay-1", &tls[..]), ("relay-2", &[][..])] {
+            relays.push(
+                installation.node("relay", name).with(&["--region", "there"]).with(more).start().await?,
+            );
+        }
+        let egress =
+            installation.node("egress", "out").with(&["--region", "there"]).supervised().start().await?;
+        until_parents(&controller, "out", &["relay-1", "relay-2"]).await?;
+        let (publishing, watching) = (tokio::spawn(async {}), Vec::new());
+        let session = String::new();
+        Ok(Self {
+            controller,
+            injection,
+            relays,
+            egress,
+            _certificate: certificate,
+            publishing,
+            watching,
+            session,
+        })
+    }
+
+    fn nodes(&self) -> Vec<&Program> {
+        self.relays.iter().chain([&self.controller, &self.injection, &self.egress]).collect()
+    }
+
+    /// Publishes the built-in clip, and watches it.
+    async fn play(&mut self) -> Result {
+        let endpoint = self.injection.url("/whip/show");
+        let publisher =
+            Whip::connect(&endpoint, None, &[Codec::Opus, Codec::H264], whip::Options::default()).await?;
+        self.publishing = tokio::spawn(async move {
+            let _ = demo::play(&demo::Clip::built_in(), &publisher).await;
+        });
+        until_live(&self.egress, "show").await?;
+        let mut viewer = Whep::connect(&self.egress.url("/whep/show"), None).await?;
+        receive(&mut viewer, PICTURES).await?;
+        self.session = viewer.url().to_owned();
+        self.watching.push(tokio::spawn(async move { while viewer.receive().await.is_some() {} }));
+        Ok(())
+    }
+}
+
+/// What our player reports after some seconds; it is a page, and browsers are for other tests.
+async fn player_reports(session: &str) -> Result {
+    let report = r#"{"firstFrameMs":250,"latencyMs":180,"watchedMs":5000,"freezes":1,"freezeMs":30,
+                     "packetsReceived":1000,"packetsLost":1}"#;
+    let answer = reqwest::Client::new().post(format!("{session}/beacon")).body(report).send().await?;
+    ensure!(answer.status() == 204, "a player's report: {}", answer.status());
+    Ok(())
+}
+
+/// A certificate of our own for 127.0.0.1, and its key.
+fn certificate() -> anyhow::Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (key, crt) = (file("tls.key"), file("tls.crt"));
+    let request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost";
+    let mut arguments: Vec<&str> = request.split(' ').collect();
+    arguments.extend(["-keyout", &key, "-out", &crt]);
+    succeeds(OPENSSL, &arguments)?;
+    Ok(folder)
+}
+
+/// Prometheus, Alertmanager and a fake of Slack around a tree.
+struct Watch {
+    prometheus: Prometheus,
+    _alertmanager: Alertmanager,
+    slack: Slack,
+}
+
+impl Watch {
+    async fn begin(tree: &Tree) -> anyhow::Result<Self> {
+        let slack = Slack::start().await?;
+        let alertmanager = Alertmanager::start(&slack.url()).await?;
+        // What takes minutes for people takes seconds here; that the minutes are kept is for the trials to see.
+        let rules = [
+            (
+                "increase(media_tree_pipeline_crashes_total[5m])",
+                "increase(media_tree_pipeline_crashes_total[15s])",
+            ),
+            ("for: 30s", "for: 3s"),
+        ];
+        let setting = Setting { controller: &tree.controller, alertmanager: &alertmanager, rules: &rules };
+        let prometheus = Prometheus::start(setting).await?;
+        let watch = Self { prometheus, _alertmanager: alertmanager, slack };
+        // Twice, so that there are rates.
+        let all = format!(
+            r#"count(count_over_time(up{job}[1m]) > 1) == {count}"#,
+            job = r#"{job="media-tree"}"#,
+            count = tree.nodes().len()
+        );
+        until("all nodes are scraped", async || watch.prometheus.has_data(&all).await).await?;
+        Ok(watch)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_shown_or_watched_has_data_and_crashes_are_told() -> Result {
+    const NAME: &str = "everything_that_is_shown_or_watched_has_data_and_crashes_are_told";
+    if !has_all(NAME) || !tools::has(NAME, OPENSSL) {
+        return Ok(());
+    }
+    let mut tree = Tree::grow().await?;
+    let mut watch = Watch::begin(&tree).await?;
+    tree.play().await?;
+
+    crash_is_told_and_its_end(&tree, &mut watch).await?;
+    // The session went on.
+    player_reports(&tree.session).await?;
+    let down = node_down_is_told(&mut tree, &mut watch).await?;
+
+    // All that is shown and watched.
+    let mut questions = questions_of_alerts();
+    for dashboard in dashboards()? {
+        questions.extend(questions_of(&dashboard));
+    }
+    until_answered(&watch.prometheus, questions).await?;
+    variables_have_values(&watch.prometheus).await?;
+    wrong_panels_are_found(&watch.prometheus).await?;
+    rules_are_well(&watch.prometheus).await?;
+    nothing_is_forgotten(&tree).await?;
+    node_is_back(down, &mut tree, &mut watch).await
+}
+
+/// A pipeline is killed: people are told, and told when it is over.
+async fn crash_is_told_and_its_end(tree: &Tree, watch: &mut Watch) -> Result {
+    let worker = tree.egress.worker_id().context("a process that works")?;
+    succeeds("kill", &["-KILL", &worker.to_string()])?;
+    let killed = Instant::now();
+    let told = watch.slack.message(["CRITICAL", "MediaTreePipelineCrashed"]).await?;
+    println!(
+        "a pipeline was killed; Slack was told after {:.1?}: {}\n{}",
+        killed.elapsed(),
+        told.title(),
+        told.text()
+    );
+    assert_eq!((told.channel(), told.color()), ("#media-tree-critical", "danger"));
+    for part in ["tree main", "MediaTreePipelineCrashed"] {
+        ensure!(told.title().contains(part), "{part} in {}", told.title());
+    }
+    for part in [
+        "Node `out`",
+        "value 1",
+        "/d/media-tree-nodes?var-tree=main&var-node=out",
+        "/d/media-tree-runbook?viewPanel=",
+    ] {
+        // Slack has & and < written as entities.
+        ensure!(told.text().replace("&amp;", "&").contains(part), "{part} in {}", told.text());
+    }
+    let over = watch.slack.message(["RESOLVED", "MediaTreePipelineCrashed"]).await?;
+    println!("and after {:.1?} (15 s instead of five minutes): {}", killed.elapsed(), over.title());
+    assert_eq!((over.channel(), over.color()), ("#media-tree-critical", "good"));
+    Ok(())
+}
+
+/// A node is killed: people are told, though the tree has forgotten it by then. Gives its name.
+async fn node_down_is_told(tree: &mut Tree, watch: &mut Watch) -> anyhow::Result<&'static str> {
+    tree.relays[1].signal("KILL")?;
+    tree.relays[1].exit_code().await?;
+    let killed = Instant::now();
+    let told = watch.slack.message(["CRITICAL", "MediaTreeNodeDown"]).await?;
+    println!("a node was killed; Slack was told after {:.1?}: {}", killed.elapsed(), told.title());
+    ensure!(told.text().contains("Node `relay-2`"), "{}", told.text());
+    Ok("relay-2")
+}
+
+/// The killed node starts again, and people are told.
+async fn node_is_back(name: &'static str, tree: &mut Tree, watch: &mut Watch) -> Result {
+    let installation = Installation::of(&tree.controller);
+    let again = installation.node("relay", name).with(&["--region", "there"]).in_place_of(&tree.relays[1]);
+    tree.relays[1] = again.start().await?;
+    let over = watch.slack.message(["RESOLVED", "MediaTreeNodeDown"]).await?;
+    println!("it is back: {}", over.title());
+    // One that is stopped as it should be is missed by nobody.
+    tree.relays[1].signal("TERM")?;
+    tree.relays[1].exit_code().await?;
+    let targets = tree.controller.url("/api/v1/targets");
+    until("it is a target no more", async || Ok(!reqwest::get(&targets).await?.text().await?.contains(name)))
+        .await
+}
+
+/// Every choice at the top of every dashboard has something to choose.
+async fn variables_have_values(prometheus: &Prometheus) -> Result {
+    let mut seen = BTreeMap::new();
+    for dashboard in dashboards()? {
+        for variable in list(&dashboard, "/templating/list").iter().filter(|it| it["type"] == "query") {
+            let query = variable["query"].as_str().unwrap_or_default();
+            let inside = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+            let (series, label) =
+                inside.and_then(|it| it.rsplit_once(", ")).context("label_values(SERIES, LABEL)")?;
+            let path = format!("/api/v1/label/{label}/values");
+            let values = prometheus.ask(&path, &[("match[]", &chosen(series))]).await?;
+            ensure!(values.as_array().is_some_and(|values| !values.is_empty()), "{query} has no values");
+            seen.insert(query.to_owned(), values.to_string());
+        }
+    }
+    println!("variables: {seen:#?}");
+    ensure!(seen.len() == 3, "tree, node and broadcast");
+    Ok(())
+}
+
+/// The check itself can fail: of these panels each is wrong in its own way.
+async fn wrong_panels_are_found(prometheus: &Prometheus) -> Result {
+    let mut dashboard =
+        dashboards()?.into_iter().find(|it| it["uid"] == "media-tree-rtp").context("a dashboard")?;
+    let panels = dashboard["panels"].as_array_mut().context("panels")?;
+    let asking: Vec<&mut Value> = panels.iter_mut().filter(|panel| panel.get("targets").is_some()).collect();
+    let wrong = [
+        "sum(rate(media_tree_rtp_packet_total[$__rate_interval]))",
+        r#"media_tree_rtp_packets_total{kind="smell"}"#,
+        "sum(media_tree_viewers",
+    ];
+    let mut places = Vec::new();
+    for (panel, expression) in asking.into_iter().zip(wrong) {
+        panel["targets"][0]["expr"] = expression.into();
+        places.push(panel["title"].as_str().unwrap_or_default().to_owned());
+    }
+    let findings = findings(prometheus, &questions_of(&dashboard)).await?;
+    println!("planted panels: {findings:#?}");
+    assert_eq!(findings.len(), wrong.len(), "{findings:#?}");
+    for (finding, place) in findings.iter().zip(places) {
+        ensure!(finding.contains(&place), "{place}: {finding}");
+    }
+    Ok(())
+}
+
+/// Prometheus evaluates every rule without an error.
+async fn rules_are_well(prometheus: &Prometheus) -> Result {
+    let groups = prometheus.ask("/api/v1/rules", &[]).await?;
+    let rules: Vec<&Value> =
+        list(&groups, "/groups").iter().flat_map(|group| list(group, "/rules")).collect();
+    assert_eq!(rules.len(), monitoring::alerts().len());
+    for rule in &rules {
+        ensure!(rule["health"] == "ok", "{rule:#}");
+    }
+    let firing: BTreeSet<_> =
+        rules.iter().filter(|rule| rule["state"] == "firing").map(|rule| rule["name"].to_string()).collect();
+    println!("firing while one relay is down: {firing:?}");
+    Ok(())
+}
+
+/// What nodes export is shown, watched, or said to be for debugging; and what is said to be exported is.
+async fn nothing_is_forgotten(tree: &Tree) -> Result {
+    let mut exported = BTreeSet::new();
+    for node in [&tree.controller, &tree.injection, &tree.relays[0], &tree.egress] {
+        exported.extend(families(node).await?);
+    }
+    let mut used = BTreeSet::new();
+    let mut questions = questions_of_alerts();
+    for dashboard in dashboards()? {
+        questions.extend(questions_of(&dashboard));
+    }
+    for question in &questions {
+        used.extend(promql::metrics(&question.expression).iter().map(|name| promql::family(name).to_owned()));
+    }
+    let debug: BTreeSet<String> = monitoring::DEBUG.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let forgotten: Vec<_> =
+        exported.iter().filter(|name| !used.contains(*name) && !debug.contains(*name)).collect();
+    ensure!(forgotten.is_empty(), "neither shown nor watched nor for debugging: {forgotten:#?}");
+    let stale: Vec<_> =
+        debug.iter().filter(|name| !exported.contains(*name) || used.contains(*name)).collect();
+    ensure!(stale.is_empty(), "for debugging, but not exported or in use: {stale:#?}");
+    println!(
+        "{} metrics: {} in use, {} for debugging",
+        exported.len(),
+        exported.len() - debug.len(),
+        debug.len()
+    );
+    Ok(())
+}

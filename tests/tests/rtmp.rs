@@ -1,0 +1,174 @@
+//! Encoders without WHIP publish over RTMP: ffmpeg of Debian, through the tree, into a browser.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use client::Whep;
+use model::Kind;
+use serde_json::Value;
+use tests::browser::Browser;
+use tests::installation::{receive, until_live};
+use tests::program::{self, PATIENCE, Program, until};
+use tests::{tools, watching};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+type Result = anyhow::Result<()>;
+
+const FFMPEG: &str = "/usr/bin/ffmpeg";
+const CHROMIUM: &str = "/usr/bin/chromium";
+/// Two seconds of pictures.
+const PICTURES: usize = 60;
+
+/// ffmpeg with a moving picture and a tone; `more` are options of its encoders.
+fn encoder(program: &Program, stream: &str, more: &[&str]) -> anyhow::Result<Child> {
+    let mut command = Command::new(FFMPEG);
+    command.args(["-hide_banner", "-loglevel", "warning", "-re"]);
+    command.args([
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=640x360:rate=30",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=frequency=440",
+    ]);
+    command.args([
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+        "-g",
+        "30",
+        "-b:v",
+        "800k",
+        "-pix_fmt",
+        "yuv420p",
+    ]);
+    command.args(["-c:a", "aac", "-ar", "44100", "-ac", "2"]).args(more);
+    command.args(["-f", "flv", &format!("rtmp://{}/live/{stream}", program.rtmp)]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.spawn().context("start ffmpeg")
+}
+
+const LIVE: [&str; 2] = ["-tune", "zerolatency"];
+
+/// What ffmpeg says that does not come in.
+async fn refused(mut encoder: Child) -> anyhow::Result<String> {
+    let ended = tokio::time::timeout(PATIENCE, encoder.wait()).await.context("ffmpeg goes on")??;
+    ensure!(!ended.success(), "ffmpeg was let in");
+    let output = encoder.wait_with_output().await?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_publishes_over_rtmp_and_a_browser_watches() -> Result {
+    const NAME: &str = "ffmpeg_publishes_over_rtmp_and_a_browser_watches";
+    if !tools::has(NAME, FFMPEG) || !tools::has(NAME, CHROMIUM) {
+        return Ok(());
+    }
+    let injection =
+        program::node("injection").with(&["--publish-tokens", "show=the-key-of-show"]).start().await?;
+    let parent = format!("127.0.0.1:{}", injection.link_port);
+    let egress = program::node("egress").with(&["--parents", &parent]).start().await?;
+    let mut first = encoder(&injection, "show?key=the-key-of-show", &LIVE)?;
+    until_live(&egress, "show").await?;
+    let list: Value = reqwest::get(egress.url("/api/v1/broadcasts")).await?.json().await?;
+    ensure!(list[0]["tracks"].as_array().map_or(0, Vec::len) == 2, "{list:#}");
+
+    let browser = Browser::chromium().await?;
+    let page = watching::open_player(&browser, &egress.url("/watch/show")).await?;
+    let seen = watching::watch(&page, Duration::from_secs(8)).await?;
+    println!("{NAME}: {seen}");
+    ensure!(seen.frames_decoded > 100 && seen.audio_energy > 0.0, "{seen}");
+    ensure!(seen.codec.contains("264"), "{seen}");
+
+    // It dies, and another one goes on: the viewer stays.
+    let mut viewer = Whep::connect(&egress.url("/whep/show"), None).await?;
+    receive(&mut viewer, PICTURES).await?;
+    first.kill().await?;
+    let _second = encoder(&injection, "show?key=the-key-of-show", &LIVE)?;
+    until("the second encoder is on the air", async || {
+        Ok(injection.log().matches("publisher over RTMP accepted").count() == 2)
+    })
+    .await?;
+    receive(&mut viewer, 2 * PICTURES).await?;
+    let sound = tokio::time::timeout(PATIENCE, async {
+        while let Some(packet) = viewer.receive().await {
+            if packet.kind == Kind::Audio {
+                return true;
+            }
+        }
+        false
+    });
+    ensure!(sound.await?, "sound goes on, too");
+    ensure!(!injection.log().contains("the-key-of-show"), "{}", injection.log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_come_in_is_told_why() -> Result {
+    const NAME: &str = "who_does_not_come_in_is_told_why";
+    if !tools::has(NAME, FFMPEG) {
+        return Ok(());
+    }
+    let node = program::node("up").with(&["--publish-tokens", "show=the-key-of-show"]).start().await?;
+    for (stream, words) in [
+        ("show?key=another-key-than-that", "token"),
+        ("show", "token"),
+        ("Not-A-Name?key=the-key-of-show", "name of a broadcast"),
+    ] {
+        let said = refused(encoder(&node, stream, &LIVE)?).await?;
+        ensure!(said.contains(words), "{stream}: {said}");
+    }
+    // Pictures that come in another order than they are shown have no place in WebRTC.
+    let said = refused(encoder(&node, "show?key=the-key-of-show", &["-bf", "2"])?).await?;
+    println!("{NAME}: B-frames: {}", said.trim());
+    until("why is told to whoever operates", async || Ok(node.log().contains("B-frames"))).await?;
+    until("its session has ended", async || Ok(node.metric("media_tree_whip_sessions{").await? == 0.0))
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_rtmp_disturbs_nobody() -> Result {
+    const NAME: &str = "what_is_no_rtmp_disturbs_nobody";
+    /// Connections that one address may hold; see `node::rtmp`.
+    const OF_ONE_ADDRESS: usize = 32;
+    if !tools::has(NAME, FFMPEG) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let _encoder = encoder(&node, "show", &LIVE)?;
+    until_live(&node, "show").await?;
+    let mut viewer = Whep::connect(&node.url("/whep/show"), None).await?;
+    receive(&mut viewer, PICTURES / 2).await?;
+    let before = node.resident_bytes();
+
+    let mut silent = Vec::new();
+    for _ in 0..4 * OF_ONE_ADDRESS {
+        silent.push(TcpStream::connect(node.rtmp).await?);
+    }
+    // Those beyond the bound are closed at once, the others wait in vain for something to be said.
+    for stream in &mut silent[OF_ONE_ADDRESS..] {
+        let closed = tokio::time::timeout(PATIENCE, stream.read(&mut [0])).await.context("still open")?;
+        ensure!(closed.unwrap_or(0) == 0);
+    }
+    drop(silent);
+    // 10 MB that are no RTMP: the first bytes end it.
+    until("another connection is let in", async || {
+        let mut stream = TcpStream::connect(node.rtmp).await?;
+        let mut garbage = vec![0xa5; 10 << 20];
+        garbage[0] = 3;
+        let sent =
+            tokio::time::timeout(PATIENCE, stream.write_all(&garbage)).await.context("it is all read")?;
+        Ok(sent.is_err())
+    })
+    .await?;
+    receive(&mut viewer, PICTURES).await?;
+    ensure!(node.resident_bytes() < before + (16 << 20), "{} after {before}", node.resident_bytes());
+    Ok(())
+}
