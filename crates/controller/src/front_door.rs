@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use model::{BroadcastId, Epoch, NodeId, TreeId};
 use registry::{Audience, AudienceRecord, BroadcastRecord, Place, PlacesRecord, Registry};
 use store::WatchEvent;
+use tokio::sync::watch;
 use tree::placement::{Answer, Nowhere, Placement, Request};
 use tree::{Assigned, BroadcastView, Health, NodeView, Observation};
 
@@ -55,6 +56,8 @@ pub struct FrontDoor {
     tree: TreeId,
     region: String,
     broadcasts: RwLock<BTreeMap<BroadcastId, BroadcastRecord>>,
+    /// Told of each change of `broadcasts`.
+    broadcasts_seen: watch::Sender<()>,
     declared: Arc<Declared>,
     places: Mutex<Places>,
     audience: Mutex<AudienceSeen>,
@@ -92,6 +95,7 @@ impl FrontDoor {
             tree,
             region,
             broadcasts: RwLock::default(),
+            broadcasts_seen: watch::channel(()).0,
             declared,
             places: Mutex::default(),
             audience: Mutex::default(),
@@ -112,6 +116,8 @@ impl FrontDoor {
     fn broadcasts_changed(&self, event: WatchEvent) {
         let mut broadcasts = self.broadcasts.write().unwrap_or_else(PoisonError::into_inner);
         observer::changed(&mut broadcasts, event, |id| BroadcastId::new(id).ok(), |found| found.record);
+        drop(broadcasts);
+        self.broadcasts_seen.send_replace(());
     }
 
     /// The record of a broadcast, if there is one.
@@ -124,6 +130,19 @@ impl FrontDoor {
     #[must_use]
     pub fn knows(&self, id: &BroadcastId) -> bool {
         self.broadcast(id).is_some() || self.declared.get(id).is_some()
+    }
+
+    /// Whether the installation has this broadcast, or comes to have it while `patience` lasts: who publishes has an
+    /// answer before the store has told everybody.
+    pub async fn comes_to_know(&self, id: &BroadcastId, patience: Duration) -> bool {
+        let mut seen = self.broadcasts_seen.subscribe();
+        let known = async {
+            while !self.knows(id) {
+                // The sender lives as long as this.
+                let _ = seen.changed().await;
+            }
+        };
+        tokio::time::timeout(patience, known).await.is_ok()
     }
 
     /// The broadcasts that were made ahead of their first publisher.

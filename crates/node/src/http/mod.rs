@@ -60,6 +60,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For so long an address that came or went may go unnoticed.
 const HOST_ADDRESSES_AGE_MAX: Duration = Duration::from_secs(5);
 
+/// For so long a viewer of a broadcast that nobody knows may be ahead of the news of its publisher.
+const NEWS_TAKE_MAX: Duration = Duration::from_secs(1);
+
 /// One shard as requests see it.
 pub struct ShardPort {
     /// Its thread.
@@ -128,6 +131,15 @@ impl App {
     pub fn knows(&self, broadcast: &BroadcastId) -> bool {
         let is_elsewhere = |control: &Arc<Control>| control.front_door.knows(broadcast);
         self.directory.get(broadcast).is_some() || self.control.as_ref().is_some_and(is_elsewhere)
+    }
+
+    /// Like [`App::knows`], but news of a new publisher may still be on their way through the installation.
+    async fn comes_to_know(&self, broadcast: &BroadcastId) -> bool {
+        if self.knows(broadcast) {
+            return true;
+        }
+        let Some(control) = &self.control else { return false };
+        control.front_door.comes_to_know(broadcast, NEWS_TAKE_MAX).await
     }
 
     /// Whether somebody publishes a broadcast, as far as this node knows.
@@ -277,7 +289,7 @@ async fn endpoint(
         }
         let posted = check_post(app, resource, door, request).await?;
         let right = if resource == Resource::WhipEndpoint { Right::Publish } else { Right::View };
-        if right == Right::View && !app.knows(&posted.broadcast) {
+        if right == Right::View && !app.comes_to_know(&posted.broadcast).await {
             let detail = format!("There is no broadcast named {}.", posted.broadcast);
             return Err(Problem::new(404, "broadcast-unknown", detail));
         }
