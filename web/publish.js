@@ -29,6 +29,8 @@ at("obs-token").value = at("key").value;
 const wantedSource = form.querySelector(`[name="source"][value="${CSS.escape(parameters.get("source") ?? "")}"]`);
 if (wantedSource) wantedSource.checked = true;
 
+if (parameters.get("layers") === "3") at("layers").value = "3";
+
 const chosenSource = () => form.elements.source.value;
 
 function showChoices() {
@@ -114,7 +116,12 @@ async function start() {
     }
     if (stream.getTracks().length === 0) throw new Error("There is neither picture nor sound to send.");
     const token = at("key").value || null;
-    publisher.start({ stream, token, codec: at("codec").value, bitrate: Number(at("bitrate").value) });
+    const picture = {
+      codec: at("codec").value,
+      bitrate: Number(at("bitrate").value),
+      isLayered: at("layers").value === "3",
+    };
+    publisher.start({ stream, token, ...picture });
   } catch (error) {
     isWanted = false;
     closeSource();
@@ -153,7 +160,7 @@ function showState() {
   badge.classList.toggle("live", state === "live");
   at("start").hidden = isWanted;
   at("stop").hidden = !isWanted;
-  for (const field of [...form.elements.source, at("camera"), at("microphone"), at("codec"), at("key")]) {
+  for (const field of [...form.elements.source, at("camera"), at("microphone"), at("codec"), at("layers"), at("key")]) {
     field.disabled = isWanted;
   }
   if (state !== "live") at("facts").textContent = "";

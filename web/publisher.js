@@ -33,7 +33,7 @@ export class Publisher extends EventTarget {
     this.#url = url;
   }
 
-  /** `settings`: `{ stream, token, codec, bitrate }`. */
+  /** `settings`: `{ stream, token }` and what WhipSession.open wants to know of the picture. */
   start(settings) {
     this.stop();
     this.#settings = settings;

@@ -8,6 +8,15 @@ const AUDIO_BITRATE = 96_000;
 const START_BITRATE_MAX = 1_000_000;
 /** An answer that takes longer comes from nobody. */
 const ANSWER_MAX_MS = 5000;
+/**
+ * The sizes of a simulcast picture, smallest first, as browsers want them: parts of its sides, and of its bitrate.
+ * A layer that is worth having has about a quarter of the one above.
+ */
+const LAYERS = [
+  { rid: "l", scale: 4, share: 1 / 14 },
+  { rid: "m", scale: 2, share: 1 / 4 },
+  { rid: "h", scale: 1, share: 1 },
+];
 /** The video codecs there are, the most widely played first. */
 const CODECS = ["h264", "vp8", "vp9", "av1", "h265"];
 /** What "auto" chooses from: every browser decodes these. */
@@ -47,18 +56,18 @@ export class WhipSession {
   }
 
   /**
-   * Publishes the tracks of `stream`. `codec` is "auto" or one of sendableCodecs, `bitrate` the most video may take,
-   * in bit/s.
+   * Publishes the tracks of `stream`. `codec` is "auto" or one of sendableCodecs, `bitrate` the most that the picture
+   * may take, in bit/s, `isLayered` whether it is sent in three sizes, of which each viewer gets one.
    * Rejects as postOffer does, or if the answer cannot be used.
    */
-  async open(url, token, stream, { codec, bitrate }) {
+  async open(url, token, stream, { codec, bitrate, isLayered }) {
     const peer = this.#peer;
     for (const track of stream.getTracks()) {
       const isVideo = track.kind === "video";
       const transceiver = peer.addTransceiver(track, {
         direction: "sendonly",
         streams: [stream],
-        sendEncodings: [{ maxBitrate: isVideo ? bitrate : AUDIO_BITRATE }],
+        sendEncodings: isVideo ? encodings(bitrate, isLayered) : [{ maxBitrate: AUDIO_BITRATE }],
       });
       withCaptureTime(transceiver);
       if (isVideo) preferCodec(transceiver, codec);
@@ -81,12 +90,13 @@ export class WhipSession {
     });
   }
 
-  /** Changes the most that video may take, in bit/s, while live. */
+  /** Changes the most that the picture may take, in bit/s, while live. */
   async setBitrate(bitrate) {
     const sender = this.#peer.getSenders().find((sender) => sender.track?.kind === "video");
     const parameters = sender?.getParameters();
     if (!parameters?.encodings?.length) return;
-    parameters.encodings[0].maxBitrate = bitrate;
+    const changed = encodings(bitrate, parameters.encodings.length > 1);
+    parameters.encodings.forEach((encoding, index) => (encoding.maxBitrate = changed[index].maxBitrate));
     await sender.setParameters(parameters);
   }
 
@@ -97,7 +107,7 @@ export class WhipSession {
     const report = await this.#peer.getStats();
     for (const entry of report.values()) {
       if (entry.type === "outbound-rtp") {
-        found[entry.kind] = entry;
+        found[entry.kind] = largest(found[entry.kind], entry);
         found.codecs[entry.kind] = report.get(entry.codecId)?.mimeType.split("/")[1] ?? null;
       } else if (entry.type === "remote-inbound-rtp") {
         found.remote[entry.kind] = entry;
@@ -142,6 +152,21 @@ export class WhipSession {
       onState("ended");
     }
   }
+}
+
+/** What is sent of a picture that may take `bitrate`. */
+function encodings(bitrate, isLayered) {
+  if (!isLayered) return [{ maxBitrate: bitrate }];
+  return LAYERS.map(({ rid, scale, share }) => ({
+    rid,
+    scaleResolutionDownBy: scale,
+    maxBitrate: Math.round(bitrate * share),
+  }));
+}
+
+/** Of the layers of a picture, the one that says most about it. */
+function largest(one, other) {
+  return (one?.frameWidth ?? 0) > (other.frameWidth ?? 0) ? one : other;
 }
 
 /** Offers the wanted codec alone; by itself, or where this browser cannot send it, what every viewer decodes. */
