@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use media_core::ring::Limits;
-use model::{Broadcast, BroadcastId, Kind, Ssrc};
+use model::{Broadcast, BroadcastId, Kind, Rid, Ssrc};
 
 use crate::controller::LayerNow;
 use crate::format;
@@ -86,16 +86,27 @@ impl Fan {
     pub fn pinned(&self, selection: &Selection) -> Option<u8> {
         let layers = &self.broadcast.track(Kind::Video)?.layers;
         match selection {
-            Selection::Auto => None,
+            Selection::Auto | Selection::UpTo(_) => None,
             Selection::Layer(layer) => Some((*layer).min(layers.len().saturating_sub(1) as u8)),
-            Selection::Rid(rid) => {
-                layers.iter().position(|layer| layer.rid.as_ref() == Some(rid)).map(|place| place as u8)
-            }
+            Selection::Rid(rid) => self.named(rid),
         }
     }
 
+    /// The best layer that a selection allows: all of them, unless it says otherwise and names one that there is.
+    pub fn best(&self, selection: &Selection) -> u8 {
+        match selection {
+            Selection::UpTo(rid) => self.named(rid).unwrap_or(0),
+            Selection::Auto | Selection::Layer(_) | Selection::Rid(_) => 0,
+        }
+    }
+
+    fn named(&self, rid: &Rid) -> Option<u8> {
+        let layers = &self.broadcast.track(Kind::Video)?.layers;
+        layers.iter().position(|layer| layer.rid.as_ref() == Some(rid)).map(|place| place as u8)
+    }
+
     /// The layers of the picture as they are now, as many as there is room for.
-    pub fn layers_now<'a>(&mut self, now: Instant, room: &'a mut [LayerNow]) -> &'a [LayerNow] {
+    pub fn layers_now<'a>(&mut self, now: Instant, room: &'a mut [LayerNow]) -> &'a mut [LayerNow] {
         let mut count = 0;
         let videos = self.streams.iter_mut().filter(|stream| stream.kind == Kind::Video);
         for (stream, layer) in videos.zip(&mut *room) {
@@ -103,7 +114,7 @@ impl Fan {
             *layer = LayerNow { rate: stream.rate(now), is_active, is_steady };
             count += 1;
         }
-        &room[..count]
+        &mut room[..count]
     }
 
     /// What a track that follows `layer` gets its packets from; the worst layer where there are not so many. The one

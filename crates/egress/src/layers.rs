@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use media_core::TreePacket;
+use media_core::{TreePacket, codec};
 use model::{Bitrate, BroadcastId, Kind, Rid};
 
 use crate::broadcast::Fan;
@@ -43,6 +43,8 @@ pub struct LayerState {
     pub is_active: bool,
     /// Payload of late.
     pub rate: Bitrate,
+    /// Width and height in pixels, as far as its newest keyframe says so (H.264 and VP8).
+    pub size: Option<(u32, u32)>,
     /// Viewers of this shard that get it.
     pub viewers: u64,
 }
@@ -110,13 +112,14 @@ impl Shard {
                 viewers[usize::from(track.layer)] += 1;
             }
         }
-        let announced = fan.broadcast.track(Kind::Video).map_or(&[][..], |track| &track.layers);
-        let rids = announced.iter().map(|layer| layer.rid.clone());
+        let Some(track) = fan.broadcast.track(Kind::Video) else { return Vec::new() };
+        let rids = track.layers.iter().map(|layer| layer.rid.clone());
         let streams = fan.streams.iter_mut().filter(|stream| stream.kind == Kind::Video);
         let states = rids.zip(streams).zip(viewers).map(|((rid, stream), viewers)| LayerState {
             rid,
             is_active: stream.is_active(now),
             rate: stream.rate(now),
+            size: stream.keyframe().and_then(|packet| codec::picture_size(track.codec, &packet.payload)),
             viewers,
         });
         states.collect()
@@ -163,7 +166,12 @@ pub fn review<B: SendBatch>(
     }
     let mut room = [LayerNow::default(); LAYERS_MAX];
     let layers = fan.layers_now(sending.now, &mut room);
-    let pinned = fan.pinned(&track.selection);
+    let (pinned, best) = (fan.pinned(&track.selection), fan.best(&track.selection));
+    let is_active = layers.get(usize::from(current)).is_some_and(|layer| layer.is_active);
+    // To who wants nothing better the better ones are not there.
+    for layer in layers.iter_mut().take(usize::from(best)) {
+        (layer.is_active, layer.is_steady) = (false, false);
+    }
     let layering = viewer.layering.get_or_insert_with(|| Box::new(Layering::new(sending.now, current)));
     let mut probe = None;
     let layer = match pinned {
@@ -181,10 +189,10 @@ pub fn review<B: SendBatch>(
         layering.budget = Budget::new(0);
     }
     layering.probe = probe.map(|rate| (rate, sending.now + PROBE_VALID));
-    let is_active = layers.get(usize::from(current)).is_some_and(|layer| layer.is_active);
     let reason = match pinned {
         Some(wanted) if layer == wanted => LayerSwitch::Pinned,
         Some(_) => LayerSwitch::Inactive,
+        None if current < best => LayerSwitch::Pinned,
         None if !is_active => LayerSwitch::Inactive,
         None if layer < current => LayerSwitch::Up,
         None => LayerSwitch::Down,

@@ -172,6 +172,9 @@ pub enum Selection {
     Layer(u8),
     /// The viewer: the layer with this name. While the broadcast has none, as in [`Selection::Auto`].
     Rid(Rid),
+    /// The shard, among the layer with this name and worse ones. While the broadcast has none of that name, as in
+    /// [`Selection::Auto`].
+    UpTo(Rid),
 }
 
 /// One track of a viewer.

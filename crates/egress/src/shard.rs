@@ -280,6 +280,15 @@ impl Shard {
         self.wake(now, slot);
     }
 
+    /// What the shell keeps beside a viewer's record has changed: the record is to be written again.
+    pub fn record_again(&mut self, now: Instant, viewer: ViewerId) {
+        let Some(&slot) = self.by_id.get(&viewer) else { return };
+        if let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) {
+            viewer.is_dirty = true;
+            self.wake(now, slot);
+        }
+    }
+
     /// A viewer has proved its consent by an authenticated STUN request; SRTCP counts by itself.
     pub fn heard(&mut self, now: Instant, viewer: ViewerId) {
         let slot = self.by_id.get(&viewer).copied();

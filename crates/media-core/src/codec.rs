@@ -33,6 +33,17 @@ pub fn starts_keyframe(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
+/// Width and height of the picture in pixels, where this payload is the first of a keyframe and says so: of H.264 (where
+/// nothing is cut) and VP8.
+#[must_use]
+pub fn picture_size(codec: Codec, payload: &[u8]) -> Option<(u32, u32)> {
+    match codec {
+        Codec::H264 => h264::sequence_parameters(payload).map(|sps| (sps.width, sps.height)),
+        Codec::Vp8 => vp8::picture_size(payload),
+        Codec::Opus | Codec::H265 | Codec::Vp9 | Codec::Av1 => None,
+    }
+}
+
 /// How a packet takes part in the start of a keyframe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KeyframePart {

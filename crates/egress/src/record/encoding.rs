@@ -164,6 +164,10 @@ fn write_selection(out: &mut Writer, selection: &Selection) {
             out.u8(2);
             out.bytes(rid.as_str().as_bytes());
         }
+        Selection::UpTo(rid) => {
+            out.u8(3);
+            out.bytes(rid.as_str().as_bytes());
+        }
     }
 }
 
@@ -172,6 +176,7 @@ fn read_selection(input: &mut Reader<'_>) -> Option<Selection> {
         0 => Some(Selection::Auto),
         1 => input.u8().map(Selection::Layer),
         2 => Some(Selection::Rid(Rid::new(&input.text(RID_BYTES_MAX)?).ok()?)),
+        3 => Some(Selection::UpTo(Rid::new(&input.text(RID_BYTES_MAX)?).ok()?)),
         _ => None,
     }
 }

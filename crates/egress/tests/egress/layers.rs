@@ -145,6 +145,22 @@ fn a_layer_is_chosen_by_its_name_and_the_choice_given_back() {
 }
 
 #[test]
+fn a_viewer_that_wants_no_better_layer_gets_the_best_it_allows_and_all_of_them_again() {
+    let mut scene = live_scene();
+    let half = scene.worse[0].rid();
+    select(&mut scene, Selection::UpTo(half));
+    scene.play(Duration::from_secs(5));
+    assert_eq!(scene.shard.layer(VIEWER), Some(1));
+    select(&mut scene, Selection::Auto);
+    scene.play(Duration::from_secs(3));
+    assert_eq!(scene.shard.layer(VIEWER), Some(0));
+    select(&mut scene, Selection::UpTo(model::Rid::new("other").expect("a rid")));
+    scene.play(Duration::from_secs(3));
+    check(&scene);
+    assert_eq!(course(&scene), [0, 1, 0], "an unknown name limits nothing");
+}
+
+#[test]
 fn a_keyframe_that_has_just_passed_is_as_good_as_one_that_comes() {
     let mut scene = live_scene();
     // The keyframe of the worst layer is 18 frames into each GOP.

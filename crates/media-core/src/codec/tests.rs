@@ -187,6 +187,17 @@ fn vp8_keyframes_start_with_the_first_partition_of_an_intra_frame() {
 }
 
 #[test]
+fn vp8_and_h264_keyframes_say_how_large_they_are() {
+    let vp8 = [0x90, 0x80, 0xb5, 0x32, 0x50, 0x90, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x42, 0x00];
+    assert_eq!(picture_size(Codec::Vp8, &vp8), Some((1280, 720)), "scaling is not size");
+    assert_eq!(picture_size(Codec::Vp8, &vp8[..13]), None, "cut");
+    let inter = [0x90, 0x80, 0xb5, 0x32, 0x51, 0x90, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x42];
+    assert_eq!(picture_size(Codec::Vp8, &inter), None, "no keyframe");
+    assert_eq!(picture_size(Codec::H264, &H264_IDR), None, "no parameters");
+    assert_eq!(picture_size(Codec::Av1, &[0x18, 0x08]), None);
+}
+
+#[test]
 fn vp9_keyframes_start_with_an_intra_frame_of_the_lowest_layer() {
     let starts = |payload: &[u8]| starts_keyframe(Codec::Vp9, payload);
     assert!(starts(&[0x8a, 0xa8, 0x56, 0x18, 0x01, 0x40, 0x00]), "libvpx, with scalability structure");

@@ -67,6 +67,7 @@ fn selections() -> impl Strategy<Value = Selection> {
         Just(Selection::Auto),
         any::<u8>().prop_map(Selection::Layer),
         "[a-zA-Z0-9_-]{1,16}".prop_map(|rid| Selection::Rid(Rid::new(&rid).expect("a rid"))),
+        "[a-zA-Z0-9_-]{1,16}".prop_map(|rid| Selection::UpTo(Rid::new(&rid).expect("a rid"))),
     ]
 }
 
