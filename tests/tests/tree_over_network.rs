@@ -138,7 +138,12 @@ async fn five_percent_of_loss_and_reordering_are_repaired_on_each_link() -> Resu
     if !is_root("five_percent_of_loss_and_reordering_are_repaired_on_each_link") {
         return Ok(());
     }
-    let path = Path { loss: 0.05, delay: Duration::from_millis(40), jitter: Duration::from_millis(5) };
+    let path = Path {
+        loss: 0.05,
+        delay: Duration::from_millis(40),
+        jitter: Duration::from_millis(5),
+        ..Path::default()
+    };
     let repairs = watch("5 % loss, 40 to 45 ms", 3, &["injection", "relay", "egress"], path).await?;
     assert!(repairs.asked > 0.0 && repairs.recovered > 0.0, "nothing was repaired: {repairs:?}");
     Ok(())

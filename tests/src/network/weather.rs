@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use model::Bitrate;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tun_rs::SyncDevice;
@@ -17,6 +18,9 @@ use tun_rs::SyncDevice;
 const PACKET_BYTES_MAX: usize = 2048;
 /// Packets under way at once; more are lost. A second of a fast link.
 const UNDER_WAY_MAX: usize = 100_000;
+
+/// How long a packet waits at most where a path is narrow: what home routers have is longer, and worse for media.
+pub const QUEUE_MAX: Duration = Duration::from_millis(200);
 
 /// How packets travel from one host to another.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -27,6 +31,9 @@ pub struct Path {
     pub delay: Duration,
     /// How much longer it may take, evenly spread: packets that are closer together than this overtake each other.
     pub jitter: Duration,
+    /// What fits through in a second; all of it if none is given. Packets wait for each other [`QUEUE_MAX`] long, and are
+    /// lost beyond.
+    pub bitrate: Option<Bitrate>,
 }
 
 /// What a path has done with packets.
@@ -53,6 +60,8 @@ struct State {
 
 struct Direction {
     path: Path,
+    /// When the last packet has left a narrow path.
+    free_at: Option<Instant>,
     dice: StdRng,
     carried: Carried,
 }
@@ -87,20 +96,34 @@ impl Weather {
         self.state().is_over = true;
     }
 
-    /// How long a packet takes; `None` if it is lost.
-    fn fate(&self, from: Ipv4Addr, to: Ipv4Addr) -> Option<Duration> {
+    /// How long a packet of so many bytes takes; `None` if it is lost.
+    fn fate(&self, now: Instant, (from, to): (Ipv4Addr, Ipv4Addr), bytes: usize) -> Option<Duration> {
         let mut state = self.state();
         let is_cut = state.cut.contains(&from) || state.cut.contains(&to);
         let direction = state.direction(self.seed, from, to);
-        let Path { loss, delay, jitter } = direction.path;
+        let Path { loss, delay, jitter, .. } = direction.path;
         // Both are drawn for every packet: a change of one does not move the other's sequence.
         let (chance, share) = (direction.dice.random::<f64>(), direction.dice.random::<f64>());
-        if is_cut || chance < loss {
-            direction.carried.lost += 1;
+        let queued = direction.queue(now, bytes).filter(|_| !is_cut && chance >= loss);
+        match queued {
+            Some(_) => direction.carried.passed += 1,
+            None => direction.carried.lost += 1,
+        }
+        Some(queued? + delay + jitter.mul_f64(share))
+    }
+}
+
+impl Direction {
+    /// How long a packet waits for those before it and then takes to get through; `None` if the queue is full.
+    fn queue(&mut self, now: Instant, bytes: usize) -> Option<Duration> {
+        let Some(bitrate) = self.path.bitrate else { return Some(Duration::ZERO) };
+        let waits = self.free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        if waits > QUEUE_MAX {
             return None;
         }
-        direction.carried.passed += 1;
-        Some(delay + jitter.mul_f64(share))
+        let takes = waits + Duration::from_secs_f64(bytes as f64 * 8.0 / bitrate.as_bps() as f64);
+        self.free_at = Some(now + takes);
+        Some(takes)
     }
 }
 
@@ -111,6 +134,7 @@ impl State {
         let numbers = u64::from(from.octets()[3]) << 8 | u64::from(to.octets()[3]);
         self.directions.entry((from, to)).or_insert_with(|| Direction {
             path: Path::default(),
+            free_at: None,
             dice: StdRng::seed_from_u64(seed << 16 | numbers),
             carried: Carried::default(),
         })
@@ -146,7 +170,7 @@ pub(super) fn run(mut poll: Poll, devices: &[(Ipv4Addr, SyncDevice)], weather: &
                 let packet = &buffer[..length];
                 let Some((from, to)) = addresses(packet) else { continue };
                 let Some(receiver) = devices.iter().position(|(address, _)| *address == to) else { continue };
-                let Some(delay) = weather.fate(from, to) else { continue };
+                let Some(delay) = weather.fate(Instant::now(), (from, to), length) else { continue };
                 if under_way.len() < UNDER_WAY_MAX {
                     count += 1;
                     under_way.push(Reverse((Instant::now() + delay, count, receiver, packet.to_vec())));
@@ -174,16 +198,20 @@ mod tests {
     const ONE: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 2);
     const OTHER: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 3);
 
+    fn fate(weather: &Weather, from: Ipv4Addr, to: Ipv4Addr) -> Option<Duration> {
+        weather.fate(Instant::now(), (from, to), 1000)
+    }
+
     fn fates(seed: u64, path: Path) -> Vec<Option<Duration>> {
         let weather = Weather::new(seed);
         weather.set(ONE, OTHER, path);
-        (0..10_000).map(|_| weather.fate(ONE, OTHER)).collect()
+        (0..10_000).map(|_| fate(&weather, ONE, OTHER)).collect()
     }
 
     #[test]
     fn the_seed_repeats_what_is_lost_and_how_long_the_rest_takes() {
         let milliseconds = Duration::from_millis;
-        let path = Path { loss: 0.05, delay: milliseconds(40), jitter: milliseconds(10) };
+        let path = Path { loss: 0.05, delay: milliseconds(40), jitter: milliseconds(10), ..Path::default() };
         let fates_of_seven = fates(7, path);
         assert_eq!(fates_of_seven, fates(7, path));
         assert_ne!(fates_of_seven, fates(8, path));
@@ -201,11 +229,23 @@ mod tests {
     fn a_partition_is_both_ways_and_ends() {
         let weather = Weather::new(1);
         weather.cut(ONE, true);
-        assert_eq!((weather.fate(ONE, OTHER), weather.fate(OTHER, ONE)), (None, None));
+        assert_eq!((fate(&weather, ONE, OTHER), fate(&weather, OTHER, ONE)), (None, None));
         weather.cut(ONE, false);
-        assert_eq!(weather.fate(ONE, OTHER), Some(Duration::ZERO));
+        assert_eq!(fate(&weather, ONE, OTHER), Some(Duration::ZERO));
         assert_eq!(weather.carried(ONE, OTHER), Carried { passed: 1, lost: 1 });
         assert_eq!(weather.carried(OTHER, ONE), Carried { passed: 0, lost: 1 });
+    }
+
+    #[test]
+    fn a_narrow_path_delays_and_then_loses() {
+        let weather = Weather::new(1);
+        weather.set(ONE, OTHER, Path { bitrate: Some(Bitrate::kbps(800)), ..Path::default() });
+        let now = Instant::now();
+        let fates: Vec<_> = (0..30).map(|_| weather.fate(now, (ONE, OTHER), 1000)).collect();
+        let expected = |index: u64| (index < 21).then_some(Duration::from_millis(10 * (index + 1)));
+        assert_eq!(fates, (0..30).map(expected).collect::<Vec<_>>(), "10 ms each, and 200 ms of them wait");
+        let later = weather.fate(now + Duration::from_secs(1), (ONE, OTHER), 500);
+        assert_eq!(later, Some(Duration::from_millis(5)));
     }
 
     #[test]
