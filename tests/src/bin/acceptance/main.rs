@@ -8,13 +8,14 @@ mod kills;
 mod report;
 mod soak;
 mod store_away;
+mod thousand_nodes;
 mod viewings;
 
 use anyhow::ensure;
 use report::Report;
 
 /// All runs, or those alone that are named (`viewings`, `crowd`, `hop`, `abandoned`, `soak`,
-/// `kills`, `store_away`); then nothing is written.
+/// `kills`, `store_away`, `thousand_nodes`); then nothing is written.
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -37,6 +38,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if is_wanted("store_away") {
         report.add("store_away", store_away::run().await);
+    }
+    if is_wanted("thousand_nodes") {
+        report.add("thousand_nodes", thousand_nodes::run().await);
     }
     if is_wanted("viewings") {
         report.add("viewings", viewings::run().await);
