@@ -105,7 +105,8 @@ pub async fn publish_and_watch_through(
 /// If the page does not come to be live.
 pub async fn publish_test_picture(browser: &Browser, url: &str, codec: &str) -> anyhow::Result<Page> {
     let (address, fragment) = url.split_once('#').unwrap_or((url, ""));
-    let page = browser.open(&format!("{address}?source=clock&codec={codec}#{fragment}")).await?;
+    let sign = if address.contains('?') { '&' } else { '?' };
+    let page = browser.open(&format!("{address}{sign}source=clock&codec={codec}#{fragment}")).await?;
     page.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
     page.evaluate("document.getElementById('form').requestSubmit()").await?;
     page.wait_until("mediaTree.stats().then((stats) => stats.framesEncoded > 10)", PATIENCE)

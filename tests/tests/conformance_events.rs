@@ -54,9 +54,10 @@ fn event(kind: &str) -> Item {
 async fn e07_the_answer_names_the_entry_of_the_extension_and_its_events() -> Result {
     let program = up().await?;
     let (session, links) = session(&program).await?;
-    let expected =
-        format!("<{session}/events>; rel=\"{EXTENSION}\"; events=\"active,inactive,viewercount,reconnect\"");
-    assert_eq!(links, [expected]);
+    let events = "active,inactive,layers,viewercount,reconnect";
+    let expected = format!("<{session}/events>; rel=\"{EXTENSION}\"; events=\"{events}\"");
+    let layers = format!("<{session}/layer>; rel=\"urn:ietf:params:whep:ext:core:layer\"");
+    assert_eq!(links, [expected, layers]);
     let request = Client::new().post(program.url("/whip/show")).header("Content-Type", "application/sdp");
     let publisher = request.body(offers::crlf(offers::CHROMIUM_PUBLISHER)).send().await?;
     assert_eq!(publisher.headers().get("link"), None, "publishers have no such extension");
@@ -82,7 +83,7 @@ async fn e07_the_answer_names_the_entry_of_the_extension_and_its_events() -> Res
 async fn e08_a_stream_is_made_for_known_events_only() -> Result {
     let program = up().await?;
     let (session, _) = session(&program).await?;
-    let bad = [r#"["active","layers"]"#, r#"["ACTIVE"]"#, r#"{"active":true}"#, "active", "[[", "[1]"];
+    let bad = [r#"["active","scte35"]"#, r#"["ACTIVE"]"#, r#"{"active":true}"#, "active", "[[", "[1]"];
     for body in bad {
         let refused = event_stream::subscribe(&session, body).await?;
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{body}");

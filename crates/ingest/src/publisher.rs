@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use media_core::time::ClockOffset;
-use model::{Kind, NtpTime, Ssrc, Track};
+use model::{Kind, Mid, NtpTime, Ssrc, Track};
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::media::KeyframeRequestKind;
@@ -275,6 +275,25 @@ impl Publisher {
         }
         self.advance(now);
         self.end(CloseReason::Requested);
+    }
+
+    /// ICE restart (RFC 8445, section 9): from now on only checks between `local` and `remote` count. The path in use stays
+    /// in use until the publisher nominates another one, and so do its keys.
+    pub fn restart_ice(&mut self, local: IceCredentials, remote: IceCredentials) {
+        self.offer = offer::with_ice(&self.offer, &remote.ufrag, &remote.password);
+        let credentials =
+            |ice: &IceCredentials| IceCreds { ufrag: ice.ufrag.clone(), pass: ice.password.to_string() };
+        let mut api = self.rtc.direct_api();
+        api.set_local_ice_credentials(credentials(&local));
+        api.set_remote_ice_credentials(credentials(&remote));
+        self.ice = local;
+        self.advance(self.now);
+    }
+
+    /// The media id of its first section.
+    #[must_use]
+    pub fn first_mid(&self) -> Option<Mid> {
+        self.sections.first().and_then(|section| Mid::new(&section.mid.to_string()).ok())
     }
 
     /// Whether ICE and DTLS are through and the session has not ended.

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use model::Epoch;
+use model::{Epoch, Mid};
 use signaling::SessionId;
-use signaling::whep::events::{KEEP_ALIVE, Kinds, Reader, Stream};
+use signaling::whep::events::{KEEP_ALIVE, Kinds, Picture, Reader, Stream};
+use signaling::whep::layers::Layer;
 use tokio::time::{Sleep, sleep};
 
 /// Event streams of one session: the one that its player reads, and one more for a player that begins anew.
@@ -36,7 +37,20 @@ pub enum CreateError {
 /// All of one session.
 #[derive(Debug, Default)]
 pub struct EventStreams {
+    /// The media id of the session's picture, if it has one.
+    picture: Option<Mid>,
     held: Mutex<Held>,
+}
+
+/// What is true now of what a session watches.
+#[derive(Debug, Clone, Default)]
+pub struct Truth {
+    /// The publishing run, while there is one.
+    pub run: Option<Epoch>,
+    /// How many watch.
+    pub viewers: u64,
+    /// The layers of the picture, best first; none while they are not known.
+    pub layers: Option<Arc<[Layer]>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +80,18 @@ impl Entry {
 }
 
 impl EventStreams {
+    /// None yet, of a session whose picture has this media id.
+    #[must_use]
+    pub fn new(picture: Option<Mid>) -> Self {
+        Self { picture, held: Mutex::default() }
+    }
+
+    /// The media id of the session's picture, if it has one.
+    #[must_use]
+    pub const fn picture(&self) -> Option<&Mid> {
+        self.picture.as_ref()
+    }
+
     /// Makes a stream of these events while this run is published.
     ///
     /// # Errors
@@ -124,12 +150,15 @@ impl EventStreams {
 
     /// Takes up what is true now; ends the streams whose readers are stuck and tells how many those were.
     #[must_use]
-    pub fn update(&self, now: Instant, run: Option<Epoch>, viewers: u64) -> usize {
+    pub fn update(&self, now: Instant, truth: &Truth) -> usize {
         let mut held = self.lock();
         let before = held.streams.len();
         held.streams.retain_mut(|entry| {
-            entry.stream.set_run(run);
-            entry.stream.set_viewers(viewers);
+            entry.stream.set_run(truth.run);
+            entry.stream.set_viewers(truth.viewers);
+            if let (Some(mid), Some(layers)) = (&self.picture, &truth.layers) {
+                entry.stream.set_picture(Picture { media_id: mid.to_string(), layers: layers.clone() });
+            }
             if entry.readers == 0 {
                 return true;
             }
@@ -222,8 +251,9 @@ mod tests {
         streams.create(id(2), Kinds::ALL, None).expect("room");
         let _stuck = streams.read(id(1)).expect("a stream");
         let now = Instant::now();
-        assert_eq!(streams.update(now, None, 7), 0);
-        assert_eq!(streams.update(now + READER_PATIENCE, None, 7), 1);
+        let truth = Truth { viewers: 7, ..Truth::default() };
+        assert_eq!(streams.update(now, &truth), 0);
+        assert_eq!(streams.update(now + READER_PATIENCE, &truth), 1);
         assert!(streams.read(id(1)).is_none() && streams.read(id(2)).is_some());
     }
 

@@ -1,5 +1,6 @@
 //! What the media threads tell the rest of the node: the fate of sessions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -8,6 +9,7 @@ use egress::ViewerId;
 use ice_dtls::FailureReason;
 use ingest::PublisherId;
 use model::BroadcastId;
+use signaling::whep::layers::Layer;
 use tokio::sync::mpsc;
 
 use crate::http::App;
@@ -52,6 +54,13 @@ pub enum NodeEvent {
         was_connected: bool,
         /// Why.
         ending: ViewerEnding,
+    },
+    /// The layers of the pictures that a shard's viewers watch are others than they were.
+    Layers {
+        /// Which shard.
+        shard: usize,
+        /// Of each broadcast, best first.
+        pictures: BTreeMap<BroadcastId, Arc<[Layer]>>,
     },
     /// ICE and DTLS are done, media may come.
     PublisherConnected {
@@ -145,6 +154,7 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 let reason = ending.to_string();
                 app.sessions.ended(Ending { at: SystemTime::now(), role: "viewer", broadcast, reason });
             }
+            NodeEvent::Layers { shard, pictures } => app.layers_changed(shard, pictures),
             NodeEvent::PublisherConnected { publisher, after } => {
                 let join = named(app.sessions.join_of_publisher(publisher));
                 let after_ms = after.as_millis() as u64;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use egress::ViewerId;
-use ice_dtls::{Handshake, Output, Path};
+use ice_dtls::{Handshake, IceCredentials, Output, Path, PeerCredentials};
 use model::BroadcastId;
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -33,6 +33,15 @@ pub enum Command {
     },
     /// A viewer of an earlier process has something for the worker.
     Resumed(Box<Resumed>),
+    /// The viewer has other ICE credentials.
+    RestartIce {
+        /// Whose.
+        viewer: ViewerId,
+        /// Our end.
+        local: IceCredentials,
+        /// The viewer's.
+        remote: PeerCredentials,
+    },
     /// The viewer is gone: say goodbye over DTLS and forget it.
     Close(ViewerId),
 }
@@ -137,6 +146,11 @@ impl Worker {
                     tracing::debug!(viewer = viewer.get(), %error, "datagram of a handshake refused");
                 }
                 self.drain(viewer);
+            }
+            Command::RestartIce { viewer, local, remote } => {
+                if let Some(session) = self.sessions.get_mut(&viewer) {
+                    session.handshake.restart_ice(local, remote);
+                }
             }
             Command::Close(viewer) => {
                 if let Some(session) = self.sessions.get_mut(&viewer) {

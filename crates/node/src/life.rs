@@ -314,7 +314,18 @@ fn start_shards(
         })?;
         threads.start_for_media(format!("shard-{index}"), move || shard.run())?;
         let slots = u64::from(config.limits.viewers_max).div_ceil(count);
-        shards.push((feed, ShardPort { handle, handshakes, port, load, occupied, slots }));
+        shards.push((
+            feed,
+            ShardPort {
+                handle,
+                handshakes,
+                port,
+                load,
+                occupied,
+                slots,
+                layers: std::sync::Mutex::default(),
+            },
+        ));
     }
     Ok(shards)
 }

@@ -148,7 +148,7 @@ impl Metrics {
         let (publishers, viewers) = app.sessions.counts();
         self.telemetry.injection.sessions(publishers);
         self.telemetry.egress.sessions(viewers);
-        let streams = app.sessions.viewers().iter().map(|(_, streams)| streams.count()).sum();
+        let streams = app.sessions.viewers().iter().map(|viewer| viewer.events.count()).sum();
         self.telemetry.egress.event_streams(streams);
         let slots = app.shards.iter().map(|shard| shard.slots).sum::<u64>();
         let (used, slots) =

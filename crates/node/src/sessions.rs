@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use egress::ViewerId;
 use ingest::PublisherId;
-use model::BroadcastId;
+use model::{BroadcastId, Mid};
 use signaling::SessionId;
 use signaling::http::EntityTag;
 use signaling::sdp::IceCredentials;
@@ -29,6 +29,26 @@ pub enum Peer {
     Viewer(ViewerId, usize),
 }
 
+/// Media ids of a session.
+#[derive(Debug, Clone, Default)]
+pub struct Lines {
+    /// Of the first m-line: its transport is everybody's.
+    pub first: Option<Mid>,
+    /// Of what a viewer sees.
+    pub picture: Option<Mid>,
+}
+
+/// What changes at an ICE restart.
+#[derive(Debug, Clone)]
+pub struct IceRestart {
+    /// Our credentials.
+    pub local: ice_dtls::IceCredentials,
+    /// The peer's.
+    pub remote: IceCredentials,
+    /// Names the new ICE session.
+    pub entity_tag: EntityTag,
+}
+
 /// One session.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -40,12 +60,25 @@ pub struct Session {
     pub peer_ice: IceCredentials,
     /// Who it is.
     pub peer: Peer,
+    /// Its media ids, as far as they matter.
+    pub lines: Lines,
     /// How the log names its way in; `None` in sessions of an earlier process.
     pub join: Option<JoinId>,
     /// What it tells a viewer's player; ends with it.
     pub events: Arc<EventStreams>,
     /// How often its player may report.
     pub reports: Arc<ReportAllowance>,
+}
+
+/// A viewer, for those who have something to tell to all.
+#[derive(Debug)]
+pub struct Watching {
+    /// What it watches.
+    pub broadcast: BroadcastId,
+    /// Its shard.
+    pub shard: usize,
+    /// Its event streams.
+    pub events: Arc<EventStreams>,
 }
 
 /// Reports of one player: at first and at last, and seldom in between.
@@ -120,15 +153,24 @@ impl Tables {
 
 impl Sessions {
     /// A session begins.
-    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinId>) {
+    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinId>, lines: Lines) {
         let Resource { id, broadcast, entity_tag, peer_ice } = resource.clone();
         let mut tables = self.lock();
         match peer {
             Peer::Publisher(publisher) => tables.publishers.insert(publisher, id),
             Peer::Viewer(viewer, _) => tables.viewers.insert(viewer, id),
         };
-        let (events, reports) = (Arc::default(), Arc::default());
-        tables.by_id.insert(id, Session { broadcast, entity_tag, peer_ice, peer, join, events, reports });
+        let events = Arc::new(EventStreams::new(lines.picture.clone()));
+        let reports = Arc::default();
+        let session = Session { broadcast, entity_tag, peer_ice, peer, lines, join, events, reports };
+        tables.by_id.insert(id, session);
+    }
+
+    /// A session has other ICE credentials.
+    pub fn restarted(&self, id: SessionId, restart: IceRestart) {
+        if let Some(session) = self.lock().by_id.get_mut(&id) {
+            (session.entity_tag, session.peer_ice) = (restart.entity_tag, restart.remote);
+        }
     }
 
     /// The session with this URL.
@@ -214,12 +256,17 @@ impl Sessions {
         self.lock().by_id.values().map(|session| session.peer).collect()
     }
 
-    /// Every viewer: what it watches, and its event streams.
+    /// Every viewer.
     #[must_use]
-    pub fn viewers(&self) -> Vec<(BroadcastId, Arc<EventStreams>)> {
-        let tables = self.lock();
-        let viewers = tables.by_id.values().filter(|session| matches!(session.peer, Peer::Viewer(..)));
-        viewers.map(|session| (session.broadcast.clone(), session.events.clone())).collect()
+    pub fn viewers(&self) -> Vec<Watching> {
+        let watching = |session: &Session| match session.peer {
+            Peer::Publisher(_) => None,
+            Peer::Viewer(_, shard) => {
+                let (broadcast, events) = (session.broadcast.clone(), session.events.clone());
+                Some(Watching { broadcast, shard, events })
+            }
+        };
+        self.lock().by_id.values().filter_map(watching).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {

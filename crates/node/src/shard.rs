@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use egress::{Event, ViewerId, ViewerSetup};
-use ice_dtls::{FailureReason, IceCredentials, Path};
+use egress::{Event, Selection, ViewerId, ViewerSetup};
+use ice_dtls::{FailureReason, IceCredentials, Path, PeerCredentials};
 use media_core::TreePacket;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use model::{Broadcast, BroadcastId};
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::wallclock;
 use crate::events::{NodeEvent, ViewerEnding as Ending};
@@ -26,11 +26,12 @@ use crate::handshakes::{self, Offer};
 use crate::join::JoinId;
 use crate::metrics::ShardCounters;
 use crate::session_records::{Resource, ViewerRecords};
-use crate::sessions::Sessions;
+use crate::sessions::{IceRestart, Sessions};
 use crate::tree::{TreeHandle, Wish};
 use out::Out;
 
 mod datagrams;
+mod layers;
 mod out;
 mod resume;
 
@@ -84,6 +85,8 @@ enum Command {
     Established(Box<Established>),
     Transmit { path: Path, bytes: Bytes },
     Failed { viewer: ViewerId, reason: Option<FailureReason> },
+    Select { viewer: ViewerId, selection: Selection, is_there: oneshot::Sender<bool> },
+    RestartIce { viewer: ViewerId, restart: Box<IceRestart>, is_there: oneshot::Sender<bool> },
     Remove { viewer: ViewerId },
 }
 
@@ -135,6 +138,28 @@ impl ShardHandle {
     /// The handshake has failed, or the viewer has said goodbye over DTLS (`None`).
     pub fn handshake_over(&self, viewer: ViewerId, reason: Option<FailureReason>) {
         self.send(Command::Failed { viewer, reason });
+    }
+
+    /// The viewer has chosen a layer of its picture; false if it is not there any more, or the shard has no room for
+    /// more commands at the moment.
+    pub async fn select_layer(&self, viewer: ViewerId, selection: Selection) -> bool {
+        let (is_there, answer) = oneshot::channel();
+        if self.commands.try_send(Command::Select { viewer, selection, is_there }).is_err() {
+            return false;
+        }
+        self.wake();
+        answer.await.unwrap_or(false)
+    }
+
+    /// The viewer has new ICE credentials; false as for [`Self::select_layer`].
+    pub async fn restart_ice(&self, viewer: ViewerId, restart: IceRestart) -> bool {
+        let (is_there, answer) = oneshot::channel();
+        let command = Command::RestartIce { viewer, restart: Box::new(restart), is_there };
+        if self.commands.try_send(command).is_err() {
+            return false;
+        }
+        self.wake();
+        answer.await.unwrap_or(false)
     }
 
     /// The viewer's session was deleted. Waits for room: not to be called where nothing may block.
@@ -216,13 +241,23 @@ struct Session {
     /// Where its checks came from: before it had keys, or since it last moved.
     checked: Vec<SocketAddr>,
     is_established: bool,
+    /// The layer that it chose before it was established.
+    selected: Option<Selection>,
     /// Of an earlier process, and the worker does not know it yet.
     resumed: Option<Box<handshakes::Resumed>>,
 }
 
 impl Session {
     const fn new(broadcast: BroadcastId, local: IceCredentials) -> Self {
-        Self { broadcast, local, path: None, checked: Vec::new(), is_established: false, resumed: None }
+        Self {
+            broadcast,
+            local,
+            path: None,
+            checked: Vec::new(),
+            is_established: false,
+            selected: None,
+            resumed: None,
+        }
     }
 }
 
@@ -246,6 +281,7 @@ pub struct Shard {
     /// Wishes for the tree thread and goodbyes for the worker that found no room; tried again each turn.
     unsaid: Unsaid,
     unknown: resume::Unknown,
+    pictures: layers::Told,
     counters: ShardCounters,
 }
 
@@ -312,6 +348,7 @@ impl Shard {
             watched: BTreeMap::new(),
             unsaid: Unsaid::default(),
             unknown: resume::Unknown::default(),
+            pictures: layers::Told::default(),
             counters: parts.counters,
         };
         shard.resume(Instant::now(), &resources);
@@ -349,6 +386,7 @@ impl Shard {
             self.core.handle_timeout(now, &mut self.out);
             self.end_unknown(now);
             self.drain_events(now);
+            self.tell_layers(now);
             self.flush();
             self.counters.publish(now, &self.core.stats(), self.sessions.len());
             self.counters.observe(&self.out.socket);
@@ -422,6 +460,12 @@ impl Shard {
                 Command::Failed { viewer, reason } => {
                     self.end(now, viewer, reason.map_or(Ending::Closed, Ending::Handshake), false);
                 }
+                Command::Select { viewer, selection, is_there } => {
+                    let _ = is_there.send(self.select(now, viewer, selection));
+                }
+                Command::RestartIce { viewer, restart, is_there } => {
+                    let _ = is_there.send(self.restart_ice(now, viewer, *restart));
+                }
                 Command::Remove { viewer } => self.end(now, viewer, Ending::Deleted, true),
             }
         }
@@ -435,6 +479,29 @@ impl Shard {
             records.expect(viewer, resource, local.clone());
         }
         self.sessions.insert(viewer, Session::new(broadcast, local));
+    }
+
+    /// From now on a viewer's checks are made with other credentials. False if there is no such viewer, or its worker has
+    /// no room at the moment.
+    fn restart_ice(&mut self, now: Instant, viewer: ViewerId, restart: IceRestart) -> bool {
+        if !self.sessions.contains_key(&viewer) || !self.introduce(viewer) {
+            return false;
+        }
+        let IceRestart { local, remote, entity_tag } = restart;
+        let peer = PeerCredentials { ufrag: remote.ufrag.clone(), pwd: remote.pwd.clone() };
+        let command = handshakes::Command::RestartIce { viewer, local: local.clone(), remote: peer };
+        if self.handshakes.try_send(command).is_err() {
+            return false;
+        }
+        let Some(session) = self.sessions.get_mut(&viewer) else { return false };
+        self.by_ufrag.remove(session.local.ufrag());
+        self.by_ufrag.insert(local.ufrag().to_owned(), viewer);
+        session.local = local.clone();
+        if let Some(records) = &mut self.out.records {
+            records.restarted(viewer, local, remote, entity_tag);
+            self.core.record_again(now, viewer);
+        }
+        true
     }
 
     fn path_selected(&mut self, now: Instant, viewer: ViewerId, path: Path) {
@@ -469,6 +536,9 @@ impl Shard {
         match self.core.add_viewer(now, &broadcast, setup) {
             Ok(()) => {
                 session.is_established = true;
+                if let Some(selection) = session.selected.take() {
+                    self.core.select_layer(now, viewer, selection);
+                }
                 let _ =
                     self.events.send(NodeEvent::ViewerConnected { viewer, broadcast, after: now - since });
             }

@@ -10,7 +10,7 @@ pub const ANSWER_BYTES_MAX: usize = 8192;
 
 /// The options of `a=ice-options`: candidates that a client trickles are taken (and not needed), and the
 /// agent follows RFC 8445.
-const ICE_OPTIONS: &str = "trickle ice2";
+pub(crate) const ICE_OPTIONS: &str = "trickle ice2";
 
 /// The discard port: with ICE the addresses stand in the candidates (RFC 8839, section 4.3.1).
 const PORT: u16 = 9;

@@ -36,12 +36,15 @@ pub enum Resource {
     EventsEntry,
     /// One event stream.
     EventStream,
+    /// Where a viewer's session chooses a layer of its picture ([`crate::whep::layers`]).
+    LayerEntry,
 }
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// An offer: make a session. On [`Resource::EventsEntry`]: make an event stream.
+    /// On [`Resource::LayerEntry`]: choose.
     Create,
     /// Candidates or an ICE restart: see [`crate::patch::decide`].
     Modify,
@@ -68,11 +71,11 @@ pub struct Reply {
 /// # Errors
 /// A 405 with `Allow` for every other method.
 pub fn action(resource: Resource, method: &str) -> Result<Action, Problem> {
-    let makes = matches!(resource, Resource::WhipEndpoint | Resource::WhepEndpoint | Resource::EventsEntry);
+    let takes_posts = !matches!(resource, Resource::Session | Resource::EventStream);
     match method {
-        "POST" if makes => Ok(Action::Create),
+        "POST" if takes_posts => Ok(Action::Create),
         "PATCH" if resource == Resource::Session => Ok(Action::Modify),
-        "DELETE" if !makes => Ok(Action::Delete),
+        "DELETE" if !takes_posts => Ok(Action::Delete),
         "OPTIONS" => Ok(Action::Reply(options(resource))),
         "GET" if resource == Resource::EventStream => Ok(Action::Listen),
         "GET" | "HEAD" => Ok(Action::Reply(look(resource, method))),
@@ -83,7 +86,9 @@ pub fn action(resource: Resource, method: &str) -> Result<Action, Problem> {
 
 const fn allowed(resource: Resource) -> &'static str {
     match resource {
-        Resource::WhipEndpoint | Resource::WhepEndpoint | Resource::EventsEntry => "GET, HEAD, OPTIONS, POST",
+        Resource::WhipEndpoint | Resource::WhepEndpoint | Resource::EventsEntry | Resource::LayerEntry => {
+            "GET, HEAD, OPTIONS, POST"
+        }
         Resource::Session => "DELETE, GET, HEAD, OPTIONS, PATCH",
         Resource::EventStream => "DELETE, GET, HEAD, OPTIONS",
     }
@@ -93,7 +98,7 @@ fn options(resource: Resource) -> Reply {
     let accepts = match resource {
         Resource::WhipEndpoint | Resource::WhepEndpoint => Some(("Accept-Post", SDP)),
         Resource::Session => Some(("Accept-Patch", TRICKLE_ICE_SDPFRAG)),
-        Resource::EventsEntry => Some(("Accept-Post", events::JSON)),
+        Resource::EventsEntry | Resource::LayerEntry => Some(("Accept-Post", events::JSON)),
         Resource::EventStream => None,
     };
     let mut headers = vec![("Allow", allowed(resource))];
@@ -111,7 +116,9 @@ fn look(resource: Resource, method: &str) -> Reply {
         }
         Resource::WhipEndpoint => Reply { status: 204, headers: vec![("Accept-Post", SDP)] },
         Resource::Session => Reply { status: 204, headers: Vec::new() },
-        Resource::EventsEntry => Reply { status: 204, headers: vec![("Accept-Post", events::JSON)] },
+        Resource::EventsEntry | Resource::LayerEntry => {
+            Reply { status: 204, headers: vec![("Accept-Post", events::JSON)] }
+        }
         Resource::EventStream => Reply { status: 200, headers: vec![("Content-Type", events::EVENT_STREAM)] },
     }
 }

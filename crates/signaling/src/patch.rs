@@ -1,7 +1,13 @@
 //! What a PATCH on a session means: trickled candidates or an ICE restart (RFC 9725, section 4.3).
 
+use std::net::SocketAddr;
+
+use model::Mid;
+
+use crate::answer::ICE_OPTIONS;
+use crate::candidates::CANDIDATES_MAX;
 use crate::http::{EntityTag, IfMatch, Problem, TRICKLE_ICE_SDPFRAG, check_content_type};
-use crate::sdp::IceCredentials;
+use crate::sdp::{Candidate, IceCredentials};
 use crate::sdpfrag::Fragment;
 
 /// What is known of the session.
@@ -28,8 +34,8 @@ pub enum Outcome {
     /// Answer 204 without body and without `ETag`. An ICE-lite server has no use for the candidates: the
     /// addresses of a peer come from its checks.
     Trickled,
-    /// The peer has new credentials. Carry it out, or refuse it with [`restart_unsupported`] and keep the
-    /// session as it is.
+    /// The peer has new credentials. Carry it out and answer 200 with a new `ETag` and [`restart_answer`]; if that
+    /// fails, the session stays as it is.
     Restart(IceCredentials),
 }
 
@@ -78,12 +84,25 @@ fn credentials(state: &State<'_>, fragment: Fragment) -> Result<Outcome, Problem
     })
 }
 
-/// The answer of a server that trickles and does not restart (RFC 9725, section 4.3).
+/// The body of the answer to a restart (RFC 9725, section 4.3.3): new credentials of ours, and the candidates, which are
+/// those of the first section that was accepted, `mid`. Without one the client keeps the candidates that it has.
 #[must_use]
-pub fn restart_unsupported() -> Problem {
-    let detail =
-        "ICE restarts are not supported here; the session goes on as it is. Make a new session instead.";
-    Problem::new(422, "ice-restart-unsupported", detail)
+pub fn restart_answer(ice: &IceCredentials, mid: Option<&Mid>, candidates: &[SocketAddr]) -> String {
+    let mut lines = vec![
+        "a=ice-lite".to_owned(),
+        format!("a=ice-options:{ICE_OPTIONS}"),
+        format!("a=ice-ufrag:{}", ice.ufrag),
+        format!("a=ice-pwd:{}", ice.pwd),
+    ];
+    if let Some(mid) = mid {
+        lines.extend(["m=audio 9 UDP/TLS/RTP/SAVPF 0".to_owned(), format!("a=mid:{mid}")]);
+        let candidates = (0..).zip(candidates.iter().take(CANDIDATES_MAX));
+        lines.extend(
+            candidates.map(|(index, address)| format!("a=candidate:{}", Candidate::host(index, *address))),
+        );
+        lines.push("a=end-of-candidates".to_owned());
+    }
+    lines.into_iter().map(|line| line + "\r\n").collect()
 }
 
 #[cfg(test)]
@@ -123,9 +142,18 @@ mod tests {
     }
 
     #[test]
-    fn w16_a_restart_is_told_apart_so_that_it_can_be_refused() {
+    fn w23_w26_a_restart_is_answered_with_credentials_candidates_and_the_same_options() {
         assert_eq!(with_if_match(Some("*"), RESTART), Ok(restarted()));
-        assert_eq!(restart_unsupported().status, 422);
+        let ours = IceCredentials { ufrag: "ours".to_owned(), pwd: "p".repeat(22) };
+        let address = "192.0.2.7:50000".parse().expect("an address");
+        let answer = restart_answer(&ours, Some(&Mid::new("0").expect("a mid")), &[address]);
+        let read = Fragment::parse(&answer).expect("a fragment");
+        assert_eq!((read.ice_ufrag, read.ice_pwd), (Some(ours.ufrag.clone()), Some(ours.pwd.clone())));
+        assert_eq!((read.candidates.len(), read.is_end_of_candidates), (1, true));
+        assert_eq!(read.candidates[0].address, "192.0.2.7");
+        assert!(answer.starts_with("a=ice-lite\r\na=ice-options:trickle ice2\r\n"), "{answer}");
+        let bare = restart_answer(&ours, None, &[address]);
+        assert!(Fragment::parse(&bare).is_ok_and(|read| read.candidates.is_empty()), "{bare}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! egress node.
 
 pub mod events;
+pub mod layers;
 
 use std::net::SocketAddr;
 

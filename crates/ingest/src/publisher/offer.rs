@@ -254,3 +254,13 @@ pub(super) fn is_remote_dtls_server(offer: &str) -> bool {
 pub(super) fn ice_ufrag(offer: &str) -> Option<&str> {
     offer.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).map(str::trim)
 }
+
+/// The offer with other ICE credentials of the publisher.
+pub(super) fn with_ice(offer: &str, ufrag: &str, password: &str) -> String {
+    let changed = |line: &str| match line.split_once(':') {
+        Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{ufrag}\r\n"),
+        Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{password}\r\n"),
+        _ => format!("{line}\r\n"),
+    };
+    offer.lines().map(changed).collect()
+}

@@ -4,6 +4,7 @@ mod admission;
 pub mod api;
 mod beacon;
 mod connection;
+mod ice_restart;
 mod ice_servers;
 mod listener;
 mod operators;
@@ -11,8 +12,10 @@ mod pages;
 mod redirect;
 mod whep;
 mod whep_events;
+mod whep_layers;
 mod whip;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use model::{BroadcastId, BroadcastState, Right};
 use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Reply, Resource};
+use signaling::whep::layers::Layer;
 use signaling::{SessionId, patch};
 
 pub use admission::Admission;
@@ -77,6 +81,8 @@ pub struct ShardPort {
     pub occupied: AtomicU64,
     /// Viewers it may have.
     pub slots: u64,
+    /// The layers of what is watched on it, as it told last.
+    pub layers: Mutex<BTreeMap<BroadcastId, Arc<[Layer]>>>,
 }
 
 /// What requests share.
@@ -183,6 +189,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/whep/{broadcast}/{session}", any(session))
         .route("/whep/{broadcast}/{session}/beacon", post(beacon::report))
         .route("/whep/{broadcast}/{session}/events", any(whep_events::entry))
+        .route("/whep/{broadcast}/{session}/layer", any(whep_layers::entry))
         .route("/whep/{broadcast}/{session}/events/{stream}", any(whep_events::stream))
         .merge(operators::router(&app))
         .layer(axum::middleware::from_fn(connection::answer))
@@ -272,8 +279,8 @@ pub(crate) struct Created {
     location: String,
     entity_tag: EntityTag,
     session: SessionId,
-    /// An extension that the client may use.
-    extension: Option<Link>,
+    /// Extensions that the client may use.
+    extensions: Vec<Link>,
 }
 
 async fn endpoint(
@@ -372,7 +379,9 @@ async fn session(
         let headers = patch::Headers { content_type: content_type.as_deref(), if_match: if_match.as_deref() };
         match patch::decide(&state, &headers, &body)? {
             patch::Outcome::Trickled => Ok(StatusCode::NO_CONTENT.into_response()),
-            patch::Outcome::Restart(_) => Err(patch::restart_unsupported()),
+            patch::Outcome::Restart(remote) => {
+                ice_restart::restart(&app, addresses, (id, &session), remote).await
+            }
         }
     };
     with_cors(result.await.unwrap_or_else(|problem| problem_response(&problem)))
@@ -499,7 +508,7 @@ fn created_response(created: Created, ice_servers: &[Link]) -> Response {
         (header::ETAG, created.entity_tag.to_string()),
     ];
     let mut response = (StatusCode::CREATED, headers, created.answer).into_response();
-    for link in ice_servers.iter().chain(&created.extension) {
+    for link in ice_servers.iter().chain(&created.extensions) {
         insert(response.headers_mut(), "Link", &link.to_string());
     }
     response

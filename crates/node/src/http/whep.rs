@@ -11,10 +11,10 @@ use signaling::http::{EntityTag, Problem};
 use signaling::whep::{self, AcceptedMedia, Extension};
 use signaling::{DtlsRole, SessionId, candidates, sdp};
 
-use super::{App, Created, Posted, ShardPort, host_addresses, random, whep_events};
+use super::{App, Created, Posted, ShardPort, host_addresses, random, whep_events, whep_layers};
 use crate::handshakes::{self, Offer, Pending};
 use crate::session_records::Resource;
-use crate::sessions::Peer;
+use crate::sessions::{Lines, Peer};
 use crate::shard_load::{self, Candidate, Refusal};
 
 /// The MediaStream that every viewer sees.
@@ -99,7 +99,9 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let (id, entity_tag) = (resource.id, resource.entity_tag.clone());
     // The session first, since its end may be told at once; then the shard: checks may arrive as soon as the answer is
     // out, and must find their way to the worker.
-    app.sessions.insert(&resource, Peer::Viewer(viewer, shard), Some(posted.join));
+    let picture = offer.video.as_ref().map(|track| track.mid.clone());
+    let lines = Lines { first: accepted.bundle_mids().next().cloned(), picture };
+    app.sessions.insert(&resource, Peer::Viewer(viewer, shard), Some(posted.join), lines);
     if !port.handle.register(viewer, resource, local, posted.join) {
         app.sessions.end_viewer(viewer);
         return Err(Problem::overloaded(2));
@@ -112,8 +114,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     }
     tracing::debug!(broadcast = %posted.broadcast, viewer = viewer.get(), join = %posted.join, shard, "viewer accepted");
     let location = format!("{}/whep/{}/{id}", posted.origin, posted.broadcast);
-    let extension = whep_events::link(&location);
-    Ok(Created { answer, location, entity_tag, session: id, extension })
+    let extensions = whep_events::link(&location).into_iter().chain(whep_layers::link(&location)).collect();
+    Ok(Created { answer, location, entity_tag, session: id, extensions })
 }
 
 fn peer_credentials(ice: &sdp::IceCredentials) -> ice_dtls::PeerCredentials {

@@ -26,8 +26,8 @@ use super::{
     Addresses, App, authorize, broadcast_id, origin, problem_response, read_body, reply_response,
     take_allowance, text, with_cors,
 };
-use crate::event_streams::{CreateError, EventStreams};
-use crate::sessions::{Peer, Session};
+use crate::event_streams::{CreateError, EventStreams, Truth};
+use crate::sessions::{Peer, Session, Watching};
 
 /// Changes that come closer together are told together.
 const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
@@ -119,7 +119,7 @@ async fn read_or_end(app: &App, names: StreamNames<'_>, asked: Asked<'_>) -> Res
     Ok((headers, Body::new(body)).into_response())
 }
 
-fn viewer(app: &App, broadcast: &str, session: &str) -> Result<(SessionId, Session), Problem> {
+pub(super) fn viewer(app: &App, broadcast: &str, session: &str) -> Result<(SessionId, Session), Problem> {
     let broadcast = broadcast_id(broadcast)?;
     let id: SessionId = session.parse().map_err(|_| Problem::session_not_found())?;
     let found = app.sessions.get(id).filter(|session| session.broadcast == broadcast);
@@ -152,7 +152,7 @@ pub async fn follow(app: Arc<App>) {
             _ = changes.changed() => {}
             _ = looks.tick() => {}
         }
-        let is_anybody_there = app.sessions.viewers().iter().any(|(_, streams)| streams.count() > 0);
+        let is_anybody_there = app.sessions.viewers().iter().any(|viewer| viewer.events.count() > 0);
         if let (Some(control), true) = (&app.control, is_anybody_there) {
             control.front_door.refresh_audience().await;
         }
@@ -163,7 +163,7 @@ pub async fn follow(app: Arc<App>) {
 
 fn update(app: &App) {
     let mut viewers = app.sessions.viewers();
-    viewers.retain(|(_, streams)| streams.count() > 0);
+    viewers.retain(|viewer| viewer.events.count() > 0);
     if viewers.is_empty() {
         return;
     }
@@ -173,9 +173,10 @@ fn update(app: &App) {
         .iter()
         .map(|entry| (&entry.broadcast.id, (run_of(&entry.broadcast), entry.viewers)))
         .collect();
-    let stuck = viewers.iter().map(|(broadcast, streams)| {
-        let (run, count) = known.get(broadcast).copied().unwrap_or_default();
-        streams.update(now, run, app.audience(broadcast, count))
+    let stuck = viewers.iter().map(|Watching { broadcast, shard, events }| {
+        let (run, here) = known.get(broadcast).copied().unwrap_or_default();
+        let layers = run.and_then(|_| app.layers(*shard, broadcast));
+        events.update(now, &Truth { run, viewers: app.audience(broadcast, here), layers })
     });
     app.metrics.event_readers_stuck(stuck.sum());
 }
@@ -205,12 +206,12 @@ impl App {
         let viewers = self.sessions.viewers();
         let begun = tokio::time::Instant::now();
         let mut moved = Moved::default();
-        for (index, (broadcast, streams)) in viewers.iter().enumerate() {
+        for (index, Watching { broadcast, events, .. }) in viewers.iter().enumerate() {
             let due = begun + over.mul_f64(index as f64 / viewers.len() as f64);
             if due > tokio::time::Instant::now() + MOVE_STEP {
                 tokio::time::sleep_until(due).await;
             }
-            self.send_away(&mut moved, streams, || place(broadcast));
+            self.send_away(&mut moved, events, || place(broadcast));
         }
         moved
     }

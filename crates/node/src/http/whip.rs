@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{App, Created, Posted, host_addresses, random};
 use crate::session_records::Resource;
-use crate::sessions::Peer;
+use crate::sessions::{Lines, Peer};
 use crate::tree::{Publish, PublishError};
 
 /// Makes a publisher's session.
@@ -67,11 +67,12 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
             ));
         }
     };
-    app.sessions.insert(&resource, Peer::Publisher(publisher), Some(posted.join));
+    let lines = Lines { first: checked.media.first().map(|media| media.mid.clone()), picture: None };
+    app.sessions.insert(&resource, Peer::Publisher(publisher), Some(posted.join), lines);
     tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, join = %posted.join, "publisher accepted");
     let Resource { id, broadcast, entity_tag, .. } = resource;
     let location = format!("{}/whip/{broadcast}/{id}", posted.origin);
-    Ok(Created { answer, location, entity_tag, session: id, extension: None })
+    Ok(Created { answer, location, entity_tag, session: id, extensions: Vec::new() })
 }
 
 fn refused(error: &PublishError) -> Problem {

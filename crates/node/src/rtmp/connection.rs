@@ -21,7 +21,7 @@ use crate::http::App;
 use crate::join::JoinId;
 use crate::random;
 use crate::session_records::Resource;
-use crate::sessions::Peer;
+use crate::sessions::{Lines, Peer};
 use crate::tree::{PublishEncoded, TreeHandle};
 
 /// Read at once.
@@ -219,7 +219,7 @@ impl Served<'_> {
             entity_tag: EntityTag::from_random(random::bytes()?),
             peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
         };
-        self.app.sessions.insert(&resource, Peer::Publisher(id), Some(join));
+        self.app.sessions.insert(&resource, Peer::Publisher(id), Some(join), Lines::default());
         Ok(())
     }
 

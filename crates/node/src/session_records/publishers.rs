@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use ingest::{PublisherId, PublisherRecord};
 use link::exchange::Handover;
 use model::Epoch;
+use signaling::http::EntityTag;
+use signaling::sdp;
 use telemetry::RecordRefusal;
 
 use super::Resource;
@@ -151,6 +153,15 @@ impl PublisherRecords {
     pub fn expect(&mut self, id: PublisherId, resource: Resource) {
         let publisher = Publisher { resource, epoch: None };
         self.sessions.insert(id, Session { publisher, written: None });
+    }
+
+    /// A publisher has other ICE credentials; its record is to be [`Self::put`] again.
+    pub fn restarted(&mut self, id: PublisherId, remote: sdp::IceCredentials, entity_tag: EntityTag) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            let resource = &mut session.publisher.resource;
+            (resource.peer_ice, resource.entity_tag) = (remote, entity_tag);
+            session.written = None;
+        }
     }
 
     /// Writes the record of a publisher if it changed; `epoch` is the publishing run that it is.

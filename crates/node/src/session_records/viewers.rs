@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::time::Instant;
 
 use egress::{ViewerId, ViewerRecord};
+use signaling::http::EntityTag;
+use signaling::sdp;
 use telemetry::RecordRefusal;
 
 use super::Resource;
@@ -66,6 +68,20 @@ impl ViewerRecords {
     /// A viewer was POSTed; it has a record as soon as [`Self::put`] is called for it.
     pub fn expect(&mut self, viewer: ViewerId, resource: Resource, local: ice_dtls::IceCredentials) {
         self.sessions.insert(viewer, Viewer { resource, local });
+    }
+
+    /// A viewer has other ICE credentials; its record is to be [`Self::put`] again.
+    pub fn restarted(
+        &mut self,
+        viewer: ViewerId,
+        local: ice_dtls::IceCredentials,
+        remote: sdp::IceCredentials,
+        entity_tag: EntityTag,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&viewer) {
+            session.local = local;
+            (session.resource.peer_ice, session.resource.entity_tag) = (remote, entity_tag);
+        }
     }
 
     /// Writes the record of a viewer.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::join::JoinId;
 use crate::link_channel::ChannelEvent;
 use crate::session_records::Resource;
+use crate::sessions::IceRestart;
 
 /// Commands that may wait for the tree thread. Link channels and requests wait when it is full; shards never do.
 pub const COMMANDS_MAX: usize = 4096;
@@ -31,6 +32,7 @@ pub(super) enum Command {
     PublishEncoded(Box<PublishEncoded>),
     Encoded { publisher: PublisherId, outputs: Vec<ingest::Output>, stats: ingest::Stats },
     Unpublish(PublisherId),
+    RestartIce { publisher: PublisherId, restart: Box<IceRestart>, is_there: oneshot::Sender<bool> },
     Channel(ChannelEvent),
     Want { broadcast: BroadcastId, wish: Wish },
     ViewersHave(BTreeMap<Ssrc, SeqNo>),
@@ -116,6 +118,13 @@ impl TreeHandle {
     /// Ends a publisher's session.
     pub async fn unpublish(&self, publisher: PublisherId) {
         self.send(Command::Unpublish(publisher)).await;
+    }
+
+    /// A publisher has other ICE credentials; false if there is no such publisher, or it has none to change.
+    pub async fn restart_ice(&self, publisher: PublisherId, restart: IceRestart) -> bool {
+        let (is_there, answer) = oneshot::channel();
+        self.send(Command::RestartIce { publisher, restart: Box::new(restart), is_there }).await;
+        answer.await.unwrap_or(false)
     }
 
     /// Hands over what a link channel brought.

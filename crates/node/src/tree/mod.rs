@@ -294,6 +294,9 @@ impl Tree {
                     self.publishers.encoded(publisher, outputs, stats);
                 }
                 Command::Unpublish(publisher) => self.publishers.unpublish(now, publisher),
+                Command::RestartIce { publisher, restart, is_there } => {
+                    let _ = is_there.send(self.publishers.restart_ice(now, publisher, *restart));
+                }
                 Command::Channel(event) => self.peers.handle(now, event, &mut self.exchange),
                 Command::Want { broadcast, wish } => self.want(now, broadcast, wish),
                 Command::ViewersHave(newest) => {

@@ -16,6 +16,7 @@ use crate::control::Published;
 use crate::events::NodeEvent;
 use crate::random;
 use crate::session_records::PublisherRecords;
+use crate::sessions::IceRestart;
 
 mod peer;
 mod resume;
@@ -236,6 +237,19 @@ impl Publishers {
             session.peer.close(now);
             self.closing.push(publisher);
         }
+    }
+
+    /// From now on a publisher's checks are made with other credentials. False if there is none that makes checks.
+    pub(super) fn restart_ice(&mut self, now: Instant, id: PublisherId, restart: IceRestart) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        if !session.peer.restart_ice(&restart) {
+            return false;
+        }
+        if let Some(records) = &mut self.records {
+            records.restarted(id, restart.remote, restart.entity_tag);
+            put_record(now, records, id, session, &self.origins);
+        }
+        true
     }
 
     /// Ends all sessions.

@@ -4,10 +4,12 @@
 //! holds a few words however slow the reader is, and whoever reads late hears the truth once instead of a history. HTTP,
 //! waiting and waking are the shell's.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::Epoch;
 
+use super::layers::{self, Layer};
 use crate::http::{Problem, check_content_type};
 
 /// The extension, as [`crate::http::Link::whep_extension`] takes it.
@@ -20,6 +22,8 @@ pub const EVENT_STREAM: &str = "text/event-stream";
 pub const KEEP_ALIVE: &str = ":\n\n";
 /// Least time between two viewer counts of one stream: a crowd that comes in is not told to itself head by head.
 pub const VIEWER_COUNT_INTERVAL: Duration = Duration::from_secs(5);
+/// Least time between two events `layers` of one stream that differ in bitrates alone.
+pub const BITRATES_INTERVAL: Duration = Duration::from_secs(5);
 /// A reader that has taken nothing for so long, though there was something, reads no more.
 pub const READER_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -30,6 +34,8 @@ pub enum Kind {
     Active,
     /// The publisher is gone.
     Inactive,
+    /// The layers of the picture.
+    Layers,
     /// How many viewers there are.
     ViewerCount,
     /// The player is to make its session elsewhere.
@@ -38,7 +44,8 @@ pub enum Kind {
 
 impl Kind {
     /// All that this server sends.
-    pub const ALL: [Self; 4] = [Self::Active, Self::Inactive, Self::ViewerCount, Self::Reconnect];
+    pub const ALL: [Self; 5] =
+        [Self::Active, Self::Inactive, Self::Layers, Self::ViewerCount, Self::Reconnect];
 
     /// Its name on the wire.
     #[must_use]
@@ -46,6 +53,7 @@ impl Kind {
         match self {
             Self::Active => "active",
             Self::Inactive => "inactive",
+            Self::Layers => "layers",
             Self::ViewerCount => "viewercount",
             Self::Reconnect => "reconnect",
         }
@@ -64,7 +72,7 @@ pub struct Kinds(u8);
 
 impl Kinds {
     /// All that this server sends.
-    pub const ALL: Self = Self(0b1111);
+    pub const ALL: Self = Self(0b1_1111);
 
     /// From the POST that asks for a stream: a JSON array of names, or no body at all for every type.
     ///
@@ -101,6 +109,24 @@ impl Kinds {
     }
 }
 
+/// The picture of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Its media id.
+    pub media_id: String,
+    /// Its layers, best first.
+    pub layers: Arc<[Layer]>,
+}
+
+impl Picture {
+    /// Whether the same layers come: bitrates alone go up and down all the time.
+    fn resembles(&self, other: &Self) -> bool {
+        let essence = |layer: &Layer| (layer.rid.clone(), layer.size, layer.bitrate.is_some());
+        self.media_id == other.media_id
+            && self.layers.iter().map(essence).eq(other.layers.iter().map(essence))
+    }
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -108,6 +134,8 @@ pub enum Event {
     Active,
     /// The publisher is gone.
     Inactive,
+    /// These layers the picture has, and this is its media id.
+    Layers(Picture),
     /// So many viewers there are.
     ViewerCount(u64),
     /// The player is to make a new session at this WHEP endpoint and to end this one.
@@ -121,6 +149,7 @@ impl Event {
         match self {
             Self::Active => Kind::Active,
             Self::Inactive => Kind::Inactive,
+            Self::Layers(_) => Kind::Layers,
             Self::ViewerCount(_) => Kind::ViewerCount,
             Self::Reconnect(_) => Kind::Reconnect,
         }
@@ -131,6 +160,7 @@ impl Event {
     pub fn text(&self) -> String {
         let data = match self {
             Self::Active | Self::Inactive => serde_json::json!({}),
+            Self::Layers(picture) => layers::event_data(&picture.media_id, &picture.layers),
             Self::ViewerCount(count) => serde_json::json!({ "viewercount": count }),
             Self::Reconnect(url) => serde_json::json!({ "url": url }),
         };
@@ -154,6 +184,7 @@ pub enum Reader {
 struct State {
     /// The publishing run, while there is one.
     run: Option<Epoch>,
+    picture: Option<Picture>,
     viewers: Option<u64>,
     /// Where to go.
     target: Option<String>,
@@ -166,6 +197,7 @@ pub struct Stream {
     told: State,
     now: State,
     viewers_told_at: Option<Instant>,
+    picture_told_at: Option<Instant>,
     /// Since when there has been something to tell without anything being taken.
     due_since: Option<Instant>,
 }
@@ -180,6 +212,7 @@ impl Stream {
             told: State::default(),
             now: State::default(),
             viewers_told_at: None,
+            picture_told_at: None,
             due_since: None,
         };
         stream.set_run(run);
@@ -193,6 +226,11 @@ impl Stream {
         if run.is_some() && !self.kinds.contains(Kind::Active) {
             self.told.run = run;
         }
+    }
+
+    /// The layers that the picture has now.
+    pub fn set_picture(&mut self, picture: Picture) {
+        self.now.picture = Some(picture);
     }
 
     /// The viewers that there are now.
@@ -213,6 +251,10 @@ impl Stream {
         match &event {
             Event::Active | Event::Inactive => self.told.run = self.now.run,
             Event::Reconnect(url) => self.told.target = Some(url.clone()),
+            Event::Layers(picture) => {
+                self.told.picture = Some(picture.clone());
+                self.picture_told_at = Some(now);
+            }
             Event::ViewerCount(count) => {
                 self.told.viewers = Some(*count);
                 self.viewers_told_at = Some(now);
@@ -244,7 +286,16 @@ impl Stream {
         let target = self.now.target.as_ref().filter(|_| self.told.target != self.now.target);
         let viewers = self.now.viewers.filter(|_| self.told.viewers != self.now.viewers);
         let may_count = self.viewers_told_at.is_none_or(|at| now >= at + VIEWER_COUNT_INTERVAL);
+        let picture = self.now.picture.as_ref().filter(|_| self.told.picture != self.now.picture);
+        let is_news = |picture: &&Picture| {
+            let is_other = self.told.picture.as_ref().is_none_or(|told| !told.resembles(picture));
+            // Where there is nothing to choose, nobody chooses by bitrate.
+            let may_repeat = picture.layers.len() > 1;
+            let is_due = || self.picture_told_at.is_none_or(|at| now >= at + BITRATES_INTERVAL);
+            is_other || (may_repeat && is_due())
+        };
         run.into_iter()
+            .chain(picture.filter(is_news).map(|picture| Event::Layers(picture.clone())))
             .chain(target.map(|url| Event::Reconnect(url.clone())))
             .chain(viewers.filter(|_| may_count).map(Event::ViewerCount))
             .find(|event| self.kinds.contains(event.kind()))
@@ -274,7 +325,7 @@ mod tests {
         assert_eq!(Kinds::parse(None, ""), Ok(Kinds::ALL));
         let status = |content_type, body| Kinds::parse(content_type, body).expect_err("refused").status;
         let deep = "[".repeat(10_000);
-        for bad in [r#"["active","layers"]"#, r#"["Active"]"#, "{}", "[1]", "[", "\"active\"", &deep] {
+        for bad in [r#"["active","scte35"]"#, r#"["Active"]"#, "{}", "[1]", "[", "\"active\"", &deep] {
             assert_eq!(status(Some(JSON), bad), 400, "{bad}");
         }
         assert_eq!(status(Some("text/plain"), "[]"), 415);
@@ -288,6 +339,32 @@ mod tests {
         let text = Event::Reconnect("https://b.example/whep/a\"\r\n\u{2028}data: x".into()).text();
         assert_eq!(text.lines().filter(|line| line.starts_with("data: ")).count(), 1, "{text}");
         assert_eq!(text.matches('\n').count(), 3, "{text}");
+    }
+
+    #[test]
+    fn e12_layers_are_told_when_they_change_and_bitrates_now_and_then() {
+        let picture = |bitrates: [Option<u64>; 2]| {
+            let rid = |name: &str| Some(model::Rid::new(name).expect("a rid"));
+            let [high, low] = bitrates;
+            let layers =
+                [(rid("h"), high), (rid("l"), low)].map(|(rid, bitrate)| Layer { rid, bitrate, size: None });
+            Picture { media_id: "1".into(), layers: Arc::new(layers) }
+        };
+        let mut now = Instant::now();
+        let mut stream = Stream::new(Kinds::ALL, None);
+        stream.set_picture(picture([Some(9), Some(3)]));
+        assert_eq!(drain(&mut stream, now), [Event::Layers(picture([Some(9), Some(3)]))]);
+        stream.set_picture(picture([Some(8), Some(3)]));
+        assert_eq!(drain(&mut stream, now), [], "a bitrate alone can wait");
+        stream.set_picture(picture([None, Some(3)]));
+        assert_eq!(drain(&mut stream, now), [Event::Layers(picture([None, Some(3)]))], "a layer is gone");
+        stream.set_picture(picture([None, Some(2)]));
+        now += BITRATES_INTERVAL;
+        assert_eq!(drain(&mut stream, now), [Event::Layers(picture([None, Some(2)]))]);
+        assert_eq!(drain(&mut stream, now + BITRATES_INTERVAL), [], "nothing new");
+        let mut deaf = Stream::new(Kinds::parse(Some(JSON), r#"["active"]"#).expect("kinds"), None);
+        deaf.set_picture(picture([Some(9), Some(3)]));
+        assert_eq!(drain(&mut deaf, now), []);
     }
 
     #[test]
@@ -371,7 +448,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_reader_hears_only_what_it_asked_for_and_ends_up_with_the_truth(
-            kinds in 0..16u8,
+            kinds in 0..32u8,
             steps in proptest::collection::vec(step(), 0..60),
         ) {
             let kinds = Kinds(kinds);

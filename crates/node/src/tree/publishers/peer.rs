@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use ingest::{CloseReason, Output, Publisher, PublisherRecord, Stats};
+use ingest::{CloseReason, IceCredentials, Output, Publisher, PublisherRecord, Stats};
 use model::{NtpTime, Ssrc};
 use tokio::sync::oneshot;
+
+use crate::sessions::IceRestart;
 
 /// One publisher.
 pub(super) enum Peer {
@@ -64,6 +66,20 @@ impl Peer {
         if let Self::WebRtc(publisher) = self {
             publisher.request_keyframe(ssrc);
         }
+    }
+
+    /// False for encoders of RTMP: they have no ICE.
+    pub fn restart_ice(&mut self, restart: &IceRestart) -> bool {
+        let Self::WebRtc(publisher) = self else { return false };
+        let credentials = |ufrag: &str, pwd: &str| IceCredentials {
+            ufrag: ufrag.to_owned(),
+            password: pwd.to_owned().into(),
+        };
+        publisher.restart_ice(
+            credentials(restart.local.ufrag(), restart.local.pwd()),
+            credentials(&restart.remote.ufrag, &restart.remote.pwd),
+        );
+        true
     }
 
     pub fn accepts(&self, source: SocketAddr, datagram: &[u8]) -> bool {

@@ -76,7 +76,8 @@ impl Publishers {
             .map_err(|error| (RecordRefusal::Unusable, error.to_string()))?;
         let broadcast = session.resource.broadcast.clone();
         tracing::info!(%broadcast, publisher = id.0, "publisher goes on");
-        sessions.insert(&session.resource, sessions::Peer::Publisher(id), None);
+        let lines = sessions::Lines { first: peer.first_mid(), picture: None };
+        sessions.insert(&session.resource, sessions::Peer::Publisher(id), None, lines);
         self.by_remote.insert(record.path().1, id);
         let session = Session {
             epoch: session.epoch,

@@ -1,0 +1,205 @@
+//! Choosing a layer of the picture (WHEP, "Video Layer Selection extension"), and what the event `layers` tells of them.
+//!
+//! `mediaId` is the media id of the m-line: browsers number their m-lines by it, which is what the draft asks for.
+//! Layers are those of simulcast, named by their RIDs; a picture that comes in one layer is called spatial layer 0.
+
+use model::Rid;
+use serde_json::{Value, json};
+
+use crate::http::{Problem, check_content_type};
+
+/// The extension, as [`crate::http::Link::whep_extension`] takes it.
+pub const EXTENSION: &str = "core:layer";
+/// Media type of what is posted.
+pub const JSON: &str = "application/json";
+
+/// One layer of the picture, as players are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// The publisher's name for it; none if it does not simulcast.
+    pub rid: Option<Rid>,
+    /// Bits per second of late; none while nothing comes.
+    pub bitrate: Option<u64>,
+    /// Width and height in pixels, if they are known.
+    pub size: Option<(u32, u32)>,
+}
+
+impl Layer {
+    fn value(&self) -> Value {
+        let mut value = match &self.rid {
+            Some(rid) => json!({ "rid": rid.as_str() }),
+            None => json!({ "spatialLayerId": 0 }),
+        };
+        if let Some(bitrate) = self.bitrate {
+            value["bitrate"] = bitrate.into();
+        }
+        if let Some((width, height)) = self.size {
+            (value["width"], value["height"]) = (width.into(), height.into());
+        }
+        value
+    }
+}
+
+/// The data of the event: the layers of the picture with this media id, best first.
+#[must_use]
+pub fn event_data(media_id: &str, layers: &[Layer]) -> Value {
+    json!({ media_id: layers.iter().map(Layer::value).collect::<Vec<_>>() })
+}
+
+/// What a player asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// Whatever its connection carries.
+    Auto,
+    /// This layer, whatever its connection carries.
+    Layer(Rid),
+    /// What its connection carries, but nothing better than this layer.
+    UpTo(Rid),
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Request {
+    media_id: Option<String>,
+    #[serde(alias = "encodingId")]
+    rid: Option<String>,
+    spatial_layer_id: Option<u8>,
+    temporal_layer_id: Option<u8>,
+    max_spatial_layer_id: Option<u8>,
+    max_temporal_layer_id: Option<u8>,
+    max_width: Option<u32>,
+    max_height: Option<u32>,
+}
+
+impl Choice {
+    /// From a POST by the viewer whose picture has this media id, while its broadcast has these layers, best first.
+    ///
+    /// # Errors
+    /// 415 for another content type, 400 for what is no such object, 422 for a picture or layer that there is not, or
+    /// for limits that cannot be kept.
+    pub fn parse(
+        content_type: Option<&str>,
+        body: &str,
+        media_id: &str,
+        layers: &[Layer],
+    ) -> Result<Self, Problem> {
+        check_content_type(content_type, JSON)?;
+        let request: Request = serde_json::from_str(body).map_err(|_| {
+            let detail =
+                "The body is no JSON object that chooses a layer (mediaId, rid, maxWidth, maxHeight).";
+            Problem::new(400, "layer-unreadable", detail)
+        })?;
+        if request.media_id.as_deref().is_some_and(|asked| asked != media_id) {
+            let detail = format!("The picture of this session has the mediaId {media_id}.");
+            return Err(Problem::new(422, "media-unknown", detail));
+        }
+        // Layers within one RTP stream are not taken apart: the only ones there are have the number 0, and come whole.
+        let wants_inner =
+            request.spatial_layer_id.is_some_and(|id| id > 0) || request.temporal_layer_id.is_some();
+        let limits_inner = request.max_spatial_layer_id.is_some() || request.max_temporal_layer_id.is_some();
+        if wants_inner || limits_inner {
+            let detail =
+                "This server chooses among simulcast layers (rid), not among spatial and temporal ones.";
+            return Err(Problem::new(422, "layer-unknown", detail));
+        }
+        let limits = (request.max_width.unwrap_or(u32::MAX), request.max_height.unwrap_or(u32::MAX));
+        match request.rid {
+            Some(rid) => named(&rid, layers).map(Self::Layer),
+            None if limits == (u32::MAX, u32::MAX) => Ok(Self::Auto),
+            None => within(limits, layers),
+        }
+    }
+}
+
+fn named(rid: &str, layers: &[Layer]) -> Result<Rid, Problem> {
+    let mut rids = layers.iter().filter_map(|layer| layer.rid.as_ref());
+    rids.clone().find(|known| known.as_str() == rid).cloned().ok_or_else(|| {
+        let known: Vec<&str> = rids.by_ref().map(Rid::as_str).collect();
+        let detail = match known.as_slice() {
+            [] => "The broadcast comes in one layer: there is nothing to choose.".to_owned(),
+            known => format!("There is no such layer; there are {}.", known.join(", ")),
+        };
+        Problem::new(422, "layer-unknown", detail)
+    })
+}
+
+/// The best layer within these limits, or the smallest one if they are narrower still.
+fn within((width_max, height_max): (u32, u32), layers: &[Layer]) -> Result<Choice, Problem> {
+    let sized = || layers.iter().filter_map(|layer| Some((layer.rid.clone()?, layer.size?)));
+    let fits = |(_, (width, height)): &(Rid, (u32, u32))| *width <= width_max && *height <= height_max;
+    let smallest = || sized().min_by_key(|(_, (width, height))| u64::from(*width) * u64::from(*height));
+    let (rid, _) = sized().find(fits).or_else(smallest).ok_or_else(|| {
+        let detail = "The sizes of the layers are not known, so that none can be chosen by its size.";
+        Problem::new(422, "layer-sizes-unknown", detail)
+    })?;
+    Ok(Choice::UpTo(rid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rid(name: &str) -> Rid {
+        Rid::new(name).expect("a rid")
+    }
+
+    fn layer(name: &str, bitrate: Option<u64>, height: u32) -> Layer {
+        Layer { rid: Some(rid(name)), bitrate, size: Some((height * 16 / 9, height)) }
+    }
+
+    fn three() -> [Layer; 3] {
+        [layer("h", Some(2_500_000), 720), layer("m", Some(600_000), 360), layer("l", None, 180)]
+    }
+
+    fn choose(body: &str) -> Result<Choice, u16> {
+        Choice::parse(Some(JSON), body, "1", &three()).map_err(|problem| problem.status)
+    }
+
+    #[test]
+    fn e11_a_layer_is_pinned_by_name_limited_by_size_or_left_to_the_server() {
+        assert_eq!(choose(r#"{"mediaId":"1","rid":"m"}"#), Ok(Choice::Layer(rid("m"))));
+        assert_eq!(choose(r#"{"encodingId":"l"}"#), Ok(Choice::Layer(rid("l"))), "its name in older drafts");
+        assert_eq!(choose(r#"{"mediaId":"1"}"#), Ok(Choice::Auto));
+        assert_eq!(choose("{}"), Ok(Choice::Auto));
+        assert_eq!(choose(r#"{"maxHeight":400}"#), Ok(Choice::UpTo(rid("m"))));
+        assert_eq!(choose(r#"{"maxWidth":320,"maxHeight":9999}"#), Ok(Choice::UpTo(rid("l"))));
+        assert_eq!(choose(r#"{"maxHeight":10}"#), Ok(Choice::UpTo(rid("l"))), "there is nothing smaller");
+    }
+
+    #[test]
+    fn e11_what_cannot_be_chosen_is_refused() {
+        for body in [
+            r#"{"rid":"x"}"#,
+            r#"{"mediaId":"0"}"#,
+            r#"{"spatialLayerId":1}"#,
+            r#"{"maxTemporalLayerId":1}"#,
+            r#"{"temporalLayerId":0}"#,
+        ] {
+            assert_eq!(choose(body), Err(422), "{body}");
+        }
+        for body in ["", "[]", "{", r#"{"rid":7}"#, r#"{"layer":"h"}"#, &"[".repeat(10_000)] {
+            assert_eq!(choose(body), Err(400), "{body}");
+        }
+        let of_text = Choice::parse(Some("text/plain"), "{}", "1", &three());
+        assert_eq!(of_text.expect_err("refused").status, 415);
+        let single = [Layer { rid: None, bitrate: Some(1), size: None }];
+        for body in [r#"{"rid":"h"}"#, r#"{"maxHeight":400}"#] {
+            let refused = Choice::parse(Some(JSON), body, "1", &single);
+            assert_eq!(refused.expect_err("nothing to choose").status, 422, "{body}");
+        }
+        assert_eq!(Choice::parse(Some(JSON), "{}", "1", &single), Ok(Choice::Auto));
+    }
+
+    #[test]
+    fn e12_every_layer_has_a_name_and_what_does_not_come_has_no_bitrate() {
+        let data = event_data("1", &three());
+        let expected = json!({ "1": [
+            { "rid": "h", "bitrate": 2_500_000, "width": 1280, "height": 720 },
+            { "rid": "m", "bitrate": 600_000, "width": 640, "height": 360 },
+            { "rid": "l", "width": 320, "height": 180 },
+        ] });
+        assert_eq!(data, expected);
+        let single = event_data("0", &[Layer { rid: None, bitrate: Some(9), size: None }]);
+        assert_eq!(single, json!({ "0": [{ "spatialLayerId": 0, "bitrate": 9 }] }));
+    }
+}

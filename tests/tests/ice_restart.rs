@@ -1,0 +1,122 @@
+//! ICE restarts of real browsers (RFC 9725, section 4.3.3): new credentials, the same session, keys and media.
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tests::browser::{Browser, Page};
+use tests::program::{self, PATIENCE, Program};
+use tests::tools;
+
+type Result = anyhow::Result<()>;
+
+const CHROMIUM: &str = "/usr/bin/chromium";
+/// A peer connection that the test holds itself.
+const PEER: &str = include_str!("../src/peer.js");
+/// What another process needs to go on with its sessions.
+const KEY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+async fn peer(browser: &Browser, node: &Program, path: &str) -> anyhow::Result<Page> {
+    let page = browser.open(&node.url("/")).await?;
+    page.evaluate(&format!("eval({})", serde_json::to_string(PEER)?)).await.ok();
+    page.wait_until("window.peer !== undefined", PATIENCE).await?;
+    let publishes = path.starts_with("/whip/");
+    page.evaluate(&format!("peer.begin('{}', null, {publishes})", node.url(path))).await?;
+    until_more_pictures(&page).await?;
+    Ok(page)
+}
+
+async fn look(page: &Page) -> anyhow::Result<Value> {
+    page.evaluate("peer.look()").await
+}
+
+async fn until_more_pictures(page: &Page) -> Result {
+    let frames = look(page).await?["frames"].as_u64().context("frames")?;
+    let more = format!("peer.look().then(({{ frames }}) => frames > {frames} + 15)");
+    page.wait_until(&more, PATIENCE).await.context("pictures go on")
+}
+
+/// Restarts, and waits until the new pair is in use and pictures go on.
+async fn restart(page: &Page, if_match: &str) -> anyhow::Result<Value> {
+    let before = page.evaluate("peer.tag").await?;
+    let answer = page.evaluate(&format!("peer.restart({if_match})")).await?;
+    ensure!(answer["status"] == 200, "{answer}");
+    ensure!(answer["tag"].is_string() && answer["tag"] != before, "a tag of its own: {answer}");
+    let body = answer["body"].as_str().context("a body")?;
+    for part in
+        ["a=ice-lite\r\n", "a=ice-options:trickle ice2\r\n", "a=candidate:", "a=end-of-candidates\r\n"]
+    {
+        ensure!(body.contains(part), "{part:?} in {body}");
+    }
+    page.wait_until("peer.look().then(({ isRestarted }) => isRestarted)", PATIENCE).await?;
+    until_more_pictures(page).await?;
+    let now = look(page).await?;
+    ensure!(now["state"] == "connected" && now["dtls"] == "connected", "{now}");
+    Ok(answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn w23_w24_publisher_and_viewer_restart_ice_and_media_goes_on() -> Result {
+    let name = "w23_w24_publisher_and_viewer_restart_ice_and_media_goes_on";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").with(&["--broadcasts", "show"]).start().await?;
+    let chromium = Browser::chromium().await?;
+    let publisher = peer(&chromium, &node, "/whip/show").await?;
+    let viewer = peer(&chromium, &node, "/whep/show").await?;
+    for page in [&publisher, &viewer] {
+        restart(page, "'*'").await?;
+        restart(page, "'\"*\"'").await?;
+        let first = page.evaluate("peer.tag").await?;
+        restart(page, "peer.tag").await?;
+
+        // What is refused leaves the session as it is: it goes on with the credentials that it has.
+        for (if_match, text, status) in [
+            (first.to_string(), "a=ice-ufrag:wxyz\\r\\na=ice-pwd:9876543210987654321098", 412),
+            ("null".into(), "a=ice-ufrag:wxyz\\r\\na=ice-pwd:9876543210987654321098", 428),
+            ("'*'".into(), "a=ice-ufrag:wxyz", 400),
+            ("'*'".into(), "a=ice-ufrag:wxyz\\r\\na=ice-pwd:short", 400),
+        ] {
+            let refused = page.evaluate(&format!("peer.patch({if_match}, '{text}')")).await?;
+            ensure!(refused["status"] == status, "{refused}");
+        }
+        let trickled = page.evaluate("peer.patch(peer.tag, 'a=end-of-candidates')").await?;
+        ensure!(trickled["status"] == 204 && trickled["tag"].is_null(), "{trickled}");
+        until_more_pictures(page).await?;
+    }
+    for metric in ["media_tree_joins_total{", "media_tree_publishes_total{"] {
+        ensure!(node.metric(metric).await? == 1.0, "{metric}: nobody came anew");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_have_restarted_ice_outlive_their_process() -> Result {
+    let name = "sessions_that_have_restarted_ice_outlive_their_process";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let state = tempfile::tempdir()?;
+    let key = state.path().join("key");
+    std::fs::write(&key, KEY)?;
+    let (directory, key) = (state.path().join("state"), key);
+    let (directory, key) = (directory.to_str().context("text")?, key.to_str().context("text")?);
+    let builder = || program::node("up").with(&["--state-dir", directory, "--state-key-file", key]);
+    let mut node = builder().start().await?;
+    let chromium = Browser::chromium().await?;
+    let publisher = peer(&chromium, &node, "/whip/show").await?;
+    let viewer = peer(&chromium, &node, "/whep/show").await?;
+    for page in [&publisher, &viewer] {
+        restart(page, "peer.tag").await?;
+    }
+    node.signal("KILL")?;
+    node.exit_code().await?;
+    node = builder().in_place_of(&node).start().await?;
+    for page in [&publisher, &viewer] {
+        until_more_pictures(page).await?;
+        // And again, of a session that an earlier process began.
+        restart(page, "peer.tag").await?;
+    }
+    ensure!(node.metric("media_tree_joins_total{").await? == 0.0, "nobody came anew");
+    ensure!(node.metric("media_tree_record_refusals_total{").await? == 0.0);
+    Ok(())
+}
