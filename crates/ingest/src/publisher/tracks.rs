@@ -52,35 +52,61 @@ impl Publisher {
             .collect()
     }
 
-    /// Puts the layers into the order of their size, once every one has sent: browsers list them in either order. Before
-    /// that, the order of the offer holds.
+    /// Puts the layers into the order of their size, as far as they have sent; looks again until every one has.
     pub(super) fn settle_order(&mut self) {
-        self.look_at = Some(self.now + ORDER_INTERVAL);
-        if self
-            .streams
-            .iter()
-            .any(|stream| self.is_layered(stream.section) && stream.packets() < ORDER_PACKETS_MIN)
-        {
-            return;
-        }
-        self.look_at = None;
+        let mut is_settled = true;
+        let before = self.order.clone();
         for section in 0..self.order.len() {
-            let mut order = std::mem::take(&mut self.order[section]);
-            let has_pictures = order.iter().all(|index| self.streams[*index].picture.is_some());
-            order.sort_by_key(|index| {
+            if !self.is_layered(section) {
+                continue;
+            }
+            let offered: Vec<usize> =
+                (0..self.streams.len()).filter(|index| self.streams[*index].section == section).collect();
+            let has_pictures = offered.iter().all(|index| self.streams[*index].picture.is_some());
+            let worth = |index: &usize| {
                 let stream = &self.streams[*index];
                 let pixels =
                     stream.picture.map_or(0, |picture| u64::from(picture.width) * u64::from(picture.height));
-                Reverse(if has_pictures { pixels } else { stream.bitrate(self.now).as_bps() })
-            });
-            self.order[section] = order;
+                let worth = if has_pictures { pixels } else { stream.bitrate(self.now).as_bps() };
+                (stream.packets() >= ORDER_PACKETS_MIN).then_some(worth)
+            };
+            let worths: Vec<Option<u64>> = offered.iter().map(worth).collect();
+            is_settled &= worths.iter().all(Option::is_some);
+            self.order[section] = best_first(&worths).into_iter().map(|place| offered[place]).collect();
         }
-        self.announce();
+        self.look_at = (!is_settled).then(|| self.now + ORDER_INTERVAL);
+        if is_settled || self.order != before {
+            self.announce();
+        }
     }
 
     fn is_layered(&self, section: usize) -> bool {
         self.sections[section].rids.len() > 1
     }
+}
+
+/// The places of layers, best first. `worths` is what each is worth, in the order of the offer; `None` if it has not sent
+/// enough to tell.
+///
+/// Publishers list them from either end, and browsers begin with the smallest and add the others as their uplink proves to
+/// carry them. So the order of those that have sent, or the end at which a lone one stands, tells how all were listed.
+fn best_first(worths: &[Option<u64>]) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..worths.len()).collect();
+    if worths.iter().all(Option::is_some) {
+        places.sort_by_key(|place| Reverse(worths[*place]));
+        return places;
+    }
+    let known: Vec<(usize, u64)> =
+        worths.iter().enumerate().filter_map(|(place, worth)| Some((place, (*worth)?))).collect();
+    let is_smallest_first = match known.as_slice() {
+        [] => false,
+        [(place, _)] => *place == 0,
+        [(_, first), .., (_, last)] => first < last,
+    };
+    if is_smallest_first {
+        places.reverse();
+    }
+    places
 }
 
 /// The offer's format parameters, with the profile that the stream really has.
@@ -95,4 +121,21 @@ fn fmtp(payload: &Payload, profile_level_id: Option<[u8; 3]>) -> Box<str> {
     });
     let real = format!("profile-level-id={profile:02x}{constraints:02x}{level:02x}");
     others.map(str::to_owned).chain([real]).collect::<Vec<_>>().join(";").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::best_first;
+
+    #[test]
+    fn layers_are_put_into_order_as_far_as_they_have_sent() {
+        assert_eq!(best_first(&[Some(100), Some(900), Some(400)]), [1, 2, 0]);
+        assert_eq!(best_first(&[Some(900), Some(400), Some(100)]), [0, 1, 2]);
+        assert_eq!(best_first(&[Some(100), None, None]), [2, 1, 0], "a browser begins with the smallest");
+        assert_eq!(best_first(&[None, None, Some(100)]), [0, 1, 2]);
+        assert_eq!(best_first(&[Some(100), Some(400), None]), [2, 1, 0]);
+        assert_eq!(best_first(&[None, Some(400), Some(100)]), [0, 1, 2]);
+        assert_eq!(best_first(&[None, None, None]), [0, 1, 2], "as offered");
+        assert_eq!(best_first(&[Some(5)]), [0]);
+    }
 }
