@@ -254,6 +254,8 @@ window.mediaTree = {
       videoCodec: stats?.codecs.video ?? null,
       audioCodec: stats?.codecs.audio ?? null,
       bytesSent: (stats?.video?.bytesSent ?? 0) + (stats?.audio?.bytesSent ?? 0),
+      // Why a browser sends less than it may: "none", "cpu", "bandwidth" or "other".
+      limitedBy: stats?.video?.qualityLimitationReason ?? null,
       pliCount: stats?.video?.pliCount ?? 0,
       nackCount: stats?.video?.nackCount ?? 0,
     };

@@ -38,16 +38,18 @@ async fn told(events: &mut EventStream) -> anyhow::Result<Vec<Value>> {
 
 /// Waits until all sizes come.
 async fn until_all_sizes_come(events: &mut EventStream) -> anyhow::Result<Vec<Value>> {
+    let mut last = Vec::new();
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
             let layers = told(events).await?;
+            last.clone_from(&layers);
             let heights: Vec<u64> = layers.iter().filter_map(|layer| layer["height"].as_u64()).collect();
             if heights == HEIGHTS && layers.iter().all(|layer| layer["bitrate"].is_u64()) {
                 return anyhow::Ok(layers);
             }
         }
     });
-    waited.await.context("not all sizes come")?
+    waited.await.with_context(|| format!("not all sizes come: {last:?}"))?
 }
 
 async fn until_height(page: &Page, height: u64) -> anyhow::Result<Duration> {
@@ -81,7 +83,13 @@ async fn choose_by_name(codec: &str) -> Result {
     let publisher = publish(&chromium, &node.url("/publish/show"), codec).await?;
     let watcher = Whep::connect(&node.url("/whep/show"), None).await?;
     let stream = event_stream::create(watcher.url(), &["layers"]).await?;
-    let layers = until_all_sizes_come(&mut EventStream::open(&stream).await?).await?;
+    let layers = match until_all_sizes_come(&mut EventStream::open(&stream).await?).await {
+        Ok(layers) => layers,
+        Err(error) => {
+            let publishing = publisher.evaluate("mediaTree.stats()").await?;
+            return Err(error.context(format!("the publisher sends {publishing}")));
+        }
+    };
     let rids: Vec<&str> = layers.iter().filter_map(|layer| layer["rid"].as_str()).collect();
     ensure!(rids == ["h", "m", "l"], "best first: {layers:?}");
 

@@ -72,7 +72,10 @@ fn cargo_test(arguments: &[&str]) -> anyhow::Result<()> {
     }
     let (skipped, again_passed) = (skipped.lines().count(), first.failed.len() - failed.len());
     let passed = (first.passed + again_passed).saturating_sub(skipped);
-    println!("{passed} passed, {again_passed} of them when run again, {} failed, {skipped} skipped", failed.len());
+    println!(
+        "{passed} passed, {again_passed} of them when run again, {} failed, {skipped} skipped",
+        failed.len()
+    );
     ensure!(again.as_ref().unwrap_or(&first).is_success, "tests failed");
     ensure!(first.passed > 0, "no test ran");
     if is_ci() && skipped > 0 {
@@ -119,7 +122,9 @@ impl Outcome {
         if let Some(result) = line.strip_prefix("test result: ") {
             let number = result.split([';', '.']).find_map(|part| part.trim().strip_suffix("passed"));
             self.passed += number.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
-        } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
             self.failed.push(name.to_owned());
         }
     }

@@ -52,10 +52,9 @@ impl Fan {
         let mut before: BTreeMap<Ssrc, Stream> =
             std::mem::take(&mut self.streams).into_iter().map(|stream| (stream.ssrc, stream)).collect();
         for track in &broadcast.tracks {
-            let kind = track.kind();
             self.streams.extend(track.layers.iter().zip(0..).map(|(layer, place)| {
                 let known = before.remove(&layer.ssrc);
-                let mut stream = known.unwrap_or_else(|| Stream::new(now, layer.ssrc, kind, limits));
+                let mut stream = known.unwrap_or_else(|| Stream::new(now, layer.ssrc, track.codec, limits));
                 stream.layer = place;
                 stream
             }));

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use media_core::{TreePacket, codec};
+use media_core::TreePacket;
 use model::{Bitrate, BroadcastId, Kind, Rid};
 
 use crate::broadcast::Fan;
@@ -43,7 +43,7 @@ pub struct LayerState {
     pub is_active: bool,
     /// Payload of late.
     pub rate: Bitrate,
-    /// Width and height in pixels, as far as its newest keyframe says so (H.264 and VP8).
+    /// Width and height in pixels, as far as its keyframes say so (H.264 and VP8).
     pub size: Option<(u32, u32)>,
     /// Viewers of this shard that get it.
     pub viewers: u64,
@@ -119,7 +119,7 @@ impl Shard {
             rid,
             is_active: stream.is_active(now),
             rate: stream.rate(now),
-            size: stream.keyframe().and_then(|packet| codec::picture_size(track.codec, &packet.payload)),
+            size: stream.size,
             viewers,
         });
         states.collect()

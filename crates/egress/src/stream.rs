@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use media_core::TreePacket;
 use media_core::rate::RateMeter;
 use media_core::ring::{Inserted, Limits, Ring};
-use model::{Bitrate, Kind, NtpTime, SeqNo, Ssrc};
+use media_core::{TreePacket, codec};
+use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
 use crate::replay;
 use crate::stats::DropReason;
@@ -44,6 +44,9 @@ pub struct Stream {
     pub layer: u8,
     pub ring: Ring<Arc<TreePacket>>,
     pub newest: Option<Newest>,
+    /// Width and height of the picture in pixels, where its keyframes say so.
+    pub size: Option<(u32, u32)>,
+    codec: Codec,
     /// When it was announced: nothing can have come before.
     announced_at: Instant,
     /// When it began to come without a longer pause.
@@ -55,13 +58,15 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(now: Instant, ssrc: Ssrc, kind: Kind, limits: Limits) -> Self {
+    pub fn new(now: Instant, ssrc: Ssrc, codec: Codec, limits: Limits) -> Self {
         Self {
             ssrc,
-            kind,
+            kind: codec.kind(),
             layer: 0,
             ring: Ring::new(limits),
             newest: None,
+            size: None,
+            codec,
             announced_at: now,
             active_since: None,
             keyframe_at: None,
@@ -92,6 +97,7 @@ impl Stream {
             if packet.starts_keyframe {
                 self.keyframe_interval = self.keyframe_at.map(|before| now.saturating_duration_since(before));
                 self.keyframe_at = Some(now);
+                self.size = codec::picture_size(self.codec, &packet.payload).or(self.size);
             }
         }
         Ok(is_newest)
