@@ -3,7 +3,7 @@
 import { Publisher } from "./publisher.js";
 import * as sources from "./sources.js";
 import { sendableCodecs } from "./whip.js";
-import * as words from "./words.js";
+import { english as words } from "./words.js";
 
 const FACTS_INTERVAL_MS = 1000;
 

@@ -2,7 +2,7 @@
 
 import { Refused } from "./endpoint.js";
 import { WhipSession } from "./whip.js";
-import * as words from "./words.js";
+import { english as words } from "./words.js";
 
 /** Pauses before the attempts to reconnect; the last one repeats. */
 const PAUSES_MS = [500, 1000, 2000, 3000, 5000];
@@ -131,8 +131,7 @@ export class Publisher extends EventTarget {
     clearTimeout(this.#timer);
     this.#session?.close();
     this.#attempt += 1;
-    const text = words.reconnecting(this.#attempt);
-    this.#setState("reconnecting", text[0].toUpperCase() + text.slice(1));
+    this.#setState("reconnecting", words.reconnecting(this.#attempt));
     const pause = PAUSES_MS[Math.min(this.#attempt, PAUSES_MS.length) - 1];
     this.#timer = setTimeout(() => this.#connect(), retryAfter ? Math.min(retryAfter * 1000, 10_000) : pause);
   }
