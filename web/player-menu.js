@@ -25,7 +25,7 @@ export class PlayerMenu {
   #volume = element("input", { id: "volume", type: "range", min: "0", max: "1", step: "0.05" });
   #floating = element("button", { id: "floating", type: "button", "aria-keyshortcuts": "P", "data-word": "picture_in_picture" });
   #embed = element("button", { id: "embed", type: "button", "data-word": "embed" });
-  #embedCode = element("textarea", { id: "embed-code", rows: "3", readonly: "", hidden: "" });
+  #embedCode = element("textarea", { id: "embed-code", rows: "3", readonly: "", hidden: "", "data-name": "embed_code" });
   #copied = element("p", { class: "mt-hint", role: "status" });
   #keys = element("details", { id: "keys" }, element("summary", { "data-word": "keys" }), keyList());
   #title = element("h2", { id: "menu-title", "data-word": "settings" });
@@ -112,7 +112,6 @@ export class PlayerMenu {
   #translate(words) {
     this.#words = words;
     translate(this.dialog, words);
-    this.#embedCode.setAttribute("aria-label", words.text("embed_code"));
     // Made anew with the next look.
     this.#layers.replaceChildren();
   }

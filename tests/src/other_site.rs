@@ -41,6 +41,8 @@ struct Shared {
     program: String,
     origin: String,
     layers: watch::Sender<Value>,
+    /// How often viewers were sent away.
+    moves: watch::Sender<u64>,
     asked: Mutex<Asked>,
     client: reqwest::Client,
 }
@@ -67,6 +69,7 @@ impl OtherSite {
             program: program.url(""),
             origin: format!("http://{address}"),
             layers: watch::channel(layers).0,
+            moves: watch::channel(0).0,
             asked: Mutex::default(),
             client: reqwest::Client::new(),
         });
@@ -95,6 +98,11 @@ impl OtherSite {
     /// Tells of other layers from now on.
     pub fn say_layers(&self, layers: Value) {
         self.shared.layers.send_replace(layers);
+    }
+
+    /// Sends every viewer away, to where they are.
+    pub fn move_viewers(&self) {
+        self.shared.moves.send_modify(|moves| *moves += 1);
     }
 
     /// What players have asked for so far.
@@ -162,7 +170,7 @@ async fn whep(
     let extension = "urn:ietf:params:whep:ext:core";
     let origin = &shared.origin;
     let link = format!(
-        "<{origin}/events>; rel=\"{extension}:server-sent-events\"; events=\"active,layers\", \
+        "<{origin}/events>; rel=\"{extension}:server-sent-events\"; events=\"active,reconnect,layers\", \
          <{origin}/layer>; rel=\"{extension}:layer\""
     );
     let link = link.parse().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
@@ -176,12 +184,20 @@ async fn make_events(State(shared): State<Arc<Shared>>, Json(types): Json<Value>
 }
 
 async fn events(State(shared): State<Arc<Shared>>) -> Response {
-    let mut layers = shared.layers.subscribe();
+    let (mut layers, moves) = (shared.layers.subscribe(), shared.moves.subscribe());
     layers.mark_changed();
-    let stream = futures_util::stream::unfold(layers, |mut layers| async move {
-        layers.changed().await.ok()?;
-        let event = Event::default().event("layers").data(layers.borrow_and_update().to_string());
-        Some((Ok::<_, Infallible>(event), layers))
+    let stream = futures_util::stream::unfold((layers, moves), |(mut layers, mut moves)| async move {
+        let event = tokio::select! {
+            told = layers.changed() => {
+                told.ok()?;
+                Event::default().event("layers").data(layers.borrow_and_update().to_string())
+            }
+            told = moves.changed() => {
+                told.ok()?;
+                Event::default().event("reconnect").data("{}")
+            }
+        };
+        Some((Ok::<_, Infallible>(event), (layers, moves)))
     });
     Sse::new(stream).into_response()
 }

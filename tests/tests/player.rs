@@ -62,11 +62,14 @@ async fn a_page_of_another_site_plays_and_is_told_what_happens() -> Result {
     let publisher = watching::publish_test_picture(&browser, &program.url("/publish/clock"), "vp8").await?;
     let page = embedded(&browser, &site, &format!("src={}&muted=", program.url("/whep/clock"))).await?;
     page.wait_until(&format!("{PLAYER}.state === 'live'"), SOON).await?;
-    let told = |type_: &str| format!("told.filter(({{ type }}) => type === '{type_}').map(({{ detail }}) => detail)");
+    let told = |type_: &str| {
+        format!("told.filter(({{ type }}) => type === '{type_}').map(({{ detail }}) => detail)")
+    };
     let decoded = format!("({}.at(-1)?.framesDecoded ?? 0)", told("stats"));
     page.wait_until(&format!("{decoded} > 10"), SOON).await?;
     let before = page.evaluate(&decoded).await?;
-    page.wait_until(&format!("{decoded} > {before} && {}.at(-1).bitrate > 1000", told("stats")), SOON).await?;
+    page.wait_until(&format!("{decoded} > {before} && {}.at(-1).bitrate > 1000", told("stats")), SOON)
+        .await?;
     let stats = page.evaluate(&format!("{}.at(-1)", told("stats"))).await?;
     assert_eq!((&stats["videoCodec"], &stats["audioCodec"]), (&"VP8".into(), &"opus".into()), "{stats}");
     assert_eq!(stats["server"], program.http.to_string());
@@ -91,10 +94,7 @@ async fn a_page_of_another_site_plays_and_is_told_what_happens() -> Result {
 
     // Who takes the element away watches no more.
     page.evaluate(&format!("{PLAYER}.remove()")).await?;
-    until("the viewer has left", || async {
-        Ok(program.metric("media_tree_viewers{").await? == 0.0)
-    })
-    .await
+    until("the viewer has left", || async { Ok(program.metric("media_tree_viewers{").await? == 0.0) }).await
 }
 
 #[tokio::test]
@@ -109,11 +109,17 @@ async fn attributes_do_what_they_say_while_it_plays() -> Result {
     assert_eq!(page.evaluate(&format!("{PLAYER}.video.muted")).await?, true);
     for (change, then) in [
         ("setAttribute('lang', 'de')", "shadowRoot.getElementById('play').title === 'Pause'"),
-        ("setAttribute('lang', 'de')", "shadowRoot.getElementById('sound-on').innerText === 'Ton einschalten'"),
+        (
+            "setAttribute('lang', 'de')",
+            "shadowRoot.getElementById('sound-on').innerText === 'Ton einschalten'",
+        ),
         ("removeAttribute('muted')", "video.muted === false"),
         ("setAttribute('latency', 'smooth')", "shadowRoot.querySelector('[value=smooth]').checked"),
         // Sound alone, then the picture again: each in a session of its own.
-        ("setAttribute('audio-only', '')", "stats().then(({ video, audio }) => !video && audio.packetsReceived > 20)"),
+        (
+            "setAttribute('audio-only', '')",
+            "stats().then(({ video, audio }) => !video && audio.packetsReceived > 20)",
+        ),
         ("removeAttribute('audio-only')", "stats().then(({ video }) => video?.framesDecoded > 20)"),
         ("pause()", "video.paused"),
         ("play()", "video.paused === false"),
@@ -123,7 +129,8 @@ async fn attributes_do_what_they_say_while_it_plays() -> Result {
     }
     assert_eq!(page.evaluate(&format!("{PLAYER}.state")).await?, "live");
     // It never said that anything was wrong.
-    let states = "[...new Set(told.filter(({ type }) => type === 'state').map(({ detail }) => detail.state))]";
+    let states =
+        "[...new Set(told.filter(({ type }) => type === 'state').map(({ detail }) => detail.state))]";
     assert_eq!(page.evaluate(states).await?, json!(["idle", "connecting", "live"]));
     // Without an address there is nothing to play.
     page.evaluate(&format!("{PLAYER}.removeAttribute('src')")).await?;
@@ -169,7 +176,8 @@ async fn the_frame_plays_and_nothing_else_may_be_framed() -> Result {
         ("/embed/demo", "*"),
     ] {
         let answer = reqwest::get(program.url(path)).await?;
-        let policy = answer.headers().get("content-security-policy").context("a policy")?.to_str()?.to_owned();
+        let policy =
+            answer.headers().get("content-security-policy").context("a policy")?.to_str()?.to_owned();
         ensure!(policy.ends_with(&format!("frame-ancestors {ancestors}")), "{path}: {policy}");
     }
     let framed = browser.open(&site.url("/frame/embed")).await?;
@@ -215,7 +223,10 @@ async fn keys_do_what_the_menu_says() -> Result {
         (" ", format!("!{PLAYER}.paused && !{PLAYER}.video.paused")),
         ("i", format!("/640 × 360[^]*kbit.s/.test({figures}) && {figures}.includes('Round trip')")),
         ("?", format!("{}.open && {}.open", at("menu"), at("keys"))),
-        ("Escape", format!("!{}.open && {}.getAttribute('aria-expanded') === 'false'", at("menu"), at("settings"))),
+        (
+            "Escape",
+            format!("!{}.open && {}.getAttribute('aria-expanded') === 'false'", at("menu"), at("settings")),
+        ),
         ("i", format!("{}.hidden", at("figures"))),
         ("f", format!("document.fullscreenElement === {PLAYER}")),
         ("f", "document.fullscreenElement === null".to_owned()),
@@ -259,7 +270,11 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
 
     let page = embedded(&browser, &site, "src=/whep/demo").await?;
     page.wait_until(&format!("{PLAYER}.layers.length === 1"), SOON).await?;
-    ensure!(site.asked().events.iter().all(|types| types == &json!(["active", "layers"])), "{:?}", site.asked());
+    ensure!(
+        site.asked().events.iter().all(|types| types == &json!(["active", "reconnect", "layers"])),
+        "{:?}",
+        site.asked()
+    );
     let quality = format!("{PLAYER}.shadowRoot.getElementById('quality')");
     page.evaluate(&format!("{PLAYER}.shadowRoot.getElementById('settings').click()")).await?;
     ensure!(page.evaluate(&format!("{quality}.hidden")).await? == true);
@@ -269,7 +284,9 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
     let expected = ["Automatic", "720p · 2.5 Mbit/s", "800 kbit/s", "q (not sent now)"];
     assert_eq!(page.evaluate(&names).await?, json!(expected));
 
-    let choose = async |name: &str| page.evaluate(&format!("{quality}.querySelector('[value=\"{name}\"]').click()")).await;
+    let choose = async |name: &str| {
+        page.evaluate(&format!("{quality}.querySelector('[value=\"{name}\"]').click()")).await
+    };
     let asked = async |expected: Value| {
         until("the server is asked", || async { Ok(json!(site.asked().layers) == expected) }).await
     };
@@ -277,11 +294,15 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
     choose("m").await?;
     asked(json!([middle])).await?;
     assert_eq!(page.evaluate(&format!("{PLAYER}.layer")).await?, "m");
-    page.wait_until("told.some(({ type, detail }) => type === 'layers' && detail.layer === 'm')", SOON).await?;
+    page.wait_until("told.some(({ type, detail }) => type === 'layers' && detail.layer === 'm')", SOON)
+        .await?;
     // A session that takes the place of this one is told the same.
     page.evaluate(&format!("{PLAYER}.setAttribute('audio-only', '')")).await?;
     page.wait_until(&format!("{PLAYER}.stats().then(({{ video }}) => !video)"), SOON).await?;
-    ensure!(page.evaluate(&format!("{quality}.hidden")).await? == true, "without a picture there is no choice");
+    ensure!(
+        page.evaluate(&format!("{quality}.hidden")).await? == true,
+        "without a picture there is no choice"
+    );
     page.evaluate(&format!("{PLAYER}.removeAttribute('audio-only')")).await?;
     asked(json!([middle, middle])).await?;
     choose("").await?;
@@ -290,10 +311,36 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
     let missing = json!({ "mediaId": "0", "encodingId": "q" });
     choose("q").await?;
     asked(json!([middle, middle, nothing, missing, nothing])).await?;
-    page.wait_until(&format!("{PLAYER}.layer === null && {quality}.querySelector('[value=\"\"]').checked"), SOON).await?;
-    let errors: Vec<String> = page.errors().into_iter().filter(|error| !error.contains("status of 400")).collect();
+    page.wait_until(
+        &format!("{PLAYER}.layer === null && {quality}.querySelector('[value=\"\"]').checked"),
+        SOON,
+    )
+    .await?;
+    let errors: Vec<String> =
+        page.errors().into_iter().filter(|error| !error.contains("status of 400")).collect();
     ensure!(errors.is_empty(), "{errors:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn the_little_window_goes_on_when_the_server_moves_its_viewers() -> Result {
+    if !tools::has("the_little_window_goes_on", CHROMIUM) {
+        return Ok(());
+    }
+    let (_program, site, browser) = stage(one_layer()).await?;
+    let page = embedded(&browser, &site, "src=/whep/demo&muted=").await?;
+    // By then it listens.
+    page.wait_until(&format!("{PLAYER}.layers.length === 1"), SOON).await?;
+    let floats = format!("{PLAYER}.shadowRoot.pictureInPictureElement === {PLAYER}.video");
+    page.evaluate(&format!("{PLAYER}.video.requestPictureInPicture().then(() => null)")).await?;
+    ensure!(page.evaluate(&floats).await? == true);
+    page.evaluate(&format!("(() => {{ window.first = {PLAYER}.video; }})()")).await?;
+    site.move_viewers();
+    page.wait_until(&format!("{PLAYER}.video !== first && !first.isConnected && {floats}"), SOON).await?;
+    let states =
+        "[...new Set(told.filter(({ type }) => type === 'state').map(({ detail }) => detail.state))]";
+    assert_eq!(page.evaluate(states).await?, json!(["idle", "connecting", "live"]));
+    has_no_errors(&page)
 }
 
 #[tokio::test]
@@ -304,9 +351,16 @@ async fn layers_are_read_whatever_stands_in_them() -> Result {
     let program = node("up").start().await?;
     let page = Browser::chromium().await?.open(&program.url("/")).await?;
     let read = async |data: Value| {
-        page.evaluate(&format!("import('/assets/layers.js').then(({{ layersOf }}) => layersOf({data}, '0'))")).await
+        page.evaluate(&format!("import('/assets/layers.js').then(({{ layersOf }}) => layersOf({data}, '0'))"))
+            .await
     };
-    for nothing in [json!(null), json!({}), json!({ "0": 7 }), json!({ "0": { "active": "h" } }), json!({ "1": { "active": [{ "rid": "h" }] } })] {
+    for nothing in [
+        json!(null),
+        json!({}),
+        json!({ "0": 7 }),
+        json!({ "0": { "active": "h" } }),
+        json!({ "1": { "active": [{ "rid": "h" }] } }),
+    ] {
         assert_eq!(read(nothing.clone()).await?, json!([]), "{nothing}");
     }
     let data = json!({ "0": {
@@ -318,9 +372,7 @@ async fn layers_are_read_whatever_stands_in_them() -> Result {
         ],
         "layers": [{ "rid": "high", "width": 1280, "height": 720 }, { "rid": "unheard of", "height": 9 }],
     } });
-    let layer = |name: &str, bitrate: u32, size: (Value, Value)| {
-        json!({ "name": name, "bitrate": bitrate, "width": size.0, "height": size.1, "isActive": true })
-    };
+    let layer = |name: &str, bitrate: u32, size: (Value, Value)| json!({ "name": name, "bitrate": bitrate, "width": size.0, "height": size.1, "isActive": true });
     let expected = [
         layer("high", 2_000_000, (1280.into(), 720.into())),
         layer("low", 200_000, (Value::Null, Value::Null)),
@@ -349,11 +401,29 @@ async fn each_language_shows_its_words() -> Result {
         page.wait_until(&shows, SOON).await?;
         has_no_errors(&page)?;
     }
+    for (language, go_live, quality) in [
+        ("en", "Go live", "High, 2.5 Mbit/s"),
+        ("de", "Auf Sendung gehen", "Hoch, 2,5 Mbit/s"),
+        ("it", "Vai in diretta", "Alta, 2,5 Mbit/s"),
+    ] {
+        let page = browser.open(&program.url(&format!("/publish/mine?lang={language}"))).await?;
+        page.wait_until("window.mediaTree !== undefined", SOON).await?;
+        assert_eq!(text(&page, "document.getElementById('start').innerText").await?, go_live);
+        assert_eq!(text(&page, "document.getElementById('bitrate').selectedOptions[0].text").await?, quality);
+        let wordless =
+            "[...document.querySelectorAll('label, legend, button, option, summary, .hint, h1, .lead')]
+            .filter((element) => element.textContent.trim() === '').map((element) => element.outerHTML)";
+        assert_eq!(page.evaluate(wordless).await?, json!([]));
+        has_no_errors(&page)?;
+    }
     // Without a wish, the browser's languages count, the first of them that there is.
     let page = browser.open("about:blank").await?;
-    for (preferred, word) in [("fr-FR,de-AT,en", "Einstellungen"), ("it-CH", "Impostazioni"), ("fr-FR", "Settings")] {
+    for (preferred, word) in
+        [("fr-FR,de-AT,en", "Einstellungen"), ("it-CH", "Impostazioni"), ("fr-FR", "Settings")]
+    {
         page.prefer_language(preferred).await?;
-        page.evaluate(&format!("location.href = '{}'", program.url(&format!("/watch/demo?{preferred}")))).await?;
+        page.evaluate(&format!("location.href = '{}'", program.url(&format!("/watch/demo?{preferred}"))))
+            .await?;
         let shows = format!("document.getElementById('settings')?.title === '{word}'");
         page.wait_until(&shows, SOON).await.context(preferred)?;
     }
