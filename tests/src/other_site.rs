@@ -57,7 +57,7 @@ pub struct Asked {
 }
 
 impl OtherSite {
-    /// Serves pages with the player of `program`, and `/whep/{broadcast}`, which is that of `program` but for the `layers`
+    /// Serves pages with the player of `program`, and `/layered/{broadcast}`, a WHEP endpoint of `program` but for the `layers`
     /// that it tells of. It refuses to choose one that is not active.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl OtherSite {
             .route("/page", get(page))
             .route("/page.js", get(([(header::CONTENT_TYPE, "text/javascript")], SCRIPT)))
             .route("/frame/{of}", get(frame))
-            .route("/whep/{broadcast}", post(whep))
+            .route("/layered/{broadcast}", post(whep))
             .route("/events", post(make_events))
             .route("/events/one", get(events))
             .route("/layer", post(choose))

@@ -76,7 +76,7 @@ async fn a_page_of_another_site_plays_and_is_told_what_happens() -> Result {
     ensure!(stats["width"].as_u64().is_some_and(|width| width > 0), "{stats}");
     // What it was, in order, each once.
     let states = page.evaluate(&format!("{}.map(({{ state }}) => state)", told("state"))).await?;
-    assert_eq!(states, json!(["idle", "connecting", "live"]));
+    assert_eq!(states, json!(["connecting", "live"]));
     // It lies behind a shadow, where no style of the page reaches it, and its own has come.
     let position = format!("getComputedStyle({PLAYER}.shadowRoot.querySelector('video')).position");
     page.wait_until(&format!("{position} === 'absolute'"), SOON).await?;
@@ -103,7 +103,7 @@ async fn attributes_do_what_they_say_while_it_plays() -> Result {
         return Ok(());
     }
     let (_program, site, browser) = stage(one_layer()).await?;
-    let page = embedded(&browser, &site, "src=/whep/demo&muted=&lang=it").await?;
+    let page = embedded(&browser, &site, "src=/layered/demo&muted=&lang=it").await?;
     page.wait_until(&format!("{PLAYER}.state === 'live'"), SOON).await?;
     assert_eq!(page.evaluate(&format!("{PLAYER}.message")).await?, "In diretta");
     assert_eq!(page.evaluate(&format!("{PLAYER}.video.muted")).await?, true);
@@ -131,7 +131,7 @@ async fn attributes_do_what_they_say_while_it_plays() -> Result {
     // It never said that anything was wrong.
     let states =
         "[...new Set(told.filter(({ type }) => type === 'state').map(({ detail }) => detail.state))]";
-    assert_eq!(page.evaluate(states).await?, json!(["idle", "connecting", "live"]));
+    assert_eq!(page.evaluate(states).await?, json!(["connecting", "live"]));
     // Without an address there is nothing to play.
     page.evaluate(&format!("{PLAYER}.removeAttribute('src')")).await?;
     assert_eq!(page.evaluate(&format!("{PLAYER}.state")).await?, "idle");
@@ -246,7 +246,7 @@ async fn keys_do_what_the_menu_says() -> Result {
     has_no_errors(&page)?;
 
     // On the page of somebody else the keys are the player's only while it has the focus, and letters can be typed.
-    let page = embedded(&browser, &site, "src=/whep/demo&muted=").await?;
+    let page = embedded(&browser, &site, "src=/layered/demo&muted=").await?;
     page.wait_until(&format!("{PLAYER}.state === 'live'"), SOON).await?;
     page.evaluate("document.getElementById('field').focus()").await?;
     page.press("m").await?;
@@ -268,7 +268,7 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
     ensure!(page.evaluate("document.getElementById('quality').hidden").await? == true);
     ensure!(page.evaluate("document.getElementById('audio-only').checkVisibility()").await? == true);
 
-    let page = embedded(&browser, &site, "src=/whep/demo").await?;
+    let page = embedded(&browser, &site, "src=/layered/demo").await?;
     page.wait_until(&format!("{PLAYER}.layers.length === 1"), SOON).await?;
     ensure!(
         site.asked().events.iter().all(|types| types == &json!(["active", "reconnect", "layers"])),
@@ -288,7 +288,8 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
         page.evaluate(&format!("{quality}.querySelector('[value=\"{name}\"]').click()")).await
     };
     let asked = async |expected: Value| {
-        until("the server is asked", || async { Ok(json!(site.asked().layers) == expected) }).await
+        let is_asked = || async { Ok(json!(site.asked().layers) == expected) };
+        until("the server is asked", is_asked).await.with_context(|| format!("{:?}", site.asked().layers))
     };
     let (middle, nothing) = (json!({ "mediaId": "0", "encodingId": "m" }), json!({ "mediaId": "0" }));
     choose("m").await?;
@@ -328,7 +329,7 @@ async fn the_little_window_goes_on_when_the_server_moves_its_viewers() -> Result
         return Ok(());
     }
     let (_program, site, browser) = stage(one_layer()).await?;
-    let page = embedded(&browser, &site, "src=/whep/demo&muted=").await?;
+    let page = embedded(&browser, &site, "src=/layered/demo&muted=").await?;
     // By then it listens.
     page.wait_until(&format!("{PLAYER}.layers.length === 1"), SOON).await?;
     let floats = format!("{PLAYER}.shadowRoot.pictureInPictureElement === {PLAYER}.video");
@@ -339,7 +340,7 @@ async fn the_little_window_goes_on_when_the_server_moves_its_viewers() -> Result
     page.wait_until(&format!("{PLAYER}.video !== first && !first.isConnected && {floats}"), SOON).await?;
     let states =
         "[...new Set(told.filter(({ type }) => type === 'state').map(({ detail }) => detail.state))]";
-    assert_eq!(page.evaluate(states).await?, json!(["idle", "connecting", "live"]));
+    assert_eq!(page.evaluate(states).await?, json!(["connecting", "live"]));
     has_no_errors(&page)
 }
 
@@ -349,7 +350,8 @@ async fn layers_are_read_whatever_stands_in_them() -> Result {
         return Ok(());
     }
     let program = node("up").start().await?;
-    let page = Browser::chromium().await?.open(&program.url("/")).await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/")).await?;
     let read = async |data: Value| {
         page.evaluate(&format!("import('/assets/layers.js').then(({{ layersOf }}) => layersOf({data}, '0'))"))
             .await
@@ -411,7 +413,7 @@ async fn each_language_shows_its_words() -> Result {
         assert_eq!(text(&page, "document.getElementById('start').innerText").await?, go_live);
         assert_eq!(text(&page, "document.getElementById('bitrate').selectedOptions[0].text").await?, quality);
         let wordless =
-            "[...document.querySelectorAll('label, legend, button, option, summary, .hint, h1, .lead')]
+            "[...document.querySelectorAll('label, legend, button, option, summary, .hint:not(#copied), h1, .lead')]
             .filter((element) => element.textContent.trim() === '').map((element) => element.outerHTML)";
         assert_eq!(page.evaluate(wordless).await?, json!([]));
         has_no_errors(&page)?;
@@ -479,7 +481,8 @@ async fn every_language_has_every_word_with_the_same_placeholders_and_none_is_id
         return Ok(());
     }
     let program = node("up").start().await?;
-    let page = Browser::chromium().await?.open(&program.url("/")).await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/")).await?;
     let load = "(async () => {
         const { LANGUAGES } = await import('/assets/words.js');
         const load = async (language) => [language, (await import(`/assets/words-${language}.js`)).default];
