@@ -31,8 +31,8 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
- * Says everything below `root` in `words`: `data-word` names the text of an element, `data-name` its name where it shows
- * none, `data-label` the same with a hint for those who point.
+ * Says everything below `root` in `words`: `data-word` names the text of an element, `data-name` its name where it
+ * shows none, `data-label` the same with a hint for those who point.
  */
 export function translate(root, words) {
   for (const target of root.querySelectorAll("[data-word]")) setText(target, words.text(target.dataset.word));

@@ -31,8 +31,8 @@ export async function selectLayer(url, token, mediaId, name) {
 }
 
 /**
- * The layers in the data of a `layers` event, best first: `{ name, bitrate, width, height, isActive }`, with null for what
- * is not told. A layer may stand in several lists, and in one of them once for each of its temporal layers.
+ * The layers in the data of a `layers` event, best first: `{ name, bitrate, width, height, isActive }`, with null for
+ * what is not told. A layer may stand in several lists, and in one of them once for each of its temporal layers.
  */
 export function layersOf(data, mediaId) {
   const { active, inactive, layers } = data?.[mediaId] ?? {};

@@ -5,8 +5,8 @@ export class Figures {
   #before = null;
 
   /**
-   * The figures of `player` now, or null without a session: `bitrate` in bit/s, `loss` from 0 to 1, times in ms; null is
-   * what is not known.
+   * The figures of `player` now, or null without a session: `bitrate` in bit/s, `loss` from 0 to 1, times in ms; null
+   * is what is not known.
    */
   async take(player) {
     const stats = await player.stats();

@@ -34,8 +34,8 @@ export class PlayerMenu {
   dialog;
 
   /**
-   * `change(name, value)` is called with "layer" (null: automatic), "isAudioOnly", "latency", "volume", "statistics" and
-   * "floating" when the user wants that.
+   * `change(name, value)` is called with "layer" (null: automatic), "isAudioOnly", "latency", "volume", "statistics"
+   * and "floating" when the user wants that.
    */
   constructor(change) {
     const close = iconButton("close", "close", "close");
@@ -86,7 +86,7 @@ export class PlayerMenu {
     return target === this.dialog && (clientX < left || clientX > right || clientY < top || clientY > bottom);
   }
 
-  /** Where there is room for it, it stands above the bar of the player, at the right; its style says where there is none. */
+  /** Stands above the bar of the player, at the right, if there is room; its style says where it stands if not. */
   place(anchor) {
     const { right, bottom } = anchor.getBoundingClientRect();
     const { innerWidth: width, innerHeight: height } = window;

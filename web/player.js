@@ -65,8 +65,8 @@ export class Player extends EventTarget {
   words = english;
 
   /**
-   * Video elements are put into `stage`; `url` is the WHEP endpoint. Events: "change" when anything that can be read here
-   * has changed, "ended" when the broadcaster has gone, who may come back.
+   * Video elements are put into `stage`; `url` is the WHEP endpoint. Events: "change" when anything that can be read
+   * here has changed, "ended" when the broadcaster has gone, who may come back.
    */
   constructor(stage, url) {
     super();
@@ -398,8 +398,8 @@ export class Player extends EventTarget {
   }
 
   /**
-   * Makes another attempt, in `pause` ms at the earliest; `reason` is a key of words. It is said aloud only if the picture
-   * stands still.
+   * Makes another attempt, in `pause` ms at the earliest; `reason` is a key of words. It is said aloud only if the
+   * picture stands still.
    */
   #reconnect(reason = null, pause = 0) {
     if (this.#next) return;

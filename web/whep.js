@@ -29,8 +29,8 @@ export class WhepSession {
   started = performance.now();
 
   /**
-   * `onState` is called with "connected", "disconnected" (may come back) and "ended" (will not, at most once),
-   * never after close(). `onEvent(type, data)` is called with what the server tells by itself: "active", "inactive" (the
+   * `onState` is called with "connected", "disconnected" (may come back) and "ended" (will not, at most once), never
+   * after close(). `onEvent(type, data)` is called with what the server tells by itself: "active", "inactive" (the
    * broadcaster has come, has gone), "reconnect" (`data.url`, if given, is the endpoint to go to) and "layers" (see
    * layersOf). With `isAudioOnly` no picture is asked for; `bufferMs` is as in setBuffer.
    */

@@ -57,8 +57,8 @@ pub struct Asked {
 }
 
 impl OtherSite {
-    /// Serves pages with the player of `program`, and `/layered/{broadcast}`, a WHEP endpoint of `program` but for the `layers`
-    /// that it tells of. It refuses to choose one that is not active.
+    /// Serves pages with the player of `program`, and `/layered/{broadcast}`, a WHEP endpoint of `program` but for the
+    /// `layers` that it tells of. It refuses to choose one that is not active.
     ///
     /// # Errors
     /// If there is no port for it.
@@ -88,8 +88,8 @@ impl OtherSite {
         Ok(Self { address, shared, server })
     }
 
-    /// A URL of the site. `/page` has a player that gets its attributes from the query; `/frame/watch` and `/frame/embed`
-    /// have the page of that name of the demo in a frame.
+    /// A URL of the site. `/page` has a player that gets its attributes from the query; `/frame/watch` and
+    /// `/frame/embed` have the page of that name of the demo in a frame.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)

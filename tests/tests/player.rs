@@ -139,6 +139,30 @@ async fn attributes_do_what_they_say_while_it_plays() -> Result {
 }
 
 #[tokio::test]
+async fn firefox_plays_it_too() -> Result {
+    let name = "firefox_plays_it_too";
+    if !tools::has(name, CHROMIUM) || !tools::has(name, "/usr/bin/firefox-esr") {
+        return Ok(());
+    }
+    let program = node("up").start().await?;
+    let site = OtherSite::start(&program, one_layer()).await?;
+    let (publisher, viewer) = (Browser::chromium().await?, Browser::firefox().await?);
+    let publish = program.url("/publish/clock");
+    let _publishing = watching::publish_test_picture(&publisher, &publish, "vp8").await?;
+    let page = embedded(&viewer, &site, "src=/layered/clock&muted=&lang=it").await?;
+    page.wait_until(&format!("{PLAYER}.stats().then((stats) => stats?.video?.framesDecoded > 30)"), SOON)
+        .await?;
+    assert_eq!(text(&page, &format!("{PLAYER}.message")).await?, "In diretta");
+    let root = format!("{PLAYER}.shadowRoot");
+    page.evaluate(&format!("{root}.getElementById('settings').click()")).await?;
+    page.wait_until(&format!("{root}.getElementById('menu').open"), SOON).await?;
+    // Firefox has its own button for it, and lets no page ask.
+    let is_offered = page.evaluate(&format!("!{root}.getElementById('floating').hidden")).await?;
+    assert_eq!(is_offered, page.evaluate("document.pictureInPictureEnabled === true").await?);
+    has_no_errors(&page)
+}
+
+#[tokio::test]
 async fn a_token_is_an_attribute_or_is_asked_for() -> Result {
     if !tools::has("a_token_is_an_attribute", CHROMIUM) {
         return Ok(());
@@ -306,6 +330,7 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
     );
     page.evaluate(&format!("{PLAYER}.removeAttribute('audio-only')")).await?;
     asked(json!([middle, middle])).await?;
+    page.wait_until(&format!("{quality}.hidden === false"), SOON).await?;
     choose("").await?;
     asked(json!([middle, middle, nothing])).await?;
     // What the server refuses is automatic again.
@@ -374,7 +399,7 @@ async fn layers_are_read_whatever_stands_in_them() -> Result {
         ],
         "layers": [{ "rid": "high", "width": 1280, "height": 720 }, { "rid": "unheard of", "height": 9 }],
     } });
-    let layer = |name: &str, bitrate: u32, size: (Value, Value)| json!({ "name": name, "bitrate": bitrate, "width": size.0, "height": size.1, "isActive": true });
+    let layer = |name: &str, bitrate: u32, (width, height): (Value, Value)| json!({ "name": name, "bitrate": bitrate, "width": width, "height": height, "isActive": true });
     let expected = [
         layer("high", 2_000_000, (1280.into(), 720.into())),
         layer("low", 200_000, (Value::Null, Value::Null)),
