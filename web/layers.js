@@ -32,10 +32,12 @@ export async function selectLayer(url, token, mediaId, name) {
 
 /**
  * The layers in the data of a `layers` event, best first: `{ name, bitrate, width, height, isActive }`, with null for
- * what is not told. A layer may stand in several lists, and in one of them once for each of its temporal layers.
+ * what is not told. Servers tell one list, in which only what is sent has a bitrate, or several; a layer may stand in
+ * more than one, and in one of them once for each of its temporal layers.
  */
 export function layersOf(data, mediaId) {
-  const { active, inactive, layers } = data?.[mediaId] ?? {};
+  const told = data?.[mediaId] ?? {};
+  const { active, inactive, layers } = Array.isArray(told) ? listed(told) : told;
   const found = new Map();
   const take = (list, isListed, isActive) => {
     for (const entry of Array.isArray(list) ? list : []) {
@@ -57,4 +59,9 @@ export function layersOf(data, mediaId) {
     const [[height, bitrate], [otherHeight, otherBitrate]] = [size(one), size(other)];
     return otherHeight - height || otherBitrate - bitrate;
   });
+}
+
+function listed(layers) {
+  const isSent = (layer) => layer?.bitrate > 0;
+  return { active: layers.filter(isSent), inactive: layers.filter((layer) => !isSent(layer)) };
 }

@@ -353,7 +353,8 @@ export class Player extends EventTarget {
     if (status >= 200 && status < 300) return;
     // What holds there is not known now; it is said again when the server tells of layers the next time.
     entry.pinned = undefined;
-    if (status === 400 && wanted !== null && this.#layer === wanted) this.layer = null;
+    const isRefused = status === 400 || status === 422;
+    if (isRefused && wanted !== null && this.#layer === wanted) this.layer = null;
   }
 
   /** Goes to another endpoint, or, with null, to where we came from; what is on screen stays until then. */

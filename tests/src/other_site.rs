@@ -58,7 +58,7 @@ pub struct Asked {
 
 impl OtherSite {
     /// Serves pages with the player of `program`, and `/layered/{broadcast}`, a WHEP endpoint of `program` but for the
-    /// `layers` that it tells of. It refuses to choose one that is not active.
+    /// `layers` that it tells of. It refuses to choose one that is not sent.
     ///
     /// # Errors
     /// If there is no port for it.
@@ -206,22 +206,20 @@ async fn choose(State(shared): State<Arc<Shared>>, Json(wanted): Json<Value>) ->
     shared.asked.lock().unwrap_or_else(PoisonError::into_inner).layers.push(wanted.clone());
     let Some(name) = wanted.get("encodingId") else { return StatusCode::OK };
     let told = shared.layers.borrow();
-    let active = told["0"]["active"].as_array().into_iter().flatten();
-    let is_active = active.into_iter().any(|layer| layer["encodingId"] == *name || layer["rid"] == *name);
-    if is_active { StatusCode::OK } else { StatusCode::BAD_REQUEST }
+    let layers = told["0"].as_array().into_iter().flatten();
+    let is_sent = layers.into_iter().any(|layer| layer["rid"] == *name && layer["bitrate"].is_u64());
+    if is_sent { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY }
 }
 
 /// Three layers, one of which is not sent.
 #[must_use]
 pub fn three_layers() -> Value {
-    let high = json!({ "encodingId": "h", "bitrate": 2_500_000, "width": 1280, "height": 720 });
-    let middle = json!({ "rid": "m", "bitrate": 800_000 });
-    json!({ "0": { "active": [middle, high], "inactive": [{ "encodingId": "q" }], "layers": [high] } })
+    let high = json!({ "rid": "h", "bitrate": 2_500_000, "width": 1280, "height": 720 });
+    json!({ "0": [high, { "rid": "m", "bitrate": 800_000 }, { "rid": "q" }] })
 }
 
-/// What a broadcast without layers has.
+/// The only layer of a picture.
 #[must_use]
 pub fn one_layer() -> Value {
-    let only = json!({ "encodingId": "h", "bitrate": 500_000, "width": 640, "height": 360 });
-    json!({ "0": { "active": [only], "inactive": [], "layers": [only] } })
+    json!({ "0": [{ "rid": "h", "bitrate": 500_000, "width": 640, "height": 360 }] })
 }
