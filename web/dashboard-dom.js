@@ -1,25 +1,8 @@
 // Small things for pages that change each second: only what differs is touched, and what has the focus keeps it.
 
-/** An element with attributes, text and children. */
-export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
+import { element, setAttribute, setText, svg } from "./dom.js";
 
-export function setText(target, text) {
-  if (target.textContent !== text) target.textContent = text;
-}
-
-export function setAttribute(target, name, value) {
-  if (value === null) target.removeAttribute(name);
-  else if (target.getAttribute(name) !== String(value)) target.setAttribute(name, value);
-}
-
-export function setHidden(target, isHidden) {
-  if (target.hidden !== isHidden) target.hidden = isHidden;
-}
+export { element, setAttribute, setHidden, setText, svg } from "./dom.js";
 
 /** Makes `wanted` the children of `parent`, moving as few of them as it can. */
 export function setChildren(parent, wanted) {
@@ -30,15 +13,6 @@ export function setChildren(parent, wanted) {
     if (child === next) next = next.nextElementSibling;
     else parent.insertBefore(child, next);
   }
-}
-
-const SVG = "http://www.w3.org/2000/svg";
-
-export function svg(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
 }
 
 /** One shape for each state, so that nobody needs colours to tell them apart. */

@@ -1,6 +1,6 @@
 // What is live: asks the server every two seconds and changes only what has changed.
 
-import * as words from "./words.js";
+import { english as words } from "./words.js";
 
 const POLL_INTERVAL_MS = 2000;
 

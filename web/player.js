@@ -6,9 +6,10 @@
 // shows the same moment: it begins a few seconds in the past and catches up.
 
 import { Refused } from "./endpoint.js";
+import { layersOf } from "./layers.js";
 import { Places } from "./places.js";
 import { WhepSession } from "./whep.js";
-import * as words from "./words.js";
+import { english } from "./words.js";
 
 /** Pauses before the attempts to reconnect; the last one repeats. */
 const PAUSES_MS = [0, 500, 1000, 2000, 3000, 5000];
@@ -30,6 +31,8 @@ const CONNECT_MAX_MS = 8000;
 const CATCH_UP_MAX_MS = 8000;
 /** In as many checks in a row a replacement must be as fast as the old session to have caught up. */
 const CAUGHT_UP_CHECKS = 2;
+/** How long media is held back against jitter, by name. */
+const BUFFERS_MS = { lowest: 0, smooth: 500 };
 /** What was on its way when the broadcaster went has come by then. */
 const LAST_MEDIA_MS = 1000;
 
@@ -46,13 +49,25 @@ export class Player extends EventTarget {
   #checkTimer = null;
   #isMuted = true;
   #isPaused = false;
+  #volume = 1;
+  #isAudioOnly = false;
+  #latency = "lowest";
+  /** The name of the layer that is wanted; null leaves it to the server. */
+  #layer = null;
+  /** Whether the broadcaster has been here since it was last said that he is gone. */
+  #wasLive = false;
+  /** The state in the words that are given to it. */
+  #say = () => "";
 
   /** "idle", "connecting", "live", "waiting", "reconnecting", "key" or "refused". */
   state = "idle";
-  /** The state in words. */
-  message = "";
+  /** What its messages are said with. */
+  words = english;
 
-  /** Video elements are put into `stage`; `url` is the WHEP endpoint. */
+  /**
+   * Video elements are put into `stage`; `url` is the WHEP endpoint. Events: "change" when anything that can be read
+   * here has changed, "ended" when the broadcaster has gone, who may come back.
+   */
   constructor(stage, url) {
     super();
     this.#stage = stage;
@@ -63,7 +78,7 @@ export class Player extends EventTarget {
     this.stop();
     this.#token = token;
     this.#attempt = 0;
-    this.#setState("connecting", "Connecting");
+    this.#setState("connecting", (words) => words.text("connecting"));
     this.#checkTimer = setInterval(() => this.#check(), CHECK_INTERVAL_MS);
     this.#connect();
   }
@@ -75,7 +90,13 @@ export class Player extends EventTarget {
     this.#target = null;
     this.#drop(this.#next);
     this.#drop(this.#active);
-    this.#setState("idle", "Stopped");
+    this.#wasLive = false;
+    this.#setState("idle", (words) => words.text("stopped"));
+  }
+
+  /** The state in words. */
+  get message() {
+    return this.#say(this.words);
   }
 
   get isMuted() {
@@ -85,7 +106,63 @@ export class Player extends EventTarget {
   set isMuted(isMuted) {
     this.#isMuted = isMuted;
     const entry = this.#active ?? this.#next;
-    if (entry) entry.video.muted = isMuted;
+    if (entry) {
+      entry.video.muted = isMuted;
+      // A browser that wants a click before there is sound has stopped the picture.
+      this.#play(entry);
+    }
+    this.#announce();
+  }
+
+  /** From 0 to 1. */
+  get volume() {
+    return this.#volume;
+  }
+
+  set volume(volume) {
+    this.#volume = Math.min(1, Math.max(0, volume));
+    for (const entry of this.#entries()) entry.video.volume = this.#volume;
+    this.#announce();
+  }
+
+  /** "lowest" or "smooth": how long media is held back against jitter. */
+  get latency() {
+    return this.#latency;
+  }
+
+  set latency(latency) {
+    this.#latency = Object.hasOwn(BUFFERS_MS, latency) ? latency : "lowest";
+    for (const entry of this.#entries()) entry.session.setBuffer(BUFFERS_MS[this.#latency]);
+    this.#announce();
+  }
+
+  /** Without a picture, the connection carries the sound alone. */
+  get isAudioOnly() {
+    return this.#isAudioOnly;
+  }
+
+  set isAudioOnly(isAudioOnly) {
+    if (isAudioOnly === this.#isAudioOnly) return;
+    this.#isAudioOnly = isAudioOnly;
+    // What is asked for is said once in a session: another takes its place.
+    if (this.#entries().length > 0) this.#move(this.#active?.place ?? null);
+    this.#announce();
+  }
+
+  /** What the picture can be chosen from, as of layersOf; empty if there is no choice. */
+  get layers() {
+    const { session, layers } = this.#active ?? {};
+    return session?.hasLayers ? layers : [];
+  }
+
+  /** The name of the layer that was chosen; null leaves the choice to the server. */
+  get layer() {
+    return this.#layer;
+  }
+
+  set layer(layer) {
+    this.#layer = layer;
+    for (const entry of this.#entries()) this.#pin(entry);
     this.#announce();
   }
 
@@ -96,7 +173,7 @@ export class Player extends EventTarget {
   /** A live picture does not wait: it goes on where the broadcast is by then. */
   set isPaused(isPaused) {
     this.#isPaused = isPaused;
-    for (const entry of [this.#active, this.#next]) if (entry) this.#play(entry);
+    for (const entry of this.#entries()) this.#play(entry);
     this.#announce();
   }
 
@@ -114,6 +191,10 @@ export class Player extends EventTarget {
   /** What WhepSession.stats gives for the session on screen; null without one. */
   stats() {
     return (this.#active ?? this.#next)?.session.stats() ?? Promise.resolve(null);
+  }
+
+  #entries() {
+    return [this.#active, this.#next].filter(Boolean);
   }
 
   async #connect() {
@@ -146,11 +227,16 @@ export class Player extends EventTarget {
       playsInline: true,
       // One is heard at a time.
       muted: this.#isMuted || this.#active !== null,
+      volume: this.#volume,
     });
-    video.setAttribute("aria-label", "Live picture");
+    video.setAttribute("aria-label", this.words.text("picture"));
     const entry = {
       video,
       session: null,
+      isAudioOnly: this.#isAudioOnly,
+      /** What the server said that there is, and which of them was chosen there; undefined if that is not known. */
+      layers: [],
+      pinned: null,
       /** The endpoint behind the one that was asked, if that is another. */
       place: null,
       isConnected: false,
@@ -169,6 +255,7 @@ export class Player extends EventTarget {
     entry.session = new WhepSession(
       (state) => this.#handleState(entry, state),
       (type, data) => this.#handleEvent(entry, type, data),
+      { isAudioOnly: this.#isAudioOnly, bufferMs: BUFFERS_MS[this.#latency] },
     );
     return entry;
   }
@@ -201,8 +288,14 @@ export class Player extends EventTarget {
     clearTimeout(this.#retryTimer);
     if (old) old.video.muted = true;
     entry.video.muted = this.#isMuted;
-    this.#drop(old);
-    this.#setState("live", "Live");
+    if (old && old.video.getRootNode().pictureInPictureElement === old.video) {
+      // The little window goes on with the new picture; it would close with the old one.
+      entry.video.requestPictureInPicture().catch(() => {}).finally(() => this.#drop(old));
+    } else {
+      this.#drop(old);
+    }
+    this.#setState("live", (words) => words.text("live"));
+    this.#announce();
   }
 
   /** Whether the picture on screen moves. */
@@ -229,21 +322,39 @@ export class Player extends EventTarget {
       this.#reconnect();
     } else if (entry === this.#next) {
       this.#drop(entry);
-      this.#reconnect(wasConnected ? null : "the server answers, but no media arrives (is UDP blocked?)");
+      this.#reconnect(wasConnected ? null : "because_no_media");
     }
   }
 
   /** What the server tells by itself; without it, everything is found out a little later. */
-  #handleEvent(entry, type, { url }) {
+  #handleEvent(entry, type, data) {
     if (entry !== this.#active && entry !== this.#next) return;
     if (type === "active") {
       entry.inactiveSince = null;
     } else if (type === "inactive") {
       entry.inactiveSince = performance.now();
-      if (entry === this.#active || !this.#active) this.#setState("waiting", "Waiting for the broadcaster");
+      if (entry === this.#active || !this.#active) this.#wait();
     } else if (type === "reconnect") {
-      this.#move(endpoint(url, entry.session.location));
+      this.#move(endpoint(data.url, entry.session.location));
+    } else if (type === "layers") {
+      entry.layers = layersOf(data, entry.session.pictureMid);
+      this.#pin(entry);
+      this.#announce();
     }
+  }
+
+  /** Tells the server of a session which layer is wanted, once it has it. */
+  async #pin(entry) {
+    const wanted = this.#layer;
+    const isThere = wanted === null || entry.layers.some(({ name }) => name === wanted);
+    if (entry.pinned === wanted || !isThere || !entry.session.hasLayers) return;
+    entry.pinned = wanted;
+    const status = await entry.session.selectLayer(wanted);
+    if (status >= 200 && status < 300) return;
+    // What holds there is not known now; it is said again when the server tells of layers the next time.
+    entry.pinned = undefined;
+    const isRefused = status === 400 || status === 422;
+    if (isRefused && wanted !== null && this.#layer === wanted) this.layer = null;
   }
 
   /** Goes to another endpoint, or, with null, to where we came from; what is on screen stays until then. */
@@ -266,34 +377,38 @@ export class Player extends EventTarget {
     } else if (this.#isWell()) {
       this.#reconnect(null, pause);
     } else if (status === 401 || status === 403) {
-      this.#setState("key", "A key is needed to watch");
-    } else if (status === 409) {
-      this.#wait("Waiting for the broadcaster", pause || WAITING_PAUSE_MS);
-    } else if (status === 404) {
-      this.#wait("Waiting: there is no broadcast of this name yet", pause || WAITING_PAUSE_MS);
+      this.#setState("key", (words) => words.text("key_needed"));
+    } else if (status === 409 || status === 404) {
+      this.#attempt = 0;
+      this.#wait(status === 404 ? "waiting_unknown" : "waiting");
+      this.#retryIn(pause || WAITING_PAUSE_MS);
     } else if (isFinal) {
-      this.#setState("refused", `The server refused: ${error.message}`);
+      this.#setState("refused", (words) => words.text("refused", { reason: error.message }));
       this.#retryIn(PAUSE_MAX_MS);
     } else {
-      this.#reconnect(status === 503 || status === 429 ? "the server is busy" : null, pause);
+      this.#reconnect(status === 503 || status === 429 ? "because_busy" : null, pause);
     }
   }
 
-  #wait(message, pause) {
-    this.#attempt = 0;
-    this.#setState("waiting", message);
-    this.#retryIn(pause);
+  /** The broadcaster is not there. */
+  #wait(key = "waiting") {
+    this.#setState("waiting", (words) => words.text(key));
+    if (!this.#wasLive) return;
+    this.#wasLive = false;
+    this.dispatchEvent(new Event("ended"));
   }
 
-  /** Makes another attempt, in `pause` ms at the earliest; said aloud only if the picture stands still. */
+  /**
+   * Makes another attempt, in `pause` ms at the earliest; `reason` is a key of words. It is said aloud only if the
+   * picture stands still.
+   */
   #reconnect(reason = null, pause = 0) {
     if (this.#next) return;
     this.#attempt += 1;
     const isWell = this.#isWell();
     if (!isWell) {
-      const text = words.reconnecting(this.#attempt);
-      const message = reason ? `${reason}; ${text}` : text;
-      this.#setState("reconnecting", message.replace(/^./, (first) => first.toUpperCase()));
+      const attempt = this.#attempt;
+      this.#setState("reconnecting", (words) => words.reconnecting(attempt, reason && words.text(reason)));
     }
     const usual = PAUSES_MS[Math.min(this.#attempt, PAUSES_MS.length) - 1];
     // A crowd that lost its server together does not come back in one moment.
@@ -315,10 +430,10 @@ export class Player extends EventTarget {
     if (active?.isConnected && active.isFlowing && !isLastMedia(active)) {
       if (this.state !== "live") this.#recover();
     } else if (this.#next?.isConnected) {
-      if (!this.#isWell() && silence(this.#next) > SILENCE_MAX_MS) this.#setState("waiting", "Waiting for the broadcaster");
+      if (!this.#isWell() && silence(this.#next) > SILENCE_MAX_MS) this.#wait();
     } else if (active?.isConnected && this.state === "live") {
       if (silence(active) > PROBE_AFTER_MS) this.#probe(active);
-      if (silence(active) > SILENCE_MAX_MS) this.#setState("waiting", "Waiting for the broadcaster");
+      if (silence(active) > SILENCE_MAX_MS) this.#wait();
     }
   }
 
@@ -334,12 +449,15 @@ export class Player extends EventTarget {
       return;
     }
     // In the background, on hold, and without any picture, no first picture will be reported.
-    const isUnseen = document.hidden || this.#isPaused || now - next.session.started > SILENCE_MAX_MS;
+    const isUnseen =
+      next.isAudioOnly || document.hidden || this.#isPaused || now - next.session.started > SILENCE_MAX_MS;
     if (next.shownAt === null && !isUnseen) return;
+    // Picture and sound cannot be compared.
+    const isOther = active && next.isAudioOnly !== active.isAudioOnly;
     const isAsFast = next.pace <= active?.pace * 1.25 + 2 && next.pace >= active?.pace / 2 - 1;
     next.caughtUpChecks = isAsFast ? next.caughtUpChecks + 1 : 0;
     const isLate = now - (next.shownAt ?? next.session.started) > CATCH_UP_MAX_MS;
-    if (!this.#isWell() || next.caughtUpChecks >= CAUGHT_UP_CHECKS || isLate) this.#promote(next);
+    if (!this.#isWell() || next.caughtUpChecks >= CAUGHT_UP_CHECKS || isOther || isLate) this.#promote(next);
   }
 
   /** Asks once in a silence whether the server still knows the session: a dead one is left long before ICE gives up. */
@@ -361,7 +479,7 @@ export class Player extends EventTarget {
       this.#drop(this.#next);
       this.#attempt = 0;
     }
-    this.#setState("live", "Live");
+    this.#setState("live", (words) => words.text("live"));
   }
 
   #drop(entry) {
@@ -373,10 +491,11 @@ export class Player extends EventTarget {
     if (this.#next === entry) this.#next = null;
   }
 
-  #setState(state, message) {
-    if (this.state === state && this.message === message) return;
+  #setState(state, say) {
+    if (this.state === state && this.message === say(this.words)) return;
     this.state = state;
-    this.message = message;
+    this.#say = say;
+    if (state === "live") this.#wasLive = true;
     this.#announce();
   }
 

@@ -1,26 +1,34 @@
 // The page of the browser publisher: source, devices, level, buttons and words around a Publisher.
 
+import { setAttribute, setText, translate } from "./dom.js";
 import { Publisher } from "./publisher.js";
 import * as sources from "./sources.js";
 import { sendableCodecs } from "./whip.js";
-import * as words from "./words.js";
+import { wordsFor } from "./words.js";
 
 const FACTS_INTERVAL_MS = 1000;
 
 const at = (id) => document.getElementById(id);
 const form = at("form");
 const parameters = new URLSearchParams(location.search);
+const words = wordsFor(parameters.get("lang"));
 const broadcast = decodeURIComponent(location.pathname.split("/").pop());
 const path = encodeURIComponent(broadcast);
-const publisher = new Publisher(`/whip/${path}`);
+const publisher = new Publisher(`/whip/${path}`, words);
 const keyName = `media-tree key ${broadcast}`;
 
 let source = null;
 let levelMeter = null;
 let isWanted = false;
 
+translate(document.body, words);
+for (const option of document.querySelectorAll("[data-quality]")) {
+  setText(option, `${words.text(option.dataset.quality)}, ${words.bitrate(Number(option.value))}`);
+}
+document.documentElement.lang = words.language;
 at("name").textContent = broadcast;
-document.title = `Publish ${broadcast} – Media-Tree`;
+at("notice").textContent = words.text("no_picture");
+document.title = `${words.text("publish")} ${broadcast} – Media-Tree`;
 at("link").value = `${location.origin}/watch/${path}`;
 at("obs-server").value = `${location.origin}/whip/${path}`;
 // A key in the fragment never leaves the browser but as an Authorization header.
@@ -40,8 +48,8 @@ function showChoices() {
 
 async function showDevices() {
   const { cameras, microphones } = await sources.list();
-  fill(at("camera"), cameras, "Camera", "No camera, sound only");
-  fill(at("microphone"), microphones, "Microphone", "No sound");
+  fill(at("camera"), cameras, words.text("camera"), words.text("no_camera"));
+  fill(at("microphone"), microphones, words.text("microphone"), words.text("no_sound"));
 }
 
 /** Only what this browser has an encoder for; its choice of what every viewer decodes stands first. */
@@ -55,7 +63,7 @@ async function showCodecs() {
 function fill(select, devices, word, none) {
   const chosen = select.value;
   const options = devices.map(({ deviceId, label }, index) => new Option(label || `${word} ${index + 1}`, deviceId));
-  if (options.length === 0) options.push(new Option(`The default ${word.toLowerCase()}`, ""));
+  if (options.length === 0) options.push(new Option(words.text("device_default"), ""));
   select.replaceChildren(...options, new Option(none, "none"));
   if ([...select.options].some(({ value }) => value === chosen)) select.value = chosen;
 }
@@ -63,7 +71,7 @@ function fill(select, devices, word, none) {
 async function openSource() {
   closeSource();
   const kind = chosenSource();
-  say(kind === "clock" ? "" : "Asking the browser for it …");
+  say(kind === "clock" ? "" : words.text("asking"));
   const opened = await sources.open(kind, broadcast, { camera: at("camera").value, microphone: at("microphone").value });
   source = opened;
   at("preview").srcObject = opened.stream;
@@ -114,7 +122,7 @@ async function start() {
       closeSource();
       return;
     }
-    if (stream.getTracks().length === 0) throw new Error("There is neither picture nor sound to send.");
+    if (stream.getTracks().length === 0) throw new Error(words.text("no_tracks"));
     const token = at("key").value || null;
     const picture = {
       codec: at("codec").value,
@@ -125,8 +133,8 @@ async function start() {
   } catch (error) {
     isWanted = false;
     closeSource();
-    say("No picture yet");
-    fail(sources.reason(error));
+    say(words.text("no_picture"));
+    fail(sources.reason(error, words));
     showState();
   }
 }
@@ -135,7 +143,7 @@ function stop() {
   isWanted = false;
   publisher.stop();
   closeSource();
-  say("No picture yet");
+  say(words.text("no_picture"));
   showState();
 }
 
@@ -155,7 +163,7 @@ function showState() {
   const { state, message } = publisher;
   const isUnderWay = state === "connecting" || state === "live" || state === "reconnecting";
   const badge = at("badge");
-  const text = isUnderWay ? message : isWanted ? "Starting" : "Not live";
+  const text = isUnderWay ? message : words.text(isWanted ? "starting" : "not_live");
   if (badge.textContent !== text) badge.textContent = text;
   badge.classList.toggle("live", state === "live");
   at("start").hidden = isWanted;
@@ -178,12 +186,12 @@ async function showFacts() {
   last = { bytes, now };
   const lost = remote.video?.fractionLost ?? remote.audio?.fractionLost ?? 0;
   const facts = [
-    `for ${words.duration((Date.now() - publisher.liveSince) / 1000)}`,
+    words.text("fact_since", { duration: words.duration((Date.now() - publisher.liveSince) / 1000) }),
     words.bitrate(rate),
     video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : "",
     words.codecs(codecs.video, codecs.audio),
-    lost > 0.005 ? `${words.percent(lost)} lost on the way` : "",
-    roundTripMs === null ? "" : `round trip ${words.delay(roundTripMs)}`,
+    lost > 0.005 ? words.text("fact_lost", { share: words.percent(lost) }) : "",
+    roundTripMs === null ? "" : words.text("fact_round_trip", { delay: words.delay(roundTripMs) }),
   ];
   at("facts").textContent = facts.filter(Boolean).join(" · ");
 }
@@ -198,16 +206,20 @@ function fail(text) {
   at("error").hidden = text === "";
 }
 
+function labelOf(id) {
+  return document.querySelector(`label[for="${id}"]`).textContent;
+}
+
 async function copy(field) {
   try {
     await navigator.clipboard.writeText(field.value);
   } catch {
     // Without HTTPS there is no clipboard: what is selected can be copied by hand.
     field.select();
-    at("copied").textContent = "Selected; copy it with Ctrl+C.";
+    at("copied").textContent = words.text("embed_by_hand");
     return;
   }
-  at("copied").textContent = `${document.querySelector(`label[for="${field.id}"]`).textContent}: copied.`;
+  at("copied").textContent = words.text("copied_what", { what: labelOf(field.id) });
 }
 
 form.addEventListener("submit", (event) => {
@@ -217,7 +229,7 @@ form.addEventListener("submit", (event) => {
 at("stop").addEventListener("click", stop);
 at("source").addEventListener("change", () => {
   closeSource();
-  say("No picture yet");
+  say(words.text("no_picture"));
   showChoices();
 });
 for (const id of ["camera", "microphone"]) at(id).addEventListener("change", closeSource);
@@ -226,8 +238,7 @@ at("key").addEventListener("input", () => {
   at("obs-token").value = at("key").value;
 });
 for (const button of document.querySelectorAll("[data-copy]")) {
-  const label = document.querySelector(`label[for="${button.dataset.copy}"]`).textContent;
-  button.setAttribute("aria-label", `Copy ${label}`);
+  setAttribute(button, "aria-label", words.text("copy_what", { what: labelOf(button.dataset.copy) }));
   button.addEventListener("click", () => copy(at(button.dataset.copy)));
 }
 publisher.addEventListener("change", handleChange);

@@ -2,7 +2,7 @@
 
 import { Refused } from "./endpoint.js";
 import { WhipSession } from "./whip.js";
-import * as words from "./words.js";
+import { english } from "./words.js";
 
 /** Pauses before the attempts to reconnect; the last one repeats. */
 const PAUSES_MS = [500, 1000, 2000, 3000, 5000];
@@ -14,6 +14,7 @@ const SILENT_LOOKS_MAX = 4;
 
 export class Publisher extends EventTarget {
   #url;
+  #words;
   #session = null;
   #settings = null;
   #attempt = 0;
@@ -23,14 +24,16 @@ export class Publisher extends EventTarget {
   /** "idle", "connecting", "live", "reconnecting", "key" or "refused". */
   state = "idle";
   /** The state in words. */
-  message = "Not live";
+  message;
   /** When it went live, as Date.now(); null while it is not. */
   liveSince = null;
 
-  /** `url` is the WHIP endpoint. */
-  constructor(url) {
+  /** `url` is the WHIP endpoint; messages are said in `words`. */
+  constructor(url, words = english) {
     super();
     this.#url = url;
+    this.#words = words;
+    this.message = words.text("not_live");
   }
 
   /** `settings`: `{ stream, token }` and what WhipSession.open wants to know of the picture. */
@@ -38,7 +41,7 @@ export class Publisher extends EventTarget {
     this.stop();
     this.#settings = settings;
     this.#attempt = 0;
-    this.#setState("connecting", "Connecting");
+    this.#setState("connecting", this.#words.text("connecting"));
     this.#connect();
   }
 
@@ -46,7 +49,7 @@ export class Publisher extends EventTarget {
   stop() {
     clearTimeout(this.#timer);
     this.#session?.close();
-    this.#end("idle", "Not live");
+    this.#end("idle", this.#words.text("not_live"));
   }
 
   /** The most that video may take, in bit/s; holds from now on. */
@@ -99,9 +102,9 @@ export class Publisher extends EventTarget {
     if (state === "connected") {
       this.#attempt = 0;
       this.liveSince ??= Date.now();
-      this.#setState("live", "Live");
+      this.#setState("live", this.#words.text("live"));
     } else if (state === "disconnected") {
-      this.#setState("reconnecting", "Connection lost; waiting for it to come back");
+      this.#setState("reconnecting", this.#words.text("stumbled"));
       this.#timer = setTimeout(() => this.#reconnect(), DISCONNECTED_MAX_MS);
     } else {
       this.#reconnect();
@@ -111,9 +114,9 @@ export class Publisher extends EventTarget {
   #handleRefusal(error) {
     const status = error instanceof Refused ? error.status : null;
     if (status === 401 || status === 403) {
-      this.#end("key", "The server wants a valid key for publishing.");
+      this.#end("key", this.#words.text("publish_key_needed"));
     } else if (status !== null && status >= 400 && status < 500 && status !== 409 && status !== 429) {
-      this.#end("refused", `The server refused: ${error.message}`);
+      this.#end("refused", this.#words.text("refused", { reason: error.message }));
     } else {
       this.#reconnect(error.retryAfter);
     }
@@ -131,8 +134,7 @@ export class Publisher extends EventTarget {
     clearTimeout(this.#timer);
     this.#session?.close();
     this.#attempt += 1;
-    const text = words.reconnecting(this.#attempt);
-    this.#setState("reconnecting", text[0].toUpperCase() + text.slice(1));
+    this.#setState("reconnecting", this.#words.reconnecting(this.#attempt));
     const pause = PAUSES_MS[Math.min(this.#attempt, PAUSES_MS.length) - 1];
     this.#timer = setTimeout(() => this.#connect(), retryAfter ? Math.min(retryAfter * 1000, 10_000) : pause);
   }

@@ -4,6 +4,14 @@ import * as testpicture from "./testpicture.js";
 
 const PICTURE = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 60 } };
 
+/** The browser does not give it to this page; `key` says why in words. */
+class Unavailable extends Error {
+  constructor(key) {
+    super(key);
+    this.key = key;
+  }
+}
+
 /** Opens a source; `devices` are the ids of the chosen camera and microphone. Rejects if the user or system says no. */
 export async function open(kind, title, devices) {
   if (kind === "clock") return testpicture.open(title);
@@ -28,22 +36,23 @@ export async function list() {
 }
 
 /** What went wrong, in words for the user. */
-export function reason(error) {
+export function reason(error, words) {
+  if (error instanceof Unavailable) return words.text(error.key);
   switch (error.name) {
     case "NotAllowedError":
-      return "The browser was not allowed to use it. Allow it in the address bar and try again.";
+      return words.text("not_allowed");
     case "NotFoundError":
     case "OverconstrainedError":
-      return "No camera or microphone was found.";
+      return words.text("not_found");
     case "NotReadableError":
-      return "The camera or microphone is in use by another program.";
+      return words.text("in_use");
     default:
-      return error.message || "It cannot be opened.";
+      return error.message || words.text("cannot_open");
   }
 }
 
 function openCamera({ camera, microphone }) {
-  if (!navigator.mediaDevices) throw new Error("Browsers give camera and screen to pages over HTTPS only.");
+  if (!navigator.mediaDevices) throw new Unavailable("https_only");
   return navigator.mediaDevices.getUserMedia({
     video: camera === "none" ? false : { ...PICTURE, ...(camera ? { deviceId: { exact: camera } } : {}) },
     audio: sound(microphone),
@@ -53,7 +62,7 @@ function openCamera({ camera, microphone }) {
 /** The screen with its own sound where the browser gives that, else with the microphone's. */
 async function openScreen({ microphone }) {
   if (!navigator.mediaDevices?.getDisplayMedia) {
-    throw new Error("This browser cannot send its screen, or does so over HTTPS only.");
+    throw new Unavailable("no_screen");
   }
   const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { ideal: 30 } }, audio: true });
   if (stream.getAudioTracks().length === 0 && microphone !== "none") {

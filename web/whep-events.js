@@ -12,6 +12,8 @@ const ANSWER_MAX_MS = 5000;
 const SILENCE_MAX_MS = 45_000;
 /** What a line may have at most. */
 const LINE_LENGTH_MAX = 65_536;
+/** Types that are asked for only of a server that says it has them: others refuse the whole stream. */
+const NAMED_TYPES = ["layers"];
 /** Over HTTP/1.1 a browser opens six connections to a server, for all its pages: this many of them may be streams. */
 const STREAMS_MAX = 4;
 
@@ -43,7 +45,7 @@ export class SessionEvents {
   constructor(entry, token, types, onEvent) {
     this.#entry = entry.url;
     this.#token = token;
-    this.#types = types.filter((type) => entry.types?.includes(type) ?? true);
+    this.#types = types.filter((type) => entry.types?.includes(type) ?? !NAMED_TYPES.includes(type));
     this.#onEvent = onEvent;
     if (this.#types.length > 0) this.#run();
   }

@@ -1,6 +1,7 @@
 // One WHEP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
 import { configuration, deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+import { layersEntry, selectLayer } from "./layers.js";
 import { QualityReports } from "./quality.js";
 import { SessionEvents, eventsEntry } from "./whep-events.js";
 
@@ -10,7 +11,7 @@ const DELAY_MAX_MS = 30_000;
 /** A server that has not answered an offer by then is away; its address may lead nowhere for minutes. */
 const ANSWER_MAX_MS = 4000;
 /** What is listened to, where the server tells. */
-const EVENT_TYPES = ["active", "inactive", "reconnect"];
+const EVENT_TYPES = ["active", "inactive", "reconnect", "layers"];
 
 export class WhepSession {
   #resource = null;
@@ -19,6 +20,8 @@ export class WhepSession {
   #events = null;
   #quality = null;
   #firstFrame = null;
+  #picture = null;
+  #layersUrl = null;
 
   /** Everything received. */
   stream = new MediaStream();
@@ -26,27 +29,50 @@ export class WhepSession {
   started = performance.now();
 
   /**
-   * `onState` is called with "connected", "disconnected" (may come back) and "ended" (will not, at most once),
-   * never after close(). `onEvent(type, data)` is called with what the server tells by itself: "active", "inactive" (the
-   * broadcaster has come, has gone) and "reconnect" (`data.url`, if given, is the endpoint to go to).
+   * `onState` is called with "connected", "disconnected" (may come back) and "ended" (will not, at most once), never
+   * after close(). `onEvent(type, data)` is called with what the server tells by itself: "active", "inactive" (the
+   * broadcaster has come, has gone), "reconnect" (`data.url`, if given, is the endpoint to go to) and "layers" (see
+   * layersOf). With `isAudioOnly` no picture is asked for; `bufferMs` is as in setBuffer.
    */
-  constructor(onState, onEvent) {
+  constructor(onState, onEvent, { isAudioOnly = false, bufferMs = 0 } = {}) {
     this.onState = onState;
     this.onEvent = onEvent;
     const peer = this.#peer;
-    for (const kind of ["video", "audio"]) {
+    for (const kind of isAudioOnly ? ["audio"] : ["video", "audio"]) {
       const transceiver = peer.addTransceiver(kind, { direction: "recvonly" });
       withCaptureTime(transceiver);
-      const { receiver } = transceiver;
-      this.stream.addTrack(receiver.track);
-      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
+      if (kind === "video") this.#picture = transceiver;
+      this.stream.addTrack(transceiver.receiver.track);
     }
+    this.setBuffer(bufferMs);
     peer.addEventListener("connectionstatechange", () => this.#handleState(peer.connectionState));
   }
 
   /** Where the session is, as the server named it; null before the answer. */
   get location() {
     return this.#resource?.location ?? null;
+  }
+
+  /** The media id of the picture in the offer; null without one. */
+  get pictureMid() {
+    return this.#picture?.mid ?? null;
+  }
+
+  /** Whether the server lets viewers choose among layers. */
+  get hasLayers() {
+    return this.#layersUrl !== null && this.pictureMid !== null;
+  }
+
+  /** How long media is held back against jitter, in ms, if the browser can be told; 0 is as short as it dares. */
+  setBuffer(milliseconds) {
+    for (const receiver of this.#peer.getReceivers()) {
+      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = milliseconds;
+    }
+  }
+
+  /** Chooses a layer by name, or, with null, leaves the choice to the server: the status of its answer, 0 for none. */
+  selectLayer(name) {
+    return selectLayer(this.#layersUrl, this.#resource.token, this.pictureMid, name);
   }
 
   /** Rejects as postOffer does, or if the answer cannot be used. */
@@ -63,6 +89,7 @@ export class WhepSession {
       return;
     }
     this.#resource = resource;
+    this.#layersUrl = layersEntry(resource.link, resource.location);
     await peer.setRemoteDescription({ type: "answer", sdp: resource.answer });
     // A close from the server's side shows here before it shows anywhere else.
     const transport = peer.getReceivers()[0]?.transport;

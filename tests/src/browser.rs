@@ -211,6 +211,19 @@ impl Page {
         self.call("Emulation.setEmulatedMedia", dark).await.map(drop)
     }
 
+    /// Makes the page believe, from its next load on, that its user prefers a language (`de-AT`). Chromium only.
+    ///
+    /// # Errors
+    /// In Firefox, or if the browser refuses.
+    pub async fn prefer_language(&self, language: &str) -> anyhow::Result<()> {
+        if self.dialect != Dialect::DevTools {
+            bail!("only Chromium can be told which language to prefer");
+        }
+        let agent = self.evaluate("navigator.userAgent").await?;
+        let prefer = json!({ "userAgent": agent, "acceptLanguage": language });
+        self.call("Emulation.setUserAgentOverride", prefer).await.map(drop)
+    }
+
     /// Presses a key as a user does, by its name (`Tab`, `Enter`, `ArrowUp`, `/`). Chromium only.
     ///
     /// # Errors

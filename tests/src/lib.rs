@@ -19,6 +19,7 @@ pub mod load_run;
 pub mod network;
 pub mod offers;
 pub mod operator;
+pub mod other_site;
 pub mod program;
 pub mod prometheus;
 pub mod punctuality;

@@ -34,6 +34,8 @@ const CHROMIUM_FLAGS: &[&str] = &[
     "--disable-gpu",
     "--remote-debugging-port=0",
     "--window-size=1280,800",
+    // Whatever this machine speaks.
+    "--accept-lang=en-US",
     "--autoplay-policy=no-user-gesture-required",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
@@ -79,6 +81,8 @@ const FIREFOX_PREFERENCES: &[(&str, &str)] = &[
     ("media.autoplay.blocking_policy", "0"),
     ("media.peerconnection.ice.loopback", "true"),
     ("media.peerconnection.ice.obfuscate_host_addresses", "false"),
+    // Whatever this machine speaks.
+    ("intl.accept_languages", "\"en-US\""),
     // Nothing calls home.
     ("app.normandy.enabled", "false"),
     ("app.update.enabled", "false"),

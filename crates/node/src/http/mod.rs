@@ -178,6 +178,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/dashboard", get(pages::dashboard))
         .route("/publish/{broadcast}", get(pages::publish))
         .route("/watch/{broadcast}", get(pages::watch))
+        .route("/embed/{broadcast}", get(pages::embed))
+        .route("/embed.js", get(pages::embed_script))
         .route("/assets/{file}", get(pages::asset))
         .route("/api/v1/broadcasts", get(api::broadcasts))
         .route("/api/v1/endings", get(api::endings))
