@@ -48,6 +48,11 @@ fn forty_thousand_viewers_join_in_a_minute_while_a_relay_and_an_egress_die() {
 }
 
 #[test]
+fn a_silent_child_and_the_one_that_came_meanwhile_do_not_share_a_place() {
+    life::play(176).expect("a good life");
+}
+
+#[test]
 fn a_life_is_the_same_each_time() {
     assert_eq!(life::play(7).expect("a good life"), life::play(7).expect("a good life"));
 }

@@ -140,13 +140,19 @@ impl Node {
     pub fn up(&self) -> impl Iterator<Item = usize> {
         self.links.iter().filter(|(_, link)| **link == Link::Up).map(|(parent, _)| *parent)
     }
+
+    /// Parents at which it holds a place: a parent gives a silent child's place to nobody before the link is down.
+    fn holds(&self) -> impl Iterator<Item = usize> {
+        let is_held = |link: &Link| matches!(link, Link::Up | Link::Silent(_));
+        self.links.iter().filter(move |(_, link)| is_held(link)).map(|(parent, _)| *parent)
+    }
 }
 
 /// Links follow assignments: dialled, up, silent, tried again. A parent refuses a child beyond its places, and one that
 /// is its own parent.
 pub fn step_links(now: Duration, nodes: &mut [Node], random: &mut Random) {
     let mut children = vec![0u32; nodes.len()];
-    nodes.iter().filter(|node| node.is_alive).flat_map(Node::up).for_each(|parent| children[parent] += 1);
+    nodes.iter().filter(|node| node.is_alive).flat_map(Node::holds).for_each(|parent| children[parent] += 1);
     for index in 0..nodes.len() {
         if !nodes[index].is_alive {
             continue;
@@ -221,4 +227,44 @@ pub fn looped(nodes: &[Node]) -> Option<usize> {
         }
     }
     missing.iter().position(|missing| *missing > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, role: Role) -> Node {
+        let place = Place { region: "eu".into(), zone: "".into(), host: name.into() };
+        let capacity = Capacity {
+            viewers_max: 1,
+            publishers_max: 1,
+            children_max: 1,
+            egress_max: None,
+            packets_per_second_max: None,
+        };
+        Node::new(NodeId::new(name).expect("a good id"), role, (place, capacity))
+    }
+
+    #[test]
+    fn a_child_that_is_silent_for_a_moment_keeps_its_place() {
+        let mut nodes = [node("r0", Role::Relay), node("e0", Role::Egress), node("e1", Role::Egress)];
+        let mut random = Random::new(1);
+        let mut now = Duration::ZERO;
+        let mut pass = |nodes: &mut [Node], time: u64| {
+            for _ in 0..time / 100 {
+                now += Duration::from_millis(100);
+                step_links(now, nodes, &mut random);
+                assert!(nodes[0].record.load.children <= 1, "{:?} {:?}", nodes[1].links, nodes[2].links);
+            }
+            now
+        };
+        nodes[1].assigned = vec![0];
+        let now = pass(&mut nodes, 1000);
+        assert_eq!(nodes[1].links[&0], Link::Up);
+        nodes[1].isolated_until = now + Duration::from_millis(350);
+        nodes[2].assigned = vec![0];
+        pass(&mut nodes, 2000);
+        assert_eq!(nodes[1].links[&0], Link::Up);
+        assert!(matches!(nodes[2].links[&0], Link::Dialled(_)));
+    }
 }

@@ -16,13 +16,12 @@ impl Shape<'_> {
         for child in self.direct.clone() {
             self.take_direct(child);
         }
-        let through: Vec<usize> =
-            self.consumers().into_iter().filter(|child| !self.direct.contains(child)).collect();
-        for &child in &through {
-            self.keep_relays(child);
-            self.mend_regions(child);
-        }
-        // Everybody gets a first parent before anybody gets a second one.
+        let mut consumers = self.consumers();
+        // Nodes with all roles come before their stored children, which can then keep them.
+        consumers.sort_by_key(|child| self.levels[*child]);
+        let through: Vec<usize> = consumers.iter().copied().filter(|child| !self.is_direct(*child)).collect();
+        through.iter().for_each(|child| self.keep_relays(*child));
+        // Everybody gets a first parent before anybody gets a better or a second one.
         for rank in 0..self.parents_wanted() {
             for &child in &through {
                 if rank == 1 && self.paths() > 1 {
@@ -32,17 +31,31 @@ impl Shape<'_> {
                     self.take_next(child, rank);
                 }
             }
-        }
-        // Who found no place at a source takes what is left.
-        for child in self.direct.clone() {
-            if self.members[child].parents.is_empty() {
-                self.take_any(child);
-            }
-            if self.members[child].parents.is_empty() {
-                self.take_some_sources(child, self.spare());
+            if rank == 0 {
+                self.take_what_is_left(&consumers);
+                through.iter().for_each(|child| self.mend_regions(*child));
             }
         }
         self.free_places();
+    }
+
+    /// For those who found no place so far. Who finds one may have places itself, so this goes on while it helps.
+    fn take_what_is_left(&mut self, consumers: &[usize]) {
+        let mut orphans = consumers.to_vec();
+        loop {
+            orphans.retain(|child| self.members[*child].parents.is_empty());
+            orphans.iter().for_each(|child| self.take_any(*child));
+            if orphans.iter().all(|child| self.members[*child].parents.is_empty()) {
+                break;
+            }
+        }
+        for child in orphans.into_iter().filter(|child| self.is_direct(*child)).collect::<Vec<_>>() {
+            self.take_some_sources(child, self.spare());
+        }
+    }
+
+    pub fn is_direct(&self, child: usize) -> bool {
+        self.direct.binary_search(&child).is_ok()
     }
 
     /// A source that serves viewers takes the other sources, as far as that makes no loop.
@@ -85,27 +98,27 @@ impl Shape<'_> {
     /// near the sources, little used, in another zone.
     pub fn best(&self, child: usize, pool: &[usize], limit: Limit) -> Option<usize> {
         let chosen = &self.members[child].parents;
-        let is_possible = |parent: &usize| {
-            let member = &self.members[*parent];
-            member.health == Health::Ready
+        let rank = |parent: usize| {
+            let (member, limit) = (&self.members[parent], limit(self, parent));
+            let is_possible = member.health == Health::Ready
                 && member.depth.is_some()
-                && !chosen.contains(parent)
-                && self.has_place(*parent, child, limit(self, *parent))
-                && !self.would_loop(*parent, child)
+                && !chosen.contains(&parent)
+                && self.has_place(parent, child, limit)
+                && !self.would_loop(parent, child);
+            let used_permille = || u64::from(member.children) * 1000 / u64::from(limit.max(1));
+            is_possible.then(|| {
+                (
+                    chosen.iter().any(|other| self.share_host(*other, parent)),
+                    !self.same_region(child, parent),
+                    member.depth,
+                    used_permille(),
+                    chosen.iter().any(|other| self.same_zone(*other, parent)),
+                    parent,
+                )
+            })
         };
-        let rank = |parent: &usize| {
-            let member = &self.members[*parent];
-            let used_permille = u64::from(member.children) * 1000 / u64::from(limit(self, *parent).max(1));
-            (
-                chosen.iter().any(|other| self.share_host(*other, *parent)),
-                !self.same_region(child, *parent),
-                member.depth,
-                used_permille,
-                chosen.iter().any(|other| self.same_zone(*other, *parent)),
-                *parent,
-            )
-        };
-        pool.iter().copied().filter(is_possible).min_by_key(rank)
+        let best = pool.iter().filter_map(|parent| rank(*parent)).min();
+        best.map(|(.., parent)| parent)
     }
 
     /// The best relay below what it is meant for; beyond that only where the need is `great`.
@@ -119,8 +132,8 @@ impl Shape<'_> {
         if let Some(relay) = self.best_relay(child, rank < self.paths()) {
             self.take(relay, child);
             self.set_depth(child);
-        } else if rank == 0 && !self.take_sources(child, self.spare()) {
-            self.take_any(child);
+        } else if rank == 0 {
+            self.take_sources(child, self.spare());
         }
     }
 
@@ -203,17 +216,34 @@ impl Shape<'_> {
         parents[position..=last].rotate_right(1);
     }
 
-    /// Where somebody found no parent at all, somebody with several gives one up; its place is taken next time.
+    /// Where somebody found no parent at all, somebody with several gives one up that the other can take next time.
     fn free_places(&mut self) {
+        let consumers = self.consumers();
         let is_orphan = |child: &usize| self.members[*child].parents.is_empty();
-        let orphans = self.consumers().iter().filter(|child| is_orphan(child)).count();
-        for _ in 0..orphans {
-            let has_more = |child: &usize| self.members[*child].parents.len() > 1;
-            let consumers = self.consumers().into_iter().filter(|child| !self.direct.contains(child));
-            let richest =
-                consumers.filter(has_more).max_by_key(|child| (self.members[*child].parents.len(), *child));
-            let Some(child) = richest else { return };
-            self.give_up(child, self.members[child].parents.len() - 1, Cause::Full);
+        let orphans = consumers.iter().copied().filter(is_orphan);
+        let givers = consumers.iter().copied().filter(|child| !self.is_direct(*child));
+        let (orphans, givers): (Vec<usize>, Vec<usize>) = (orphans.collect(), givers.collect());
+        for orphan in orphans {
+            let offer = |child: usize| {
+                let parents = &self.members[child].parents;
+                let last = || parents.iter().rposition(|parent| self.could_feed(*parent, orphan));
+                let position = (parents.len() > 1).then(last).flatten()?;
+                Some((parents.len(), child, position))
+            };
+            let richest = givers.iter().filter_map(|child| offer(*child)).max();
+            if let Some((_, child, position)) = richest {
+                self.give_up(child, position, Cause::Full);
+            }
         }
+    }
+
+    /// It would, had it a place. Sources are taken all together or not at all, which one place does not help.
+    fn could_feed(&self, parent: usize, child: usize) -> bool {
+        let member = &self.members[parent];
+        member.health == Health::Ready
+            && member.depth.is_some()
+            && !member.parents.is_empty()
+            && !self.sources.contains(&parent)
+            && !self.would_loop(parent, child)
     }
 }

@@ -95,7 +95,7 @@ impl Shape<'_> {
             let parents = &self.members[child].parents;
             if parents.is_empty() {
                 plan.findings.push(Finding::NoParent { node: id(child) });
-            } else if self.paths() > 1 && !self.direct.contains(&child) {
+            } else if self.paths() > 1 && !self.is_direct(child) {
                 let first = parents[0];
                 if parents.iter().all(|parent| *parent == first || self.share_host(first, *parent)) {
                     plan.findings.push(Finding::OneHost { node: id(child) });

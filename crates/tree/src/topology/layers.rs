@@ -12,13 +12,15 @@ use crate::{Health, PARENTS_MAX};
 const RELAY_PLACES: u32 = 4;
 
 /// How relays are asked for: egress nodes by region, and who takes the sources directly.
-struct Demand<'a> {
+pub(super) struct Demand {
     direct: Vec<usize>,
-    by_region: BTreeMap<&'a str, u32>,
-    home: &'a str,
+    pub by_region: BTreeMap<usize, u32>,
+    pub home: usize,
+    /// Relays that find a place at the sources.
+    pub first_tier: usize,
 }
 
-impl<'a> Shape<'a> {
+impl Shape<'_> {
     /// Injection nodes, those with broadcasts first; of nodes with all roles those that have a broadcast, or one of them
     /// where nobody has any.
     pub fn find_sources(&mut self, origins: &BTreeSet<&NodeId>) {
@@ -64,18 +66,7 @@ impl<'a> Shape<'a> {
     pub fn layer_relays(&mut self) {
         let pool: Vec<usize> = (0..self.members.len()).filter(|index| self.is_usable(*index)).collect();
         let demand = self.demand(&pool);
-        let places = self.sources.iter().map(|source| self.members[*source].children_max()).min();
-        let first_tier = places.unwrap_or(u32::MAX).saturating_sub(demand.direct.len() as u32);
-        let mut used = self.select(&pool, &demand, 0);
-        // Relays below relays take places, too: ask until those are covered.
-        for _ in 0..8 {
-            let below = (used.len() as u32).saturating_sub(first_tier);
-            let more = self.select(&pool, &demand, below * self.parents_wanted() as u32);
-            if more.len() <= used.len() {
-                break;
-            }
-            used = more;
-        }
+        let used = self.select(pool, &demand);
         self.direct = demand.direct;
         self.attach(used, demand.home);
     }
@@ -84,38 +75,47 @@ impl<'a> Shape<'a> {
     fn is_usable(&self, index: usize) -> bool {
         let member = &self.members[index];
         let is_in_use = member.health == Health::Suspect && member.children > 0;
-        member.is_relay() && (member.health == Health::Ready || is_in_use)
+        member.is_relay() && member.children_max() > 0 && (member.health == Health::Ready || is_in_use)
     }
 
-    fn region(&self, index: usize) -> &'a str {
-        &self.members[index].view.place.region
+    pub fn region(&self, index: usize) -> usize {
+        self.members[index].place.region
     }
 
-    fn demand(&self, pool: &[usize]) -> Demand<'a> {
-        let mut relays: BTreeMap<&str, u32> = BTreeMap::new();
+    fn demand(&self, pool: &[usize]) -> Demand {
+        let mut relays: BTreeMap<usize, u32> = BTreeMap::new();
         pool.iter().for_each(|relay| *relays.entry(self.region(*relay)).or_default() += 1);
-        let source_regions: BTreeSet<&str> = self.sources.iter().map(|source| self.region(*source)).collect();
+        let source_regions: BTreeSet<usize> =
+            self.sources.iter().map(|source| self.region(*source)).collect();
         let near_source =
-            self.sources.iter().map(|source| self.region(*source)).find(|name| relays.contains_key(name));
-        let most =
-            relays.iter().min_by_key(|(name, count)| (u32::MAX - **count, **name)).map(|(name, _)| *name);
+            self.sources.iter().map(|source| self.region(*source)).find(|region| relays.contains_key(region));
+        let most = relays
+            .iter()
+            .min_by_key(|(region, count)| (u32::MAX - **count, **region))
+            .map(|(region, _)| *region);
         let home = near_source.or(most).unwrap_or_default();
 
         let is_remote = |consumer: &usize| {
             let region = self.region(*consumer);
-            relays.contains_key(region) && !source_regions.contains(region)
+            relays.contains_key(&region) && !source_regions.contains(&region)
         };
         let (remote, local): (Vec<usize>, Vec<usize>) = self.consumers().into_iter().partition(is_remote);
-        let mut by_region: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut by_region: BTreeMap<usize, u32> = BTreeMap::new();
         remote.iter().for_each(|consumer| *by_region.entry(self.region(*consumer)).or_default() += 1);
         if pool.is_empty() || self.is_small(&local, pool.len(), by_region.len()) {
-            return Demand { direct: local, by_region, home };
+            let first_tier = self.first_tier(local.len());
+            return Demand { direct: local, by_region, home, first_tier };
         }
         for consumer in local {
             let region = Some(self.region(consumer)).filter(|region| relays.contains_key(region));
             *by_region.entry(region.unwrap_or(home)).or_default() += 1;
         }
-        Demand { direct: Vec::new(), by_region, home }
+        Demand { direct: Vec::new(), by_region, home, first_tier: self.first_tier(0) }
+    }
+
+    fn first_tier(&self, direct: usize) -> usize {
+        let places = self.sources.iter().map(|source| self.members[*source].children_max() as usize).min();
+        places.unwrap_or(usize::MAX).saturating_sub(direct)
     }
 
     /// So few egress nodes near the sources that they need no relay. Where they have relays already they keep them until
@@ -142,77 +142,12 @@ impl<'a> Shape<'a> {
         meant.min(children_max - children_max / 4).max(1).min(children_max)
     }
 
-    /// Relays for the demand, by region, and `extra` places more in the home region. Those in use come first.
-    fn select(&self, pool: &[usize], demand: &Demand<'_>, extra: u32) -> Vec<usize> {
-        let mut by_region = demand.by_region.clone();
-        let mut used = Vec::new();
-        let mut missing = extra;
-        // The home region comes last and makes up for what the others lack.
-        if let Some(consumers) = by_region.remove(demand.home) {
-            missing += consumers * self.parents_wanted() as u32;
-        }
-        for (region, consumers) in by_region {
-            missing +=
-                self.select_region(pool, (region, consumers * self.parents_wanted() as u32), &mut used);
-        }
-        if missing > 0 {
-            missing = self.select_region(pool, (demand.home, missing), &mut used);
-        }
-        let mut others: Vec<usize> = pool.iter().copied().filter(|relay| !used.contains(relay)).collect();
-        others.sort_by_key(|relay| (u32::MAX - self.members[*relay].children, *relay));
-        for relay in others {
-            if missing == 0 {
-                break;
-            }
-            missing = missing.saturating_sub(self.children_meant(relay));
-            used.push(relay);
-        }
-        used
-    }
-
-    /// Adds relays of one region for so many places; returns how many places are missing.
-    fn select_region(&self, pool: &[usize], (region, places): (&str, u32), used: &mut Vec<usize>) -> u32 {
-        let mut candidates: Vec<usize> =
-            pool.iter().copied().filter(|relay| self.region(*relay) == region).collect();
-        candidates.sort_by_key(|relay| (u32::MAX - self.members[*relay].children, *relay));
-        let in_use = candidates.iter().filter(|relay| self.members[**relay].children > 0).count();
-        let mut taken: Vec<usize> = Vec::new();
-        let mut missing = places;
-        while !candidates.is_empty() {
-            let is_enough = missing == 0 && taken.len() >= self.parents_wanted();
-            // Relays in use are not given up for a small decline.
-            if is_enough && (in_use <= taken.len() || taken.len() >= 2 * self.enough(&taken, places)) {
-                break;
-            }
-            let is_idle = |relay: usize| self.members[relay].children == 0;
-            let shares = |relay: usize| taken.iter().any(|other| self.share_host(*other, relay));
-            let next = candidates.iter().position(|relay| !is_idle(*relay) || !shares(*relay)).unwrap_or(0);
-            let relay = candidates.remove(next);
-            missing = missing.saturating_sub(self.children_meant(relay));
-            taken.push(relay);
-        }
-        used.extend(taken);
-        missing
-    }
-
-    /// How many of these, in their order, offer so many places.
-    fn enough(&self, relays: &[usize], places: u32) -> usize {
-        let mut missing = places;
-        let count = relays.iter().take_while(|relay| {
-            let is_needed = missing > 0;
-            missing = missing.saturating_sub(self.children_meant(**relay));
-            is_needed
-        });
-        count.count().max(self.parents_wanted())
-    }
-
     /// Plans the parents of relays: all sources where there is a place at each of them, else relays of the tier above.
-    fn attach(&mut self, mut relays: Vec<usize>, home: &str) {
-        // Parents before their children: who is not linked yet, is no parent to keep.
-        let stored_depths = self.stored_depths();
+    fn attach(&mut self, mut relays: Vec<usize>, home: usize) {
+        // Who has no links yet, is nobody's parent to keep.
         let order = |relay: &usize| {
-            let is_new = self.members[*relay].stored.is_empty();
-            (stored_depths[*relay], is_new, self.region(*relay) != home, *relay)
+            let is_new = !self.is_in_use(*relay);
+            (is_new, self.levels[*relay], self.region(*relay) != home, *relay)
         };
         relays.sort_by_cached_key(order);
         for relay in relays {
@@ -233,26 +168,6 @@ impl<'a> Shape<'a> {
                 self.relays.push(relay);
             }
         }
-    }
-
-    /// Hops to the sources along the stored links; the most there is where they lead to none.
-    fn stored_depths(&self) -> Vec<u8> {
-        let mut depths = vec![u8::MAX; self.members.len()];
-        let mut reached = self.sources.clone();
-        for depth in 0..u8::MAX {
-            reached.retain(|member| depths[*member] == u8::MAX);
-            reached.iter().for_each(|member| depths[*member] = depth);
-            let is_below = |member: &usize| {
-                depths[*member] == u8::MAX
-                    && self.members[*member].is_relay()
-                    && self.members[*member].stored.iter().any(|parent| depths[*parent] == depth)
-            };
-            reached = (0..self.members.len()).filter(is_below).collect();
-            if reached.is_empty() {
-                break;
-            }
-        }
-        depths
     }
 
     /// Nobody publishes: what is linked stays linked.

@@ -15,6 +15,7 @@ mod choose;
 mod finish;
 mod layers;
 mod reason;
+mod select;
 mod shape;
 
 use std::collections::{BTreeMap, BTreeSet};

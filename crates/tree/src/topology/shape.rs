@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{NodeId, Role};
 
 use super::reason::Cause;
-use crate::{Health, NodeView, Template};
+use crate::{Health, NodeView, Place, Template};
 
 /// One node of the tree.
 pub(super) struct Member<'a> {
@@ -13,6 +13,7 @@ pub(super) struct Member<'a> {
     /// As it counts here: a node that is silent towards the store, while others report links to it, is cut off, not
     /// dead. It is left as a draining one is.
     pub health: Health,
+    pub place: PlaceNumbers,
     /// Stored parents that are alive and may be parents, in their order.
     pub stored: Vec<usize>,
     /// Stored parents that are not, and others that are left for a better one.
@@ -43,6 +44,31 @@ impl Member<'_> {
     pub fn children_max(&self) -> u32 {
         self.view.capacity.children_max
     }
+}
+
+/// Where a node stands, in numbers that are quick to compare; in the order of the names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct PlaceNumbers {
+    pub region: usize,
+    zone: usize,
+    /// `None`: not told, shared with nobody.
+    host: Option<usize>,
+}
+
+fn number_places(nodes: &BTreeMap<&NodeId, &NodeView>) -> Vec<PlaceNumbers> {
+    let names = |name: fn(&Place) -> &str| -> Vec<&str> {
+        let names: BTreeSet<&str> = nodes.values().map(|node| name(&node.place)).collect();
+        names.into_iter().collect()
+    };
+    let [regions, zones, hosts] =
+        [names(|place| &place.region), names(|place| &place.zone), names(|place| &place.host)];
+    let number = |names: &[&str], name: &str| names.partition_point(|other| *other < name);
+    let numbers = nodes.values().map(|node| PlaceNumbers {
+        region: number(&regions, &node.place.region),
+        zone: number(&zones, &node.place.zone),
+        host: Some(&*node.place.host).filter(|host| !host.is_empty()).map(|host| number(&hosts, host)),
+    });
+    numbers.collect()
 }
 
 /// Children of each node, among those that have children themselves: where loops could be.
@@ -87,7 +113,10 @@ pub(super) struct Shape<'a> {
     pub sources_beyond: usize,
     /// Relays in use, with a way to the sources.
     pub relays: Vec<usize>,
-    /// Egress nodes that take the sources without a relay between.
+    /// Hops along the stored links, the longest way: who is planned in this order comes after all its stored parents, so
+    /// that it is known which of them can be kept.
+    pub levels: Vec<usize>,
+    /// Egress nodes that take the sources without a relay between, in order.
     pub direct: Vec<usize>,
     /// Every link that is stored, reported or planned.
     below: Below,
@@ -108,8 +137,10 @@ impl<'a> Shape<'a> {
         let cut_off = cut_off(nodes);
         let members: Vec<Member<'a>> = nodes
             .values()
-            .map(|view| Member {
+            .zip(number_places(nodes))
+            .map(|(view, place)| Member {
                 view,
+                place,
                 health: if cut_off.contains(&view.id) { Health::Draining } else { view.health },
                 stored: Vec::new(),
                 dropped: Vec::new(),
@@ -121,9 +152,11 @@ impl<'a> Shape<'a> {
             .collect();
         let below = Below::new(members.len());
         let (sources, relays, direct) = (Vec::new(), Vec::new(), Vec::new());
-        let mut shape = Self { template, members, sources, sources_beyond: 0, relays, direct, below };
+        let mut shape =
+            Self { template, members, sources, sources_beyond: 0, relays, levels: Vec::new(), direct, below };
         shape.read_stored(&index);
         shape.seat_stored();
+        shape.levels = shape.stored_levels();
         shape
     }
 
@@ -196,6 +229,23 @@ impl<'a> Shape<'a> {
         }
     }
 
+    fn stored_levels(&self) -> Vec<usize> {
+        let mut levels = vec![0; self.members.len()];
+        // Stored links make no loop, so this ends after as many rounds as there are levels.
+        for _ in 0..levels.len() {
+            let mut is_same = true;
+            for (child, member) in self.members.iter().enumerate() {
+                let level = member.stored.iter().map(|parent| levels[*parent] + 1).max().unwrap_or(0);
+                is_same &= levels[child] == level;
+                levels[child] = level;
+            }
+            if is_same {
+                break;
+            }
+        }
+        levels
+    }
+
     fn link(&mut self, parent: usize, child: usize) {
         if self.members[child].may_parent() && self.members[parent].may_parent() {
             self.below.add(parent, child);
@@ -233,17 +283,16 @@ impl<'a> Shape<'a> {
     }
 
     pub fn share_host(&self, left: usize, right: usize) -> bool {
-        let host = &self.members[left].view.place.host;
-        !host.is_empty() && *host == self.members[right].view.place.host
+        let host = self.members[left].place.host;
+        host.is_some() && host == self.members[right].place.host
     }
 
     pub fn same_region(&self, left: usize, right: usize) -> bool {
-        self.members[left].view.place.region == self.members[right].view.place.region
+        self.members[left].place.region == self.members[right].place.region
     }
 
     pub fn same_zone(&self, left: usize, right: usize) -> bool {
-        self.same_region(left, right)
-            && self.members[left].view.place.zone == self.members[right].view.place.zone
+        self.same_region(left, right) && self.members[left].place.zone == self.members[right].place.zone
     }
 
     /// How many parents a node has where there are enough.

@@ -1,6 +1,8 @@
 //! Trees made of few words, and the shell's part: storing what is decided, links that follow.
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod drawn;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -150,18 +152,30 @@ impl World {
 
     /// Decides, stores and links until there is nothing to do; returns every plan that had actions.
     pub fn settle(&mut self) -> Vec<Plan> {
+        self.follow(50).unwrap_or_else(|last| panic!("no end: {last:#?}"))
+    }
+
+    /// How many decisions it takes until there is nothing to do; `None`: there is no end.
+    pub fn decisions(&mut self) -> Option<usize> {
+        self.follow(50).ok().map(|plans| plans.len())
+    }
+
+    /// The last plan, where there is no end after `most` of them.
+    fn follow(&mut self, most: usize) -> Result<Vec<Plan>, Plan> {
         let mut plans = Vec::new();
-        for _ in 0..50 {
+        loop {
             let plan = decide(&self.0);
             if plan.actions.is_empty() {
-                return plans;
+                return Ok(plans);
+            }
+            if plans.len() == most {
+                return Err(plan);
             }
             self.store(&plan);
             self.check();
             self.connect();
             plans.push(plan);
         }
-        panic!("no end: {:#?}", plans.last());
     }
 
     pub fn alive(&self) -> impl Iterator<Item = &NodeView> {
