@@ -30,7 +30,7 @@ const GAPS: &[(&str, &str, &str)] = &[
     ("W26", "skipped", NO_RESTART),
     ("W28", "skipped", NO_RESTART),
     ("W36", "skipped", "not to be had from outside; `limits.rs` sees it"),
-    ("E03", "skipped", "viewers may wait by default; `conformance_inside.rs` sees it where they may not"),
+    ("E03", "skipped", "viewers may wait by default; where they may not, a test of its own sees it"),
     ("E05", "skipped", "an offer without a codec in common is refused, and no counter-offer is made"),
     ("E11", "skipped", "layers cannot be chosen"),
     ("E12", "skipped", "layers are not told"),
@@ -225,6 +225,18 @@ fn the_documents_table_is_true() -> Result {
         table == true_table,
         "write it anew: {WRITE}=1 cargo test -p tests --test conformance\n{true_table}"
     );
+    Ok(())
+}
+
+/// The suite sees E03 where there is something to see.
+#[tokio::test]
+async fn viewers_that_may_not_wait_are_seen_to_be_told_when_to_come_back() -> Result {
+    let program = program::node("up").with(&["--broadcasts", "show", "--viewers-wait=false"]).start().await?;
+    let options =
+        Options { url: Some(program.url("/whep/show")), only: vec!["E03".into()], ..Options::default() };
+    let report = conformance::run(options, |_| {}).await?;
+    let line = report.line("E03").context("E03")?;
+    ensure!(line.outcome.word() == "passed", "{report}");
     Ok(())
 }
 

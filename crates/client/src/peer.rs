@@ -19,6 +19,9 @@ use crate::impairment::{Dice, Impairment, rtp_payload_type};
 const DATAGRAM_BYTES_MAX: usize = 2048;
 /// Datagrams read before timers and commands get their turn.
 const RECEIVE_BATCH_MAX: usize = 64;
+/// Longest sleep while connecting: where str0m waits for the other side's first DTLS message, its time-out does not tell
+/// when it has something to do.
+const CONNECTING_STEP: Duration = Duration::from_millis(50);
 /// Kernel buffer asked for in each direction, in bytes: a keyframe burst at hundreds of sessions per core.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
 
@@ -146,6 +149,11 @@ impl<R: Role> Peer<R> {
                 return Ok(ending);
             }
             let wake = self.role.poll_timeout().map_or(wake, |role| role.min(wake));
+            let wake = if *self.state.borrow() == State::Connecting {
+                wake.min(Instant::now() + CONNECTING_STEP)
+            } else {
+                wake
+            };
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(Message::Role(command)) => self.role.handle_command(Instant::now(), &mut self.rtc, command),

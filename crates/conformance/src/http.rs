@@ -72,10 +72,11 @@ pub(crate) struct Http {
 impl Http {
     /// `trusted`: certificates of authorities, PEM, in place of the system's.
     pub(crate) fn new(trusted: Option<&[u8]>, is_tls: bool) -> Result<Self, reqwest::Error> {
+        // As OBS and ffmpeg, each request on a connection of its own: a server that hangs up on one harms no other.
         let mut builder = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(TIMEOUT)
-            .pool_max_idle_per_host(2);
+            .pool_max_idle_per_host(0);
         builder = match trusted {
             Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem)?),
             None if is_tls => builder,

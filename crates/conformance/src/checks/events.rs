@@ -42,11 +42,11 @@ impl Entry {
 
     /// Skips what needs types that the server does not offer; without a list every type may be asked for.
     pub(crate) fn needs(&self, kinds: &[&str]) -> Result<(), Trouble> {
-        let lacking = kinds
-            .iter()
-            .find(|kind| !self.kinds.is_empty() && !self.kinds.iter().any(|known| known == *kind));
-        applies_if!(lacking.is_none(), "the server offers no {lacking:?} events");
-        Ok(())
+        let is_known = |kind: &str| self.kinds.is_empty() || self.kinds.iter().any(|known| known == kind);
+        match kinds.iter().find(|kind| !is_known(kind)) {
+            Some(lacking) => Err(Trouble::Skipped(format!("the server offers no {lacking} events"))),
+            None => Ok(()),
+        }
     }
 }
 

@@ -32,8 +32,9 @@ async fn tagged(side: &Side) -> Result<(Session, String), Trouble> {
 
 pub(crate) async fn trickling_and_restarts_are_supported(side: &Side) -> Verdict {
     let support = side.support().await?;
-    for (name, support) in [("trickled candidates", &support.trickle), ("an ICE restart", &support.restart)] {
-        ensure!(support.is_there, "{name} are answered {}", support.status);
+    for (name, support) in [("a trickled candidate", &support.trickle), ("an ICE restart", &support.restart)]
+    {
+        ensure!(support.is_there, "{name} is answered {}", support.status);
     }
     Ok("both".into())
 }
