@@ -1,8 +1,8 @@
-//! WHIP (RFC 9725) and WHEP, line by line, as `media-tree conformance` sees the real program over HTTP and HTTPS. Each test
-//! is named after its line; the suite runs once for all of them.
+//! WHIP (RFC 9725) and WHEP, line by line, as `media-tree conformance` sees the real program over HTTP and HTTPS. Each
+//! test is named after its line; the suite runs once for all of them.
 //!
-//! What is not kept, or cannot be seen, stands in [`GAPS`] with the reason: a gap that closes unnoticed fails its test as
-//! well as a line that breaks.
+//! What is not kept, or cannot be seen, stands in [`GAPS`] with the reason: a gap that closes unnoticed fails its test
+//! as well as a line that breaks.
 
 use std::path::Path;
 use std::sync::OnceLock;

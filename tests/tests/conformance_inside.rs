@@ -1,5 +1,5 @@
-//! Lines of WHIP (RFC 9725) and WHEP that take more than a URL to be seen whole: metrics, flags, signals, memory, and what
-//! this server promises beyond the letter. `conformance.rs` tries all that can be seen from outside.
+//! Lines of WHIP (RFC 9725) and WHEP that take more than a URL to be seen whole: metrics, flags, signals, memory, and
+//! what this server promises beyond the letter. `conformance.rs` tries all that can be seen from outside.
 
 use std::time::Duration;
 

@@ -19,8 +19,8 @@ use crate::impairment::{Dice, Impairment, rtp_payload_type};
 const DATAGRAM_BYTES_MAX: usize = 2048;
 /// Datagrams read before timers and commands get their turn.
 const RECEIVE_BATCH_MAX: usize = 64;
-/// Longest sleep while connecting: where str0m waits for the other side's first DTLS message, its time-out does not tell
-/// when it has something to do.
+/// Longest sleep while connecting: where str0m waits for the other side's first DTLS message, its time-out does not
+/// tell when it has something to do.
 const CONNECTING_STEP: Duration = Duration::from_millis(50);
 /// Kernel buffer asked for in each direction, in bytes: a keyframe burst at hundreds of sessions per core.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Requests with an end: each has a time-out, none follows a redirect by itself, a server that asks for patience gets it.
+//! Requests with an end: each has a time-out, none follows a redirect by itself, who asks for patience gets it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

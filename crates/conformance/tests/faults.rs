@@ -1,5 +1,5 @@
-//! The suite against a server that keeps every line, and against servers that break one: exactly the lines that are about
-//! what is wrong fail.
+//! The suite against a server that keeps its lines, and against servers that break one: exactly the lines that are
+//! about what is wrong fail.
 
 mod server;
 
@@ -48,8 +48,8 @@ async fn a_good_server_fails_no_line() {
         .filter(|line| matches!(line.outcome, Outcome::Skipped(_)))
         .map(|line| line.id)
         .collect();
-    // Both kinds of PATCH work, ICE is lite, the address is local, viewers may wait; no extensions, and nothing that only
-    // an operator can cause. str0m does not answer the bare checks whose silence W09 would have to see.
+    // Both kinds of PATCH work, ICE is lite, the address is local, viewers may wait; no extensions, and nothing that
+    // only an operator can cause. str0m does not answer the bare checks whose silence W09 would have to see.
     let wanted = [
         "E03", "E05", "E07", "E08", "E09", "E10", "E11", "E12", "E13", "W09", "W16", "W25", "W36", "W41",
         "W42",

@@ -8,8 +8,8 @@ use ::conformance::{LINES, Options, Progress, Report};
 use anyhow::Context as _;
 use clap::Args;
 
-/// Tries a WHIP or WHEP server of any make, line by line of what the standards demand. It takes about two minutes, makes
-/// a few sessions at a time and deletes each. Exit code 1 if the server breaks a line that it must keep.
+/// Tries a WHIP or WHEP server of any make, line by line of what the standards demand. It takes about two minutes,
+/// makes a few sessions at a time and deletes each. Exit code 1 if the server breaks a line that it must keep.
 #[derive(Args)]
 pub struct Arguments {
     /// A WHIP or WHEP endpoint. If its path says `whip` or `whep`, the other endpoint is guessed from it.

@@ -1,4 +1,4 @@
-//! How each line is tried. A check makes what it needs, looks, and says what it saw; sessions are deleted by the runner.
+//! How each line is tried. A check makes what it needs, looks, and says what it saw; the runner deletes sessions.
 
 pub(crate) mod access;
 pub(crate) mod browsers;
