@@ -12,7 +12,7 @@ use model::{Codec, Kind};
 use crate::error::Ending;
 use crate::h264::{self, AccessUnit};
 use crate::ogg;
-use crate::whip::{Options, Outgoing, Whip, WhipSession};
+use crate::whip::{Options, Outgoing, Whip, WhipPeer};
 
 /// How long one turn of the clip takes.
 pub const LENGTH: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ pub async fn publish(url: &str, token: Option<&str>, shutdown: impl Future<Outpu
 /// Plays the clip over and over; timestamps run on from turn to turn.
 ///
 /// Returns how the session ended, which is the only way this ends.
-pub async fn play(clip: &Clip, session: &WhipSession) -> Ending {
+pub async fn play(clip: &Clip, session: &WhipPeer) -> Ending {
     let cues = clip.schedule();
     let mut started = Instant::now();
     let mut turn = 0u32;
@@ -129,13 +129,7 @@ pub async fn play(clip: &Clip, session: &WhipSession) -> Ending {
     }
 }
 
-async fn send(
-    clip: &Clip,
-    session: &WhipSession,
-    turn: u32,
-    cue: Cue,
-    captured: Instant,
-) -> Result<(), Ending> {
+async fn send(clip: &Clip, session: &WhipPeer, turn: u32, cue: Cue, captured: Instant) -> Result<(), Ending> {
     let (payloads, timestamp) = match cue.kind {
         Kind::Video => (
             clip.pictures[cue.index].payloads(),

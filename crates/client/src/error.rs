@@ -70,6 +70,33 @@ pub enum CloseError {
     },
 }
 
+/// Why an ICE restart did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartError {
+    /// The session has ended.
+    #[error("the session has ended")]
+    Ended,
+    /// This side cannot begin one now.
+    #[error("no restart can begin")]
+    Impossible,
+    /// The server's side without this one's.
+    #[error("no restart has begun")]
+    NotBegun,
+    /// What the server said cannot be used.
+    #[error("the server's ICE cannot be used: {reason}")]
+    Answer {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The new ICE session did not come through in time.
+    #[error("not connected again after {waited:?}")]
+    Timeout {
+        /// How long it was tried.
+        waited: Duration,
+    },
+}
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

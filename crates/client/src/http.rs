@@ -25,11 +25,17 @@ pub(crate) struct Accepted {
     pub(crate) answer: String,
 }
 
-/// Parses the URL of an endpoint.
+/// Parses the URL of an endpoint that is asked from here.
 pub(crate) fn endpoint(url: &str) -> Result<Url, ConnectError> {
-    let refused = || ConnectError::Url { url: url.to_owned() };
-    let parsed = Url::parse(url).map_err(|_| refused())?;
-    if parsed.scheme() != "http" || parsed.host().is_none() { Err(refused()) } else { Ok(parsed) }
+    let parsed = server(url)?;
+    if parsed.scheme() == "http" { Ok(parsed) } else { Err(ConnectError::Url { url: url.to_owned() }) }
+}
+
+/// Parses the URL of a server that somebody asks, over HTTP or HTTPS.
+pub(crate) fn server(url: &str) -> Result<Url, ConnectError> {
+    let parsed = Url::parse(url).ok();
+    let usable = parsed.filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
+    usable.ok_or_else(|| ConnectError::Url { url: url.to_owned() })
 }
 
 /// POSTs the offer; follows 307 and 308, taking the token along as OBS does.

@@ -5,18 +5,23 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use reqwest::Url;
+use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::error::{ConnectError, Ending};
+use crate::error::{ConnectError, Ending, RestartError};
+use crate::ice::IceDescription;
 use crate::impairment::{Dice, Impairment, rtp_payload_type};
 
 /// No datagram of WebRTC is larger.
 const DATAGRAM_BYTES_MAX: usize = 2048;
 /// Datagrams read before timers and commands get their turn.
 const RECEIVE_BATCH_MAX: usize = 64;
+/// Longest sleep while connecting: where str0m waits for the other side's first DTLS message, its time-out does not
+/// tell when it has something to do.
+const CONNECTING_STEP: Duration = Duration::from_millis(50);
 /// Kernel buffer asked for in each direction, in bytes: a keyframe burst at hundreds of sessions per core.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
 
@@ -55,6 +60,10 @@ pub(crate) trait Role: Send + 'static {
 /// A message to the peer's task. Dropping the sender makes the peer vanish without a word, as a crash would.
 pub(crate) enum Message<C> {
     Role(C),
+    /// Make new ICE credentials for a restart, and tell them.
+    BeginRestart(oneshot::Sender<Result<IceDescription, RestartError>>),
+    /// Go on with what the server said to the restart; answered once the new ICE session is connected.
+    FinishRestart(IceDescription, oneshot::Sender<Result<(), RestartError>>),
     /// Say goodbye (RTCP BYE, DTLS close_notify) and end.
     Close,
 }
@@ -93,6 +102,17 @@ pub(crate) struct Peer<R: Role> {
     pub(crate) state: watch::Sender<State>,
     dice: Dice,
     is_closing: bool,
+    restart: Restart,
+}
+
+/// An ICE restart, and what it needs.
+struct Restart {
+    /// The server's first SDP: a restart changes its ICE and nothing else.
+    answer: String,
+    /// Credentials were made, the server has not answered yet.
+    pending: Option<SdpPendingOffer>,
+    /// The server has answered, the new ICE session is not connected yet.
+    waiting: Option<oneshot::Sender<Result<(), RestartError>>>,
 }
 
 impl<R: Role> Peer<R> {
@@ -100,12 +120,13 @@ impl<R: Role> Peer<R> {
         rtc: Rtc,
         (socket, local): (UdpSocket, SocketAddr),
         role: R,
-        impairment: Impairment,
+        (impairment, answer): (Impairment, &str),
     ) -> (Self, mpsc::Sender<Message<R::Command>>, watch::Receiver<State>) {
         let (sender, messages) = mpsc::channel(256);
         let (state, states) = watch::channel(State::Connecting);
         let dice = Dice::new(impairment);
-        (Self { rtc, socket, local, role, messages, state, dice, is_closing: false }, sender, states)
+        let restart = Restart { answer: answer.to_owned(), pending: None, waiting: None };
+        (Self { rtc, socket, local, role, messages, state, dice, is_closing: false, restart }, sender, states)
     }
 
     /// Runs until the session ends or its owner is gone.
@@ -128,9 +149,19 @@ impl<R: Role> Peer<R> {
                 return Ok(ending);
             }
             let wake = self.role.poll_timeout().map_or(wake, |role| role.min(wake));
+            let wake = if *self.state.borrow() == State::Connecting {
+                wake.min(Instant::now() + CONNECTING_STEP)
+            } else {
+                wake
+            };
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(Message::Role(command)) => self.role.handle_command(Instant::now(), &mut self.rtc, command),
+                    Some(Message::BeginRestart(reply)) => {
+                        // Nobody is left to tell if the owner has given up.
+                        let _ = reply.send(self.begin_restart());
+                    }
+                    Some(Message::FinishRestart(remote, reply)) => self.finish_restart(&remote, reply),
                     Some(Message::Close) => {
                         self.is_closing = true;
                         self.rtc.close()?;
@@ -153,6 +184,32 @@ impl<R: Role> Peer<R> {
                     }
                     self.rtc.handle_input(Input::Timeout(now))?;
                 }
+            }
+        }
+    }
+
+    fn begin_restart(&mut self) -> Result<IceDescription, RestartError> {
+        let candidate = host_candidate(self.local).map_err(|_| RestartError::Impossible)?;
+        let mut changes = self.rtc.sdp_api();
+        let credentials = changes.ice_restart(true);
+        let (_, pending) = changes.apply().ok_or(RestartError::Impossible)?;
+        self.restart.pending = Some(pending);
+        let candidates = vec![IceDescription::value_of(&candidate)];
+        Ok(IceDescription { ufrag: credentials.ufrag, pwd: credentials.pass, candidates })
+    }
+
+    fn finish_restart(&mut self, remote: &IceDescription, reply: oneshot::Sender<Result<(), RestartError>>) {
+        let pending = self.restart.pending.take().ok_or(RestartError::NotBegun);
+        let accepted = pending.and_then(|pending| {
+            let unusable = |error: &dyn std::fmt::Display| RestartError::Answer { reason: error.to_string() };
+            let answer = remote.in_place_of(&self.restart.answer);
+            let answer = SdpAnswer::from_sdp_string(&answer).map_err(|error| unusable(&error))?;
+            self.rtc.sdp_api().accept_answer(pending, answer).map_err(|error| unusable(&error))
+        });
+        match accepted {
+            Ok(()) => self.restart.waiting = Some(reply),
+            Err(error) => {
+                let _ = reply.send(Err(error));
             }
         }
     }
@@ -200,6 +257,11 @@ impl<R: Role> Peer<R> {
                 Output::Event(Event::IceConnectionStateChange(IceConnectionState::Disconnected)) => {
                     return Ok((Instant::now(), Some(Ending::ConsentLost)));
                 }
+                Output::Event(Event::IceConnectionStateChange(state)) if state.is_connected() => {
+                    if let Some(reply) = self.restart.waiting.take() {
+                        let _ = reply.send(Ok(()));
+                    }
+                }
                 Output::Event(event) => {
                     self.role.handle_event(Instant::now(), &mut self.rtc, event, payload_type);
                 }
@@ -237,6 +299,29 @@ pub(crate) async fn connected(
             State::Ended(ending) => Err(ConnectError::Ended(ending)),
             State::Connecting => Err(ConnectError::Timeout { waited: patience }),
         },
+    }
+}
+
+/// New ICE credentials of this side, for a restart (RFC 8445, section 9).
+pub(crate) async fn begin_restart<C>(
+    messages: &mpsc::Sender<Message<C>>,
+) -> Result<IceDescription, RestartError> {
+    let (reply, answer) = oneshot::channel();
+    messages.send(Message::BeginRestart(reply)).await.map_err(|_| RestartError::Ended)?;
+    answer.await.map_err(|_| RestartError::Ended)?
+}
+
+/// Goes on with the server's side of a restart; waits until it is connected, at most `patience`.
+pub(crate) async fn finish_restart<C>(
+    messages: &mpsc::Sender<Message<C>>,
+    remote: IceDescription,
+    patience: Duration,
+) -> Result<(), RestartError> {
+    let (reply, answer) = oneshot::channel();
+    messages.send(Message::FinishRestart(remote, reply)).await.map_err(|_| RestartError::Ended)?;
+    match tokio::time::timeout(patience, answer).await {
+        Err(_elapsed) => Err(RestartError::Timeout { waited: patience }),
+        Ok(answer) => answer.map_err(|_| RestartError::Ended)?,
     }
 }
 

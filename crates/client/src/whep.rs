@@ -1,11 +1,11 @@
 //! The WHEP viewer: receives, repairs and reports as a browser does, and hands out RTP packets instead of pictures.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use model::{Codec, Kind, SeqNo, Ssrc};
-use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::rtp::RtpPacket;
 use str0m::stats::MediaIngressStats;
@@ -13,10 +13,12 @@ use str0m::{Event, Rtc};
 use tokio::sync::{mpsc, watch};
 
 use crate::codecs::{self, H264Offer};
-use crate::error::{CloseError, ConnectError, Ending};
+use crate::error::{CloseError, ConnectError, Ending, RestartError};
 use crate::http::{self, Accepted, Resource};
+use crate::ice::IceDescription;
 use crate::impairment::Impairment;
 use crate::keyframe::starts_keyframe;
+use crate::offer::{Answered, Offer};
 use crate::peer::{self, Joining, Message, Peer, Role, State};
 use crate::picture_loss::PictureLoss;
 
@@ -30,6 +32,8 @@ pub struct Options {
     pub codecs: Vec<Codec>,
     /// Send PLI where a browser would.
     pub requests_keyframes: bool,
+    /// List the local candidate in the offer.
+    pub candidates_in_offer: bool,
     /// Losses on this side.
     pub impairment: Impairment,
     /// Packets that wait to be read; more are dropped and counted. 0 for a viewer whose packets nobody reads.
@@ -43,6 +47,7 @@ impl Default for Options {
         Self {
             codecs: vec![Codec::Opus, Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1],
             requests_keyframes: true,
+            candidates_in_offer: true,
             impairment: Impairment::NONE,
             queue_packets_max: 2048,
             patience: Duration::from_secs(15),
@@ -143,11 +148,27 @@ impl Whep {
         options: Options,
     ) -> Result<WhepSession, ConnectError> {
         let endpoint = http::endpoint(url)?;
-        let (socket, local) = peer::socket_towards(&endpoint).await?;
+        let offer = Self::offer(url, options).await?;
+        let Accepted { resource, answer } =
+            http::post_offer(endpoint, token, offer.description().to_owned()).await?;
+        let peer = offer.accept(&answer).await?;
+        Ok(WhepSession { resource, answer, peer })
+    }
+
+    /// A viewer without signalling of its own: the caller brings its offer to the server at `url`, over HTTP or HTTPS,
+    /// and the answer back.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if there is no socket, or nothing to offer.
+    pub async fn offer(url: &str, options: Options) -> Result<WhepOffer, ConnectError> {
+        let socket = peer::socket_towards(&http::server(url)?).await?;
         let started = Instant::now();
         let config = codecs::configuration(&options.codecs, H264Offer::All, true);
         let mut rtc = config.set_stats_interval(Some(STATS_INTERVAL)).build(started);
-        rtc.add_local_candidate(peer::host_candidate(local)?);
+        let candidate = peer::host_candidate(socket.1)?;
+        if options.candidates_in_offer {
+            rtc.add_local_candidate(candidate.clone());
+        }
         let mut changes = rtc.sdp_api();
         let mut tracks = Vec::new();
         for (kind, media_kind) in [(Kind::Audio, MediaKind::Audio), (Kind::Video, MediaKind::Video)] {
@@ -157,11 +178,41 @@ impl Whep {
         }
         let (offer, pending) =
             changes.apply().ok_or(ConnectError::Answer { reason: "there is nothing to offer".into() })?;
-        let accepted = http::post_offer(endpoint, token, offer.to_sdp_string()).await?;
-        let answered = started.elapsed();
-        let unusable = |error: &dyn std::fmt::Display| ConnectError::Answer { reason: error.to_string() };
-        let answer = SdpAnswer::from_sdp_string(&accepted.answer).map_err(|error| unusable(&error))?;
-        rtc.sdp_api().accept_answer(pending, answer).map_err(|error| unusable(&error))?;
+        let is_candidate_offered = options.candidates_in_offer;
+        let description = offer.to_sdp_string();
+        let offer = Offer { rtc, pending, socket, started, candidate, is_candidate_offered, description };
+        Ok(WhepOffer { offer, tracks, options })
+    }
+}
+
+/// A viewer that waits for the server's answer.
+pub struct WhepOffer {
+    offer: Offer,
+    tracks: Vec<(Kind, Mid)>,
+    options: Options,
+}
+
+impl WhepOffer {
+    /// The offer.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.offer.description
+    }
+
+    /// Its ICE, for trickling and checks by hand.
+    #[must_use]
+    pub fn ice(&mut self) -> IceDescription {
+        self.offer.ice()
+    }
+
+    /// Takes the server's answer and waits until media can flow.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the answer cannot be used, or nothing comes through.
+    pub async fn accept(self, answer: &str) -> Result<WhepPeer, ConnectError> {
+        let Self { offer, tracks, options } = self;
+        let answered = offer.started.elapsed();
+        let Answered { rtc, socket, started } = offer.accept(answer)?;
         let stats = Arc::new(Mutex::new(Stats::default()));
         let (sender, packets) = mpsc::channel(options.queue_packets_max.max(1));
         let viewer = Viewer {
@@ -171,12 +222,11 @@ impl Whep {
             requests_keyframes: options.requests_keyframes,
             picture: PictureLoss::default(),
         };
-        let (peer, messages, mut states) = Peer::new(rtc, (socket, local), viewer, options.impairment);
+        let (peer, messages, mut states) = Peer::new(rtc, socket, viewer, (options.impairment, answer));
         tokio::spawn(peer.run());
         let connected = peer::connected(&mut states, options.patience).await?.duration_since(started);
         let joining = Joining { started, answered, connected };
-        let Accepted { resource, answer } = accepted;
-        Ok(WhepSession { resource, answer, packets, messages, states, stats, joining })
+        Ok(WhepPeer { packets, messages, states, stats, joining })
     }
 }
 
@@ -287,6 +337,51 @@ impl Role for Viewer {
 pub struct WhepSession {
     resource: Resource,
     answer: String,
+    peer: WhepPeer,
+}
+
+impl WhepSession {
+    /// The server's SDP.
+    #[must_use]
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+
+    /// URL of the session on the server.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.resource.url()
+    }
+
+    /// Ends without a word to anybody, as a crashed client or a cut network does. The same as dropping the session.
+    pub fn vanish(self) {}
+
+    /// Ends the session: goodbye over DTLS, then DELETE, which must answer 200.
+    ///
+    /// # Errors
+    /// [`CloseError`] if the server does not answer DELETE as it must.
+    pub async fn close(self) -> Result<(), CloseError> {
+        self.peer.say_goodbye().await;
+        self.resource.delete().await
+    }
+}
+
+impl Deref for WhepSession {
+    type Target = WhepPeer;
+
+    fn deref(&self) -> &WhepPeer {
+        &self.peer
+    }
+}
+
+impl DerefMut for WhepSession {
+    fn deref_mut(&mut self) -> &mut WhepPeer {
+        &mut self.peer
+    }
+}
+
+/// The connection of a viewer, whoever did its signalling. Dropped, it vanishes without a word.
+pub struct WhepPeer {
     packets: mpsc::Receiver<ReceivedPacket>,
     messages: mpsc::Sender<Message<RequestKeyframe>>,
     states: watch::Receiver<State>,
@@ -294,7 +389,7 @@ pub struct WhepSession {
     joining: Joining,
 }
 
-impl WhepSession {
+impl WhepPeer {
     /// The next packet, in order of arrival; `None` once the session has ended and everything is read.
     pub async fn receive(&mut self) -> Option<ReceivedPacket> {
         self.packets.recv().await
@@ -320,34 +415,35 @@ impl WhepSession {
         self.joining
     }
 
-    /// The server's SDP.
-    #[must_use]
-    pub fn answer(&self) -> &str {
-        &self.answer
-    }
-
-    /// URL of the session on the server.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        self.resource.url()
-    }
-
     /// Waits until the session has ended, and says how.
     pub async fn closed(&self) -> Ending {
         peer::ended(&mut self.states.clone()).await
     }
 
-    /// Ends without a word to anybody, as a crashed client or a cut network does. The same as dropping the session.
-    pub fn vanish(self) {}
-
-    /// Ends the session: goodbye over DTLS, then DELETE, which must answer 200.
+    /// Begins an ICE restart: what the server is to be told with a PATCH.
     ///
     /// # Errors
-    /// [`CloseError`] if the server does not answer DELETE as it must.
-    pub async fn close(self) -> Result<(), CloseError> {
+    /// [`RestartError`] if the session has ended.
+    pub async fn begin_restart(&self) -> Result<IceDescription, RestartError> {
+        peer::begin_restart(&self.messages).await
+    }
+
+    /// Goes on with what the server answered; waits until the new ICE session is connected, at most `patience`.
+    ///
+    /// # Errors
+    /// [`RestartError`] says what did not work.
+    pub async fn finish_restart(
+        &self,
+        server: IceDescription,
+        patience: Duration,
+    ) -> Result<(), RestartError> {
+        peer::finish_restart(&self.messages, server, patience).await
+    }
+
+    /// Says goodbye over RTCP and DTLS, and ends.
+    pub async fn say_goodbye(&self) {
         if self.messages.send(Message::Close).await.is_ok() {
             self.closed().await;
         }
-        self.resource.delete().await
     }
 }

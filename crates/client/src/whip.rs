@@ -1,21 +1,23 @@
 //! The WHIP publisher (RFC 9725): one audio and one video track at most, packets given by the caller.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use model::{Codec, Kind, Rid};
-use str0m::change::SdpAnswer;
 use str0m::media::{Direction, MediaKind, Mid, Pt, Simulcast, SimulcastLayer};
 use str0m::rtp::{AbsCaptureTime, ExtensionValues, RtpWrite, SeqNo};
 use str0m::{Event, Rtc};
 use tokio::sync::{mpsc, watch};
 
 use crate::codecs::{self, H264Offer};
-use crate::error::{CloseError, ConnectError, Ending};
-use crate::http::{self, Resource};
+use crate::error::{CloseError, ConnectError, Ending, RestartError};
+use crate::http::{self, Accepted, Resource};
+use crate::ice::IceDescription;
 use crate::impairment::Impairment;
+use crate::offer::{Answered, Offer};
 use crate::peer::{self, Joining, Message, Peer, Role, State};
 
 /// How a publisher behaves.
@@ -85,10 +87,23 @@ impl Whip {
         options: Options,
     ) -> Result<WhipSession, ConnectError> {
         let endpoint = http::endpoint(url)?;
-        let (socket, local) = peer::socket_towards(&endpoint).await?;
+        let offer = Self::offer(url, tracks, options).await?;
+        let Accepted { resource, answer } =
+            http::post_offer(endpoint, token, offer.description().to_owned()).await?;
+        let peer = offer.accept(&answer).await?;
+        Ok(WhipSession { resource, answer, peer })
+    }
+
+    /// A publisher without signalling of its own: the caller brings its offer to the server at `url`, over HTTP or
+    /// HTTPS, and the answer back.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if there is no socket, or nothing to offer.
+    pub async fn offer(url: &str, tracks: &[Codec], options: Options) -> Result<WhipOffer, ConnectError> {
+        let socket = peer::socket_towards(&http::server(url)?).await?;
         let started = Instant::now();
         let mut rtc = codecs::configuration(tracks, H264Offer::One, options.rtx).build(started);
-        let candidate = peer::host_candidate(local)?;
+        let candidate = peer::host_candidate(socket.1)?;
         if options.candidates_in_offer {
             rtc.add_local_candidate(candidate.clone());
         }
@@ -104,31 +119,50 @@ impl Whip {
         }
         let (offer, pending) =
             changes.apply().ok_or(ConnectError::Answer { reason: "there is nothing to offer".into() })?;
-        let accepted = http::post_offer(endpoint, token, offer.to_sdp_string()).await?;
-        let answered = started.elapsed();
-        let unusable = |reason: String| ConnectError::Answer { reason };
-        let answer =
-            SdpAnswer::from_sdp_string(&accepted.answer).map_err(|error| unusable(error.to_string()))?;
-        if !options.candidates_in_offer {
-            rtc.add_local_candidate(candidate);
-        }
-        rtc.sdp_api().accept_answer(pending, answer).map_err(|error| unusable(error.to_string()))?;
-        let tracks = tracks_of(&rtc, &mids, &options).map_err(unusable)?;
+        let is_candidate_offered = options.candidates_in_offer;
+        let description = offer.to_sdp_string();
+        let offer = Offer { rtc, pending, socket, started, candidate, is_candidate_offered, description };
+        Ok(WhipOffer { offer, mids, options })
+    }
+}
+
+/// A publisher that waits for the server's answer.
+pub struct WhipOffer {
+    offer: Offer,
+    mids: Vec<(Codec, Mid)>,
+    options: Options,
+}
+
+impl WhipOffer {
+    /// The offer.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.offer.description
+    }
+
+    /// Its ICE, for trickling and checks by hand.
+    #[must_use]
+    pub fn ice(&mut self) -> IceDescription {
+        self.offer.ice()
+    }
+
+    /// Takes the server's answer and waits until media can flow.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the answer cannot be used, or nothing comes through.
+    pub async fn accept(self, answer: &str) -> Result<WhipPeer, ConnectError> {
+        let Self { offer, mids, options } = self;
+        let answered = offer.started.elapsed();
+        let Answered { rtc, socket, started } = offer.accept(answer)?;
+        let tracks = tracks_of(&rtc, &mids, &options).map_err(|reason| ConnectError::Answer { reason })?;
         let keyframe_requests = Arc::new(AtomicU64::new(0));
         let publisher =
             Publisher { tracks, keyframe_requests: keyframe_requests.clone(), options: options.clone() };
-        let (peer, messages, mut states) = Peer::new(rtc, (socket, local), publisher, options.impairment);
+        let (peer, messages, mut states) = Peer::new(rtc, socket, publisher, (options.impairment, answer));
         tokio::spawn(peer.run());
         let connected = peer::connected(&mut states, options.patience).await?.duration_since(started);
         let joining = Joining { started, answered, connected };
-        Ok(WhipSession {
-            resource: accepted.resource,
-            answer: accepted.answer,
-            messages,
-            states,
-            keyframe_requests,
-            joining,
-        })
+        Ok(WhipPeer { messages, states, keyframe_requests, joining })
     }
 }
 
@@ -218,13 +252,52 @@ impl Role for Publisher {
 pub struct WhipSession {
     resource: Resource,
     answer: String,
+    peer: WhipPeer,
+}
+
+impl WhipSession {
+    /// The server's SDP.
+    #[must_use]
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+
+    /// URL of the session on the server.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.resource.url()
+    }
+
+    /// Ends without a word to anybody, as a crashed client or a cut network does. The same as dropping the session.
+    pub fn vanish(self) {}
+
+    /// Ends the session: goodbye over DTLS, then DELETE, which must answer 200.
+    ///
+    /// # Errors
+    /// [`CloseError`] if the server does not answer DELETE as it must.
+    pub async fn close(self) -> Result<(), CloseError> {
+        self.peer.say_goodbye().await;
+        self.resource.delete().await
+    }
+}
+
+impl Deref for WhipSession {
+    type Target = WhipPeer;
+
+    fn deref(&self) -> &WhipPeer {
+        &self.peer
+    }
+}
+
+/// The connection of a publisher, whoever did its signalling. Dropped, it vanishes without a word.
+pub struct WhipPeer {
     messages: mpsc::Sender<Message<Outgoing>>,
     states: watch::Receiver<State>,
     keyframe_requests: Arc<AtomicU64>,
     joining: Joining,
 }
 
-impl WhipSession {
+impl WhipPeer {
     /// Sends one packet of a track without layers, captured now. Sequence numbers are given in order of writing.
     ///
     /// # Errors
@@ -261,34 +334,35 @@ impl WhipSession {
         self.joining
     }
 
-    /// The server's SDP.
-    #[must_use]
-    pub fn answer(&self) -> &str {
-        &self.answer
-    }
-
-    /// URL of the session on the server.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        self.resource.url()
-    }
-
     /// Waits until the session has ended, and says how.
     pub async fn closed(&self) -> Ending {
         peer::ended(&mut self.states.clone()).await
     }
 
-    /// Ends without a word to anybody, as a crashed client or a cut network does. The same as dropping the session.
-    pub fn vanish(self) {}
-
-    /// Ends the session: goodbye over DTLS, then DELETE, which must answer 200.
+    /// Begins an ICE restart: what the server is to be told with a PATCH.
     ///
     /// # Errors
-    /// [`CloseError`] if the server does not answer DELETE as it must.
-    pub async fn close(self) -> Result<(), CloseError> {
+    /// [`RestartError`] if the session has ended.
+    pub async fn begin_restart(&self) -> Result<IceDescription, RestartError> {
+        peer::begin_restart(&self.messages).await
+    }
+
+    /// Goes on with what the server answered; waits until the new ICE session is connected, at most `patience`.
+    ///
+    /// # Errors
+    /// [`RestartError`] says what did not work.
+    pub async fn finish_restart(
+        &self,
+        server: IceDescription,
+        patience: Duration,
+    ) -> Result<(), RestartError> {
+        peer::finish_restart(&self.messages, server, patience).await
+    }
+
+    /// Says goodbye over RTCP and DTLS, and ends.
+    pub async fn say_goodbye(&self) {
         if self.messages.send(Message::Close).await.is_ok() {
             self.closed().await;
         }
-        self.resource.delete().await
     }
 }

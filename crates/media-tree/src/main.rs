@@ -1,6 +1,7 @@
 //! The media-tree program: parse, resolve, check, run.
 #![forbid(unsafe_code)]
 
+mod conformance;
 mod healthcheck;
 mod load;
 mod operator;
@@ -52,6 +53,8 @@ enum Command {
     },
     /// A crowd of viewers, and publishers, to try a server with: any WHEP and WHIP server.
     Load(Box<load::Arguments>),
+    /// Tries a WHIP or WHEP server of any make, line by line of what the standards demand.
+    Conformance(Box<conformance::Arguments>),
     #[command(flatten)]
     Operator(operator::Command),
     /// What the configuration is made of.
@@ -164,6 +167,12 @@ fn perform(command: Command) -> Result<ExitCode, Failure> {
             Err(error) => Err(Failure(1, format!("{error:#}"))),
         },
         Command::Load(arguments) => load::run(*arguments).map_err(|error| Failure(1, format!("{error:#}"))),
+        Command::Conformance(arguments) => {
+            return match conformance::run(*arguments) {
+                Ok(is_conforming) => Ok(ExitCode::from(u8::from(!is_conforming))),
+                Err(error) => Err(Failure(1, format!("{error:#}"))),
+            };
+        }
         Command::Operator(command) => operator::run(command),
         Command::Config(ConfigCommand::Check { role, settings }) => {
             check(role.into(), &resolve(*settings)?)?;
