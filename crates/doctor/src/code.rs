@@ -287,7 +287,7 @@ impl Entry {
         entry(
             (C::UplinkDamage, "uplink-damage", Problem),
             (5, 15),
-            "Packets of the publisher are lost for good: all viewers see damage.",
+            "Packets of the picture are lost for good: all viewers see damage.",
             "Use a wire instead of Wi-Fi or a mobile network, a nearer server, or a lower bitrate.",
         ),
         entry(
@@ -326,7 +326,9 @@ mod tests {
     fn the_table_has_the_order_of_the_codes_and_names_that_last() {
         for (index, entry) in Entry::ALL.iter().enumerate() {
             assert_eq!(entry.code as usize, index, "{}", entry.name);
-            assert!(entry.name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-0123456789".contains(&byte)));
+            assert!(
+                entry.name.bytes().all(|byte| byte.is_ascii_lowercase() || b"-0123456789".contains(&byte))
+            );
             assert!(entry.meaning.ends_with('.') && entry.remedy.ends_with('.'), "{}", entry.name);
         }
     }

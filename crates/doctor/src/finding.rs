@@ -106,7 +106,8 @@ impl Doctor {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let is_told = |code: &Code| self.watches.get(code).is_some_and(|watch| watch.told.is_some());
-        let follows = |code: &Code| CAUSES.iter().any(|(cause, effects)| effects.contains(code) && is_told(cause));
+        let follows =
+            |code: &Code| CAUSES.iter().any(|(cause, effects)| effects.contains(code) && is_told(cause));
         let told = self.watches.iter().filter(|(code, _)| !follows(code)).filter_map(|(code, watch)| {
             let (since, what) = watch.told.clone()?;
             Some(Finding { code: *code, what, since })

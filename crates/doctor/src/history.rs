@@ -79,6 +79,12 @@ impl Sum {
         Bitrate::of(self.bytes, self.elapsed)
     }
 
+    fn of<'a>(changes: impl Iterator<Item = Change<'a>>) -> Self {
+        let mut sum = Self::default();
+        changes.for_each(|change| sum.add(&change));
+        sum
+    }
+
     fn add(&mut self, change: &Change<'_>) {
         self.packets += change.of(|layer| layer.packets);
         self.bytes += change.of(|layer| layer.bytes);
@@ -137,24 +143,29 @@ impl History {
 
     /// All layers together in the last `seconds`.
     pub(crate) fn sum(&self, seconds: u64) -> Sum {
-        let mut sum = Sum::default();
-        self.changes(seconds).for_each(|change| sum.add(&change));
-        sum
+        Sum::of(self.changes(seconds))
+    }
+
+    /// All layers of a kind together in the last `seconds`.
+    pub(crate) fn sum_of(&self, kind: Kind, seconds: u64) -> Sum {
+        Sum::of(self.changes_of(kind, seconds))
     }
 
     /// All layers together in each step from one sample to the next, oldest first.
     pub(crate) fn steps(&self) -> Vec<Sum> {
-        let step = |index: usize| {
-            let mut sum = Sum::default();
-            self.between(index - 1, index).for_each(|change| sum.add(&change));
-            sum
-        };
-        (1..self.samples.len()).map(step).collect()
+        (1..self.samples.len()).map(|index| Sum::of(self.between(index - 1, index))).collect()
     }
 
     /// Whether something of this stream came in the last two seconds.
     pub(crate) fn is_flowing(&self, ssrc: Ssrc) -> bool {
         self.changes(2).any(|change| change.now.ssrc == ssrc && change.is_flowing())
+    }
+
+    /// Mean jitter of a stream over the latest samples, so many of them: the figure itself dies away in a moment.
+    pub(crate) fn jitter(&self, ssrc: Ssrc, samples: u32) -> Duration {
+        let latest = self.samples.iter().rev().take(samples as usize);
+        let layers = latest.filter_map(|(_, stats)| stats.layers.iter().find(|layer| layer.ssrc == ssrc));
+        layers.map(|layer| layer.jitter).sum::<Duration>() / samples.max(1)
     }
 
     /// Whether there are layers of a kind that were offered, or that have sent over a connection on which nothing is offered.

@@ -11,7 +11,9 @@ mod finding;
 mod history;
 mod keyframes;
 mod presence;
+mod reference;
 mod uplink;
 
 pub use code::{Code, Entry, Severity};
 pub use finding::{Doctor, Finding};
+pub use reference::reference;

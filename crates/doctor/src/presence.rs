@@ -21,7 +21,8 @@ pub(crate) fn unconnected(history: &History, now: Instant, signs: &mut Signs) {
     let seconds = history.age(now).as_secs();
     let connection = history.newest().map(|(_, stats)| stats.connection);
     if connection == Some(Connection::Awaited) {
-        let what = format!("The server has waited {seconds} s for the publisher and has got nothing over UDP.");
+        let what =
+            format!("The server has waited {seconds} s for the publisher and has got nothing over UDP.");
         signs.insert(Code::UdpBlocked, what);
     } else {
         let what = format!("UDP comes from the publisher, but after {seconds} s there is no connection.");

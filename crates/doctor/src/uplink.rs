@@ -13,8 +13,10 @@ use crate::history::{History, Sum};
 const PACKETS_MIN: u64 = 100;
 /// Share of packets that may be missing at first: repair over one round trip mends about that much unseen.
 const MISSED_MAX: f64 = 0.02;
+/// No air is so bad that it loses so much for seconds: the line is full.
+const MISSED_FULL: f64 = 0.2;
 /// Share of packets that may be missing for good.
-const GIVEN_UP_MAX: f64 = 0.002;
+const GIVEN_UP_MAX: f64 = 0.005;
 /// All packets wait so long in a queue on the way: the line is full.
 const LATENESS_MAX: Duration = Duration::from_millis(400);
 /// Media time in a second of ours from which a queue does not grow any more.
@@ -36,15 +38,16 @@ const SKEW_MAX: f64 = 0.3;
 
 pub(crate) fn check(history: &History, signs: &mut Signs) {
     loss(history, signs);
-    let best = history.changes_of(Kind::Video, 10).map(|change| {
-        (Bitrate::of(change.of(|layer| layer.bytes), change.elapsed), change.now.layer)
-    });
+    let best = history
+        .changes_of(Kind::Video, 10)
+        .map(|change| (Bitrate::of(change.of(|layer| layer.bytes), change.elapsed), change.now.layer));
     if let Some((bitrate, _)) = best.max()
         && bitrate > BITRATE_MAX
     {
         signs.insert(Code::BitrateHigh, format!("The picture takes {bitrate}."));
     }
-    let jitter = history.changes(2).filter(|change| change.is_flowing()).map(|change| change.now.jitter).max();
+    let flowing = history.changes(2).filter(|change| change.is_flowing());
+    let jitter = flowing.map(|change| history.jitter(change.now.ssrc, 5)).max();
     if let Some(jitter) = jitter.filter(|jitter| *jitter > JITTER_MAX) {
         signs.insert(Code::UplinkJitter, format!("Packets come unevenly by {} ms.", jitter.as_millis()));
     }
@@ -63,11 +66,15 @@ pub(crate) fn check(history: &History, signs: &mut Signs) {
 fn loss(history: &History, signs: &mut Signs) {
     let recent = history.sum(5);
     let is_lossy = recent.packets >= PACKETS_MIN && recent.missed_share() > MISSED_MAX;
-    let lateness = history.changes(2).filter(|change| change.is_flowing()).map(|it| it.now.facts.lateness).min();
+    let lateness =
+        history.changes(2).filter(|change| change.is_flowing()).map(|it| it.now.facts.lateness).min();
     let lateness = lateness.unwrap_or_default();
     // Without loss, a queue that still grows may as well be an encoder that does not keep up.
     let is_full = lateness > LATENESS_MAX && (is_lossy || encoder::speed_max(history, 5) > SPEED_STEADY_MIN)
-        || is_lossy && (lateness > LATENESS_WITH_LOSS_MAX || loss_rises_with_rate(&history.steps()));
+        || is_lossy
+            && (recent.missed_share() > MISSED_FULL
+                || lateness > LATENESS_WITH_LOSS_MAX
+                || loss_rises_with_rate(&history.steps()));
     if is_full {
         let lost = if is_lossy {
             format!(", and {:.1} % are lost at first", recent.missed_share() * 100.0)
@@ -81,9 +88,10 @@ fn loss(history: &History, signs: &mut Signs) {
         );
         signs.insert(Code::BitrateBeyondLink, what);
     }
-    let longer = history.sum(10);
+    // Sound is hardly ever sent again, and hides it well.
+    let longer = history.sum_of(Kind::Video, 10);
     if longer.packets >= PACKETS_MIN && longer.given_up_share() > GIVEN_UP_MAX {
-        let what = format!("{:.1} % of the packets never come.", longer.given_up_share() * 100.0);
+        let what = format!("{:.1} % of the picture's packets never come.", longer.given_up_share() * 100.0);
         signs.insert(Code::UplinkDamage, what);
     }
     if is_lossy {

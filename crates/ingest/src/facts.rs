@@ -75,7 +75,9 @@ impl Observer {
         match step {
             Some(0) => return,
             None => {}
-            Some(step) if step.abs() > STEP_MAX_SECONDS * self.clock_rate => self.transit = Transit::default(),
+            Some(step) if step.abs() > STEP_MAX_SECONDS * self.clock_rate => {
+                self.transit = Transit::default()
+            }
             Some(step) => {
                 self.ticks += step;
                 self.facts.b_frames += u64::from(step < 0);
@@ -165,7 +167,12 @@ mod tests {
     const FRAME_TICKS: u32 = 3000;
     const FRAME: Duration = Duration::from_micros(33_333);
 
-    fn observe(observer: &mut Observer, start: Instant, frames: std::ops::Range<u32>, late: impl Fn(u32) -> u64) {
+    fn observe(
+        observer: &mut Observer,
+        start: Instant,
+        frames: std::ops::Range<u32>,
+        late: impl Fn(u32) -> u64,
+    ) {
         for frame in frames {
             let at = start + FRAME * frame + Duration::from_millis(late(frame));
             observer.newest(at, 4_294_960_000u32.wrapping_add(frame * FRAME_TICKS));
@@ -184,7 +191,12 @@ mod tests {
     #[test]
     fn a_queue_that_stands_is_lateness_and_single_late_packets_are_not() {
         let (start, mut observer) = (Instant::now(), Observer::new(90_000));
-        observe(&mut observer, start, 0..150, |frame| if frame % 30 == 0 { 200 } else { u64::from(frame % 4) });
+        observe(
+            &mut observer,
+            start,
+            0..150,
+            |frame| if frame % 30 == 0 { 200 } else { u64::from(frame % 4) },
+        );
         assert!(observer.facts().lateness < Duration::from_millis(5), "{:?}", observer.facts());
         observe(&mut observer, start, 150..300, |_| 400);
         let late = observer.facts().lateness;

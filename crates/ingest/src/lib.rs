@@ -17,6 +17,6 @@ pub use encoded::{Encoded, Payload};
 pub use facts::Facts;
 pub use origin::{Origin, OriginConfig, OriginOutput, PublisherId, Refused, SecondPublisher};
 pub use publisher::{
-    AcceptError, Certificate, CloseReason, Connection, DecodeError, Drops, IceCredentials, Identity, LayerStats, Output,
-    Publisher, PublisherRecord, ResumeError, Setup, Stats,
+    AcceptError, Certificate, CloseReason, Connection, DecodeError, Drops, IceCredentials, Identity,
+    LayerStats, Output, Publisher, PublisherRecord, ResumeError, Setup, Stats,
 };

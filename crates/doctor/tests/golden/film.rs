@@ -70,7 +70,10 @@ fn packets(video: &mut Video, time: Duration, is_keyframe: bool, data: Bytes) ->
     let decode_time = MediaTime::from_micros(time.as_micros() as i64);
     let picture = Picture { decode_time, composition_millis: 0, is_keyframe, data };
     let packets = video.picture(picture).expect("a picture");
-    Coded { time, payloads: packets.into_iter().map(|packet| (packet.payload, packet.starts_keyframe)).collect() }
+    Coded {
+        time,
+        payloads: packets.into_iter().map(|packet| (packet.payload, packet.starts_keyframe)).collect(),
+    }
 }
 
 /// Adobe Flash Video File Format, annex E.
@@ -148,7 +151,8 @@ fn from_annex_b(bytes: Bytes, rate: u32) -> Vec<Coded> {
     (record[0], record[21]) = (1, 3);
     video.configure(Codec::H265, record.into()).expect("a record without parameter sets");
     let mut pictures: Vec<Vec<u8>> = Vec::new();
-    let starts: Vec<usize> = bytes.windows(3).enumerate().filter(|(_, it)| *it == [0, 0, 1]).map(|(at, _)| at).collect();
+    let starts: Vec<usize> =
+        bytes.windows(3).enumerate().filter(|(_, it)| *it == [0, 0, 1]).map(|(at, _)| at).collect();
     for (index, start) in starts.iter().enumerate() {
         let end = starts.get(index + 1).copied().unwrap_or(bytes.len());
         let unit = bytes.slice(start + 3..end);

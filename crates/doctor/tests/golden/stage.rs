@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use doctor::{Code, Doctor};
+use doctor::{Code, Doctor, Finding};
 use ingest::{Encoded, Identity, Payload};
 use model::{Codec, Kind, MediaTime, NtpTime};
 use str0m::RtcConfig;
@@ -101,7 +101,7 @@ struct Cue {
 
 impl Act<'_> {
     /// What is told at the end of the act, and everything that was ever told.
-    pub fn play(&self) -> (Vec<Code>, Vec<Code>) {
+    pub fn play(&self) -> (Vec<Finding>, Vec<Code>) {
         match self.by {
             By::Rtmp => self.play_rtmp(),
             By::Obs | By::Browser => self.play_webrtc(),
@@ -110,10 +110,12 @@ impl Act<'_> {
 
     fn cues(&self) -> Vec<Cue> {
         let mut cues: Vec<Cue> = Vec::new();
-        let length = self.film.and_then(|film| film.pictures.last()).map_or(Duration::from_secs(20), |it| it.time);
+        let length =
+            self.film.and_then(|film| film.pictures.last()).map_or(Duration::from_secs(20), |it| it.time);
         let pictures = self.film.map_or(&[][..], |film| &film.pictures);
         for (index, picture) in pictures.iter().enumerate() {
-            let is_skipped = matches!(self.pace, Pace::Skips(share) if index as u32 * share % 100 < share && index > 0);
+            let is_skipped =
+                matches!(self.pace, Pace::Skips(share) if index as u32 * share % 100 < share && index > 0);
             if !is_skipped || picture.payloads[0].1 {
                 let time = picture.time;
                 let payloads = picture.payloads.clone();
@@ -165,10 +167,16 @@ impl Act<'_> {
             (By::Obs, _) => without_retransmissions,
             (By::Browser | By::Rtmp, _) => |offer| offer,
         };
-        Offer { config, audio: self.sound != Sound::None, video: self.film.is_some(), rewrite, ..Offer::new() }
+        Offer {
+            config,
+            audio: self.sound != Sound::None,
+            video: self.film.is_some(),
+            rewrite,
+            ..Offer::new()
+        }
     }
 
-    fn play_webrtc(&self) -> (Vec<Code>, Vec<Code>) {
+    fn play_webrtc(&self) -> (Vec<Finding>, Vec<Code>) {
         let mut world = World::new(self.offer());
         let mut examination = Examination::new(world.now);
         match self.way {
@@ -215,7 +223,9 @@ impl Act<'_> {
     fn send(&self, world: &mut World, cue: &Cue, numbers: &mut [u64; 2]) {
         let (mid, codec, rate, number) = match (cue.kind, self.film) {
             (Kind::Video, Some(film)) => (world.video, engine_codec(film.codec), 90_000, &mut numbers[0]),
-            (Kind::Video, None) | (Kind::Audio, _) => (world.audio, EngineCodec::Opus, 48_000, &mut numbers[1]),
+            (Kind::Video, None) | (Kind::Audio, _) => {
+                (world.audio, EngineCodec::Opus, 48_000, &mut numbers[1])
+            }
         };
         let (mid, payload_type) = (mid.expect("a section"), world.payload_type(codec));
         let last = cue.payloads.len() - 1;
@@ -241,12 +251,13 @@ impl Act<'_> {
         }
     }
 
-    fn play_rtmp(&self) -> (Vec<Code>, Vec<Code>) {
+    fn play_rtmp(&self) -> (Vec<Finding>, Vec<Code>) {
         let start = Instant::now();
         let mut publisher = Encoded::new(Identity(std::array::from_fn(|index| index as u8)));
         let mut examination = Examination::new(start);
         let film = self.film.map(|film| film.codec);
-        let codecs: Vec<Codec> = (self.sound != Sound::None).then_some(Codec::Opus).into_iter().chain(film).collect();
+        let codecs: Vec<Codec> =
+            (self.sound != Sound::None).then_some(Codec::Opus).into_iter().chain(film).collect();
         let keyframe = self.film.map(|film| film.pictures[0].payloads[0].0.clone());
         let _ = publisher.tracks(&codecs, keyframe.as_deref());
         // TCP delivers everything, each byte when the line has taken those before it.
@@ -311,8 +322,8 @@ impl Examination {
         }
     }
 
-    fn end(self) -> (Vec<Code>, Vec<Code>) {
-        (self.doctor.findings().into_iter().map(|finding| finding.code).collect(), self.ever)
+    fn end(self) -> (Vec<Finding>, Vec<Code>) {
+        (self.doctor.findings(), self.ever)
     }
 }
 
@@ -330,7 +341,9 @@ const fn engine_codec(codec: Codec) -> EngineCodec {
 /// As OBS offers: it sends again in the stream itself.
 fn without_retransmissions(offer: String) -> String {
     let rtx: Vec<&str> = offer.lines().filter(|line| line.contains(" rtx/")).collect();
-    let number = |line: &&'_ str| line.strip_prefix("a=rtpmap:").and_then(|rest| rest.split(' ').next()).map(str::to_owned);
+    let number = |line: &&'_ str| {
+        line.strip_prefix("a=rtpmap:").and_then(|rest| rest.split(' ').next()).map(str::to_owned)
+    };
     let numbers: Vec<String> = rtx.iter().filter_map(number).collect();
     let is_one = |word: &str| numbers.iter().any(|number| number == word);
     let is_rtx = |line: &str| {
@@ -352,6 +365,7 @@ fn without_retransmissions(offer: String) -> String {
 /// It does not even take requests to send again.
 fn without_repair(offer: String) -> String {
     let offer = without_retransmissions(offer);
-    let lines = offer.lines().filter(|line| !(line.starts_with("a=rtcp-fb") && line.trim_end().ends_with(" nack")));
+    let lines =
+        offer.lines().filter(|line| !(line.starts_with("a=rtcp-fb") && line.trim_end().ends_with(" nack")));
     lines.map(|line| format!("{line}\r\n")).collect()
 }

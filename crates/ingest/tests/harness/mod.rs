@@ -264,7 +264,8 @@ impl World {
                         is_lost = true;
                     }
                     let (now, bytes) = (self.now, transmit.contents.len());
-                    let queued = self.bottleneck.as_mut().map_or(Some(Duration::ZERO), |it| it.pass(now, bytes));
+                    let queued =
+                        self.bottleneck.as_mut().map_or(Some(Duration::ZERO), |it| it.pass(now, bytes));
                     if let Some(queued) = queued.filter(|_| !is_lost && !(self.loses)(&transmit.contents)) {
                         let at = self.now + LATENCY + queued + (self.late)(&transmit.contents);
                         let at = self.bunches.map_or(at, |length| {
