@@ -136,113 +136,118 @@ impl Entry {
         entry(
             (C::UdpBlocked, "udp-blocked", Problem),
             (4, 2),
-            "The request to publish came, but nothing of the publisher comes over UDP: a firewall on the way stops it.",
-            "Let UDP out of the network that you publish from, to the server's media port (52000 unless its operator \
-             says otherwise), or publish over RTMPS. For the operator: open that port, and set media.public_ip behind NAT.",
+            "The request to publish came, but nothing of the publisher comes over UDP: a firewall on the way \
+             stops it.",
+            "Let UDP out of the network that you publish from, to the server's media port (52000 unless its \
+             operator says otherwise), or publish over RTMPS. For the operator: open that port, and set \
+             media.public_ip behind NAT.",
         ),
         entry(
             (C::HandshakeStuck, "handshake-stuck", Problem),
             (6, 2),
             "UDP comes from the publisher, but no connection comes of it: answers do not reach it, or it has a \
              certificate that this server does not take.",
-            "Switch VPN and firewall off for a try. An ffmpeg with GnuTLS wants an ECDSA certificate given by -cert_file \
-             and -key_file, GStreamer by the property \"pem\" of dtlsdec.",
+            "Switch VPN and firewall off for a try. An ffmpeg with GnuTLS wants an ECDSA certificate given by \
+             -cert_file and -key_file, GStreamer by the property \"pem\" of dtlsdec.",
         ),
         entry(
             (C::NoMedia, "no-media", Problem),
             (5, 2),
             "The publisher is connected and sends neither sound nor picture: viewers wait.",
-            "Look whether the encoder still runs: in OBS, stop and start streaming, and see Help, Log Files if it happens \
-             again.",
+            "Look whether the encoder still runs: in OBS, stop and start streaming, and see Help, Log Files if it \
+             happens again.",
         ),
         entry(
             (C::NoPicture, "no-picture", Problem),
             (4, 2),
             "Sound comes and no picture, though there is to be one.",
-            "Look at the encoder's source: camera unplugged, window closed, encoder failed. In OBS, choose another encoder \
-             under Settings, Output.",
+            "Look at the encoder's source: camera unplugged, window closed, encoder failed. In OBS, choose \
+             another encoder under Settings, Output.",
         ),
         entry(
             (C::NoAudio, "no-audio", Warning),
             (8, 3),
             "The picture comes and no sound, though there is to be some.",
-            "Look at the source of the sound: in OBS, Settings, Audio, and the track chosen under Settings, Output.",
+            "Look at the source of the sound: in OBS, Settings, Audio, and the track chosen under Settings, \
+             Output.",
         ),
         entry(
             (C::NoAudioTrack, "no-audio-track", Advice),
             (8, 3),
             "There is a picture and no sound at all.",
-            "If that is not meant so: in OBS, choose an audio track under Settings, Output; in ffmpeg, add an audio input \
-             and leave -an out.",
+            "If that is not meant so: in OBS, choose an audio track under Settings, Output; in ffmpeg, add an \
+             audio input and leave -an out.",
         ),
         entry(
             (C::Silence, "silence", Advice),
             (30, 3),
             "Sound comes, and there is nothing in it.",
-            "If that is not meant so: unmute the microphone or the mixer; in OBS, the meters of the Audio Mixer must move.",
+            "If that is not meant so: unmute the microphone or the mixer; in OBS, the meters of the Audio Mixer \
+             must move.",
         ),
         entry(
             (C::BFrames, "b-frames", Problem),
             (3, 10),
             "The picture has B-frames: browsers show them jerking over WebRTC, or not at all.",
-            "Set B-frames to 0. x264 in OBS: Tune zerolatency, or bframes=0 in x264 Options; NVENC, AMF, QuickSync: Max \
-             B-frames 0. ffmpeg: -bf 0 or -tune zerolatency.",
+            "Set B-frames to 0. x264 in OBS: Tune zerolatency, or bframes=0 in x264 Options; NVENC, AMF, \
+             QuickSync: Max B-frames 0. ffmpeg: -bf 0 or -tune zerolatency.",
         ),
         entry(
             (C::KeyframeInterval, "keyframe-interval", Warning),
             (3, 10),
-            "Keyframes are far apart: newcomers get much old media at once, and a damaged picture stays damaged for long.",
-            "Set the keyframe interval to 1 or 2 seconds. OBS: Settings, Output, Keyframe Interval (0 means 250 pictures). \
-             ffmpeg: -g with the pictures of one or two seconds.",
+            "Keyframes are far apart: newcomers get much old media at once, and a damaged picture stays damaged \
+             for long.",
+            "Set the keyframe interval to 1 or 2 seconds. OBS: Settings, Output, Keyframe Interval (0 means 250 \
+             pictures). ffmpeg: -g with the pictures of one or two seconds.",
         ),
         entry(
             (C::NoKeyframe, "no-keyframe", Problem),
             (3, 3),
             "No keyframe comes any more: newcomers see no picture.",
-            "Set the keyframe interval to 1 or 2 seconds. OBS: Settings, Output, Keyframe Interval. ffmpeg: -g with the \
-             pictures of one or two seconds, and no intra-refresh.",
+            "Set the keyframe interval to 1 or 2 seconds. OBS: Settings, Output, Keyframe Interval. ffmpeg: -g \
+             with the pictures of one or two seconds, and no intra-refresh.",
         ),
         entry(
             (C::ParameterSets, "parameter-sets", Problem),
             (3, 10),
             "Keyframes come without parameter sets: newcomers see no picture.",
-            "Have the encoder repeat them with each keyframe. ffmpeg: -bsf:v dump_extra, or without -flags +global_header; \
-             x264: repeat-headers=1; GStreamer: h264parse config-interval=-1.",
+            "Have the encoder repeat them with each keyframe. ffmpeg: -bsf:v dump_extra, or without -flags \
+             +global_header; x264: repeat-headers=1; GStreamer: h264parse config-interval=-1.",
         ),
         entry(
             (C::H264Profile, "h264-profile", Problem),
             (2, 10),
             "The H.264 profile is one that browsers do not decode: more than 8 bits, or more colour than 4:2:0.",
-            "OBS: Settings, Advanced, Color Format NV12, and Settings, Output, Profile high, main or baseline. ffmpeg: \
-             -pix_fmt yuv420p -profile:v high.",
+            "OBS: Settings, Advanced, Color Format NV12, and Settings, Output, Profile high, main or baseline. \
+             ffmpeg: -pix_fmt yuv420p -profile:v high.",
         ),
         entry(
             (C::H264Level, "h264-level", Advice),
             (2, 10),
             "The H.264 level is above 4.2: many phones and older computers do not decode it.",
-            "Send at most 1920x1080 at 60 pictures per second; leave the level to the encoder, and with x264 choose a \
-             faster preset, which refers to fewer pictures. ffmpeg: -level 4.2.",
+            "Send at most 1920x1080 at 60 pictures per second; leave the level to the encoder, and with x264 \
+             choose a faster preset, which refers to fewer pictures. ffmpeg: -level 4.2.",
         ),
         entry(
             (C::H264LevelTooHigh, "h264-level-too-high", Problem),
             (2, 10),
             "The H.264 level is above 5.2, the highest that browsers promise to decode.",
-            "Send a smaller picture or fewer per second, and leave the level to the encoder. ffmpeg: -level 4.2 or no \
-             -level at all.",
+            "Send a smaller picture or fewer per second, and leave the level to the encoder. ffmpeg: -level 4.2 \
+             or no -level at all.",
         ),
         entry(
             (C::Interlaced, "interlaced", Warning),
             (2, 10),
             "The picture is interlaced: browsers show combs, or nothing.",
-            "Send progressive pictures. ffmpeg: -vf bwdif and no -flags +ildct+ilme; OBS: deinterlacing of the source, by \
-             its context menu.",
+            "Send progressive pictures. ffmpeg: -vf bwdif and no -flags +ildct+ilme; OBS: deinterlacing of the \
+             source, by its context menu.",
         ),
         entry(
             (C::CodecSupport, "codec-support", Warning),
             (2, 10),
             "Not every browser decodes this codec over WebRTC.",
-            "H.264 plays everywhere. OBS: Settings, Output, Video Encoder x264 or one that names H.264. ffmpeg: -c:v \
-             libx264.",
+            "H.264 plays everywhere. OBS: Settings, Output, Video Encoder x264 or one that names H.264. ffmpeg: \
+             -c:v libx264.",
         ),
         entry(
             (C::AheadOfTime, "ahead-of-time", Problem),
@@ -254,15 +259,15 @@ impl Entry {
             (C::FallsBehind, "falls-behind", Problem),
             (5, 10),
             "Media comes slower than it plays: the picture stops again and again.",
-            "The encoder is too slow, or, over RTMP, the line too thin for the bitrate. A faster preset (x264: veryfast, \
-             ultrafast) or an encoder in hardware helps the first, a lower bitrate the second.",
+            "The encoder is too slow, or, over RTMP, the line too thin for the bitrate. A faster preset (x264: \
+             veryfast, ultrafast) or an encoder in hardware helps the first, a lower bitrate the second.",
         ),
         entry(
             (C::FrameRateUnsteady, "frame-rate-unsteady", Warning),
             (5, 10),
             "Pictures are missing that the stream says it has: motion jerks.",
-            "The computer does not keep up. OBS: View, Stats shows frames missed or skipped; choose a faster preset, a \
-             smaller output or an encoder in hardware.",
+            "The computer does not keep up. OBS: View, Stats shows frames missed or skipped; choose a faster \
+             preset, a smaller output or an encoder in hardware.",
         ),
         entry(
             (C::FrameRateHigh, "frame-rate-high", Advice),
@@ -274,15 +279,15 @@ impl Entry {
             (C::BitrateHigh, "bitrate-high", Advice),
             (5, 15),
             "The bitrate is above what many viewers' lines carry all the time.",
-            "4 to 8 Mbit/s are plenty for 1920x1080. OBS: Settings, Output, Rate Control CBR and a Bitrate. ffmpeg: -b:v 6M \
-             -maxrate 6M -bufsize 6M.",
+            "4 to 8 Mbit/s are plenty for 1920x1080. OBS: Settings, Output, Rate Control CBR and a Bitrate. \
+             ffmpeg: -b:v 6M -maxrate 6M -bufsize 6M.",
         ),
         entry(
             (C::BitrateBeyondLink, "bitrate-beyond-link", Problem),
             (5, 15),
             "The publisher sends more than its line carries: packets queue and get lost on the way here.",
-            "Lower the bitrate to two thirds of what the line uploads. OBS: Settings, Output, Bitrate. ffmpeg: -b:v with \
-             -maxrate and -bufsize. Stop other uploads.",
+            "Lower the bitrate to two thirds of what the line uploads. OBS: Settings, Output, Bitrate. ffmpeg: \
+             -b:v with -maxrate and -bufsize. Stop other uploads.",
         ),
         entry(
             (C::UplinkDamage, "uplink-damage", Problem),
@@ -311,9 +316,10 @@ impl Entry {
         entry(
             (C::AvSkew, "av-skew", Advice),
             (10, 20),
-            "Sound and picture of the same moment arrive far apart: players hold the earlier one back, so everything is late.",
-            "Have the encoder look ahead less. x264: Tune zerolatency; NVENC: Look-ahead off, Preset or Tuning for low \
-             latency. If the sound is late, lower its sync offset under Advanced Audio Properties.",
+            "Sound and picture of the same moment arrive far apart: players hold the earlier one back, so \
+             everything is late.",
+            "Have the encoder look ahead less. x264: Tune zerolatency; NVENC: Look-ahead off, Preset or Tuning \
+             for low latency. If the sound is late, lower its sync offset under Advanced Audio Properties.",
         ),
     ];
 }

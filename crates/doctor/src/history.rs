@@ -168,7 +168,7 @@ impl History {
         layers.map(|layer| layer.jitter).sum::<Duration>() / samples.max(1)
     }
 
-    /// Whether there are layers of a kind that were offered, or that have sent over a connection on which nothing is offered.
+    /// Whether there are layers of a kind that were offered, or, where nothing is offered, that have sent.
     pub(crate) fn has(&self, kind: Kind) -> bool {
         self.newest().is_some_and(|(_, stats)| {
             let is_offered = stats.connection != Connection::Reliable;

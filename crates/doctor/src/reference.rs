@@ -11,14 +11,15 @@ Made by `cargo xtask metrics` from the table that the program uses; a test compa
 
 Each injection node looks at its publishers once a second: what their bitstreams show of the encoder's settings, what is
 lost and late on the way here, what is missing. It says in plain words what could be better and what to do about it.
-Nothing is decoded, and the media does not wait for it. Something is told after it has been true for some seconds and told
-no more after it has not been for some, so nothing flaps; where one thing follows from another, only the cause is told.
+Nothing is decoded, and the media does not wait for it. Something is told after it has been true for some seconds and
+told no more after it has not been for some, so nothing flaps; where one thing follows from another, only the cause is
+told.
 
 | Where | Who |
 |---|---|
 | the publish page, *What could be better* | who publishes from a browser |
-| `GET /whip/{broadcast}/{session}/advice`, the URL of the WHIP session with `/advice` behind it | who made the session, with the same token |
-| `media-tree broadcast show NAME`, `advice` in `GET /api/v1/broadcasts/{broadcast}` and `GET /api/v1/installation` | operators; of publishers over RTMP too ([api.md](api.md)) |
+| `GET /whip/{broadcast}/{session}/advice` | who made the WHIP session at that URL, with the same token |
+| `media-tree broadcast show NAME`, `GET /api/v1/broadcasts/{broadcast}` | operators, over RTMP too ([api.md](api.md)) |
 | the event `advice` | your server ([access.md](access.md#your-server-is-told)) |
 | `media_tree_publisher_advice{broadcast,code}` | Prometheus; the panel *Advice for publishers* |
 | the log of the injection node, `advice for a publisher` | whoever reads it |
@@ -29,14 +30,15 @@ no more after it has not been for some, so nothing flaps; where one thing follow
 The codes are stable, the words are not. Why somebody could not connect at all is remembered for a minute after the
 attempt. A publisher that stands by or replaces another has advice of its own under its session.
 
-Over RTMP, B-frames are refused when they come, and the encoder is told why; nothing is lost on TCP, so a line that is too
-thin shows as media that falls behind.
+Over RTMP, B-frames are refused when they come, and the encoder is told why; nothing is lost on TCP, so a line that is
+too thin shows as media that falls behind.
 
 What is not advised: High profile in a stream that was offered as Baseline is what OBS does, and every browser plays it.
 Browsers send keyframes when they are asked, so theirs may be far apart. A sender's own estimate of its line is not told
 to the server over WebRTC; that a line is too thin is seen from queues and losses.
 
-With *problem*, many viewers see or hear nothing, or nothing good; with *warning*, some notice; *advice* could be better.
+With *problem*, many viewers see or hear nothing, or nothing good; with *warning*, some notice; with *advice*, it could
+be better.
 ";
 
 /// The page.

@@ -100,8 +100,8 @@ fn loss(history: &History, signs: &mut Signs) {
     }
 }
 
-/// Whether the seconds with the higher bitrates have lost far more than those with the lower ones, as where something on
-/// the way drops what is above its rate.
+/// Whether the seconds with the higher bitrates have lost far more than those with the lower ones, as where something
+/// on the way drops what is above its rate.
 fn loss_rises_with_rate(steps: &[Sum]) -> bool {
     let mut steps: Vec<&Sum> = steps.iter().filter(|step| step.packets > 0).collect();
     if steps.len() < STEPS_MIN {
