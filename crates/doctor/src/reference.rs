@@ -49,12 +49,28 @@ pub fn reference() -> String {
         let Entry { name, meaning, remedy, .. } = entry;
         let (severity, begins) = (entry.severity.as_str(), entry.begins_after.as_secs());
         let ends = entry.ends_after.as_secs();
-        let _ = write!(
-            text,
-            "\n## `{name}`\n\n*{severity}*, told after {begins} s, gone after {ends} s. {meaning}\n\n{remedy}\n"
-        );
+        let about = wrapped(&format!("*{severity}*, told after {begins} s, gone after {ends} s. {meaning}"));
+        let _ = write!(text, "\n## `{name}`\n\n{about}\n\n{}\n", wrapped(remedy));
     }
     text
+}
+
+/// The text in lines of the width that all pages have.
+fn wrapped(text: &str) -> String {
+    const WIDTH: usize = 120;
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|line| line.is_empty() || line.len() + 1 + word.len() <= WIDTH);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]

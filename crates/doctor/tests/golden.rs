@@ -46,13 +46,7 @@ fn encoders() -> Vec<Encoder> {
         ("50 fps", H264, 50, 20, x264("-g 100")),
         ("60 fps", H264, 60, 20, x264("-g 60 -profile:v high -level 4.2")),
         ("on demand", H264, 30, 20, x264("-g 9999 -profile:v baseline")),
-        (
-            "vp8 on demand",
-            Codec::Vp8,
-            30,
-            20,
-            "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 500k -g 9999".into(),
-        ),
+        ("vp8", Codec::Vp8, 30, 20, "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 500k -g 9999".into()),
         ("vp9", Codec::Vp9, 30, 20, "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 500k -g 60".into()),
         (
             "av1",
