@@ -77,6 +77,17 @@ export async function isKnown({ location, token }) {
   }
 }
 
+/** What the publisher of a session could do better: `[{ code, severity, what, remedy }]`, or null. Never rejects. */
+export async function adviceOf({ location, token }) {
+  try {
+    const signal = AbortSignal.timeout(1000);
+    const response = await fetch(`${location}/advice`, { headers: headersWith(token, {}), cache: "no-store", signal });
+    return response.ok ? (await response.json()).advice : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Adds parameters to the Opus format of an SDP, so that both channels are carried. */
 export function withStereo(sdp) {
   const payloadType = /a=rtpmap:(\d+) opus\/48000/i.exec(sdp)?.[1];

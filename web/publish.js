@@ -7,6 +7,8 @@ import { sendableCodecs } from "./whip.js";
 import { wordsFor } from "./words.js";
 
 const FACTS_INTERVAL_MS = 1000;
+/** How often the server is asked what could be better. */
+const ADVICE_INTERVAL_MS = 3000;
 
 const at = (id) => document.getElementById(id);
 const form = at("form");
@@ -172,6 +174,28 @@ function showState() {
     field.disabled = isWanted;
   }
   if (state !== "live") at("facts").textContent = "";
+  if (!isUnderWay) showAdvice([]);
+}
+
+/** What is said stays while a session is made anew: why the one before could not connect is of use. */
+async function askForAdvice() {
+  const advice = await publisher.advice();
+  if (advice && isWanted) showAdvice(advice);
+}
+
+function showAdvice(advice) {
+  const items = advice.map(({ severity, what, remedy }) => {
+    const item = document.createElement("li");
+    item.className = severity;
+    const sentence = document.createElement("strong");
+    sentence.textContent = what;
+    item.append(sentence, ` ${remedy}`);
+    return item;
+  });
+  const text = items.map((item) => item.textContent).join("");
+  // Unchanged words are left alone: a screen reader would read them again.
+  if (at("advice-list").textContent !== text) at("advice-list").replaceChildren(...items);
+  at("advice").hidden = items.length === 0;
 }
 
 let last = null;
@@ -245,6 +269,7 @@ publisher.addEventListener("change", handleChange);
 navigator.mediaDevices?.addEventListener("devicechange", showDevices);
 addEventListener("pagehide", () => publisher.stop());
 setInterval(showFacts, FACTS_INTERVAL_MS);
+setInterval(askForAdvice, ADVICE_INTERVAL_MS);
 
 showChoices();
 showState();

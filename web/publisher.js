@@ -64,6 +64,11 @@ export class Publisher extends EventTarget {
     return this.#session?.stats() ?? null;
   }
 
+  /** What WhipSession.advice gives, or null. */
+  advice() {
+    return this.#session?.advice() ?? Promise.resolve(null);
+  }
+
   async #connect() {
     const session = new WhipSession((state) => session === this.#session && this.#handleState(state));
     this.#session = session;

@@ -1,6 +1,6 @@
 // One WHIP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
-import { configuration, deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+import { adviceOf, configuration, deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
 
 /** The most that sound may take, in bit/s. */
 const AUDIO_BITRATE = 96_000;
@@ -132,6 +132,11 @@ export class WhipSession {
   /** Whether the server answers within a second and knows the session. */
   isKnown() {
     return this.#resource ? isKnown(this.#resource) : Promise.resolve(false);
+  }
+
+  /** What the server finds that could be better, the gravest first; null if it does not say. */
+  advice() {
+    return this.#resource ? adviceOf(this.#resource) : Promise.resolve(null);
   }
 
   /** Ends the session here and on the server. */

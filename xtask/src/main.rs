@@ -58,7 +58,7 @@ enum Task {
     Screenshots,
     /// Makes the demo clip again with ffmpeg.
     DemoClip,
-    /// Writes the reference of all metrics, `docs/operating/metrics.md`.
+    /// Writes the references of all metrics and of all advice, `docs/operating/metrics.md` and `broadcasters.md`.
     Metrics,
     /// Writes dashboards, alerts and their trials into `deploy/monitoring/`.
     Monitoring,
@@ -82,8 +82,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn metrics() -> anyhow::Result<()> {
-    let file = run::root().join("docs/operating/metrics.md");
-    std::fs::write(&file, telemetry::reference()).with_context(|| format!("write {}", file.display()))
+    for (name, text) in [("metrics.md", telemetry::reference()), ("broadcasters.md", doctor::reference())] {
+        let file = run::root().join("docs/operating").join(name);
+        std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
 }
 
 fn check() -> anyhow::Result<()> {

@@ -26,6 +26,7 @@ const CORES: &[&str] = &[
     "rtmp",
     "packetize",
     "transcode",
+    "doctor",
 ];
 const FORBIDDEN_IN_CORES: &[&str] =
     &["Instant::now()", "SystemTime::now()", "std::net::UdpSocket", "tokio::"];

@@ -151,6 +151,21 @@ pub struct BroadcastState {
     pub viewers: u64,
     /// When an operator made it, in seconds since 1970; `None` if its first publisher did.
     pub created: Option<u64>,
+    /// What its publisher could do better, the gravest first.
+    pub advice: Vec<AdviceView>,
+}
+
+/// One thing that a publisher could do better.
+#[derive(Debug, Clone, Serialize)]
+pub struct AdviceView {
+    /// Stable name of what was found.
+    pub code: String,
+    /// `advice`, `warning` or `problem`.
+    pub severity: String,
+    /// What is not as it could be.
+    pub what: String,
+    /// What helps.
+    pub remedy: String,
 }
 
 /// One decision.
@@ -241,6 +256,7 @@ fn broadcasts(observer: &Observer, declared: &[(BroadcastId, DeclaredBroadcast)]
         state: "waiting",
         viewers: viewers(&declared.tree, id),
         created: Some(declared.created),
+        advice: Vec::new(),
     };
     let mut all: BTreeMap<&BroadcastId, BroadcastState> =
         declared.iter().map(|made| (&made.0, state(made))).collect();
@@ -256,8 +272,16 @@ fn broadcasts(observer: &Observer, declared: &[(BroadcastId, DeclaredBroadcast)]
             },
             viewers: viewers(&broadcast.tree, id),
             created,
+            advice: Vec::new(),
         };
         all.insert(id, published);
+    }
+    // Whoever is not let in by a firewall publishes nothing yet: its node is no broadcast's origin.
+    for advice in observer.nodes.values().flat_map(|node| &node.advice) {
+        if let Some(broadcast) = all.get_mut(&advice.broadcast) {
+            let registry::Advice { code, severity, what, remedy, .. } = advice.clone();
+            broadcast.advice.push(AdviceView { code, severity, what, remedy });
+        }
     }
     all.into_values().collect()
 }

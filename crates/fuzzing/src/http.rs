@@ -57,11 +57,12 @@ fn method(value: &str) {
         Resource::Session,
         Resource::EventsEntry,
         Resource::EventStream,
+        Resource::Advice,
     ] {
         match action(resource, value) {
             Ok(Action::Create) => assert_eq!(value, "POST"),
             Ok(Action::Modify) => assert_eq!(value, "PATCH"),
-            Ok(Action::Listen) => assert_eq!(value, "GET"),
+            Ok(Action::Listen | Action::Show) => assert_eq!(value, "GET"),
             Ok(Action::Delete) => assert_eq!(value, "DELETE"),
             Ok(Action::Reply(_)) => {}
             Err(problem) => fit_to_be_sent(Some(problem)),

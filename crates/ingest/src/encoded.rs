@@ -12,6 +12,7 @@ use media_core::rate::RateMeter;
 use media_core::time::ClockOffset;
 use model::{Codec, Kind, Layer, MediaTime, NtpTime, SeqNo, Ssrc, Track};
 
+use crate::facts::Observer;
 use crate::publisher::{Identity, LayerStats, Stats};
 
 /// Bitrate is measured over this time.
@@ -59,6 +60,7 @@ struct Stream {
     keyframe_at: Option<Instant>,
     last_keyframe: Option<MediaTime>,
     keyframe_interval: Option<Duration>,
+    observer: Observer,
 }
 
 impl Stream {
@@ -79,6 +81,7 @@ impl Stream {
             keyframe_at: None,
             last_keyframe: None,
             keyframe_interval: None,
+            observer: Observer::new(clock_rate(kind)),
         }
     }
 
@@ -99,6 +102,15 @@ impl Stream {
         self.packets += 1;
         self.bytes += payload.bytes.len() as u64;
         self.rate.add(now, payload.bytes.len());
+        self.observer.newest(now, payload.timestamp);
+        if let Some(codec) = self.codec {
+            self.observer.payload(codec, &payload.bytes, payload.starts_keyframe);
+            if codec == Codec::H264
+                && let Some(sequence) = h264::sequence_parameters(&payload.bytes)
+            {
+                self.observer.sequence(&sequence);
+            }
+        }
         if payload.kind == Kind::Audio {
             return;
         }
@@ -131,8 +143,16 @@ impl Stream {
             codec: self.codec.filter(|_| self.packets > 0),
             profile_level_id: self.picture.as_ref().map(profile_level_id),
             size: self.picture.map(|picture| (picture.width, picture.height)),
-            b_frames_seen: false,
+            facts: self.observer.facts(),
         }
+    }
+}
+
+/// Of every codec of this kind.
+const fn clock_rate(kind: Kind) -> u32 {
+    match kind {
+        Kind::Audio => Codec::Opus.clock_rate(),
+        Kind::Video => Codec::H264.clock_rate(),
     }
 }
 

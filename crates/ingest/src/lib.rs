@@ -9,12 +9,14 @@
 extern crate self as ingest;
 
 mod encoded;
+mod facts;
 mod origin;
 mod publisher;
 
 pub use encoded::{Encoded, Payload};
+pub use facts::Facts;
 pub use origin::{Origin, OriginConfig, OriginOutput, PublisherId, Refused, SecondPublisher};
 pub use publisher::{
-    AcceptError, Certificate, CloseReason, DecodeError, Drops, IceCredentials, Identity, LayerStats, Output,
-    Publisher, PublisherRecord, ResumeError, Setup, Stats,
+    AcceptError, Certificate, CloseReason, Connection, DecodeError, Drops, IceCredentials, Identity,
+    LayerStats, Output, Publisher, PublisherRecord, ResumeError, Setup, Stats,
 };

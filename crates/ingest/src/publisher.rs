@@ -33,7 +33,7 @@ mod tracks;
 pub use api::{AcceptError, Certificate, CloseReason, IceCredentials, Identity, Output, Setup};
 pub use record::{DecodeError, PublisherRecord};
 pub use resume::ResumeError;
-pub use stats::{Drops, LayerStats, Stats};
+pub use stats::{Connection, Drops, LayerStats, Stats};
 
 use offer::Section;
 use stream::Stream;
@@ -316,7 +316,13 @@ impl Publisher {
         let delay = |wanted: Kind| {
             self.streams.iter().filter(|stream| kind(stream) == wanted).find_map(Stream::delay)
         };
+        let connection = match self.phase {
+            Phase::Connecting { .. } if self.remote_addresses.is_empty() => Connection::Awaited,
+            Phase::Connecting { .. } => Connection::Heard,
+            Phase::Connected | Phase::Closing | Phase::Closed => Connection::Connected,
+        };
         Stats {
+            connection,
             round_trip: self.round_trip,
             picture_delay: delay(Kind::Video).zip(delay(Kind::Audio)).map(|(video, audio)| video - audio),
             drops: self.drops,
@@ -454,7 +460,13 @@ fn streams(sections: &[Section], identity: &Identity) -> Vec<Stream> {
             }
             // The first cycle stays free, so that packets from before the first one have a place.
             let base = (1 << 16) + u64::from(u16::from_be_bytes(*base) >> 1);
-            streams.push(Stream::new(Ssrc::new(ssrc), index, layer, base, clock_rate));
+            let mut stream = Stream::new(Ssrc::new(ssrc), index, layer, base, clock_rate);
+            let takes_requests = |payload: &offer::Payload| payload.feedback.pli || payload.feedback.fir;
+            stream.negotiated(
+                section.payloads.iter().any(takes_requests),
+                section.payloads.iter().any(|payload| payload.rtx.is_some()),
+            );
+            streams.push(stream);
         }
     }
     streams

@@ -182,6 +182,30 @@ async fn every_list_can_be_read_by_people_and_machines() {
 }
 
 #[tokio::test]
+async fn what_a_publisher_could_do_better_is_shown_with_its_broadcast() {
+    let installation = installation().await;
+    installation.ok(&["broadcast", "create", "friday"]).await;
+    let well = installation.until(&["broadcast", "show", "friday"], "waiting").await;
+    assert!(!well.contains("better"), "{well}");
+    let advice = registry::Advice {
+        broadcast: "friday".parse().expect("an id"),
+        code: "b-frames".into(),
+        severity: "problem".into(),
+        what: "The picture has B-frames.".into(),
+        remedy: "Set B-frames to 0.".into(),
+    };
+    let record = NodeRecord { advice: vec![advice], ..node("injection-1") };
+    installation.registry.put(&record, Write::any()).await.expect("stored");
+    let shown = installation.until(&["broadcast", "show", "friday"], "better").await;
+    let expected =
+        "\nWhat could be better:\n\nproblem (b-frames): The picture has B-frames.\n  Set B-frames to 0.\n";
+    assert!(shown.ends_with(expected), "{shown}");
+    let json = installation.ok(&["broadcast", "show", "friday", "--json"]).await;
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["advice"][0]["code"], "b-frames");
+}
+
+#[tokio::test]
 async fn a_broadcast_is_made_its_key_read_changed_and_taken_back() {
     let installation = installation().await;
     let made = installation.ok(&["broadcast", "create", "friday"]).await;

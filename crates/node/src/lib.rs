@@ -3,6 +3,7 @@
 //! [`run`] is the whole life of a node: bind everything, start the threads, serve, drain, stop.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod bind;
 mod clock;
 mod control;

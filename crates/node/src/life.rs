@@ -15,6 +15,7 @@ use telemetry::Identity;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::advice::{self, Advice};
 use crate::clock::unix_time;
 use crate::control::{Control, Media, Prepared, Published};
 use crate::directory::Directory;
@@ -114,6 +115,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     }
     tokio::spawn(events::follow(event_receiver, app.clone()));
     tokio::spawn(http::follow_events(app.clone()));
+    tokio::spawn(advice::examine(app.clone(), app.metrics.tree.patients()));
     let webhooks = Webhooks::start(&config, &node_id, &app)?;
 
     serve_rtmp(ports.rtmp, tls.as_ref(), &config, &app)?;
@@ -220,6 +222,7 @@ impl Served {
             publishers_max: config.limits.publishers_max.into(),
             shard_load_max: f64::from(config.limits.shard_load_max_percent) / 100.0,
             metrics: metrics.clone(),
+            advice: Advice::default(),
             control: control.cloned(),
             operator_tokens: config.control.operator_tokens.clone(),
         })

@@ -18,7 +18,9 @@ use telemetry::{
     DropCounters, DropReasons, Endpoint, Exposition, HandshakeFailure, Identity, JoinResult, NodeDrop,
     Telemetry,
 };
+use tokio::sync::watch;
 
+use crate::advice::Patient;
 use crate::directory::Entry;
 use crate::http::{App, SHARDS_BUSY};
 use crate::shard_load::{LoadMeter, ShardLoad};
@@ -57,6 +59,7 @@ impl Metrics {
             segmentation: Mutex::new([(); 2].map(|()| Segmentation::new(&telemetry))),
             snapshot: Mutex::default(),
             published: telemetry.injection.published(),
+            patients: watch::channel(Vec::new()).0,
             parents: Mutex::default(),
         });
         Self { telemetry, sampler: Mutex::default(), began: Instant::now(), tree }
@@ -203,6 +206,11 @@ impl Metrics {
     /// Counts a publisher that was answered and never connected.
     pub fn publisher_not_connected(&self) {
         self.telemetry.injection.publish(JoinResult::NotConnected);
+    }
+
+    /// Shows what publishers are advised.
+    pub fn advised(&self, advised: Vec<telemetry::advice::Advised>) {
+        self.telemetry.injection.advice().set(advised);
     }
 
     /// Counts a publisher that replaced another one.
@@ -449,6 +457,7 @@ pub struct TreeCounters {
     segmentation: Mutex<[Segmentation; 2]>,
     snapshot: Mutex<Snapshot>,
     published: Arc<Published>,
+    patients: watch::Sender<Vec<Patient>>,
     parents: Mutex<Vec<exchange::ParentStats>>,
 }
 
@@ -491,6 +500,17 @@ impl TreeCounters {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot(links);
         *self.parents.lock().unwrap_or_else(PoisonError::into_inner) =
             links.parents.values().cloned().collect();
+    }
+
+    /// Shows every publisher, for whoever examines them.
+    pub fn show(&self, patients: Vec<Patient>) {
+        self.patients.send_replace(patients);
+    }
+
+    /// What is shown, about once a second.
+    #[must_use]
+    pub fn patients(&self) -> watch::Receiver<Vec<Patient>> {
+        self.patients.subscribe()
     }
 
     /// What is known of the parents.

@@ -24,7 +24,10 @@ pub use broadcast::{BroadcastRecord, RecordedEpoch, RecordedState};
 pub use decision::{DECISIONS_MAX, Decision, DecisionsRecord};
 pub use declared::DeclaredRecord;
 pub use leader::{LEADER, LeaderRecord};
-pub use node::{BROADCASTS_MAX, Capacity, Incarnation, Load, NodeRecord, NodeState, ParentLink, Watched};
+pub use node::{
+    ADVICE_MAX, Advice, BROADCASTS_MAX, Capacity, Incarnation, Load, NodeRecord, NodeState, ParentLink,
+    Watched,
+};
 pub use places::{PLACES_MAX, Place, PlacesRecord};
 pub use record::{DecodeError, Stored, decode, encode};
 pub use tree::{Shape, TreeRecord};

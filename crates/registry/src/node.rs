@@ -44,9 +44,15 @@ pub struct NodeRecord {
     pub parents: Vec<ParentLink>,
     /// Viewers of each broadcast, most first, at most [`BROADCASTS_MAX`].
     pub broadcasts: Vec<Watched>,
+    /// What its publishers could do better, at most [`ADVICE_MAX`].
+    #[serde(default)]
+    pub advice: Vec<Advice>,
     /// Version of the program.
     pub version: String,
 }
+
+/// Pieces of advice that a node lists.
+pub const ADVICE_MAX: usize = 64;
 
 /// Broadcasts that a node lists.
 pub const BROADCASTS_MAX: usize = 64;
@@ -130,6 +136,22 @@ pub struct Watched {
     pub broadcast: BroadcastId,
     /// How many they are.
     pub viewers: u32,
+}
+
+/// What the publisher of one broadcast could do better.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advice {
+    /// What it publishes.
+    #[serde(with = "text")]
+    pub broadcast: BroadcastId,
+    /// Stable name of what was found.
+    pub code: String,
+    /// `advice`, `warning` or `problem`.
+    pub severity: String,
+    /// What is not as it could be.
+    pub what: String,
+    /// What helps.
+    pub remedy: String,
 }
 
 impl Stored for NodeRecord {

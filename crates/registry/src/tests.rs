@@ -26,6 +26,7 @@ fn node() -> NodeRecord {
         load: Load { viewers: 2, cpu_percent: Some(12.5), ..Load::default() },
         parents: Vec::new(),
         broadcasts: Vec::new(),
+        advice: Vec::new(),
         version: "0.1.0".into(),
     }
 }

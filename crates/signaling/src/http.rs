@@ -38,6 +38,8 @@ pub enum Resource {
     EventStream,
     /// Where a viewer's session chooses a layer of its picture ([`crate::whep::layers`]).
     LayerEntry,
+    /// What a publisher's session could do better.
+    Advice,
 }
 
 /// What a request asks for.
@@ -50,6 +52,8 @@ pub enum Action {
     Modify,
     /// Send events for as long as there are any to come.
     Listen,
+    /// Show what is there.
+    Show,
     /// End the session or the event stream. `If-Match` does not matter (RFC 9725, section 4.2).
     Delete,
     /// Everything is said by these headers; there is no body, and no authentication is needed: preflight
@@ -71,13 +75,15 @@ pub struct Reply {
 /// # Errors
 /// A 405 with `Allow` for every other method.
 pub fn action(resource: Resource, method: &str) -> Result<Action, Problem> {
-    let takes_posts = !matches!(resource, Resource::Session | Resource::EventStream);
+    let takes_posts = !matches!(resource, Resource::Session | Resource::EventStream | Resource::Advice);
+    let ends = matches!(resource, Resource::Session | Resource::EventStream);
     match method {
         "POST" if takes_posts => Ok(Action::Create),
         "PATCH" if resource == Resource::Session => Ok(Action::Modify),
-        "DELETE" if !takes_posts => Ok(Action::Delete),
+        "DELETE" if ends => Ok(Action::Delete),
         "OPTIONS" => Ok(Action::Reply(options(resource))),
         "GET" if resource == Resource::EventStream => Ok(Action::Listen),
+        "GET" if resource == Resource::Advice => Ok(Action::Show),
         "GET" | "HEAD" => Ok(Action::Reply(look(resource, method))),
         _ => Err(Problem::new(405, "method", format!("{} is not possible here.", printable(method)))
             .with_header("Allow", allowed(resource))),
@@ -91,6 +97,7 @@ const fn allowed(resource: Resource) -> &'static str {
         }
         Resource::Session => "DELETE, GET, HEAD, OPTIONS, PATCH",
         Resource::EventStream => "DELETE, GET, HEAD, OPTIONS",
+        Resource::Advice => "GET, HEAD, OPTIONS",
     }
 }
 
@@ -99,7 +106,7 @@ fn options(resource: Resource) -> Reply {
         Resource::WhipEndpoint | Resource::WhepEndpoint => Some(("Accept-Post", SDP)),
         Resource::Session => Some(("Accept-Patch", TRICKLE_ICE_SDPFRAG)),
         Resource::EventsEntry | Resource::LayerEntry => Some(("Accept-Post", events::JSON)),
-        Resource::EventStream => None,
+        Resource::EventStream | Resource::Advice => None,
     };
     let mut headers = vec![("Allow", allowed(resource))];
     headers.extend(accepts);
@@ -120,6 +127,7 @@ fn look(resource: Resource, method: &str) -> Reply {
             Reply { status: 204, headers: vec![("Accept-Post", events::JSON)] }
         }
         Resource::EventStream => Reply { status: 200, headers: vec![("Content-Type", events::EVENT_STREAM)] },
+        Resource::Advice => Reply { status: 200, headers: vec![("Content-Type", events::JSON)] },
     }
 }
 
@@ -148,12 +156,13 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: [Resource; 5] = [
+    const ALL: [Resource; 6] = [
         Resource::WhipEndpoint,
         Resource::WhepEndpoint,
         Resource::Session,
         Resource::EventsEntry,
         Resource::EventStream,
+        Resource::Advice,
     ];
 
     fn reply(resource: Resource, method: &str) -> Reply {
@@ -177,10 +186,12 @@ mod tests {
 
     #[test]
     fn w07_get_on_everything_succeeds_without_content() {
-        for resource in ALL.into_iter().filter(|resource| *resource != Resource::EventStream) {
+        let has_content = |resource| matches!(resource, Resource::EventStream | Resource::Advice);
+        for resource in ALL.into_iter().filter(|resource| !has_content(*resource)) {
             assert_eq!(reply(resource, "GET").status, 204, "{resource:?}");
         }
         assert_eq!(action(Resource::EventStream, "GET"), Ok(Action::Listen));
+        assert_eq!(action(Resource::Advice, "GET"), Ok(Action::Show));
     }
 
     #[test]
@@ -237,6 +248,8 @@ mod tests {
             (Resource::EventsEntry, "DELETE"),
             (Resource::EventStream, "POST"),
             (Resource::EventStream, "PATCH"),
+            (Resource::Advice, "DELETE"),
+            (Resource::Advice, "POST"),
         ] {
             let problem = action(resource, method).expect_err("refused");
             assert_eq!((problem.status, problem.headers.len()), (405, 1), "{method} on {resource:?}");

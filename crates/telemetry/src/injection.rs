@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::advice::{Advice, AdviceCollector};
 use crate::collect::Name;
 use crate::drops::{DropCollector, DropCounters};
 use crate::egress::JOIN_SECONDS;
@@ -25,6 +26,7 @@ pub struct Metrics {
     take_overs: Counter,
     drops: Arc<DropCounters>,
     published: Arc<Published>,
+    advice: Arc<Advice>,
 }
 
 impl Metrics {
@@ -40,6 +42,7 @@ impl Metrics {
             take_overs: Counter::default(),
             drops: drops.clone(),
             published: Arc::default(),
+            advice: Arc::default(),
         };
         let own = own_names(registry);
         own.register("whip_sessions", "WHIP sessions that exist, connected or not", metrics.sessions.clone());
@@ -56,6 +59,7 @@ impl Metrics {
         );
         own.register_collector(Box::new(DropCollector(drops)));
         own.register_collector(Box::new(PublishedCollector(metrics.published.clone())));
+        own.register_collector(Box::new(AdviceCollector(metrics.advice.clone())));
         metrics
     }
 
@@ -84,6 +88,12 @@ impl Metrics {
     #[must_use]
     pub fn published(&self) -> Arc<Published> {
         self.published.clone()
+    }
+
+    /// Where it is shown what publishers are advised.
+    #[must_use]
+    pub fn advice(&self) -> Arc<Advice> {
+        self.advice.clone()
     }
 
     /// Where the publishers' core says what it dropped.

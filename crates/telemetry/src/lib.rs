@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod advice;
 mod collect;
 pub mod controller;
 mod drops;

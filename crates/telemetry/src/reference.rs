@@ -12,7 +12,8 @@ use crate::publishers::{Layer, LayerNow, LayerTotals, Publisher};
 use crate::{access, controller, egress, injection, link, node, player, store};
 
 /// Labels whose values are not a closed set, or too many to list.
-const OPEN_LABELS: [&str; 7] = ["broadcast", "parent", "shard", "version", "codec", "profile", "level"];
+const OPEN_LABELS: [&str; 8] =
+    ["broadcast", "code", "parent", "shard", "version", "codec", "profile", "level"];
 /// Stands for the reasons of a core, which the core lists.
 const ANY: &str = "any";
 
@@ -98,7 +99,10 @@ fn publishers(registry: &mut Registry) {
             .chain((0..4).map(|place| layer(Kind::Video, place, &now)))
             .collect(),
     };
-    injection::Metrics::register(registry, &[ANY]).published().set(vec![publisher]);
+    let metrics = injection::Metrics::register(registry, &[ANY]);
+    metrics.published().set(vec![publisher]);
+    let advised = crate::advice::Advised { broadcast: broadcast(), codes: vec![(ANY, true)] };
+    metrics.advice().set(vec![advised]);
 }
 
 fn links(registry: &mut Registry) {

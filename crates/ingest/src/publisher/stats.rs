@@ -4,9 +4,13 @@ use std::time::{Duration, Instant};
 
 use model::{Bitrate, Codec, Kind, Ssrc};
 
+use crate::facts::Facts;
+
 /// What one publisher has sent since it was accepted or resumed.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stats {
+    /// How far it has come.
+    pub connection: Connection,
     /// Round trip, where the publisher answers extended reports (RFC 3611, section 4.5).
     pub round_trip: Option<Duration>,
     /// By how many seconds the picture arrives later than sound that was captured at the same moment; negative if
@@ -16,6 +20,20 @@ pub struct Stats {
     pub drops: Drops,
     /// Every RTP stream that the offer announced, in its order.
     pub layers: Vec<LayerStats>,
+}
+
+/// How far a publisher has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Connection {
+    /// Nothing of it has come by UDP that proves to be its own.
+    Awaited,
+    /// Its connectivity checks come, and no more.
+    Heard,
+    /// Media can flow over UDP.
+    Connected,
+    /// Media comes over a connection that loses nothing (RTMP).
+    #[default]
+    Reliable,
 }
 
 /// Datagrams that led to nothing, by reason.
@@ -32,7 +50,7 @@ pub struct Drops {
 }
 
 /// What one RTP stream has sent since the publisher was accepted or resumed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LayerStats {
     /// Its tree-wide identity.
     pub ssrc: Ssrc,
@@ -68,6 +86,6 @@ pub struct LayerStats {
     pub profile_level_id: Option<[u8; 3]>,
     /// H.264: width and height in pixels.
     pub size: Option<(u32, u32)>,
-    /// H.264: frames that depend on later ones, which browsers do not show well.
-    pub b_frames_seen: bool,
+    /// What its packets say of the encoder and the way.
+    pub facts: Facts,
 }

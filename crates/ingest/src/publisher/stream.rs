@@ -13,6 +13,7 @@ use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
 use super::offer::Section;
 use super::stats::LayerStats;
+use crate::facts::Observer;
 
 /// Window of the bitrate shown.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
@@ -105,7 +106,7 @@ pub(super) struct Stream {
     /// When that came, or the first packet.
     keyframe_at: Option<Instant>,
     keyframe_interval: Option<Duration>,
-    b_frames_seen: bool,
+    observer: Observer,
     /// From capture to arrival of the first packet of each frame, smoothed; seconds.
     delay: Option<f64>,
     has_news: bool,
@@ -140,7 +141,7 @@ impl Stream {
             last_keyframe: None,
             keyframe_at: None,
             keyframe_interval: None,
-            b_frames_seen: false,
+            observer: Observer::new(clock_rate),
             delay: None,
             has_news: false,
         }
@@ -211,6 +212,10 @@ impl Stream {
             self.keyframe_at = Some(now);
         }
         let first_byte = |id| media.extension(id).and_then(|data| data.first().copied());
+        let audio_level = first_byte(section.audio_level_extension);
+        if let Some(level) = audio_level {
+            self.observer.level(level);
+        }
         Some(TreePacket {
             ssrc: self.ssrc,
             seq_no,
@@ -218,7 +223,7 @@ impl Stream {
             marker: packet.marker,
             starts_keyframe,
             capture_time,
-            audio_level: first_byte(section.audio_level_extension),
+            audio_level,
             orientation: first_byte(section.orientation_extension).unwrap_or(0),
             payload: Bytes::copy_from_slice(payload),
         })
@@ -259,6 +264,11 @@ impl Stream {
         self.clock.sender_report(sender, timestamp);
     }
 
+    /// What the offer says of its feedback.
+    pub(super) const fn negotiated(&mut self, takes_keyframe_requests: bool, has_retransmissions: bool) {
+        self.observer.negotiated(takes_keyframe_requests, has_retransmissions);
+    }
+
     pub(super) const fn keyframe_requested(&mut self) {
         self.keyframe_requests += 1;
     }
@@ -278,6 +288,7 @@ impl Stream {
             self.highest = Some(seq_no);
             self.newest_timestamp = timestamp;
             self.jitter.received(now, timestamp);
+            self.observer.newest(now, timestamp);
         }
     }
 
@@ -296,6 +307,7 @@ impl Stream {
         let starts_keyframe = detector.inspect(seq_no, timestamp, payload);
         if codec == Codec::H264 {
             if let Some(sps) = h264::sequence_parameters(payload) {
+                self.observer.sequence(&sps);
                 let picture = Picture {
                     profile_level_id: [sps.profile_idc, sps.constraint_flags, sps.level_idc],
                     width: sps.width,
@@ -303,8 +315,8 @@ impl Stream {
                 };
                 self.has_news |= self.picture.replace(picture) != Some(picture);
             }
-            self.b_frames_seen |= h264::slice_type(payload) == Some(h264::SliceType::B);
         }
+        self.observer.payload(codec, payload, starts_keyframe);
         if starts_keyframe {
             if let Some(last) = self.last_keyframe.filter(|last| *last < capture_time) {
                 self.keyframe_interval = Some(capture_time.saturating_since(last));
@@ -338,7 +350,7 @@ impl Stream {
             codec: self.detector.as_ref().map(|(codec, _)| *codec),
             profile_level_id: self.picture.map(|picture| picture.profile_level_id),
             size: self.picture.map(|picture| (picture.width, picture.height)),
-            b_frames_seen: self.b_frames_seen,
+            facts: self.observer.facts(),
         }
     }
 }

@@ -46,6 +46,30 @@ impl Offer {
     }
 }
 
+/// A line that takes so much, with a queue before it that takes so much of its time; what comes then is lost.
+#[derive(Debug, Clone, Copy)]
+pub struct Bottleneck {
+    pub bits_per_second: u64,
+    pub queue_max: Duration,
+    free_at: Instant,
+}
+
+impl Bottleneck {
+    pub const fn new(now: Instant, bits_per_second: u64, queue_max: Duration) -> Self {
+        Self { bits_per_second, queue_max, free_at: now }
+    }
+
+    /// How long a datagram takes that comes now; `None` if it is lost.
+    fn pass(&mut self, now: Instant, bytes: usize) -> Option<Duration> {
+        let begins_at = self.free_at.max(now);
+        if begins_at - now > self.queue_max {
+            return None;
+        }
+        self.free_at = begins_at + Duration::from_nanos(bytes as u64 * 8_000_000_000 / self.bits_per_second);
+        Some(self.free_at - now)
+    }
+}
+
 pub struct World {
     pub now: Instant,
     pub start: Instant,
@@ -60,6 +84,12 @@ pub struct World {
     to_client: VecDeque<(Instant, Vec<u8>)>,
     /// Percent of the publisher's RTP that is lost.
     pub loss_percent: u64,
+    /// The narrowest part of the publisher's way, if it has one.
+    pub bottleneck: Option<Bottleneck>,
+    /// Datagrams of the publisher arrive together, at multiples of this from the beginning.
+    pub bunches: Option<Duration>,
+    /// So long before it is sent was captured what is published.
+    pub captured_ago: Duration,
     /// So many of the publisher's next RTP packets are lost.
     pub lose_next: u32,
     random: u64,
@@ -130,6 +160,9 @@ impl World {
             to_server: VecDeque::new(),
             to_client: VecDeque::new(),
             loss_percent: 0,
+            bottleneck: None,
+            bunches: None,
+            captured_ago: Duration::ZERO,
             lose_next: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             loses: |_| false,
@@ -230,8 +263,15 @@ impl World {
                         self.lose_next -= 1;
                         is_lost = true;
                     }
-                    if !is_lost && !(self.loses)(&transmit.contents) {
-                        let at = self.now + LATENCY + (self.late)(&transmit.contents);
+                    let (now, bytes) = (self.now, transmit.contents.len());
+                    let queued =
+                        self.bottleneck.as_mut().map_or(Some(Duration::ZERO), |it| it.pass(now, bytes));
+                    if let Some(queued) = queued.filter(|_| !is_lost && !(self.loses)(&transmit.contents)) {
+                        let at = self.now + LATENCY + queued + (self.late)(&transmit.contents);
+                        let at = self.bunches.map_or(at, |length| {
+                            let number = (at - self.start).as_nanos().div_ceil(length.as_nanos());
+                            self.start + length * number as u32
+                        });
                         let place = self.to_server.partition_point(|(other, _)| *other <= at);
                         self.to_server.insert(place, (at, transmit.contents.to_vec()));
                     }
@@ -278,8 +318,9 @@ impl World {
     pub fn publish_with(&mut self, media: &Media<'_>, extensions: ExtensionValues) {
         let mut api = self.client.direct_api();
         let stream = api.stream_tx_by_mid(media.mid, media.rid).unwrap();
+        let captured_at = self.now - self.captured_ago;
         let write =
-            RtpWrite::new(media.payload_type, media.seq.into(), media.timestamp, self.now, media.payload)
+            RtpWrite::new(media.payload_type, media.seq.into(), media.timestamp, captured_at, media.payload)
                 .marker(media.marker)
                 .nackable(true)
                 .ext_vals(extensions);

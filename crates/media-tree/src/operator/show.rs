@@ -1,7 +1,7 @@
 //! What the answers look like for people.
 
 use super::table::{Align, Table, facts, number, time};
-use super::views::{Audience, Broadcast, Decision, Installation, Node, Parent, PublishKey, Tree};
+use super::views::{Advice, Audience, Broadcast, Decision, Installation, Node, Parent, PublishKey, Tree};
 
 const LEFT: Align = Align::Left;
 const RIGHT: Align = Align::Right;
@@ -200,14 +200,20 @@ pub fn broadcasts(broadcasts: &[Broadcast]) -> String {
 /// One broadcast.
 pub fn broadcast(broadcast: &Broadcast) -> String {
     let made = broadcast.created.map_or_else(|| "by its first publisher".into(), time);
-    facts(&[
+    let facts = facts(&[
         ("broadcast", broadcast.id.clone()),
         ("tree", broadcast.tree.clone()),
         ("state", broadcast.state.clone()),
         ("published at", broadcast.origin.clone().unwrap_or_else(|| "–".into())),
         ("viewers", broadcast.viewers.to_string()),
         ("made", made),
-    ])
+    ]);
+    if broadcast.advice.is_empty() {
+        return facts;
+    }
+    let advice =
+        |one: &Advice| format!("\n{} ({}): {}\n  {}\n", one.severity, one.code, one.what, one.remedy);
+    format!("{facts}\nWhat could be better:\n{}", broadcast.advice.iter().map(advice).collect::<String>())
 }
 
 /// What a broadcast's publisher has to be given.

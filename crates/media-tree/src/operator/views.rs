@@ -119,6 +119,18 @@ pub struct Broadcast {
     pub state: String,
     pub viewers: u64,
     pub created: Option<u64>,
+    /// Older controllers tell none.
+    #[serde(default)]
+    pub advice: Vec<Advice>,
+}
+
+/// What a publisher could do better.
+#[derive(Deserialize)]
+pub struct Advice {
+    pub code: String,
+    pub severity: String,
+    pub what: String,
+    pub remedy: String,
 }
 
 /// What a publisher needs.

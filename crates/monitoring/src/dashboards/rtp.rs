@@ -98,7 +98,7 @@ fn sent() -> [Panel; 9] {
     ]
 }
 
-fn encoded() -> [Panel; 6] {
+fn encoded() -> [Panel; 7] {
     [
         Panel::lines(
             "Keyframe interval",
@@ -116,6 +116,12 @@ fn encoded() -> [Panel; 6] {
             .asks("max by (broadcast, layer) (media_tree_publisher_b_frames{<broadcast>})", "{{broadcast}} {{layer}}")
             .limits(0.5, 1.0)
             .alert("MediaTreePublisherBFrames"),
+        Panel::lines(
+            "Advice for publishers",
+            Unit::Count,
+            "1 while a publisher could do better in the way that the code names: see broadcasters.md.",
+        )
+        .asks("max by (broadcast, code) (media_tree_publisher_advice{<broadcast>})", "{{broadcast}} {{code}}"),
         Panel::lines(
             "Picture after sound",
             Unit::Seconds,

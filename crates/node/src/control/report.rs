@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::BroadcastId;
-use registry::{BROADCASTS_MAX, Load, NodeRecord, NodeState, ParentLink, Watched};
+use registry::{ADVICE_MAX, Advice, BROADCASTS_MAX, Load, NodeRecord, NodeState, ParentLink, Watched};
 use store::Write;
 
 use super::{Control, Published};
@@ -72,6 +72,7 @@ fn record(
         load: Load { publishers: published.map_or(0, |it| it.live() as u32).max(load.publishers), ..load },
         parents: parents(app),
         broadcasts: watched(app),
+        advice: advice(app),
         version: env!("CARGO_PKG_VERSION").into(),
     }
 }
@@ -90,6 +91,19 @@ fn parents(app: &App) -> Vec<ParentLink> {
         })
     };
     parents.into_iter().filter_map(link).collect()
+}
+
+fn advice(app: &App) -> Vec<Advice> {
+    let all = app.advice.of_broadcasts().into_iter().flat_map(|(broadcast, advice)| {
+        advice.into_iter().map(move |one| Advice {
+            broadcast: broadcast.clone(),
+            code: one.code.into(),
+            severity: one.severity.into(),
+            what: one.what,
+            remedy: one.remedy.into(),
+        })
+    });
+    all.take(ADVICE_MAX).collect()
 }
 
 fn watched(app: &App) -> Vec<Watched> {

@@ -1,6 +1,7 @@
 //! The public listener: WHIP, WHEP, pages, API.
 
 mod admission;
+mod advice;
 pub mod api;
 mod beacon;
 mod connection;
@@ -41,6 +42,7 @@ pub use redirect::move_viewers;
 pub use whep::SHARDS_BUSY;
 pub use whep_events::{follow as follow_events, operations as event_operations};
 
+use crate::advice::Advice;
 use crate::clock::unix_time;
 use crate::control::Control;
 use crate::directory::Directory;
@@ -125,6 +127,8 @@ pub struct App {
     pub shard_load_max: f64,
     /// What metrics read.
     pub metrics: Arc<Metrics>,
+    /// What publishers could do better.
+    pub advice: Advice,
     /// This node in its installation, if it shares a store.
     pub control: Option<Arc<Control>>,
     /// What operators show; with none, only this machine operates.
@@ -188,6 +192,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/whip/{broadcast}/t/{ticket}", any(whip_by_ticket))
         .route("/whep/{broadcast}/t/{ticket}", any(whep_by_ticket))
         .route("/whip/{broadcast}/{session}", any(session))
+        .route("/whip/{broadcast}/{session}/advice", any(advice::show))
         .route("/whep/{broadcast}/{session}", any(session))
         .route("/whep/{broadcast}/{session}/beacon", post(beacon::report))
         .route("/whep/{broadcast}/{session}/events", any(whep_events::entry))

@@ -11,6 +11,7 @@ use model::{BroadcastId, Epoch, Kind, NtpTime, Ssrc};
 use tokio::sync::mpsc;
 
 use super::handle::{Publish, PublishEncoded, PublishError};
+use crate::advice::Patient;
 use crate::clock::unix_time;
 use crate::control::Published;
 use crate::events::NodeEvent;
@@ -504,6 +505,17 @@ impl Publishers {
         if let Some(publisher) = self.origins.get(broadcast).and_then(Origin::publisher) {
             self.unpublish(now, publisher);
         }
+    }
+
+    /// Every publisher, for the doctor.
+    pub(super) fn patients(&self) -> Vec<Patient> {
+        let patient = |(id, session): (&PublisherId, &Session)| Patient {
+            publisher: *id,
+            broadcast: session.broadcast.clone(),
+            is_current: self.origins.get(&session.broadcast).and_then(Origin::publisher) == Some(*id),
+            stats: session.peer.stats(),
+        };
+        self.sessions.iter().map(patient).collect()
     }
 
     pub(super) fn stats(&self) -> Stats {

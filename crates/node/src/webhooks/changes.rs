@@ -16,6 +16,8 @@ pub enum Change {
     Viewers(u64),
     /// So many watch it in the whole installation.
     Audience(u64),
+    /// Its publisher could do better in these ways; in none, if there are none.
+    Advice(Vec<&'static str>),
 }
 
 /// One broadcast, as it is now.
@@ -31,6 +33,8 @@ pub struct Seen {
     pub viewers: u64,
     /// Viewers in the whole installation, if this node is to tell: it is the one that is published to.
     pub audience: Option<u64>,
+    /// Codes of what its publisher could do better, if it publishes here or tries to.
+    pub advice: Vec<&'static str>,
     /// Whether its publisher is connected to this node.
     pub is_published_here: bool,
 }
@@ -47,6 +51,9 @@ struct Told {
     run: Option<Epoch>,
     viewers: Count,
     audience: Count,
+    advice: Vec<&'static str>,
+    /// When advice may be told again.
+    advice_due: Option<Instant>,
 }
 
 /// A number that was told.
@@ -95,7 +102,8 @@ impl Changes {
             let (audience, audience_due) = told.audience.follow(now, audience, self.viewers_interval);
             let counts = [viewers.map(Change::Viewers), audience.map(Change::Audience)];
             changes.extend(counts.into_iter().flatten().map(|change| (one.id.clone(), change)));
-            next = [next, viewers_due, audience_due].into_iter().flatten().min();
+            let advice_due = told.follow_advice(now, one, self.viewers_interval, &mut changes);
+            next = [next, viewers_due, audience_due, advice_due].into_iter().flatten().min();
         }
         self.told.retain(|id, told| {
             let is_known = seen.iter().any(|one| one.id == *id);
@@ -105,6 +113,9 @@ impl Changes {
                     [(told.viewers.told, Change::Viewers(0)), (told.audience.told, Change::Audience(0))];
                 let over = is_watched.into_iter().filter(|(told, _)| *told > 0);
                 changes.extend(over.map(|(_, change)| (id.clone(), change)));
+                if !told.advice.is_empty() {
+                    changes.push((id.clone(), Change::Advice(Vec::new())));
+                }
             }
             is_known
         });
@@ -113,6 +124,26 @@ impl Changes {
 }
 
 impl Told {
+    /// Tells advice that is not as it was told, no more often than the interval; gives when to look again.
+    fn follow_advice(
+        &mut self,
+        now: Instant,
+        seen: &Seen,
+        interval: Duration,
+        changes: &mut Vec<(BroadcastId, Change)>,
+    ) -> Option<Instant> {
+        if seen.advice == self.advice {
+            return None;
+        }
+        if let Some(due) = self.advice_due.filter(|due| now < *due) {
+            return Some(due);
+        }
+        self.advice.clone_from(&seen.advice);
+        self.advice_due = Some(now + interval);
+        changes.push((seen.id.clone(), Change::Advice(seen.advice.clone())));
+        None
+    }
+
     fn follow_run(&mut self, seen: &Seen, changes: &mut Vec<(BroadcastId, Change)>) {
         let is_over = |run: &Epoch| seen.state == BroadcastState::Waiting || seen.epoch != Some(*run);
         if let Some(run) = self.run.take_if(|run| is_over(run)) {
@@ -138,7 +169,15 @@ mod tests {
 
     fn seen(state: BroadcastState, counter: u64, viewers: u64) -> Seen {
         let id = BroadcastId::new("show").expect("id");
-        Seen { id, state, epoch: Some(epoch(counter)), viewers, audience: None, is_published_here: true }
+        Seen {
+            id,
+            state,
+            epoch: Some(epoch(counter)),
+            viewers,
+            audience: None,
+            advice: Vec::new(),
+            is_published_here: true,
+        }
     }
 
     fn told(changes: &mut Changes, now: Instant, seen: &[Seen]) -> Vec<Change> {
@@ -185,6 +224,28 @@ mod tests {
         let (nothing, next) = changes.observe(start + INTERVAL, &waiting(4));
         assert_eq!((nothing.len(), next), (0, None));
         assert_eq!(told(&mut changes, start + INTERVAL, &[]), [Change::Viewers(0)], "it is no more, at once");
+    }
+
+    #[test]
+    fn advice_is_told_when_it_changes_and_not_more_often_than_agreed() {
+        let (start, mut changes) = (Instant::now(), Changes::new(INTERVAL));
+        let mut look = |after: u64, advice: &[&'static str]| {
+            let seen = Seen { epoch: None, advice: advice.to_vec(), ..seen(BroadcastState::Waiting, 0, 0) };
+            changes.observe(start + Duration::from_secs(after), &[seen])
+        };
+        let told = |codes: &[&'static str]| Change::Advice(codes.to_vec());
+        let only = |(changes, _): (Vec<(BroadcastId, Change)>, Option<Instant>)| -> Vec<Change> {
+            changes.into_iter().map(|(_, change)| change).collect()
+        };
+        assert_eq!(only(look(0, &[])), [], "all is well");
+        assert_eq!(only(look(1, &["b-frames"])), [told(&["b-frames"])]);
+        assert_eq!(only(look(2, &["b-frames"])), []);
+        let (nothing, due) = look(3, &["b-frames", "silence"]);
+        assert_eq!((nothing.len(), due), (0, Some(start + Duration::from_secs(11))));
+        assert_eq!(only(look(11, &["silence"])), [told(&["silence"])]);
+        assert_eq!(only(look(30, &[])), [told(&[])]);
+        assert_eq!(only(look(50, &["silence"])), [told(&["silence"])]);
+        assert_eq!(only(changes.observe(start, &[])), [told(&[])], "it is no more");
     }
 
     #[test]

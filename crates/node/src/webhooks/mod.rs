@@ -1,5 +1,5 @@
 //! Tells an operator's server of broadcasts: when one begins and ends here, how many watch it on this node and, where
-//! its publisher is, how many in all.
+//! its publisher is, how many in all and what the publisher could do better.
 //!
 //! One task looks at the directory whenever it changes and puts what is new into a bounded queue; another one posts,
 //! signed, one event after the other, and tries again. Neither is ever waited for by media or by HTTP.
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use access::signature::Signer;
 use anyhow::Context as _;
 use config::{Config, HttpUrl};
-use model::{BroadcastId, Epoch, NodeId, TreeId};
+use model::{BroadcastId, BroadcastState, Epoch, NodeId, TreeId};
 use serde::Serialize;
 use telemetry::access::{EventOutcome, Metrics};
 use tokio::sync::Notify;
 
 use self::changes::{Change, Changes, Seen};
 use self::queue::{Event, Queue};
+use crate::advice::AdviceView;
 use crate::clock::unix_time;
 use crate::http::App;
 use crate::{outbound, random};
@@ -58,6 +59,8 @@ struct Document<'a> {
     run: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     viewers: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<Vec<AdviceView>>,
 }
 
 impl Webhooks {
@@ -113,6 +116,7 @@ impl Webhooks {
 
     async fn observe(self: Arc<Self>) {
         let mut changed = self.app.directory.changes();
+        let mut advised = self.app.advice.changes();
         let mut counts = tokio::time::interval(COUNT_INTERVAL);
         counts.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -121,6 +125,7 @@ impl Webhooks {
                 control.front_door.refresh_audience().await;
             }
             changed.mark_unchanged();
+            advised.mark_unchanged();
             let due = self.look();
             let due = async {
                 match due {
@@ -130,6 +135,7 @@ impl Webhooks {
             };
             tokio::select! {
                 outcome = changed.changed() => if outcome.is_err() { return },
+                outcome = advised.changed() => if outcome.is_err() { return },
                 () = due => {}
                 _ = counts.tick(), if is_any_running => {}
             }
@@ -139,7 +145,7 @@ impl Webhooks {
     /// Queues what is new; gives when there may be more.
     fn look(&self) -> Option<Instant> {
         let now = Instant::now();
-        let seen: Vec<Seen> = self.app.directory.list().into_iter().map(|entry| self.seen(entry)).collect();
+        let seen = self.everything();
         let (changes, due) = lock(&self.changes).observe(now, &seen);
         for (broadcast, change) in changes {
             match self.event(now, broadcast, &change) {
@@ -155,12 +161,36 @@ impl Webhooks {
         due
     }
 
+    /// Every broadcast that is known, and those that somebody cannot get to publish.
+    fn everything(&self) -> Vec<Seen> {
+        let advice = self.app.advice.of_broadcasts();
+        let mut seen: Vec<Seen> =
+            self.app.directory.list().into_iter().map(|entry| self.seen(entry)).collect();
+        for (id, advice) in advice {
+            let advice = advice.iter().map(|one| one.code).collect();
+            match seen.iter_mut().find(|one| one.id == id) {
+                Some(known) => known.advice = advice,
+                None => seen.push(Seen {
+                    id,
+                    state: BroadcastState::Waiting,
+                    epoch: None,
+                    viewers: 0,
+                    audience: None,
+                    advice,
+                    is_published_here: false,
+                }),
+            }
+        }
+        seen
+    }
+
     fn seen(&self, entry: crate::directory::Entry) -> Seen {
         let crate::directory::Entry { broadcast, viewers, .. } = entry;
         let is_published_here = self.app.sessions.publishes(&broadcast.id);
         let is_counted = self.app.control.is_some() && is_published_here;
         Seen {
             is_published_here,
+            advice: Vec::new(),
             audience: is_counted.then(|| self.app.audience(&broadcast.id, viewers)),
             id: broadcast.id,
             state: broadcast.state,
@@ -172,11 +202,17 @@ impl Webhooks {
     fn event(&self, at: Instant, broadcast: BroadcastId, change: &Change) -> anyhow::Result<Event> {
         let id = format!("evt_{:032x}", u128::from_be_bytes(random::bytes()?));
         let name = |run: &Epoch| Some(format!("{}-{:016x}", run.counter, run.random));
+        let mut advice = None;
         let (kind, run, viewers) = match change {
             Change::Published(run) => ("published", name(run), None),
             Change::Unpublished(run) => ("unpublished", name(run), None),
             Change::Viewers(viewers) => ("viewers", None, Some(*viewers)),
             Change::Audience(viewers) => ("audience", None, Some(*viewers)),
+            Change::Advice(codes) => {
+                let all = self.app.advice.of_broadcasts().remove(&broadcast).unwrap_or_default();
+                advice = Some(all.into_iter().filter(|one| codes.contains(&one.code)).collect());
+                ("advice", None, None)
+            }
         };
         let body = serde_json::to_string(&Document {
             r#type: kind,
@@ -187,6 +223,7 @@ impl Webhooks {
             broadcast: broadcast.as_str(),
             run,
             viewers,
+            advice,
         })?;
         Ok(Event { id, broadcast, count: viewers.map(|_| kind), body, at })
     }

@@ -89,3 +89,16 @@ fn how_each_layer_of_a_publisher_arrives_is_shown() {
     telemetry.injection.published().set(Vec::new());
     assert!(!telemetry.encode().contains("broadcast="), "series end with the broadcast");
 }
+
+#[test]
+fn advice_is_one_while_it_is_told_and_nought_afterwards() {
+    let telemetry = telemetry();
+    let codes = vec![("b-frames", true), ("keyframe-interval", false)];
+    let advised = ::telemetry::advice::Advised { broadcast: demo(), codes };
+    telemetry.injection.advice().set(vec![advised]);
+    let text = telemetry.encode();
+    let advice = |code| value(&text, "media_tree_publisher_advice", &[r#"broadcast="demo""#, code]);
+    assert_eq!(advice(r#"code="b-frames""#), Some(1.0));
+    assert_eq!(advice(r#"code="keyframe-interval""#), Some(0.0));
+    assert_eq!(advice(r#"code="interlaced""#), None);
+}

@@ -50,6 +50,8 @@ pub struct SequenceParameters {
     pub max_num_reorder_frames: Option<u32>,
     /// `pic_order_cnt_type`: with 2, output order is decoding order.
     pub pic_order_cnt_type: u8,
+    /// Whether pictures may consist of two fields.
+    pub is_interlaced: bool,
 }
 
 impl SequenceParameters {
@@ -131,6 +133,7 @@ fn read(bits: &mut BitReader<'_>) -> Option<Result<SequenceParameters, ParseErro
         frame_rate: usability.frame_rate,
         max_num_reorder_frames: usability.max_num_reorder_frames,
         pic_order_cnt_type,
+        is_interlaced: !frames_only,
     }))
 }
 

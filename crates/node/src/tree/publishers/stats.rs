@@ -111,7 +111,7 @@ const fn now(layer: &LayerStats) -> LayerNow {
         codec: layer.codec,
         profile_level_id: layer.profile_level_id,
         size: layer.size,
-        has_b_frames: layer.b_frames_seen,
+        has_b_frames: layer.facts.b_frames > 0,
     }
 }
 
@@ -149,9 +149,10 @@ mod tests {
             codec: Some(Codec::H264),
             profile_level_id: None,
             size: None,
-            b_frames_seen: true,
+            facts: ingest::Facts { b_frames: 1, ..ingest::Facts::default() },
         };
         ingest::Stats {
+            connection: ingest::Connection::Connected,
             round_trip: Some(Duration::from_millis(round_trip)),
             picture_delay: Some(0.1),
             drops: Drops { malformed: 1, ..Drops::default() },

@@ -1,0 +1,283 @@
+//! The broadcaster doctor at work: it looks at each publisher of this node once a second, outside the tree thread, and
+//! tells HTTP, webhooks, metrics and the installation what could be better.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use doctor::{Code, Doctor, Finding};
+use ingest::PublisherId;
+use model::BroadcastId;
+use serde::Serialize;
+use telemetry::advice::Advised;
+use tokio::sync::watch;
+
+use crate::http::App;
+
+/// Why a publisher never connected is remembered for so long: its session is gone by then.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Publishers that never connected and are remembered; the oldest make room.
+const REMEMBERED_MAX: usize = 64;
+
+/// One publisher, as the tree thread sees it.
+#[derive(Debug, Clone)]
+pub struct Patient {
+    /// Who.
+    pub publisher: PublisherId,
+    /// What it publishes.
+    pub broadcast: BroadcastId,
+    /// Whether it is the one whose media counts.
+    pub is_current: bool,
+    /// What has come of it.
+    pub stats: ingest::Stats,
+}
+
+/// One piece of advice, as everybody is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdviceView {
+    /// Stable name of what was found.
+    pub code: &'static str,
+    /// `advice`, `warning` or `problem`.
+    pub severity: &'static str,
+    /// What is not as it could be.
+    pub what: String,
+    /// What helps.
+    pub remedy: &'static str,
+}
+
+impl From<&Finding> for AdviceView {
+    fn from(finding: &Finding) -> Self {
+        let entry = finding.code.entry();
+        Self {
+            code: entry.name,
+            severity: entry.severity.as_str(),
+            what: finding.what.clone(),
+            remedy: entry.remedy,
+        }
+    }
+}
+
+/// What is told at present.
+#[derive(Debug, Default)]
+pub struct Advice {
+    tables: Mutex<Tables>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Tables {
+    publishers: BTreeMap<PublisherId, Vec<AdviceView>>,
+    /// Those with advice only.
+    broadcasts: BTreeMap<BroadcastId, Vec<AdviceView>>,
+}
+
+impl Advice {
+    /// For this publisher.
+    #[must_use]
+    pub fn of_publisher(&self, publisher: PublisherId) -> Vec<AdviceView> {
+        self.lock().publishers.get(&publisher).cloned().unwrap_or_default()
+    }
+
+    /// Broadcasts whose publishers could do better, and how.
+    #[must_use]
+    pub fn of_broadcasts(&self) -> BTreeMap<BroadcastId, Vec<AdviceView>> {
+        self.lock().broadcasts.clone()
+    }
+
+    /// Tells whenever something else is found than before.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    fn set(&self, tables: Tables) {
+        let codes = |tables: &Tables| -> Vec<(BroadcastId, Vec<&'static str>)> {
+            let codes = |advice: &Vec<AdviceView>| advice.iter().map(|one| one.code).collect();
+            tables.broadcasts.iter().map(|(id, advice)| (id.clone(), codes(advice))).collect()
+        };
+        let mut known = self.lock();
+        let is_news = codes(&known) != codes(&tables);
+        *known = tables;
+        drop(known);
+        if is_news {
+            self.changes.send_replace(());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Examines what the tree thread shows, for as long as it does.
+pub async fn examine(app: Arc<App>, mut patients: watch::Receiver<Vec<Patient>>) {
+    let mut practice = Practice::default();
+    while patients.changed().await.is_ok() {
+        let seen = patients.borrow_and_update().clone();
+        let tables = practice.examine(Instant::now(), &seen);
+        app.metrics.advised(practice.advised(&tables));
+        app.advice.set(tables);
+    }
+}
+
+/// All publishers of this node and their doctors.
+#[derive(Debug, Default)]
+struct Practice {
+    doctors: BTreeMap<PublisherId, (BroadcastId, Doctor)>,
+    /// Those who never connected: until when, what, why.
+    remembered: Vec<(Instant, BroadcastId, Vec<AdviceView>)>,
+    /// What each broadcast was ever told.
+    ever: BTreeMap<BroadcastId, BTreeSet<&'static str>>,
+}
+
+impl Practice {
+    fn examine(&mut self, now: Instant, patients: &[Patient]) -> Tables {
+        self.discharge(now, patients);
+        let mut tables = Tables::default();
+        for (_, broadcast, advice) in &self.remembered {
+            tables.broadcasts.insert(broadcast.clone(), advice.clone());
+        }
+        let mut others = Vec::new();
+        for patient in patients {
+            let none = || (patient.broadcast.clone(), Doctor::default());
+            let (_, doctor) = self.doctors.entry(patient.publisher).or_insert_with(none);
+            let before: Vec<Code> = doctor.findings().iter().map(|finding| finding.code).collect();
+            doctor.observe(now, &patient.stats);
+            let findings = doctor.findings();
+            for finding in findings.iter().filter(|finding| !before.contains(&finding.code)) {
+                let (broadcast, code, what) = (&patient.broadcast, finding.code.as_str(), &finding.what);
+                tracing::info!(%broadcast, publisher = patient.publisher.0, code, what, "advice for a publisher");
+            }
+            let advice: Vec<AdviceView> = findings.iter().map(AdviceView::from).collect();
+            tables.publishers.insert(patient.publisher, advice.clone());
+            if patient.is_current {
+                tables.broadcasts.insert(patient.broadcast.clone(), advice);
+            } else {
+                others.push((patient.broadcast.clone(), advice));
+            }
+        }
+        // One that tries to connect speaks for a broadcast that nobody else publishes.
+        for (broadcast, advice) in others {
+            let is_current = |patient: &Patient| patient.is_current && patient.broadcast == broadcast;
+            if !advice.is_empty() && !patients.iter().any(is_current) {
+                tables.broadcasts.insert(broadcast, advice);
+            }
+        }
+        tables.broadcasts.retain(|_, advice| !advice.is_empty());
+        tables
+    }
+
+    /// Forgets who is gone, but for those who never came in: why is of use to whoever tries again.
+    fn discharge(&mut self, now: Instant, patients: &[Patient]) {
+        let Self { doctors, remembered, .. } = self;
+        doctors.retain(|publisher, (broadcast, doctor)| {
+            let is_here = patients.iter().any(|patient| patient.publisher == *publisher);
+            let findings = doctor.findings();
+            let never_came =
+                findings.iter().any(|it| matches!(it.code, Code::UdpBlocked | Code::HandshakeStuck));
+            if !is_here && never_came {
+                remembered.retain(|(_, other, _)| other != broadcast);
+                if remembered.len() == REMEMBERED_MAX {
+                    remembered.remove(0);
+                }
+                let advice = findings.iter().map(AdviceView::from).collect();
+                remembered.push((now + REMEMBERED, broadcast.clone(), advice));
+            }
+            is_here
+        });
+        let is_published = |broadcast: &BroadcastId| {
+            patients.iter().any(|patient| patient.is_current && patient.broadcast == *broadcast)
+        };
+        remembered.retain(|(until, broadcast, _)| now < *until && !is_published(broadcast));
+        let Self { doctors, remembered, ever } = self;
+        ever.retain(|broadcast, _| {
+            doctors.values().any(|(published, _)| published == broadcast)
+                || remembered.iter().any(|(_, remembered, _)| remembered == broadcast)
+        });
+    }
+
+    /// For metrics.
+    fn advised(&mut self, tables: &Tables) -> Vec<Advised> {
+        for (broadcast, advice) in &tables.broadcasts {
+            self.ever.entry(broadcast.clone()).or_default().extend(advice.iter().map(|one| one.code));
+        }
+        let is_told = |broadcast: &BroadcastId, code: &str| {
+            tables.broadcasts.get(broadcast).is_some_and(|advice| advice.iter().any(|one| one.code == code))
+        };
+        let advised = |(broadcast, codes): (&BroadcastId, &BTreeSet<&'static str>)| Advised {
+            broadcast: broadcast.clone(),
+            codes: codes.iter().map(|code| (*code, is_told(broadcast, code))).collect(),
+        };
+        self.ever.iter().map(advised).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest::{Connection, Stats};
+
+    use super::*;
+
+    fn patient(publisher: u64, connection: Connection) -> Patient {
+        Patient {
+            publisher: PublisherId(publisher),
+            broadcast: BroadcastId::new("show").expect("an id"),
+            is_current: connection == Connection::Connected,
+            stats: Stats { connection, ..Stats::default() },
+        }
+    }
+
+    fn codes(tables: &Tables) -> Vec<&'static str> {
+        tables.broadcasts.values().flatten().map(|one| one.code).collect()
+    }
+
+    #[test]
+    fn why_a_publisher_never_came_is_told_for_a_while_after_it_has_given_up() {
+        let (start, mut practice) = (Instant::now(), Practice::default());
+        let mut look = |second: u64, patients: &[Patient]| {
+            let tables = practice.examine(start + Duration::from_secs(second), patients);
+            let advised = practice.advised(&tables);
+            (tables, advised)
+        };
+        let blocked = patient(7, Connection::Awaited);
+        let (tables, _) =
+            (0..15).map(|second| look(second, std::slice::from_ref(&blocked))).last().expect("15");
+        assert_eq!(codes(&tables), ["udp-blocked"]);
+        assert_eq!(tables.publishers[&PublisherId(7)][0].severity, "problem");
+        let (tables, advised) = look(16, &[]);
+        assert_eq!((codes(&tables), tables.publishers.len()), (vec!["udp-blocked"], 0));
+        assert_eq!(advised[0].codes, [("udp-blocked", true)]);
+        // Another one is on the air.
+        let (tables, advised) = look(17, &[patient(8, Connection::Connected)]);
+        assert_eq!((codes(&tables).len(), &advised[0].codes[..]), (0, &[("udp-blocked", false)][..]));
+        assert_eq!(look(18, &[]).1, []);
+    }
+
+    #[test]
+    fn a_publisher_that_tries_does_not_speak_for_one_that_is_on_the_air() {
+        let (start, mut practice) = (Instant::now(), Practice::default());
+        let both = [patient(1, Connection::Connected), patient(2, Connection::Awaited)];
+        let look = |second| practice.examine(start + Duration::from_secs(second), &both);
+        let tables = (0..15).map(look).last().expect("15");
+        assert_eq!(codes(&tables), ["no-media"]);
+        assert_eq!(tables.publishers[&PublisherId(2)][0].code, "udp-blocked");
+    }
+
+    #[test]
+    fn only_another_finding_is_news() {
+        let advice = Advice::default();
+        let mut changes = advice.changes();
+        changes.mark_unchanged();
+        let told = |what: &str| {
+            let view =
+                AdviceView { code: "b-frames", severity: "problem", what: what.into(), remedy: "None." };
+            let broadcasts = [(BroadcastId::new("show").expect("an id"), vec![view])].into();
+            Tables { broadcasts, ..Tables::default() }
+        };
+        advice.set(told("Some."));
+        assert!(changes.has_changed().expect("it lives"));
+        changes.mark_unchanged();
+        advice.set(told("More."));
+        assert!(!changes.has_changed().expect("it lives"));
+    }
+}
