@@ -22,7 +22,7 @@ export function layersEntry(linkHeader, base) {
 /** Chooses a layer by name, or none with null: the status of the answer, 0 if there is none. Never rejects. */
 export async function selectLayer(url, token, mediaId, name) {
   const headers = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
-  const body = JSON.stringify(name === null ? { mediaId } : { mediaId, encodingId: name });
+  const body = JSON.stringify(name === null ? { mediaId } : { mediaId, rid: name });
   try {
     return (await fetch(url, { method: "POST", headers, body, signal: AbortSignal.timeout(ANSWER_MAX_MS) })).status;
   } catch {

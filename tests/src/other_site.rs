@@ -204,7 +204,7 @@ async fn events(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn choose(State(shared): State<Arc<Shared>>, Json(wanted): Json<Value>) -> StatusCode {
     shared.asked.lock().unwrap_or_else(PoisonError::into_inner).layers.push(wanted.clone());
-    let Some(name) = wanted.get("encodingId") else { return StatusCode::OK };
+    let Some(name) = wanted.get("rid") else { return StatusCode::OK };
     let told = shared.layers.borrow();
     let layers = told["0"].as_array().into_iter().flatten();
     let is_sent = layers.into_iter().any(|layer| layer["rid"] == *name && layer["bitrate"].is_u64());

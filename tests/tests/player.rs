@@ -315,7 +315,7 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
         let is_asked = || async { Ok(json!(site.asked().layers) == expected) };
         until("the server is asked", is_asked).await.with_context(|| format!("{:?}", site.asked().layers))
     };
-    let (middle, nothing) = (json!({ "mediaId": "0", "encodingId": "m" }), json!({ "mediaId": "0" }));
+    let (middle, nothing) = (json!({ "mediaId": "0", "rid": "m" }), json!({ "mediaId": "0" }));
     choose("m").await?;
     asked(json!([middle])).await?;
     assert_eq!(page.evaluate(&format!("{PLAYER}.layer")).await?, "m");
@@ -334,7 +334,7 @@ async fn one_layer_is_no_choice_and_three_are_chosen_from() -> Result {
     choose("").await?;
     asked(json!([middle, middle, nothing])).await?;
     // What the server refuses is automatic again.
-    let missing = json!({ "mediaId": "0", "encodingId": "q" });
+    let missing = json!({ "mediaId": "0", "rid": "q" });
     choose("q").await?;
     asked(json!([middle, middle, nothing, missing, nothing])).await?;
     page.wait_until(
