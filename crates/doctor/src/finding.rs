@@ -69,9 +69,14 @@ const CAUSES: [(Code, &[Code]); 9] = [
             Code::RoundTripLong,
             Code::FrameRateUnsteady,
             Code::AvSkew,
+            Code::KeyframeInterval,
+            Code::NoKeyframe,
         ],
     ),
-    (Code::UplinkDamage, &[Code::UplinkLoss, Code::FrameRateUnsteady]),
+    (
+        Code::UplinkDamage,
+        &[Code::UplinkLoss, Code::FrameRateUnsteady, Code::KeyframeInterval, Code::NoKeyframe],
+    ),
     (Code::UplinkLoss, &[Code::FrameRateUnsteady]),
     (Code::BFrames, &[Code::AvSkew]),
 ];

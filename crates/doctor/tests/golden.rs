@@ -140,7 +140,7 @@ const SET_BADLY: &[Case] = &[
     ("a line too thin, with a queue",     "obs",           Obs,     Over(Way::Thin(700, 1000)), &[C::BitrateBeyondLink]),
     ("a line too thin, almost without",   "obs",           Browser, Over(Way::Thin(700, 150)),  &[C::BitrateBeyondLink]),
     ("a line too thin for RTMP",          "obs",           Rtmp,    Over(Way::Thin(700, 0)),    &[C::FallsBehind]),
-    ("packets that come unevenly",        "obs",           Obs,     Over(Way::Uneven(600)),     &[C::UplinkJitter]),
+    ("packets that come unevenly",        "obs",           Obs,     Over(Way::Uneven(160)),     &[C::UplinkJitter]),
     ("an encoder at 0.7 of its speed",    "obs",           Obs,     At(Pace::Speed(70)),        &[C::FallsBehind]),
     ("a file without -re",                "obs for long",  Obs,     At(Pace::Speed(200)),       &[C::AheadOfTime]),
     ("every third picture skipped",       "obs",           Obs,     At(Pace::Skips(33)),        &[C::FrameRateUnsteady]),

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::header;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use signaling::SessionId;
@@ -28,10 +28,11 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     ConnectInfo(addresses): ConnectInfo<Addresses>,
     Path((broadcast, session)): Path<(String, String)>,
-    request: Request,
+    method: Method,
+    headers: HeaderMap,
 ) -> Response {
     let result = async {
-        if let Action::Reply(reply) = rules::action(Resource::Advice, request.method().as_str())? {
+        if let Action::Reply(reply) = rules::action(Resource::Advice, method.as_str())? {
             return Ok(reply_response(&reply));
         }
         take_allowance(&app, addresses)?;
@@ -40,7 +41,7 @@ pub(super) async fn show(
         let found = app.sessions.get(id).filter(|session| session.broadcast == broadcast);
         let session = found.ok_or_else(Problem::session_not_found)?;
         let Peer::Publisher(publisher) = session.peer else { return Err(Problem::session_not_found()) };
-        authorize(&app, addresses, (id, &session), request.headers()).await?;
+        authorize(&app, addresses, (id, &session), &headers).await?;
         let advice = app.advice.of_publisher(publisher);
         Ok(([(header::CACHE_CONTROL, "no-store")], Json(AdviceDocument { advice })).into_response())
     };
