@@ -7,7 +7,6 @@ mod support;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use support::World;
 use support::drawn::{Drawn, Event, apply, drawn, event, world};
 use tree::topology::decide;
 
