@@ -185,7 +185,8 @@ async fn every_list_can_be_read_by_people_and_machines() {
 async fn what_a_publisher_could_do_better_is_shown_with_its_broadcast() {
     let installation = installation().await;
     installation.ok(&["broadcast", "create", "friday"]).await;
-    let well = installation.until(&["broadcast", "show", "friday"], "waiting").await;
+    installation.until(&["broadcast", "list"], "friday").await;
+    let well = installation.ok(&["broadcast", "show", "friday"]).await;
     assert!(!well.contains("better"), "{well}");
     let advice = registry::Advice {
         broadcast: "friday".parse().expect("an id"),
