@@ -147,6 +147,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods, reason = "a test begins now")]
+
     use std::time::Duration;
 
     use super::*;

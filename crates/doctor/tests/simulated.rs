@@ -71,7 +71,7 @@ const fn picture(stats: &mut Stats) -> &mut LayerStats {
 fn loss_that_comes_with_the_bitrate_is_a_line_too_thin_and_loss_that_does_not_is_the_air() {
     // Something on the way drops what is above its rate, without a queue.
     let polices = |second: u64, _: Instant, stats: &mut Stats| {
-        if second % 2 == 0 {
+        if second.is_multiple_of(2) {
             picture(stats).packets += 100;
             picture(stats).bytes += 125_000;
             picture(stats).recovered += 30;
@@ -79,7 +79,7 @@ fn loss_that_comes_with_the_bitrate_is_a_line_too_thin_and_loss_that_does_not_is
     };
     assert_eq!(Patient::new().pass(20, polices), [Code::BitrateBeyondLink]);
     let air = |second: u64, _: Instant, stats: &mut Stats| {
-        let more = if second % 2 == 0 { 100 } else { 0 };
+        let more = if second.is_multiple_of(2) { 100 } else { 0 };
         picture(stats).packets += more;
         picture(stats).bytes += more * 1250;
         picture(stats).recovered += 8 + more / 12;
@@ -103,7 +103,7 @@ fn a_long_way_is_told_and_forgotten() {
 fn who_sends_keyframes_when_asked_need_not_send_them_otherwise() {
     // One request every ten seconds.
     let answers = |second: u64, now: Instant, stats: &mut Stats| {
-        if second % 10 == 0 {
+        if second.is_multiple_of(10) {
             let picture = picture(stats);
             picture.keyframe_requests += 1;
             picture.facts.keyframes += 1;
@@ -115,7 +115,7 @@ fn who_sends_keyframes_when_asked_need_not_send_them_otherwise() {
     // Nobody asks.
     assert_eq!(Patient::new().pass(60, |_, _, _| {}), []);
     let deaf = |second: u64, _: Instant, stats: &mut Stats| {
-        picture(stats).keyframe_requests += u64::from(second % 10 == 0);
+        picture(stats).keyframe_requests += u64::from(second.is_multiple_of(10));
     };
     assert_eq!(Patient::new().pass(60, deaf), [Code::NoKeyframe]);
 }

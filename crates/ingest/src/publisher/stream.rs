@@ -305,16 +305,16 @@ impl Stream {
             slot => &mut slot.insert((codec, KeyframeDetector::new(codec))).1,
         };
         let starts_keyframe = detector.inspect(seq_no, timestamp, payload);
-        if codec == Codec::H264 {
-            if let Some(sps) = h264::sequence_parameters(payload) {
-                self.observer.sequence(&sps);
-                let picture = Picture {
-                    profile_level_id: [sps.profile_idc, sps.constraint_flags, sps.level_idc],
-                    width: sps.width,
-                    height: sps.height,
-                };
-                self.has_news |= self.picture.replace(picture) != Some(picture);
-            }
+        if codec == Codec::H264
+            && let Some(sps) = h264::sequence_parameters(payload)
+        {
+            self.observer.sequence(&sps);
+            let picture = Picture {
+                profile_level_id: [sps.profile_idc, sps.constraint_flags, sps.level_idc],
+                width: sps.width,
+                height: sps.height,
+            };
+            self.has_news |= self.picture.replace(picture) != Some(picture);
         }
         self.observer.payload(codec, payload, starts_keyframe);
         if starts_keyframe {
