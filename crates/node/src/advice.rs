@@ -189,9 +189,9 @@ impl Practice {
             patients.iter().any(|patient| patient.is_current && patient.broadcast == *broadcast)
         };
         remembered.retain(|(until, broadcast, _)| now < *until && !is_published(broadcast));
-        let Self { doctors, remembered, ever } = self;
+        let Self { remembered, ever, .. } = self;
         ever.retain(|broadcast, _| {
-            doctors.values().any(|(published, _)| published == broadcast)
+            patients.iter().any(|patient| patient.broadcast == *broadcast)
                 || remembered.iter().any(|(_, remembered, _)| remembered == broadcast)
         });
     }
