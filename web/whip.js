@@ -57,7 +57,7 @@ export class WhipSession {
 
   /**
    * Publishes the tracks of `stream`. `codec` is "auto" or one of sendableCodecs, `bitrate` the most that the picture
-   * may take, in bit/s, `isLayered` whether it is sent in three sizes, of which each viewer gets one.
+   * may take, in bit/s, `isLayered` whether it is sent in several sizes, of which each viewer gets one.
    * Rejects as postOffer does, or if the answer cannot be used.
    */
   async open(url, token, stream, { codec, bitrate, isLayered }) {
@@ -67,7 +67,7 @@ export class WhipSession {
       const transceiver = peer.addTransceiver(track, {
         direction: "sendonly",
         streams: [stream],
-        sendEncodings: isVideo ? encodings(bitrate, isLayered) : [{ maxBitrate: AUDIO_BITRATE }],
+        sendEncodings: isVideo ? encodings(track, bitrate, isLayered) : [{ maxBitrate: AUDIO_BITRATE }],
       });
       withCaptureTime(transceiver);
       if (isVideo) preferCodec(transceiver, codec);
@@ -95,8 +95,7 @@ export class WhipSession {
     const sender = this.#peer.getSenders().find((sender) => sender.track?.kind === "video");
     const parameters = sender?.getParameters();
     if (!parameters?.encodings?.length) return;
-    const changed = encodings(bitrate, parameters.encodings.length > 1);
-    parameters.encodings.forEach((encoding, index) => (encoding.maxBitrate = changed[index].maxBitrate));
+    for (const encoding of parameters.encodings) encoding.maxBitrate = share(encoding.rid, bitrate);
     await sender.setParameters(parameters);
   }
 
@@ -160,13 +159,26 @@ export class WhipSession {
 }
 
 /** What is sent of a picture that may take `bitrate`. */
-function encodings(bitrate, isLayered) {
-  if (!isLayered) return [{ maxBitrate: bitrate }];
-  return LAYERS.map(({ rid, scale, share }) => ({
+function encodings(track, bitrate, isLayered) {
+  const count = isLayered ? layersOf(track.getSettings().height ?? Infinity) : 1;
+  if (count === 1) return [{ maxBitrate: bitrate }];
+  return LAYERS.slice(-count).map(({ rid, scale }) => ({
     rid,
     scaleResolutionDownBy: scale,
-    maxBitrate: Math.round(bitrate * share),
+    maxBitrate: share(rid, bitrate),
   }));
+}
+
+/** How many sizes browsers send of a picture: of a small one not all, and left to themselves they drop the largest. */
+function layersOf(height) {
+  if (height >= 540) return 3;
+  return height >= 270 ? 2 : 1;
+}
+
+/** The part of a picture's bitrate that is one layer's; all of it without layers. */
+function share(rid, bitrate) {
+  const layer = LAYERS.find((layer) => layer.rid === rid);
+  return Math.round(bitrate * (layer?.share ?? 1));
 }
 
 /** Of the layers of a picture, the one that says most about it. */

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use model::{Epoch, Mid};
+use model::Epoch;
 use signaling::SessionId;
 use signaling::whep::events::{KEEP_ALIVE, Kinds, Picture, Reader, Stream};
 use signaling::whep::layers::Layer;
@@ -37,8 +37,8 @@ pub enum CreateError {
 /// All of one session.
 #[derive(Debug, Default)]
 pub struct EventStreams {
-    /// The media id of the session's picture, if it has one.
-    picture: Option<Mid>,
+    /// The m-line of the session's picture, if it has one.
+    picture_line: Option<u8>,
     held: Mutex<Held>,
 }
 
@@ -80,16 +80,16 @@ impl Entry {
 }
 
 impl EventStreams {
-    /// None yet, of a session whose picture has this media id.
+    /// None yet, of a session whose picture is in this m-line.
     #[must_use]
-    pub fn new(picture: Option<Mid>) -> Self {
-        Self { picture, held: Mutex::default() }
+    pub fn new(picture_line: Option<u8>) -> Self {
+        Self { picture_line, held: Mutex::default() }
     }
 
-    /// The media id of the session's picture, if it has one.
+    /// The m-line of the session's picture, if it has one.
     #[must_use]
-    pub const fn picture(&self) -> Option<&Mid> {
-        self.picture.as_ref()
+    pub const fn picture_line(&self) -> Option<u8> {
+        self.picture_line
     }
 
     /// Makes a stream of these events while this run is published.
@@ -156,8 +156,8 @@ impl EventStreams {
         held.streams.retain_mut(|entry| {
             entry.stream.set_run(truth.run);
             entry.stream.set_viewers(truth.viewers);
-            if let (Some(mid), Some(layers)) = (&self.picture, &truth.layers) {
-                entry.stream.set_picture(Picture { media_id: mid.to_string(), layers: layers.clone() });
+            if let (Some(line), Some(layers)) = (self.picture_line, &truth.layers) {
+                entry.stream.set_picture(Picture { media_id: line.to_string(), layers: layers.clone() });
             }
             if entry.readers == 0 {
                 return true;

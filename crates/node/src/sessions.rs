@@ -29,15 +29,6 @@ pub enum Peer {
     Viewer(ViewerId, usize),
 }
 
-/// Media ids of a session.
-#[derive(Debug, Clone, Default)]
-pub struct Lines {
-    /// Of the first m-line: its transport is everybody's.
-    pub first: Option<Mid>,
-    /// Of what a viewer sees.
-    pub picture: Option<Mid>,
-}
-
 /// What changes at an ICE restart.
 #[derive(Debug, Clone)]
 pub struct IceRestart {
@@ -60,8 +51,8 @@ pub struct Session {
     pub peer_ice: IceCredentials,
     /// Who it is.
     pub peer: Peer,
-    /// Its media ids, as far as they matter.
-    pub lines: Lines,
+    /// The media id of its first m-line, whose transport is everybody's.
+    pub first_mid: Option<Mid>,
     /// How the log names its way in; `None` in sessions of an earlier process.
     pub join: Option<JoinId>,
     /// What it tells a viewer's player; ends with it.
@@ -153,16 +144,16 @@ impl Tables {
 
 impl Sessions {
     /// A session begins.
-    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinId>, lines: Lines) {
-        let Resource { id, broadcast, entity_tag, peer_ice } = resource.clone();
+    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinId>, first_mid: Option<Mid>) {
+        let Resource { id, broadcast, entity_tag, peer_ice, picture_line } = resource.clone();
         let mut tables = self.lock();
         match peer {
             Peer::Publisher(publisher) => tables.publishers.insert(publisher, id),
             Peer::Viewer(viewer, _) => tables.viewers.insert(viewer, id),
         };
-        let events = Arc::new(EventStreams::new(lines.picture.clone()));
+        let events = Arc::new(EventStreams::new(picture_line));
         let reports = Arc::default();
-        let session = Session { broadcast, entity_tag, peer_ice, peer, lines, join, events, reports };
+        let session = Session { broadcast, entity_tag, peer_ice, peer, first_mid, join, events, reports };
         tables.by_id.insert(id, session);
     }
 

@@ -109,6 +109,14 @@ impl<'offer> Accepted<'offer> {
         self.accepted().find(|media| media.kind == kind)
     }
 
+    /// The number of the m-line of this kind that gets media, counted from 0.
+    #[must_use]
+    pub fn line(&self, kind: Kind) -> Option<u8> {
+        let is_of_it =
+            |section: &Section<'_>| matches!(section, Section::Accepted(media) if media.kind == kind);
+        self.sections.iter().position(is_of_it).and_then(|line| u8::try_from(line).ok())
+    }
+
     /// The mids of the bundle, in order.
     pub fn bundle_mids(&self) -> impl Iterator<Item = &Mid> {
         self.accepted().map(|media| &media.mid)

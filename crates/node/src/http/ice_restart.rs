@@ -41,7 +41,7 @@ pub(super) async fn restart(
         host_addresses: &host,
         port,
     });
-    let body = patch::restart_answer(&ours, session.lines.first.as_ref(), &candidates);
+    let body = patch::restart_answer(&ours, session.first_mid.as_ref(), &candidates);
     let headers = [
         (header::CONTENT_TYPE, rules::TRICKLE_ICE_SDPFRAG.to_owned()),
         (header::ETAG, entity_tag.to_string()),

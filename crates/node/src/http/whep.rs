@@ -14,7 +14,7 @@ use signaling::{DtlsRole, SessionId, candidates, sdp};
 use super::{App, Created, Posted, ShardPort, host_addresses, random, whep_events, whep_layers};
 use crate::handshakes::{self, Offer, Pending};
 use crate::session_records::Resource;
-use crate::sessions::{Lines, Peer};
+use crate::sessions::Peer;
 use crate::shard_load::{self, Candidate, Refusal};
 
 /// The MediaStream that every viewer sees.
@@ -95,13 +95,13 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         broadcast: posted.broadcast.clone(),
         entity_tag: EntityTag::from_random(random()?),
         peer_ice: accepted.peer.ice.clone(),
+        picture_line: accepted.line(Kind::Video),
     };
     let (id, entity_tag) = (resource.id, resource.entity_tag.clone());
     // The session first, since its end may be told at once; then the shard: checks may arrive as soon as the answer is
     // out, and must find their way to the worker.
-    let picture = offer.video.as_ref().map(|track| track.mid.clone());
-    let lines = Lines { first: accepted.bundle_mids().next().cloned(), picture };
-    app.sessions.insert(&resource, Peer::Viewer(viewer, shard), Some(posted.join), lines);
+    let first_mid = accepted.bundle_mids().next().cloned();
+    app.sessions.insert(&resource, Peer::Viewer(viewer, shard), Some(posted.join), first_mid);
     if !port.handle.register(viewer, resource, local, posted.join) {
         app.sessions.end_viewer(viewer);
         return Err(Problem::overloaded(2));

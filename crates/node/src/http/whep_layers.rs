@@ -37,13 +37,13 @@ pub(super) async fn entry(
         let (id, found) = whep_events::viewer(&app, &broadcast, &session)?;
         authorize(&app, addresses, (id, &found), request.headers()).await?;
         let Peer::Viewer(viewer, shard) = found.peer else { return Err(Problem::session_not_found()) };
-        let Some(picture) = found.events.picture() else {
+        let Some(line) = found.events.picture_line() else {
             return Err(Problem::new(422, "media-unknown", "This session has no picture."));
         };
         let content_type = text(request.headers(), header::CONTENT_TYPE).map(str::to_owned);
         let body = read_body(request.into_body()).await?;
         let known = app.layers(shard, &found.broadcast).unwrap_or_default();
-        let selection = match Choice::parse(content_type.as_deref(), &body, picture.as_str(), &known)? {
+        let selection = match Choice::parse(content_type.as_deref(), &body, &line.to_string(), &known)? {
             Choice::Auto => Selection::Auto,
             Choice::Layer(rid) => Selection::Rid(rid),
             Choice::UpTo(rid) => Selection::UpTo(rid),

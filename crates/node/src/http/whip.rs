@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{App, Created, Posted, host_addresses, random};
 use crate::session_records::Resource;
-use crate::sessions::{Lines, Peer};
+use crate::sessions::Peer;
 use crate::tree::{Publish, PublishError};
 
 /// Makes a publisher's session.
@@ -36,6 +36,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         broadcast: posted.broadcast.clone(),
         entity_tag: EntityTag::from_random(random()?),
         peer_ice: checked.peer.ice.clone(),
+        picture_line: None,
     };
     let (reply, outcome) = oneshot::channel();
     tree.publish(Publish {
@@ -67,8 +68,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
             ));
         }
     };
-    let lines = Lines { first: checked.media.first().map(|media| media.mid.clone()), picture: None };
-    app.sessions.insert(&resource, Peer::Publisher(publisher), Some(posted.join), lines);
+    let first_mid = checked.media.first().map(|media| media.mid.clone());
+    app.sessions.insert(&resource, Peer::Publisher(publisher), Some(posted.join), first_mid);
     tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, join = %posted.join, "publisher accepted");
     let Resource { id, broadcast, entity_tag, .. } = resource;
     let location = format!("{}/whip/{broadcast}/{id}", posted.origin);

@@ -21,7 +21,7 @@ use crate::http::App;
 use crate::join::JoinId;
 use crate::random;
 use crate::session_records::Resource;
-use crate::sessions::{Lines, Peer};
+use crate::sessions::Peer;
 use crate::tree::{PublishEncoded, TreeHandle};
 
 /// Read at once.
@@ -218,8 +218,9 @@ impl Served<'_> {
             broadcast: broadcast.clone(),
             entity_tag: EntityTag::from_random(random::bytes()?),
             peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
+            picture_line: None,
         };
-        self.app.sessions.insert(&resource, Peer::Publisher(id), Some(join), Lines::default());
+        self.app.sessions.insert(&resource, Peer::Publisher(id), Some(join), None);
         Ok(())
     }
 

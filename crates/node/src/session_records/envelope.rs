@@ -12,7 +12,9 @@ use signaling::{SessionId, sdp};
 use zeroize::Zeroizing;
 
 /// Layout of the bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// An earlier one, which did not have the line of the picture.
+const VERSION_WITHOUT_PICTURE_LINE: u8 = 1;
 /// Longest user fragment or password (RFC 8839, section 5.4).
 const ICE_BYTES_MAX: usize = 256;
 /// Ids, tags and names of broadcasts are shorter.
@@ -29,6 +31,8 @@ pub struct Resource {
     pub entity_tag: EntityTag,
     /// The peer's ICE credentials, that PATCH compares.
     pub peer_ice: sdp::IceCredentials,
+    /// Which of its m-lines, counted from 0, is what a viewer sees.
+    pub picture_line: Option<u8>,
 }
 
 /// Why bytes are no record of a session.
@@ -71,8 +75,8 @@ impl Viewer {
 
     /// Reads what [`Viewer::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<(Self, ViewerRecord), DecodeError> {
-        let mut input = open(bytes)?;
-        let viewer = read_resource(&mut input).and_then(|resource| {
+        let (mut input, version) = open(bytes)?;
+        let viewer = read_resource(&mut input, version).and_then(|resource| {
             let (ufrag, pwd) = read_ice(&mut input)?;
             Some(Self { resource, local: IceCredentials::new(&ufrag, &pwd).ok()? })
         });
@@ -103,8 +107,8 @@ impl Publisher {
 
     /// Reads what [`Publisher::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<(Self, PublisherRecord), DecodeError> {
-        let mut input = open(bytes)?;
-        let publisher = read_resource(&mut input).and_then(|resource| {
+        let (mut input, version) = open(bytes)?;
+        let publisher = read_resource(&mut input, version).and_then(|resource| {
             let epoch = input.option(|input| Some(Epoch { counter: input.u64()?, random: input.u64()? }))?;
             Some(Self { resource, epoch })
         });
@@ -119,24 +123,28 @@ fn begin(resource: &Resource) -> Writer {
         out.bytes(text.as_bytes());
     }
     write_ice(&mut out, &resource.peer_ice.ufrag, &resource.peer_ice.pwd);
+    out.option(resource.picture_line, |out, line| out.u8(line));
     out
 }
 
-fn open(bytes: &[u8]) -> Result<Reader<'_>, DecodeError> {
+fn open(bytes: &[u8]) -> Result<(Reader<'_>, u8), DecodeError> {
     let mut input = Reader::new(bytes);
     match input.u8() {
-        Some(VERSION) => Ok(input),
+        Some(version @ (VERSION | VERSION_WITHOUT_PICTURE_LINE)) => Ok((input, version)),
         Some(version) => Err(DecodeError::Version { version }),
         None => Err(DecodeError::Malformed),
     }
 }
 
-fn read_resource(input: &mut Reader<'_>) -> Option<Resource> {
+fn read_resource(input: &mut Reader<'_>, version: u8) -> Option<Resource> {
     let id = input.text(NAME_BYTES_MAX)?.parse().ok()?;
     let broadcast = BroadcastId::new(&input.text(NAME_BYTES_MAX)?).ok()?;
     let entity_tag = entity_tag(&input.text(NAME_BYTES_MAX)?)?;
     let (ufrag, pwd) = read_ice(input)?;
-    Some(Resource { id, broadcast, entity_tag, peer_ice: sdp::IceCredentials { ufrag, pwd } })
+    let has_line = version != VERSION_WITHOUT_PICTURE_LINE;
+    let picture_line = if has_line { input.option(Reader::u8)? } else { None };
+    let peer_ice = sdp::IceCredentials { ufrag, pwd };
+    Some(Resource { id, broadcast, entity_tag, peer_ice, picture_line })
 }
 
 /// The tag with this text, if it is one of ours.
@@ -185,12 +193,14 @@ mod tests {
             broadcast in "[a-z0-9][a-z0-9._-]{0,62}",
             tag: [u8; 8],
             (ufrag, pwd) in ("[a-zA-Z0-9+/]{4,256}", "[a-zA-Z0-9+/]{22,256}"),
+            picture_line: Option<u8>,
         ) -> Resource {
             Resource {
                 id: SessionId::from_random(id),
                 broadcast: BroadcastId::new(&broadcast).expect("an id"),
                 entity_tag: EntityTag::from_random(tag),
                 peer_ice: sdp::IceCredentials { ufrag, pwd },
+                picture_line,
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::events::{NodeEvent, ViewerEnding as Ending};
 use crate::handshakes::{self, Resumed};
 use crate::random;
 use crate::session_records::envelope;
-use crate::sessions::{Lines, Peer, Sessions};
+use crate::sessions::{Peer, Sessions};
 
 /// A broadcast whose viewers went on and that nobody has told of by then is no more: longer than its publisher may stay
 /// away, and than the links of the tree need.
@@ -82,10 +82,9 @@ impl Shard {
         let remote =
             PeerCredentials { ufrag: resource.peer_ice.ufrag.clone(), pwd: resource.peer_ice.pwd.clone() };
         let ice = IceConfig { local: local.clone(), remote, random: random::bytes()? };
-        let mid = |track: &Option<egress::TrackRecord>| track.as_ref().map(|track| track.out.mid.clone());
-        let picture = mid(&record.video);
         // All m-lines have one transport: any of them will do for the first.
-        let lines = Lines { first: mid(&record.audio).or_else(|| picture.clone()), picture };
+        let mut tracks = record.audio.iter().chain(&record.video);
+        let first_mid = tracks.next().map(|track| track.out.mid.clone());
         self.core.resume_viewer(now, record)?;
         self.by_ufrag.insert(local.ufrag().to_owned(), id);
         let handshake = Handshake::resumed(ice, path, now);
@@ -99,7 +98,7 @@ impl Shard {
         self.sessions.insert(id, session);
         self.unknown.broadcasts.insert(broadcast.clone());
         self.watch(&broadcast, None);
-        sessions.insert(&resource, Peer::Viewer(id, self.index), None, lines);
+        sessions.insert(&resource, Peer::Viewer(id, self.index), None, first_mid);
         let _ = self.events.send(NodeEvent::ViewerResumed { viewer: id, broadcast });
         Ok(())
     }

@@ -112,7 +112,7 @@ impl Kinds {
 /// The picture of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Its media id.
+    /// The number of its m-line, as text.
     pub media_id: String,
     /// Its layers, best first.
     pub layers: Arc<[Layer]>,
@@ -134,7 +134,7 @@ pub enum Event {
     Active,
     /// The publisher is gone.
     Inactive,
-    /// These layers the picture has, and this is its media id.
+    /// These layers the picture has, and this is its m-line.
     Layers(Picture),
     /// So many viewers there are.
     ViewerCount(u64),

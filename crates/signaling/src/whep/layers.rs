@@ -1,7 +1,6 @@
 //! Choosing a layer of the picture (WHEP, "Video Layer Selection extension"), and what the event `layers` tells of them.
 //!
-//! `mediaId` is the media id of the m-line: browsers number their m-lines by it, which is what the draft asks for.
-//! Layers are those of simulcast, named by their RIDs; a picture that comes in one layer is called spatial layer 0.
+//! `mediaId` is the number of the picture's m-line in the answer, counted from 0. Layers are those of simulcast, named by their RIDs; a picture that comes in one layer is called spatial layer 0.
 
 use model::Rid;
 use serde_json::{Value, json};
@@ -40,7 +39,7 @@ impl Layer {
     }
 }
 
-/// The data of the event: the layers of the picture with this media id, best first.
+/// The data of the event: the layers of the picture in this m-line, best first.
 #[must_use]
 pub fn event_data(media_id: &str, layers: &[Layer]) -> Value {
     json!({ media_id: layers.iter().map(Layer::value).collect::<Vec<_>>() })
@@ -72,7 +71,7 @@ struct Request {
 }
 
 impl Choice {
-    /// From a POST by the viewer whose picture has this media id, while its broadcast has these layers, best first.
+    /// From a POST by the viewer whose picture is in this m-line, while its broadcast has these layers, best first.
     ///
     /// # Errors
     /// 415 for another content type, 400 for what is no such object, 422 for a picture or layer that there is not, or
@@ -84,7 +83,9 @@ impl Choice {
         layers: &[Layer],
     ) -> Result<Self, Problem> {
         check_content_type(content_type, JSON)?;
-        let request: Request = serde_json::from_str(body).map_err(|_| {
+        let object: Result<serde_json::Map<String, Value>, _> = serde_json::from_str(body);
+        let request = object.and_then(|object| serde_json::from_value(object.into()));
+        let request: Request = request.map_err(|_| {
             let detail =
                 "The body is no JSON object that chooses a layer (mediaId, rid, maxWidth, maxHeight).";
             Problem::new(400, "layer-unreadable", detail)

@@ -144,6 +144,7 @@ impl Node {
             },
             parents: Vec::new(),
             broadcasts: if role == Role::Egress { vec![watched] } else { Vec::new() },
+            advice: Vec::new(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
         Ok(Self {

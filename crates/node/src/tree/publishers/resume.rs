@@ -76,8 +76,7 @@ impl Publishers {
             .map_err(|error| (RecordRefusal::Unusable, error.to_string()))?;
         let broadcast = session.resource.broadcast.clone();
         tracing::info!(%broadcast, publisher = id.0, "publisher goes on");
-        let lines = sessions::Lines { first: peer.first_mid(), picture: None };
-        sessions.insert(&session.resource, sessions::Peer::Publisher(id), None, lines);
+        sessions.insert(&session.resource, sessions::Peer::Publisher(id), None, peer.first_mid());
         self.by_remote.insert(record.path().1, id);
         let session = Session {
             epoch: session.epoch,
