@@ -36,7 +36,10 @@ pub fn session(bytes: &[u8]) {
     if let Ok((session, record)) = envelope::Publisher::decode(bytes) {
         let written = session.encode(&record);
         assert_eq!(envelope::Publisher::decode(&written), Ok((session, record)));
-        assert_eq!(&*written, bytes, "one record has one spelling");
+        // Earlier layouts are read, and written in today's.
+        if bytes.first() == written.first() {
+            assert_eq!(&*written, bytes, "one record has one spelling");
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use model::Role;
+use model::{NodeId, Role};
+use tree::topology::Finding;
 
 use super::node::{looped, reached};
 use super::store::{Key, Value};
@@ -86,17 +87,11 @@ impl Health {
             world.controllers.iter().flatten().filter_map(|controller| controller.decides_since).min();
         let plan = world.controllers.iter().flatten().find(|controller| controller.acts(now));
         let id = &world.nodes[index].id;
-        let is_unplaced = |finding: &tree::topology::Finding| {
-            matches!(
-                finding,
-                tree::topology::Finding::NoParent { .. } | tree::topology::Finding::NoInjection { .. }
-            )
-        };
         if is_cut(&index) || origins.iter().any(is_cut) {
             self.reasons.cut_off += 1;
         } else if decides_since.is_none_or(|since| now < since + CHANCE) {
             self.reasons.undecided += 1;
-        } else if plan.is_some_and(|controller| controller.plan.findings.iter().any(is_unplaced)) {
+        } else if plan.is_some_and(|controller| controller.plan.findings.iter().any(|finding| is_unplaced(finding, id))) {
             self.reasons.no_place += 1;
         } else {
             let node = &world.nodes[index];
@@ -108,6 +103,17 @@ impl Health {
             ));
         }
         Ok(())
+    }
+}
+
+/// Whether a controller says that this node lacks media, or may lack some, for want of places.
+fn is_unplaced(finding: &Finding, id: &NodeId) -> bool {
+    match finding {
+        Finding::NoInjection { .. } => true,
+        Finding::NoParent { node } | Finding::OutOfReach { node, .. } => node == id,
+        Finding::InjectionNodesBeyondLimit { .. }
+        | Finding::NodesBeyondLimit { .. }
+        | Finding::OneHost { .. } => false,
     }
 }
 
@@ -161,13 +167,6 @@ pub(super) fn after_healing(world: &World, written: u64) -> Result<(), String> {
     }
     let plan = world.controllers.iter().flatten().find(|controller| controller.acts(world.now));
     let findings = plan.map_or(&[][..], |controller| &controller.plan.findings);
-    let is_unplaced = |finding: &tree::topology::Finding| {
-        matches!(
-            finding,
-            tree::topology::Finding::NoParent { .. } | tree::topology::Finding::NoInjection { .. }
-        )
-    };
-    let has_places = !findings.iter().any(is_unplaced);
     let has_source = world.nodes.iter().any(|node| node.is_alive && node.record.role.is_injection());
     for publisher in &world.publishers {
         let Some(origin) = publisher.at else {
@@ -177,9 +176,10 @@ pub(super) fn after_healing(world: &World, written: u64) -> Result<(), String> {
         let reached = reached(origin, &world.nodes);
         let is_lost = |index: &usize| {
             let node = &world.nodes[*index];
-            node.is_alive && node.record.role == Role::Egress && !reached[*index]
+            let is_told = || findings.iter().any(|finding| is_unplaced(finding, &node.id));
+            node.is_alive && node.record.role == Role::Egress && !reached[*index] && !is_told()
         };
-        if let (Some(lost), true) = ((0..world.nodes.len()).find(is_lost), has_places) {
+        if let Some(lost) = (0..world.nodes.len()).find(is_lost) {
             return Err(format!("{} has no path from {origin} in peace", world.nodes[lost].id));
         }
     }

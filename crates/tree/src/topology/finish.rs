@@ -85,13 +85,20 @@ impl Shape<'_> {
         if nodes > max_nodes as usize {
             plan.findings.push(Finding::NodesBeyondLimit { tree: tree.clone(), nodes, max_nodes });
         }
-        for &child in self.sources.iter().filter(|source| self.members[**source].view.role.is_egress()) {
+        let consumers = self.consumers();
+        let serving = self.sources.iter().filter(|source| self.members[**source].view.role.is_egress());
+        // Who takes some sources by itself and nobody who takes all of them.
+        let takes_some = |child: &&usize| {
+            let parents = &self.members[**child].parents;
+            !parents.is_empty() && parents.iter().all(|parent| self.sources.contains(parent))
+        };
+        for &child in serving.chain(consumers.iter().filter(takes_some)) {
             let missing = self.sources.iter().filter(|source| **source != child);
             for &source in missing.filter(|source| !self.members[child].parents.contains(source)) {
                 plan.findings.push(Finding::OutOfReach { injection: id(source), node: id(child) });
             }
         }
-        for child in self.consumers() {
+        for child in consumers {
             let parents = &self.members[child].parents;
             if parents.is_empty() {
                 plan.findings.push(Finding::NoParent { node: id(child) });

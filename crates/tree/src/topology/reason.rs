@@ -106,7 +106,8 @@ pub enum Finding {
         /// The node.
         node: NodeId,
     },
-    /// What this injection node publishes does not reach that node: they would be each other's parents.
+    /// What this injection node publishes does not reach that node: it has no place for it, or they would be each other's
+    /// parents.
     OutOfReach {
         /// Where it is published.
         injection: NodeId,
@@ -130,7 +131,8 @@ impl fmt::Display for Finding {
             Self::OutOfReach { injection, node } => {
                 write!(
                     f,
-                    "what {injection} publishes does not reach {node}: each would be the other's parent"
+                    "what {injection} publishes does not reach {node}: it has no place for it, or each would be the other's \
+                     parent"
                 )
             }
         }
