@@ -7,7 +7,7 @@ use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use egress::Selection;
-use model::BroadcastId;
+use model::{BroadcastId, Kind};
 use signaling::http::{self as rules, Action, Link, Problem, Resource};
 use signaling::whep::layers::{self, Choice, Layer};
 
@@ -42,7 +42,8 @@ pub(super) async fn entry(
         };
         let content_type = text(request.headers(), header::CONTENT_TYPE).map(str::to_owned);
         let body = read_body(request.into_body()).await?;
-        let known = app.layers(shard, &found.broadcast).unwrap_or_default();
+        let told = app.layers(shard, &found.broadcast).filter(|layers| !layers.is_empty());
+        let known = told.unwrap_or_else(|| app.announced_layers(&found.broadcast));
         let selection = match Choice::parse(content_type.as_deref(), &body, &line.to_string(), &known)? {
             Choice::Auto => Selection::Auto,
             Choice::Layer(rid) => Selection::Rid(rid),
@@ -62,6 +63,14 @@ impl App {
     pub(super) fn layers(&self, shard: usize, broadcast: &BroadcastId) -> Option<Arc<[Layer]>> {
         let layers = self.shards.get(shard)?.layers.lock().unwrap_or_else(PoisonError::into_inner);
         layers.get(broadcast).cloned()
+    }
+
+    /// The same as it was announced, for the second until a shard tells more: bitrates and sizes are not known.
+    fn announced_layers(&self, broadcast: &BroadcastId) -> Arc<[Layer]> {
+        let entry = self.directory.get(broadcast);
+        let track = entry.as_ref().and_then(|entry| entry.broadcast.track(Kind::Video));
+        let layers = track.map_or(&[][..], |track| &track.layers);
+        layers.iter().map(|layer| Layer { rid: layer.rid.clone(), bitrate: None, size: None }).collect()
     }
 
     /// A shard tells of its layers.
