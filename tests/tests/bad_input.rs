@@ -227,7 +227,11 @@ async fn trickling_and_restarts_are_taken_and_nonsense_does_no_harm() -> Result 
             assert_eq!(patch(&session, Some(star), restart(ufrag)).await?, StatusCode::OK, "{path}");
         }
         assert_eq!(patch(&session, Some("*"), restart("zyxw")).await?, StatusCode::NO_CONTENT, "nothing new");
-        assert_eq!(patch(&session, Some(&tag), trickle).await?, StatusCode::PRECONDITION_FAILED, "it has ended");
+        assert_eq!(
+            patch(&session, Some(&tag), trickle).await?,
+            StatusCode::PRECONDITION_FAILED,
+            "it has ended"
+        );
         assert_eq!(
             Client::new().delete(&session).header("If-Match", stale).send().await?.status(),
             StatusCode::OK

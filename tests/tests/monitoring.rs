@@ -14,7 +14,7 @@ use tests::installation::{Installation, receive, until_live, until_parents};
 use tests::program::{self, Program, until};
 use tests::prometheus::{self, Alertmanager, PARTS, Prometheus, Setting, shipped, shipped_text};
 use tests::slack::Slack;
-use tests::tools;
+use tests::{offers, tools};
 
 type Result = anyhow::Result<()>;
 
@@ -269,6 +269,15 @@ impl Tree {
     }
 }
 
+/// A publisher of whom nothing comes over UDP: there is something to advise.
+async fn a_broadcaster_is_blocked(injection: &Program) -> Result {
+    let request = reqwest::Client::new().post(injection.url("/whip/blocked"));
+    let request = request.header("Content-Type", "application/sdp");
+    let answer = request.body(offers::crlf(offers::CHROMIUM_PUBLISHER)).send().await?;
+    ensure!(answer.status() == 201, "{}", answer.status());
+    until("it is advised", async || Ok(injection.metric("media_tree_publisher_advice{").await? > 0.0)).await
+}
+
 /// What our player reports after some seconds; it is a page, and browsers are for other tests.
 async fn player_reports(session: &str) -> Result {
     let report = r#"{"firstFrameMs":250,"latencyMs":180,"watchedMs":5000,"freezes":1,"freezeMs":30,
@@ -338,6 +347,7 @@ async fn everything_that_is_shown_or_watched_has_data_and_crashes_are_told() -> 
     player_reports(&tree.session).await?;
     let down = node_down_is_told(&mut tree, &mut watch).await?;
 
+    a_broadcaster_is_blocked(&tree.injection).await?;
     // All that is shown and watched.
     let mut questions = questions_of_alerts();
     for dashboard in dashboards()? {

@@ -91,7 +91,9 @@ impl Health {
             self.reasons.cut_off += 1;
         } else if decides_since.is_none_or(|since| now < since + CHANCE) {
             self.reasons.undecided += 1;
-        } else if plan.is_some_and(|controller| controller.plan.findings.iter().any(|finding| is_unplaced(finding, id))) {
+        } else if plan
+            .is_some_and(|controller| controller.plan.findings.iter().any(|finding| is_unplaced(finding, id)))
+        {
             self.reasons.no_place += 1;
         } else {
             let node = &world.nodes[index];
