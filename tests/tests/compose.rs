@@ -93,7 +93,11 @@ async fn number(expression: &str) -> anyhow::Result<Option<f64>> {
 }
 
 async fn until_number(expression: &str, wanted: f64) -> Result {
-    until(&format!("{expression} is {wanted}"), async || Ok(number(expression).await? == Some(wanted))).await
+    let what = format!("{expression} is {wanted}");
+    let waited = until(&what, async || Ok(number(expression).await? == Some(wanted)));
+    let Err(error) = waited.await else { return Ok(()) };
+    let targets = reqwest::get("http://127.0.0.1:8080/api/v1/targets").await?;
+    Err(error.context(format!("it is {:?}; targets: {}", number(expression).await?, targets.text().await?)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
