@@ -11,6 +11,7 @@ pub mod event_stream;
 pub mod fake_controller;
 pub mod front_door;
 pub mod gstreamer;
+pub mod heap;
 pub mod hop;
 pub mod installation;
 pub mod joining;
