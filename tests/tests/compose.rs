@@ -75,6 +75,19 @@ impl Project {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
         Ok(line.with_context(|| name.to_owned())?.to_owned())
     }
+
+    async fn until_number(&self, expression: &str, wanted: f64) -> Result {
+        let what = format!("{expression} is {wanted}");
+        let waited = until(&what, async || Ok(number(expression).await? == Some(wanted)));
+        let Err(error) = waited.await else { return Ok(()) };
+        let targets = reqwest::Client::new().get("http://127.0.0.1:8080/api/v1/targets");
+        let targets = targets.bearer_auth(self.setting("MEDIA_TREE_OPERATOR_TOKENS")?).send().await?;
+        Err(error.context(format!(
+            "it is {:?}; targets: {}",
+            number(expression).await?,
+            targets.text().await?
+        )))
+    }
 }
 
 impl Drop for Project {
@@ -90,14 +103,6 @@ async fn number(expression: &str) -> anyhow::Result<Option<f64>> {
     let Ok(answer) = reqwest::get(url).await else { return Ok(None) };
     let answer: Value = answer.json().await?;
     Ok(answer["data"]["result"][0]["value"][1].as_str().and_then(|value| value.parse().ok()))
-}
-
-async fn until_number(expression: &str, wanted: f64) -> Result {
-    let what = format!("{expression} is {wanted}");
-    let waited = until(&what, async || Ok(number(expression).await? == Some(wanted)));
-    let Err(error) = waited.await else { return Ok(()) };
-    let targets = reqwest::get("http://127.0.0.1:8080/api/v1/targets").await?;
-    Err(error.context(format!("it is {:?}; targets: {}", number(expression).await?, targets.text().await?)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,9 +142,10 @@ async fn an_installation_in_containers_plays_and_is_watched() -> Result {
 
 async fn plays_and_is_watched(project: &Project) -> Result {
     // Controller, injection, relay and egress, by the controller's list, which wants the operator's token.
-    until_number(r#"count(up{job="media-tree"} == 1)"#, 4.0).await?;
-    until_number("prometheus_notifications_alertmanagers_discovered", 1.0).await?;
-    until_number("max(media_tree_controller_findings)", 0.0)
+    project.until_number(r#"count(up{job="media-tree"} == 1)"#, 4.0).await?;
+    project.until_number("prometheus_notifications_alertmanagers_discovered", 1.0).await?;
+    project
+        .until_number("max(media_tree_controller_findings)", 0.0)
         .await
         .context("what is shipped is a good tree")?;
 
@@ -150,17 +156,18 @@ async fn plays_and_is_watched(project: &Project) -> Result {
         Whip::connect("http://127.0.0.1:8080/whip/show", Some(&token), &codecs, whip::Options::default());
     let publisher = publisher.await.context("publish")?;
     let playing = tokio::spawn(async move { demo::play(&demo::Clip::built_in(), &publisher).await });
-    until_number(r#"max(pipeline_up{node_type="egress",broadcast="show"})"#, 1.0).await?;
+    project.until_number(r#"max(pipeline_up{node_type="egress",broadcast="show"})"#, 1.0).await?;
     let mut viewer = Whep::connect("http://127.0.0.1:8080/whep/show", None).await.context("watch")?;
     ensure!(viewer.url().starts_with("http://127.0.0.1:8082/"), "led to {}", viewer.url());
     receive(&mut viewer, PICTURES).await?;
 
     // Nodes appear and vanish by themselves.
     project.up(2)?;
-    until_number(r#"count(up{job="media-tree"} == 1)"#, 5.0).await?;
+    project.until_number(r#"count(up{job="media-tree"} == 1)"#, 5.0).await?;
     project.up(1)?;
-    // That one which drains is no target any more is seen by `monitoring.rs`, without containers.
-    until_number(r#"count(up{job="media-tree"} == 1)"#, 4.0).await?;
+    project.until_number(r#"count(up{job="media-tree"} == 1)"#, 4.0).await?;
+    // It is down, and then no target any more, which Prometheus shows two scrapes after it knows.
+    project.until_number(r#"count(up{job="media-tree"})"#, 4.0).await?;
     receive(&mut viewer, PICTURES).await?;
     playing.abort();
     Ok(())
