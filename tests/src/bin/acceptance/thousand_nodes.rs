@@ -4,8 +4,8 @@
 //! lease, and follows its assignment, the broadcasts and those that were declared. There is no media.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -23,6 +23,7 @@ use crate::report::Section;
 
 /// How many of each role: 40 000 viewers at the egress nodes.
 const ROLES: [(Role, usize); 3] = [(Role::Injection, 4), (Role::Relay, 64), (Role::Egress, 932)];
+const TREE: &str = "large";
 const VIEWERS: u32 = 40_000;
 /// For how long the store is watched once everything has settled.
 const LENGTH: Duration = Duration::from_secs(60);
@@ -32,6 +33,9 @@ pub async fn run() -> anyhow::Result<Section> {
     ensure!(PARTS.iter().all(|part| std::path::Path::new(part).exists()), "no Redis");
     let redis = Redis::server().await?;
     let controller = Installation::new(&redis.url()).node("controller", "controller").start().await?;
+    let tree = serde_json::json!({"id": TREE, "nodes_max": 2000});
+    let made = reqwest::Client::new().post(controller.url("/api/v1/trees")).json(&tree).send().await?;
+    ensure!(made.status() == 201, "make a tree: {}", made.text().await?);
     let counts = Arc::new(Counts::default());
     let mut nodes = Vec::new();
     for (role, count) in ROLES {
@@ -81,17 +85,27 @@ pub async fn run() -> anyhow::Result<Section> {
 }
 
 async fn until_settled(controller: &tests::program::Program, nodes: usize) -> anyhow::Result<()> {
-    until("every node is ready and has its parents", async || {
+    let seen = Mutex::new(String::new());
+    let waited = until("every node is ready and has its parents", async || {
         let view = view(controller).await?;
         let listed = view["nodes"].as_array().cloned().unwrap_or_default();
         let ready = listed.iter().filter(|node| node["health"] == "ready");
+        // Relays beyond those that are needed have none.
         let has_parents = |node: &&serde_json::Value| {
-            node["role"] == "injection"
-                || node["parents"].as_array().is_some_and(|parents| !parents.is_empty())
+            node["role"] != "egress" || node["parents"].as_array().is_some_and(|parents| !parents.is_empty())
         };
-        Ok(ready.filter(has_parents).count() >= nodes && view["is_settled"] == true)
-    })
-    .await
+        let with_parents = ready.clone().filter(has_parents).count();
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) = format!(
+            "{} listed, {} ready, {with_parents} of them with the parents that they need; settled {}; findings {}",
+            listed.len(),
+            ready.count(),
+            view["is_settled"],
+            view["findings"],
+        );
+        // And the controller.
+        Ok(with_parents > nodes && view["is_settled"] == true)
+    });
+    waited.await.with_context(|| seen.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
 async fn decisions(controller: &tests::program::Program) -> anyhow::Result<usize> {
@@ -124,7 +138,7 @@ impl Node {
         let watched = Watched { broadcast: model::BroadcastId::new("show")?, viewers: VIEWERS / 932 };
         let record = NodeRecord {
             node: NodeId::new(&name)?,
-            tree: TreeId::new("main")?,
+            tree: TreeId::new(TREE)?,
             role,
             incarnation: Incarnation { counter: 1, random: number as u64 },
             report: 0,
