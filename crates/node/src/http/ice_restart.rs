@@ -26,7 +26,7 @@ pub(super) async fn restart(
         (Peer::Publisher(_), None) => (false, 0),
         (Peer::Viewer(viewer, shard), _) => {
             let shard = &app.shards[shard];
-            (shard.handle.restart_ice(viewer, restart.clone()).await, shard.port)
+            (shard.handle.restart_ice(viewer, restart.clone()).await?, shard.port)
         }
     };
     if !is_done {

@@ -49,7 +49,7 @@ pub(super) async fn entry(
             Choice::Layer(rid) => Selection::Rid(rid),
             Choice::UpTo(rid) => Selection::UpTo(rid),
         };
-        if app.shards[shard].handle.select_layer(viewer, selection).await {
+        if app.shards[shard].handle.select_layer(viewer, selection).await? {
             Ok(StatusCode::OK.into_response())
         } else {
             Err(Problem::session_not_found())

@@ -7,6 +7,7 @@ use crossbeam_channel::Sender;
 use egress::{Selection, ViewerId};
 use ice_dtls::{FailureReason, IceCredentials, Path};
 use mio::Waker;
+use signaling::http::Problem;
 use tokio::sync::oneshot;
 
 use super::Established;
@@ -24,6 +25,16 @@ pub(super) enum Command {
     Select { viewer: ViewerId, selection: Selection, is_there: oneshot::Sender<bool> },
     RestartIce { viewer: ViewerId, restart: Box<IceRestart>, is_there: oneshot::Sender<bool> },
     Remove { viewer: ViewerId },
+}
+
+/// A shard has no room for more commands at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+impl From<Busy> for Problem {
+    fn from(_busy: Busy) -> Self {
+        Self::overloaded(1)
+    }
 }
 
 /// How others reach a shard.
@@ -76,26 +87,27 @@ impl ShardHandle {
         self.send(Command::Failed { viewer, reason });
     }
 
-    /// The viewer has chosen a layer of its picture; false if it is not there any more, or the shard has no room for
-    /// more commands at the moment.
-    pub async fn select_layer(&self, viewer: ViewerId, selection: Selection) -> bool {
-        let (is_there, answer) = oneshot::channel();
-        if self.commands.try_send(Command::Select { viewer, selection, is_there }).is_err() {
-            return false;
-        }
-        self.wake();
-        answer.await.unwrap_or(false)
+    /// The viewer has chosen a layer of its picture; false if it is not there any more.
+    ///
+    /// # Errors
+    /// If the shard has no room for more commands at the moment.
+    pub async fn select_layer(&self, viewer: ViewerId, selection: Selection) -> Result<bool, Busy> {
+        self.ask(|is_there| Command::Select { viewer, selection, is_there }).await
     }
 
-    /// The viewer has new ICE credentials; false as for [`Self::select_layer`].
-    pub async fn restart_ice(&self, viewer: ViewerId, restart: IceRestart) -> bool {
+    /// The viewer has new ICE credentials; false if it is not there any more.
+    ///
+    /// # Errors
+    /// As [`Self::select_layer`].
+    pub async fn restart_ice(&self, viewer: ViewerId, restart: IceRestart) -> Result<bool, Busy> {
+        self.ask(|is_there| Command::RestartIce { viewer, restart: Box::new(restart), is_there }).await
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> Result<bool, Busy> {
         let (is_there, answer) = oneshot::channel();
-        let command = Command::RestartIce { viewer, restart: Box::new(restart), is_there };
-        if self.commands.try_send(command).is_err() {
-            return false;
-        }
+        self.commands.try_send(command(is_there)).map_err(|_| Busy)?;
         self.wake();
-        answer.await.unwrap_or(false)
+        Ok(answer.await.unwrap_or(false))
     }
 
     /// The viewer's session was deleted. Waits for room: not to be called where nothing may block.
@@ -107,5 +119,29 @@ impl ShardHandle {
     fn send(&self, command: Command) {
         // A shard that has stopped needs no commands.
         let _ = self.commands.send(command);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shard_without_room_is_busy_and_one_that_has_ended_has_nobody() {
+        let poll = mio::Poll::new().expect("a poll");
+        let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).expect("a waker"));
+        let (commands, queue) = crossbeam_channel::bounded(1);
+        let handle = ShardHandle { commands, waker };
+        let viewer = ViewerId::new(1);
+        let first = {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.select_layer(viewer, Selection::Auto).await })
+        };
+        while queue.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(handle.select_layer(viewer, Selection::Auto).await, Err(Busy));
+        drop(queue.recv());
+        assert_eq!(first.await.expect("not aborted"), Ok(false));
     }
 }
