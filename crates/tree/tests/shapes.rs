@@ -146,6 +146,29 @@ fn a_draining_relay_is_kept_where_there_is_no_other() {
 }
 
 #[test]
+fn a_place_that_a_forgotten_node_still_holds_is_not_given_away() {
+    let mut world = World::new(1, 1, 40);
+    world.each("i", |node| node.capacity.children_max = 2);
+    world.get("r000").capacity.children_max = 20;
+    world.settle();
+    let children = |world: &World| world.children().remove(&node_id("r000")).unwrap_or_default();
+    let report = |world: &mut World, count| {
+        world.get("r000").load.as_mut().expect("told").children = count;
+    };
+    let before = children(&world);
+    assert_eq!(before.len(), 20);
+    report(&mut world, 20);
+    assert_eq!(decide(&world.0).actions, [], "what it reports are these");
+    // Cut off from the store for so long that its record is gone, it keeps its links.
+    world.0.nodes.retain(|node| node.id != before[0]);
+    world.settle();
+    assert_eq!(children(&world), before[1..], "nobody is promised its place");
+    report(&mut world, 19);
+    world.settle();
+    assert_eq!(children(&world).len(), 20, "it has gone");
+}
+
+#[test]
 fn one_relay_and_the_injection_node_are_two_ways() {
     let mut world = World::new(1, 1, 20);
     world.settle();

@@ -60,6 +60,8 @@ impl Health {
         let origins: Vec<usize> =
             origins.into_iter().filter(|at| world.nodes[*at].is_reachable(now)).collect();
         let reached: Vec<Vec<bool>> = origins.iter().map(|origin| reached(*origin, &world.nodes)).collect();
+        let plan = world.controllers.iter().flatten().find(|controller| controller.acts(now));
+        let findings = plan.map_or_else(Vec::new, |controller| controller.plan.findings.clone());
         for index in 0..world.nodes.len() {
             let has_all = reached.iter().all(|reached| reached[index]);
             let node = &mut world.nodes[index];
@@ -69,6 +71,9 @@ impl Health {
                 continue;
             }
             node.dark += TICK;
+            if findings.iter().any(|finding| is_unplaced(finding, &node.id)) {
+                node.unplaced = Some(now);
+            }
             let dark = node.dark;
             if dark <= DARK_MAX {
                 self.reasons.longest = self.reasons.longest.max(dark);
@@ -85,23 +90,19 @@ impl Health {
         let is_cut = |node: &usize| now < world.nodes[*node].cut_until + CHANCE;
         let decides_since =
             world.controllers.iter().flatten().filter_map(|controller| controller.decides_since).min();
-        let plan = world.controllers.iter().flatten().find(|controller| controller.acts(now));
-        let id = &world.nodes[index].id;
+        let node = &world.nodes[index];
         if is_cut(&index) || origins.iter().any(is_cut) {
             self.reasons.cut_off += 1;
         } else if decides_since.is_none_or(|since| now < since + CHANCE) {
             self.reasons.undecided += 1;
-        } else if plan
-            .is_some_and(|controller| controller.plan.findings.iter().any(|finding| is_unplaced(finding, id)))
-        {
+        } else if node.unplaced.is_some_and(|at| now < at + CHANCE) {
             self.reasons.no_place += 1;
         } else {
-            let node = &world.nodes[index];
             let parents: Vec<&str> =
                 node.assigned.iter().map(|parent| world.nodes[*parent].id.as_str()).collect();
             return Err(format!(
-                "{id} has had no path for {:?}, its parents are {parents:?}: {:?}",
-                node.dark, node.links
+                "{} has had no path for {:?}, its parents are {parents:?}: {:?}",
+                node.id, node.dark, node.links
             ));
         }
         Ok(())

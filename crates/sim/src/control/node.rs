@@ -66,6 +66,8 @@ pub struct Node {
     pub written: Duration,
     /// How long it has had viewers and lacked a broadcast.
     pub dark: Duration,
+    /// When a controller said last that there was no place for it.
+    pub unplaced: Option<Duration>,
 }
 
 impl Node {
@@ -102,6 +104,7 @@ impl Node {
             next_heartbeat: Duration::ZERO,
             written: Duration::ZERO,
             dark: Duration::ZERO,
+            unplaced: None,
         }
     }
 

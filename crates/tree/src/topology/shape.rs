@@ -24,6 +24,9 @@ pub(super) struct Member<'a> {
     pub parents: Vec<usize>,
     /// Places taken: by those who have it as a parent now, and by those who shall.
     pub children: u32,
+    /// Places taken, as it reports, by nodes of which nothing is known: cut off from the store for so long that their
+    /// records are gone, they keep their links.
+    pub strangers: u32,
     /// Relays to the sources, counted as hops; `None`: no way.
     pub depth: Option<u8>,
 }
@@ -147,6 +150,7 @@ impl<'a> Shape<'a> {
                 connected: view.connected.iter().filter_map(index).collect(),
                 parents: Vec::new(),
                 children: 0,
+                strangers: 0,
                 depth: None,
             })
             .collect();
@@ -156,6 +160,7 @@ impl<'a> Shape<'a> {
             Self { template, members, sources, sources_beyond: 0, relays, levels: Vec::new(), direct, below };
         shape.read_stored(&index);
         shape.seat_stored();
+        shape.count_strangers(&index);
         shape.levels = shape.stored_levels();
         shape
     }
@@ -229,6 +234,21 @@ impl<'a> Shape<'a> {
         }
     }
 
+    fn count_strangers(&mut self, index: &impl Fn(&NodeId) -> Option<usize>) {
+        let mut known = vec![0u32; self.members.len()];
+        // A suspect may have lost its links; if it has not, its place counts twice until it is heard or dead.
+        let is_heard = |member: &&Member<'_>| matches!(member.health, Health::Ready | Health::Draining);
+        for member in self.members.iter().filter(is_heard) {
+            let assigned = member.view.assigned.iter().flat_map(|assigned| &assigned.parents).filter_map(index);
+            let parents: BTreeSet<usize> = assigned.chain(member.connected.iter().copied()).collect();
+            parents.into_iter().for_each(|parent| known[parent] += 1);
+        }
+        for (member, known) in self.members.iter_mut().zip(known) {
+            let children = member.view.load.map_or(0, |load| load.children);
+            member.strangers = children.saturating_sub(known);
+        }
+    }
+
     fn stored_levels(&self) -> Vec<usize> {
         let mut levels = vec![0; self.members.len()];
         // Stored links make no loop, so this ends after as many rounds as there are levels.
@@ -259,7 +279,8 @@ impl<'a> Shape<'a> {
 
     /// There is a place for this child, or it has one already.
     pub fn has_place(&self, parent: usize, child: usize, limit: u32) -> bool {
-        self.members[parent].children < limit || self.members[child].stored.contains(&parent)
+        let taken = self.members[parent].children.saturating_add(self.members[parent].strangers);
+        taken < limit || self.members[child].stored.contains(&parent)
     }
 
     /// Plans a link that [`Shape::has_place`].
