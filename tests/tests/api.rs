@@ -253,3 +253,21 @@ async fn who_may_not_operate_is_told_so_in_the_described_way() -> Result {
     ensure!(client.get(controller.url("/api/v1/nothing")).send().await?.status() == 404);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_a_cluster_key_is_for_nodes_on_its_machine() -> Result {
+    let node = program::node("up").start().await?;
+    let client = reqwest::Client::new();
+    let ask = |header: Option<(&'static str, &'static str)>| {
+        let request = client.get(node.url("/api/v1/store/nodes"));
+        let request = header.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        async move { anyhow::Ok(request.send().await?.status().as_u16()) }
+    };
+    assert_ne!(ask(None).await?, 403, "from here it is a question of the key");
+    for header in
+        [("X-Forwarded-Proto", "https"), ("Host", "rebound.example"), ("Origin", "https://other.example")]
+    {
+        assert_eq!(ask(Some(header)).await?, 403, "{header:?}");
+    }
+    Ok(())
+}

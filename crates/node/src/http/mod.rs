@@ -133,6 +133,8 @@ pub struct App {
     pub control: Option<Arc<Control>>,
     /// What operators show; with none, only this machine operates.
     pub operator_tokens: Vec<config::Secret>,
+    /// Whether nodes of other machines can be told from others.
+    pub has_cluster_key: bool,
 }
 
 impl App {

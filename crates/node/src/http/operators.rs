@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use signaling::http::{self as rules, Problem};
 
@@ -18,8 +18,25 @@ pub(super) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     let Some(controller) = control.controller.clone() else { return Router::new() };
     let operators =
         controller::api::router(controller).route_layer(from_fn_with_state(app.clone(), operators_only));
-    // Nodes show the cluster's key, not an operator's.
-    operators.merge(control.store_routes()).with_state(())
+    // Nodes show the cluster's key, not an operator's. Without one they show what everybody knows, so that they have to
+    // be on this machine.
+    let mut store = control.store_routes();
+    if !app.has_cluster_key && store.has_routes() {
+        store = store.route_layer(from_fn(nodes_here_only));
+    }
+    operators.merge(store).with_state(())
+}
+
+async fn nodes_here_only(
+    ConnectInfo(addresses): ConnectInfo<Addresses>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_local(addresses.peer.ip(), request.headers()) && !is_foreign_page(request.headers()) {
+        return next.run(request).await;
+    }
+    let detail = "Without a cluster key (link.cluster_key) this store is for nodes on its own machine.";
+    problem_response(&Problem::new(403, "no-cluster-key", detail))
 }
 
 async fn operators_only(
@@ -66,7 +83,10 @@ fn is_foreign_page(headers: &HeaderMap) -> bool {
 /// Whether the asker sits at this machine: not behind a proxy on it, and not led here by a name that somebody else
 /// points at it (DNS rebinding).
 fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
-    let is_forwarded = headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED);
+    let is_forwarded = headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "via" | "x-real-ip")
+    });
     let host = text(headers, header::HOST).unwrap_or("localhost");
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
@@ -94,7 +114,9 @@ mod tests {
         assert!(is_local(here, &headers(&[("host", "localhost")])));
         assert!(!is_local(there, &headers(&[("host", "127.0.0.1:8080")])));
         assert!(!is_local(here, &headers(&[("host", "evil.example:8080")])), "a name led here");
-        assert!(!is_local(here, &headers(&[("host", "localhost"), ("x-forwarded-for", "198.51.100.1")])));
+        for by_proxy in ["x-forwarded-for", "x-forwarded-proto", "x-real-ip", "via", "forwarded"] {
+            assert!(!is_local(here, &headers(&[("host", "localhost"), (by_proxy, "https")])), "{by_proxy}");
+        }
     }
 
     #[test]
