@@ -433,7 +433,7 @@ pub fn nearest(layers: &[LayerNow], wanted: u8, current: u8) -> u8 {
 
 /// `percent` of a rate.
 fn share(rate: Bitrate, percent: u64) -> Bitrate {
-    Bitrate::bps(rate.as_bps() * percent / 100)
+    Bitrate::bps(rate.as_bps().saturating_mul(percent) / 100)
 }
 
 /// Whether `rate` is below so many percent of another.

@@ -28,7 +28,8 @@ const LATE_MAX: Duration = Duration::from_millis(50);
 #[must_use]
 pub fn scale(backlog: Duration, factor: u16, estimate: Option<Bitrate>, layer: Bitrate) -> Scale {
     let factor_percent = u64::from(factor.max(1)) * 100;
-    let possible = estimate.and_then(|estimate| (estimate.as_bps() * 100).checked_div(layer.as_bps()));
+    let possible =
+        estimate.and_then(|estimate| estimate.as_bps().saturating_mul(100).checked_div(layer.as_bps()));
     let percent = possible.map_or(factor_percent, |possible| possible.min(factor_percent));
     if backlog <= DIRECT_MAX && possible.is_none_or(|possible| possible >= factor_percent) {
         return Scale { numerator: 1, denominator: DIRECT_SPEED };
