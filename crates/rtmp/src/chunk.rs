@@ -14,7 +14,7 @@ pub const CHUNK_STREAMS_MAX: usize = 64;
 /// Largest message with video, in bytes: a keyframe of 8 MiB would take a second at 67 Mbit/s.
 pub const VIDEO_BYTES_MAX: usize = 8 << 20;
 /// Largest message with audio, in bytes: ten seconds of uncompressed sound.
-pub const AUDIO_BYTES_MAX: usize = 1 << 20;
+pub const AUDIO_BYTES_MAX: usize = 64 << 10;
 /// Largest message of any other kind, in bytes.
 pub const OTHER_BYTES_MAX: usize = 64 << 10;
 /// What all unfinished messages together may have, in bytes, once media is expected.

@@ -19,6 +19,9 @@ const DAMAGED_MAX: u32 = 100;
 /// How hard the encoder tries, of 10. The steps above cost much and are hardly heard at 100 kbit/s and more.
 const COMPLEXITY: u8 = 6;
 
+/// Most sound of one message: whoever decodes it does nothing else meanwhile.
+const MESSAGE_MICROS_MAX: i64 = 2_000_000;
+
 /// What sound comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -55,6 +58,9 @@ pub enum PacketError {
     /// Nothing can be decoded any more.
     #[error("{DAMAGED_MAX} frames of sound in a row cannot be decoded")]
     Damaged,
+    /// More than an encoder sends at once.
+    #[error("one message has more than two seconds of sound, or sound of several rates")]
+    TooMuch,
     /// Of Opus.
     #[error(transparent)]
     Opus(#[from] OpusError),
@@ -202,17 +208,19 @@ impl Audio {
     }
 
     fn push_mp3(&mut self, time: MediaTime, data: &[u8]) -> Result<(), PacketError> {
-        let mut has_frames = false;
+        let mut first = None;
         let mut micros = 0;
         for (header, frame) in mp3::frames(data) {
-            has_frames = true;
             let coded = Coded::Mp3 { rate: header.rate, channels: header.channels };
+            if *first.get_or_insert(coded) != coded || micros > MESSAGE_MICROS_MAX {
+                return Err(PacketError::TooMuch);
+            }
             self.begin(coded).map_err(|_| PacketError::NotConfigured)?;
             self.decode(time.plus_micros(micros), frame)?;
             let samples = if header.rate >= 32_000 { 1152 } else { 576 };
             micros += samples * 1_000_000 / i64::from(header.rate);
         }
-        if has_frames { Ok(()) } else { self.damaged() }
+        if first.is_some() { Ok(()) } else { self.damaged() }
     }
 
     /// Makes a decoder, unless there is one of the kind.

@@ -99,6 +99,14 @@ fn several_mp3_frames_in_a_message_are_as_good_as_one() {
 }
 
 #[test]
+fn a_message_with_more_sound_than_an_encoder_sends_is_refused() {
+    let mut audio = track();
+    let long = Bytes::from([MP3, MP3, MP3].concat());
+    assert_eq!(audio.push(Source::Mp3, MediaTime::from_millis(0), long), Err(PacketError::TooMuch));
+    assert!(packets(&mut audio).len() <= 105, "it ends after two seconds");
+}
+
+#[test]
 fn opus_goes_through_as_it_is() {
     let coded = from_aac();
     let mut audio = track();
