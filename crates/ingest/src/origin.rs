@@ -173,6 +173,12 @@ impl Origin {
         tracks: Vec<Track>,
         drawn: Epoch,
     ) -> Result<Epoch, Refused> {
+        if let (Some(epoch), Some(standby)) =
+            (self.broadcast.epoch, self.standbys.iter_mut().find(|standby| standby.publisher == publisher))
+        {
+            standby.tracks = tracks;
+            return Ok(epoch);
+        }
         if self.publisher != Some(publisher) {
             self.check()?;
         }

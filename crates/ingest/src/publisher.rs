@@ -48,6 +48,11 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const LOCAL_ADDRESSES_MAX: usize = 16;
 /// Most addresses of the publisher that are remembered.
 const REMOTE_ADDRESSES_MAX: usize = 8;
+/// So many new addresses may check the path to us at once: the engine keeps a candidate for each and looks through all of
+/// them. No honest peer has as many.
+const NEW_ADDRESSES_MAX: u32 = 64;
+/// One more may come after this time.
+const NEW_ADDRESS_EVERY: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -90,6 +95,8 @@ pub struct Publisher {
     remote_streams: BTreeMap<u32, RemoteStream>,
     local_addresses: Vec<SocketAddr>,
     remote_addresses: VecDeque<SocketAddr>,
+    /// How many new addresses may come now, and since when.
+    new_addresses: (u32, Instant),
     /// Local and remote address of the nominated pair.
     path: Option<(SocketAddr, SocketAddr)>,
     /// SSRCs that this session's RTCP has been sealed under.
@@ -180,6 +187,7 @@ impl Publisher {
             remote_streams: BTreeMap::new(),
             local_addresses: usable,
             remote_addresses: VecDeque::new(),
+            new_addresses: (NEW_ADDRESSES_MAX, now),
             path: None,
             rtcp_ssrcs,
             engine_rtcp_ssrc: None,

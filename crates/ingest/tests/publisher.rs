@@ -403,6 +403,24 @@ fn strangers_are_not_heard() {
 }
 
 #[test]
+fn a_publisher_that_comes_from_ever_new_addresses_is_heard_from_few() {
+    let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
+    let is_check = |bytes: &&Vec<u8>| bytes.starts_with(&[0, 1]);
+    let check = world.sent_by_client.iter().find(is_check).expect("a Binding request").clone();
+    let destination = harness::SERVER.parse().unwrap();
+    for port in 1..=1000 {
+        let source = std::net::SocketAddr::from(([203, 0, 113, 9], port));
+        let server = world.server.as_mut().unwrap();
+        server.handle_datagram(world.now, NtpTime::from_bits(1), (source, destination), &check);
+        while server.poll_output().is_some() {}
+    }
+    let drops = world.server.as_ref().unwrap().stats().drops;
+    assert!((900..1000).contains(&drops.unknown_source), "{drops:?}");
+    world.run(Duration::from_secs(1));
+    assert!(world.closed.is_none(), "the path in use stays");
+}
+
+#[test]
 fn payload_types_that_carry_no_media_are_counted() {
     let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));
     let telephone_event = [0x80, 126, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3, 4];

@@ -269,6 +269,20 @@ fn a_silence_without_anybody_to_go_on_changes_nothing() {
 }
 
 #[test]
+fn one_that_stands_by_has_one_place_however_often_its_media_is_described() {
+    let now = Instant::now();
+    let mut origin = with_standby(now);
+    let run = origin.broadcast().epoch.unwrap();
+    for more in 3..9 {
+        assert_eq!(origin.publisher_started(SECOND, tracks(more), drawn(22)), Ok(run));
+    }
+    assert_eq!(origin.check(), Ok(()), "there is room for others");
+    origin.publisher_gone(FIRST, now);
+    goes_on(&drain(&mut origin), SECOND, 2);
+    assert_eq!(origin.broadcast().tracks, tracks(8));
+}
+
+#[test]
 fn only_so_many_stand_by() {
     let now = Instant::now();
     let mut origin = with_standby(now);

@@ -11,7 +11,9 @@ use str0m::{Candidate, Input};
 use super::offer::{self, Purpose};
 use super::stream::{self, Media};
 use super::stun::BindingRequest;
-use super::{LOCAL_ADDRESSES_MAX, Output, Phase, Publisher, RemoteStream};
+use super::{
+    LOCAL_ADDRESSES_MAX, NEW_ADDRESS_EVERY, NEW_ADDRESSES_MAX, Output, Phase, Publisher, RemoteStream,
+};
 
 /// Most SSRCs of one publisher.
 const REMOTE_STREAMS_MAX: usize = 64;
@@ -85,6 +87,10 @@ impl Publisher {
             self.drops.unknown_source += 1;
             return;
         }
+        if !self.is_known(path.0) && !self.admits_address() {
+            self.drops.unknown_source += 1;
+            return;
+        }
         self.learn_local_address(path.1);
         if request.has_priority {
             self.feed(path, bytes);
@@ -92,6 +98,19 @@ impl Publisher {
             let complete = request.with_priority(&self.ice.password);
             self.feed(path, &complete);
         }
+    }
+
+    /// Takes one of the new addresses that may come.
+    fn admits_address(&mut self) -> bool {
+        let (left, since) = &mut self.new_addresses;
+        let more = self.now.saturating_duration_since(*since).as_secs() / NEW_ADDRESS_EVERY.as_secs();
+        if more > 0 {
+            *left = left.saturating_add(u32::try_from(more).unwrap_or(u32::MAX)).min(NEW_ADDRESSES_MAX);
+            *since = self.now;
+        }
+        let admits = *left > 0;
+        *left = left.saturating_sub(1);
+        admits
     }
 
     /// An authentic check has reached us there, so it is ours, listed or not.

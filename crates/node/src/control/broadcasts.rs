@@ -82,7 +82,7 @@ async fn announce_all(control: &Control, tree: &TreeHandle, published: &Publishe
             Ok(Said::Here) => {}
             Ok(Said::Elsewhere) => {
                 if broadcast.state == BroadcastState::Live {
-                    tree.superseded(broadcast.id.clone()).await;
+                    tree.superseded(broadcast.id.clone(), broadcast.epoch).await;
                 }
             }
             Err(error) => {

@@ -39,7 +39,7 @@ pub(super) enum Command {
     KeyframeWanted(Ssrc),
     AddParent { parent: ParentId, priority: u8 },
     RemoveParent(ParentId),
-    Superseded(BroadcastId),
+    Superseded { broadcast: BroadcastId, run: Option<Epoch> },
     Drain,
     HandOver,
     Stop,
@@ -142,9 +142,9 @@ impl TreeHandle {
         self.send(Command::RemoveParent(parent)).await;
     }
 
-    /// A later publishing run has begun at another node: the publisher here has lost.
-    pub async fn superseded(&self, broadcast: BroadcastId) {
-        self.send(Command::Superseded(broadcast)).await;
+    /// A publishing run later than `run` has begun at another node: its publisher here has lost.
+    pub async fn superseded(&self, broadcast: BroadcastId, run: Option<Epoch>) {
+        self.send(Command::Superseded { broadcast, run }).await;
     }
 
     /// Says goodbye to all publishers.

@@ -306,9 +306,9 @@ impl Tree {
                 Command::KeyframeWanted(ssrc) => self.exchange.request_keyframe(now, ssrc),
                 Command::AddParent { parent, priority } => self.exchange.add_parent(parent, priority),
                 Command::RemoveParent(parent) => self.exchange.remove_parent(now, parent),
-                Command::Superseded(broadcast) => {
+                Command::Superseded { broadcast, run } => {
                     tracing::warn!(%broadcast, "the store knows a later publisher elsewhere");
-                    self.publishers.superseded(now, &broadcast);
+                    self.publishers.superseded(now, &broadcast, run);
                 }
                 Command::Drain => self.publishers.close_all(now),
                 Command::HandOver => {
@@ -402,7 +402,7 @@ impl Tree {
                 }
                 Output::Event(exchange::Event::OriginSuperseded(broadcast)) => {
                     tracing::warn!(%broadcast, "published elsewhere by a later publisher");
-                    self.publishers.superseded(Instant::now(), &broadcast);
+                    self.publishers.superseded(Instant::now(), &broadcast, None);
                 }
                 Output::Event(exchange::Event::ChildJoined { broadcast, child, trace }) => {
                     let child = child.as_ref().map(NodeId::as_str);

@@ -280,8 +280,9 @@ impl Publishers {
         };
         session.peer.handle_datagram(now, wallclock, (source, destination), bytes);
         // Only an address that has proved itself is remembered.
-        if session.peer.accepts(source, &[]) {
-            self.by_remote.insert(source, id);
+        if session.peer.accepts(source, &[]) && self.by_remote.insert(source, id) != Some(id) {
+            let peer = &session.peer;
+            self.by_remote.retain(|address, publisher| *publisher != id || peer.accepts(*address, &[]));
         }
         true
     }
@@ -500,9 +501,12 @@ impl Publishers {
         }
     }
 
-    /// A later run of the broadcast is published elsewhere: whoever publishes it here publishes into the void.
-    pub(super) fn superseded(&mut self, now: Instant, broadcast: &BroadcastId) {
-        if let Some(publisher) = self.origins.get(broadcast).and_then(Origin::publisher) {
+    /// A run later than `run`, or than whatever there is, is published elsewhere: whoever publishes it here publishes into
+    /// the void. A publisher that came since then has begun a later one.
+    pub(super) fn superseded(&mut self, now: Instant, broadcast: &BroadcastId, run: Option<Epoch>) {
+        let Some(origin) = self.origins.get(broadcast) else { return };
+        let is_this_run = run.is_none() || origin.broadcast().epoch == run;
+        if let (true, Some(publisher)) = (is_this_run, origin.publisher()) {
             self.unpublish(now, publisher);
         }
     }

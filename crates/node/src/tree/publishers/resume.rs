@@ -57,7 +57,10 @@ impl Publishers {
         }
         // Those that nobody publishes at the moment have told nobody of themselves.
         for origin in self.origins.values().filter(|origin| origin.publisher().is_none()) {
-            exchange.publish_changed(now, origin.broadcast().clone())?;
+            let broadcast = origin.broadcast();
+            if let Err(error) = exchange.publish_changed(now, broadcast.clone()) {
+                tracing::warn!(broadcast = %broadcast.id, %error, "the tree does not take a broadcast that waits");
+            }
         }
         Ok(())
     }
