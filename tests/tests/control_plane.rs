@@ -8,7 +8,7 @@ use model::Codec;
 use serde_json::json;
 use tests::browser::Browser;
 use tests::event_stream::{self, EventStream, Item};
-use tests::installation::{self, Installation, Viewer, until_live, until_parents, view};
+use tests::installation::{self, Installation, Viewer, receive, until_live, until_parents, view};
 use tests::program::{self, PATIENCE, Program, until};
 use tests::source::{Shape, Source};
 use tests::{tools, watching};
@@ -17,6 +17,8 @@ type Result = anyhow::Result<()>;
 
 /// Two seconds of pictures.
 const PICTURES: usize = 60;
+/// Some pictures, well within the time that viewers get to go elsewhere.
+const FEW: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_share_a_store_find_each_other_and_lead_everybody_to_the_right_one() -> Result {
@@ -331,6 +333,61 @@ async fn a_drained_node_sends_its_viewers_elsewhere_and_takes_none() -> Result {
         Ok(installation::node(&controller, "out-1").await?["health"] == "ready")
     })
     .await?;
+    drop(source);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_sends_its_viewers_elsewhere_first() -> Result {
+    let controller = program::node("controller").start().await?;
+    let installation = Installation::of(&controller);
+    let injection = installation.node("injection", "in").start().await?;
+    let first = installation.node("egress", "out-1").start().await?;
+    let second = installation.node("egress", "out-2").start().await?;
+    for name in ["out-1", "out-2"] {
+        until_parents(&controller, name, &["in"]).await?;
+    }
+    let source = Source::publish(&injection.url("/whip/show"), Shape::TINY).await?;
+    until_live(&first, "show").await?;
+    until_live(&second, "show").await?;
+    let mut staying = Whep::connect(&first.url("/whep/show"), None).await?;
+    let stream = event_stream::create(staying.url(), &["reconnect"]).await?;
+    let mut events = EventStream::open(&stream).await?;
+    let deaf = whep::Options { queue_packets_max: 0, ..whep::Options::default() };
+    let sitting = Whep::connect_with(&first.url("/whep/show"), None, deaf).await?;
+
+    first.signal("TERM")?;
+    let Item::Event(kind, data) = events.next().await? else { anyhow::bail!("the stream ended") };
+    assert_eq!(kind, "reconnect");
+    let url = data["url"].as_str().context("a url")?;
+    ensure!(url.starts_with(&second.url("/whep/show")), "sent to {url}");
+    let mut moved = Viewer::join(url).await?;
+    moved.watch(FEW).await?;
+    // The old session lasts until its viewer ends it: there is no gap.
+    receive(&mut staying, FEW).await.with_context(|| first.log())?;
+    staying.close().await?;
+    tokio::time::timeout(program::PATIENCE, sitting.closed()).await?;
+    until("the node has ended", async || Ok(reqwest::get(first.url("/")).await.is_err())).await?;
+    moved.watch(FEW).await?;
+    drop(source);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_told_to_stop_is_left_by_its_children_first() -> Result {
+    let tree = Regions::grow().await?;
+    tree.until_two_relays().await?;
+    let source = Source::publish(&tree.injection.url("/whip/show"), Shape::OBS).await?;
+    until_live(&tree.egress, "show").await?;
+    let mut viewer = Viewer::join(&tree.egress.url("/whep/show")).await?;
+    viewer.watch(PICTURES).await?;
+    let name = tree.parents().await?.first().context("a parent")?.clone();
+    let leaving = &tree.relays[name.trim_start_matches("relay-").parse::<usize>()? - 1];
+    leaving.signal("TERM")?;
+    let health = format!("http://{}/healthz", leaving.ops);
+    until("the relay has ended", async || Ok(reqwest::get(&health).await.is_err())).await?;
+    viewer.watch(PICTURES).await?;
+    assert_eq!(viewer.seens.missing(), 0, "{}", viewer.summary());
     drop(source);
     Ok(())
 }

@@ -115,6 +115,12 @@ impl Declared {
         let _ = self.is_told.subscribe().wait_for(|is_told| *is_told).await;
     }
 
+    /// Tells each time that the store has told of them.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<bool> {
+        self.is_told.subscribe()
+    }
+
     /// One of them.
     #[must_use]
     pub fn get(&self, id: &BroadcastId) -> Option<DeclaredBroadcast> {

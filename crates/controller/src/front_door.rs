@@ -135,11 +135,14 @@ impl FrontDoor {
     /// Whether the installation has this broadcast, or comes to have it while `patience` lasts: who publishes has an
     /// answer before the store has told everybody.
     pub async fn comes_to_know(&self, id: &BroadcastId, patience: Duration) -> bool {
-        let mut seen = self.broadcasts_seen.subscribe();
+        let (mut seen, mut declared) = (self.broadcasts_seen.subscribe(), self.declared.changes());
         let known = async {
             while !self.knows(id) {
-                // The sender lives as long as this.
-                let _ = seen.changed().await;
+                // The senders live as long as this.
+                tokio::select! {
+                    _ = seen.changed() => {}
+                    _ = declared.changed() => {}
+                }
             }
         };
         tokio::time::timeout(patience, known).await.is_ok()

@@ -19,7 +19,7 @@ use crate::advice::{self, Advice};
 use crate::clock::unix_time;
 use crate::control::{Control, Media, Prepared, Published};
 use crate::directory::Directory;
-use crate::drain::DRAIN_DEADLINE;
+use crate::drain::drain;
 use crate::events::{self, NodeEvent};
 use crate::gate::Gate;
 use crate::handshakes::{self, Worker};
@@ -63,8 +63,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     let run = (incarnation.counter, incarnation.random);
     let control = Control::prepare(role, &config, &node_id, run, &metrics)?;
     let published = Arc::new(Published::default());
-    let publish_tokens =
-        if role.is_injection() { tokens::for_publishing(&config, key.as_ref())? } else { Vec::new() };
+    let publish_tokens = tokens::for_publishing(role, &config, key.as_ref())?;
     let certificate = Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?);
     let directory = Arc::new(Directory::default());
     let sessions = Arc::new(Sessions::default());
@@ -225,6 +224,7 @@ impl Served {
             advice: Advice::default(),
             control: control.cloned(),
             operator_tokens: config.control.operator_tokens.clone(),
+            has_cluster_key: config.link.cluster_key.is_some(),
         })
     }
 }
@@ -403,36 +403,6 @@ fn serve_ops(listener: std::net::TcpListener, app: &Arc<App>) -> anyhow::Result<
     let router = ops::router(ops.clone()).merge(http::event_operations(app.clone()));
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(ops)
-}
-
-/// No new sessions; those that are there end by themselves or are closed at the deadline.
-async fn drain(app: &Arc<App>, tree: &TreeHandle, demo: Option<tokio::task::JoinHandle<()>>) {
-    app.is_draining.store(true, Ordering::Relaxed);
-    if let Some(control) = &app.control {
-        control.front_door.close(Some(control.about.node.clone()));
-        control.stop();
-    }
-    if let Some(demo) = demo {
-        demo.abort();
-    }
-    let is_empty = |app: &App| app.sessions.counts() == (0, 0);
-    let deadline = tokio::time::Instant::now() + DRAIN_DEADLINE;
-    let mut tick = tokio::time::interval(Duration::from_millis(50));
-    while !is_empty(app) && tokio::time::Instant::now() < deadline {
-        tick.tick().await;
-    }
-    for peer in app.sessions.peers() {
-        http::end(app, peer).await;
-    }
-    tree.drain().await;
-    // The goodbyes leave through the shards and the tree thread: both answer within a turn.
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
-    while app.occupied() > 0 && tokio::time::Instant::now() < deadline {
-        tick.tick().await;
-    }
-    if let Some(control) = &app.control {
-        control.part().await;
-    }
 }
 
 async fn demo(config: Config, token: Option<config::Token>, is_tls: bool) {

@@ -435,6 +435,12 @@ impl TreeCounters {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).children
     }
 
+    /// To how many children broadcasts are forwarded, each broadcast counted by itself; as of about a second ago.
+    #[must_use]
+    pub fn forwarded(&self) -> u64 {
+        self.snapshot().broadcasts.iter().map(|broadcast| broadcast.destinations).sum()
+    }
+
     fn snapshot(&self) -> Snapshot {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

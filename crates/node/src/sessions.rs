@@ -64,6 +64,8 @@ pub struct Session {
 /// A viewer, for those who have something to tell to all.
 #[derive(Debug)]
 pub struct Watching {
+    /// Its session.
+    pub session: SessionId,
     /// What it watches.
     pub broadcast: BroadcastId,
     /// Its shard.
@@ -250,14 +252,14 @@ impl Sessions {
     /// Every viewer.
     #[must_use]
     pub fn viewers(&self) -> Vec<Watching> {
-        let watching = |session: &Session| match session.peer {
+        let watching = |(id, session): (&SessionId, &Session)| match session.peer {
             Peer::Publisher(_) => None,
             Peer::Viewer(_, shard) => {
                 let (broadcast, events) = (session.broadcast.clone(), session.events.clone());
-                Some(Watching { broadcast, shard, events })
+                Some(Watching { session: *id, broadcast, shard, events })
             }
         };
-        self.lock().by_id.values().filter_map(watching).collect()
+        self.lock().by_id.iter().filter_map(watching).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {

@@ -86,12 +86,11 @@ impl Gate {
     ) -> anyhow::Result<Self> {
         let tickets = match &config.link.cluster_key {
             Some(key) => Tickets::new(key.expose().as_bytes()),
-            // All nodes are on this machine, and who has all their tokens may do what a ticket lets him do anyway.
-            None if config.http.listen.ip().to_canonical().is_loopback() => {
-                Tickets::new(&secret_here(config))
-            }
-            // Nobody else could sign tickets for this node, and nobody shall.
-            None => Tickets::new(&random::bytes::<32>()?),
+            None => match secret_here(config) {
+                Some(secret) => Tickets::new(&secret),
+                // Nobody else could sign tickets for this node, and nobody shall.
+                None => Tickets::new(&random::bytes::<32>()?),
+            },
         };
         Ok(Self {
             node,
@@ -175,6 +174,11 @@ impl Gate {
         if let Some(credential) = credential {
             lock(&self.known).insert(session, credential);
         }
+    }
+
+    /// With what this session was made, if with anything.
+    pub fn credential(&self, session: SessionId) -> Option<Credential> {
+        lock(&self.known).get(session)
     }
 
     /// A ticket for another node, for somebody who was let in here with `credential`. Where this gate asks nobody for
@@ -292,11 +296,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What stands for the secret of a cluster whose nodes are all on this machine: their tokens.
-fn secret_here(config: &Config) -> Vec<u8> {
-    let access = &config.access;
-    let tokens = access.publish_tokens.iter().chain(&access.view_tokens);
-    tokens.flat_map(|token| [token.secret.expose().as_bytes(), b"\n"].concat()).collect()
+/// What stands for the secret of a cluster whose nodes are all on this machine: their tokens for publishing, of which each
+/// is good for everything that a ticket lets in to. Who knows a token for viewing may view and no more.
+fn secret_here(config: &Config) -> Option<Vec<u8>> {
+    let tokens = &config.access.publish_tokens;
+    let is_here = config.http.listen.ip().to_canonical().is_loopback();
+    let secrets = tokens.iter().flat_map(|token| [token.secret.expose().as_bytes(), b"\n"].concat());
+    (is_here && !tokens.is_empty()).then(|| secrets.collect())
 }
 
 #[cfg(test)]

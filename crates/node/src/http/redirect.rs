@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use controller::{Asker, Sent};
 use model::{BroadcastId, NodeId, Right};
+use signaling::SessionId;
 use signaling::http::Problem;
 
 use super::{App, random};
@@ -100,12 +101,14 @@ pub struct Told {
 /// Tells every viewer of this node where to go, spread over a time.
 pub async fn move_viewers(app: &Arc<App>, control: &Arc<Control>, over: Duration) -> Told {
     control.front_door.refresh().await;
-    let place = |broadcast: &BroadcastId| {
+    let place = |session: SessionId, broadcast: &BroadcastId| {
         let mut draws = Draws::new().ok()?;
         let asker = Asker { broadcast, here: None };
         match control.front_door.viewer_at_once(asker, &mut || draws.next()) {
             Sent::To { node, url } if node != control.about.node => {
-                let ticket = ticket(app, (Right::View, broadcast, &node), None).ok()?;
+                // What its token was good for here it is good for there, though it may have expired since.
+                let credential = app.gate.credential(session);
+                let ticket = ticket(app, (Right::View, broadcast, &node), credential).ok()?;
                 Some(target(&url, Right::View, broadcast, &ticket))
             }
             Sent::To { .. } | Sent::Here | Sent::Nowhere(_) => None,

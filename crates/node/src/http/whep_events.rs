@@ -173,7 +173,7 @@ fn update(app: &App) {
         .iter()
         .map(|entry| (&entry.broadcast.id, (run_of(&entry.broadcast), entry.viewers)))
         .collect();
-    let stuck = viewers.iter().map(|Watching { broadcast, shard, events }| {
+    let stuck = viewers.iter().map(|Watching { broadcast, shard, events, .. }| {
         let (run, here) = known.get(broadcast).copied().unwrap_or_default();
         let layers = run.and_then(|_| app.layers(*shard, broadcast));
         events.update(now, &Truth { run, viewers: app.audience(broadcast, here), layers })
@@ -201,17 +201,17 @@ impl App {
     pub async fn move_viewers(
         &self,
         over: Duration,
-        place: impl Fn(&BroadcastId) -> Option<String>,
+        place: impl Fn(SessionId, &BroadcastId) -> Option<String>,
     ) -> Moved {
         let viewers = self.sessions.viewers();
         let begun = tokio::time::Instant::now();
         let mut moved = Moved::default();
-        for (index, Watching { broadcast, events, .. }) in viewers.iter().enumerate() {
+        for (index, Watching { session, broadcast, events, .. }) in viewers.iter().enumerate() {
             let due = begun + over.mul_f64(index as f64 / viewers.len() as f64);
             if due > tokio::time::Instant::now() + MOVE_STEP {
                 tokio::time::sleep_until(due).await;
             }
-            self.send_away(&mut moved, events, || place(broadcast));
+            self.send_away(&mut moved, events, || place(*session, broadcast));
         }
         moved
     }
@@ -269,5 +269,5 @@ async fn move_viewers(
         return Err(problem_response(&problem));
     }
     tracing::info!(to, over_seconds = order.over_seconds, "viewers are sent away");
-    Ok(Json(app.move_viewers(over, |broadcast| Some(format!("{to}/whep/{broadcast}"))).await))
+    Ok(Json(app.move_viewers(over, |_, broadcast| Some(format!("{to}/whep/{broadcast}"))).await))
 }
