@@ -54,6 +54,9 @@ fn encoder(program: &Program, stream: &str, more: &[&str]) -> anyhow::Result<Chi
     command.spawn().context("start ffmpeg")
 }
 
+/// All that ffmpeg sends to publish `show`, and its media; see `crates/rtmp/tests`.
+const RECORDED: &[u8] = include_bytes!("../../crates/rtmp/tests/data/ffmpeg-h264-aac.rtmp");
+
 const LIVE: [&str; 2] = ["-tune", "zerolatency"];
 
 /// What ffmpeg says that does not come in.
@@ -170,5 +173,24 @@ async fn what_is_no_rtmp_disturbs_nobody() -> Result {
     .await?;
     receive(&mut viewer, PICTURES).await?;
     ensure!(node.resident_bytes() < before + (16 << 20), "{} after {before}", node.resident_bytes());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_that_breaks_the_rules_as_it_begins_leaves_nothing_behind() -> Result {
+    let node = program::node("up").start().await?;
+    let end = RECORDED.windows(4).rposition(|bytes| bytes == b"live").context("the end of `publish`")? + 4;
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(node.rtmp).await?;
+        // What follows `publish` in the same segment is a chunk of a message that has not begun.
+        stream.write_all(&[&RECORDED[..end], &[0xff; 64]].concat()).await?;
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        let _reset = ended.context("it is not ended")?;
+    }
+    until("every publisher is gone", async || Ok(node.metric("media_tree_whip_sessions{").await? == 0.0))
+        .await?;
+    let accepted = node.log().matches("publisher over RTMP accepted").count();
+    ensure!(accepted == 3, "{accepted} came as far as that: {}", node.log());
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use ingest::{CloseReason, Output, PublisherId};
 use model::{BroadcastId, Right};
 use rtmp::{Connection, Event, PublishRequest, Refusal};
@@ -62,7 +63,7 @@ where
     served.ended(reason).await;
     // What was said last, for the encoder's log.
     let _ = served.write(&mut stream).await;
-    let _ = stream.shutdown().await;
+    let _ = tokio::time::timeout(WRITE_WITHIN, stream.shutdown()).await;
     ended
 }
 
@@ -110,13 +111,17 @@ impl Served<'_> {
     }
 
     async fn write<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> anyhow::Result<()> {
-        while !self.connection.output().is_empty() {
-            let written =
-                tokio::time::timeout(WRITE_WITHIN, stream.write(self.connection.output())).await??;
-            anyhow::ensure!(written > 0, "the encoder takes nothing any more");
-            self.connection.output_written(written);
-        }
-        Ok(stream.flush().await?)
+        let writing = async {
+            while !self.connection.output().is_empty() {
+                let written = stream.write(self.connection.output()).await?;
+                anyhow::ensure!(written > 0, "the encoder takes nothing any more");
+                self.connection.output_written(written);
+            }
+            // TLS may have kept it.
+            Ok(stream.flush().await?)
+        };
+        let written = tokio::time::timeout(WRITE_WITHIN, writing).await;
+        written.context("the encoder does not take what it is told")?
     }
 
     async fn handle(&mut self, event: Event) -> anyhow::Result<()> {
@@ -168,9 +173,9 @@ impl Served<'_> {
                 return Ok(());
             }
         };
-        self.connection.accept_publish(now)?;
+        // First, so that it ends with the connection whatever its next bytes are.
         self.publishing = Some(publishing);
-        Ok(())
+        Ok(self.connection.accept_publish(now)?)
     }
 
     async fn publisher(&self, request: &PublishRequest) -> Result<Publishing, (Refusal, String)> {
