@@ -155,6 +155,11 @@ pub enum Problem {
     /// A sealing key without a place for records.
     #[error("node.state_key_file is set and node.state_dir is not: set both, or neither")]
     KeyWithoutStateDirectory,
+    /// A supervisor for what keeps no sessions.
+    #[error(
+        "node.supervise keeps sessions of a node over its restarts, and a controller has none: take it away"
+    )]
+    SupervisedController,
     /// The built-in clip on a node that takes no publishers.
     #[error("--demo publishes on this node, and the role {role} takes no publishers")]
     DemoWithoutIngest {
@@ -206,6 +211,9 @@ impl Config {
         }
         if self.node.state_key_file.is_some() && self.node.state_dir.is_none() && !self.supervises(role) {
             problems.push(Problem::KeyWithoutStateDirectory);
+        }
+        if self.supervises(role) && role == Role::Controller {
+            problems.push(Problem::SupervisedController);
         }
         if self.demo && !role.is_injection() {
             problems.push(Problem::DemoWithoutIngest { role });

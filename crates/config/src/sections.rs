@@ -25,7 +25,7 @@ section! {
         shards: Option<u16> = None, "shards", "4";
         /// Hold the node's sockets in a small process of its own, which starts the node again when it dies. Publishers and
         /// viewers then go on in their sessions, and `media-tree upgrade` replaces the program under them.
-        /// Default: on for `up`, off for the other roles.
+        /// Default: on for `up`, off for the other roles. Not for `controller`, which has no sessions.
         supervise: Option<bool> = None, "supervise", "true";
         /// Directory of sealed session records, from which a node that starts again goes on with the sessions of the
         /// process before it. Put it on memory-backed storage, for instance `/run/media-tree`. Default: none is written,
@@ -62,9 +62,9 @@ section! {
 }
 
 section! {
-    /// Where operators and Prometheus look. Private: it shows everything and asks nobody who he is.
+    /// Where operators and Prometheus look. Private: it shows everything, can send viewers away, and asks nobody who he is.
     Ops, OpsFlags, "ops" {
-        /// Address and port of `/metrics`, `/healthz` and `/readyz`.
+        /// Address and port of `/metrics`, `/healthz`, `/readyz` and `/viewers/move`.
         listen: SocketAddr = loopback(9600), "ops", r#""10.0.0.5:9600""#;
     }
 }
@@ -156,7 +156,8 @@ section! {
         /// Where browsers and encoders reach this node, for those that are sent here by others.
         /// Default: made of the scheme, `media.public_ip` or the first address of this host, and the port of `http.listen`.
         public_url: Option<String> = None, "public-url", r#""https://egress-3.example.net""#;
-        /// Where children reach the link port of this node. Default: `link.address`, or the first address of this host.
+        /// Where children reach the link port of this node. Default: `link.address`, else
+        /// `media.public_ip`, else the first address of this host, and `link.port`.
         link_public: Option<Parent> = None, "link-public", r#""10.0.0.5:51000""#;
         /// Tokens that may use `/api/v1` and the dashboard. With none, only this machine may.
         operator_tokens: Vec<Secret> = Vec::new(), "operator-tokens", r#"["SECRET-4"]"#;

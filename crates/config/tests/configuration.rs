@@ -410,6 +410,13 @@ fn the_demo_needs_a_node_that_takes_publishers() {
 }
 
 #[test]
+fn a_controller_has_no_sessions_to_keep() {
+    let config = from_file("[node]\nsupervise = true\n");
+    assert_eq!(problems(&config, Role::Controller), [Problem::SupervisedController]);
+    assert_eq!(problems(&config, Role::Injection), []);
+}
+
+#[test]
 fn small_things_that_never_work_are_found() {
     let config = from_file(
         "[media]\npublic_ip = \"0.0.0.0\"\n[node]\nstate_key_file = \"k\"\n[limits]\nrequest_rate = 0\n",
