@@ -28,7 +28,7 @@ struct Arguments {
 enum Command {
     /// Everything in one process: publishers in, viewers out. The place to begin.
     Up {
-        /// Also publish a built-in moving clip with sound as the broadcast `demo`.
+        /// Also publish a built-in moving clip with sound as the broadcast `demo`. Not where the listener speaks HTTPS.
         #[arg(long)]
         demo: bool,
         #[command(flatten)]
@@ -51,7 +51,7 @@ enum Command {
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// A crowd of viewers, and publishers, to try a server with: any WHEP and WHIP server.
+    /// A crowd of viewers, and publishers, to try a server with: any WHEP and WHIP server, over plain HTTP.
     Load(Box<load::Arguments>),
     /// Tries a WHIP or WHEP server of any make, line by line of what the standards demand.
     Conformance(Box<conformance::Arguments>),

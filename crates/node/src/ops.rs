@@ -1,4 +1,4 @@
-//! The private operations listener: `/metrics`, `/healthz`, `/readyz`.
+//! The private operations listener: `/metrics`, `/healthz`, `/readyz`; `life` adds `/viewers/move`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -239,7 +239,8 @@ impl<'a> Shape<'a> {
         // A suspect may have lost its links; if it has not, its place counts twice until it is heard or dead.
         let is_heard = |member: &&Member<'_>| matches!(member.health, Health::Ready | Health::Draining);
         for member in self.members.iter().filter(is_heard) {
-            let assigned = member.view.assigned.iter().flat_map(|assigned| &assigned.parents).filter_map(index);
+            let assigned =
+                member.view.assigned.iter().flat_map(|assigned| &assigned.parents).filter_map(index);
             let parents: BTreeSet<usize> = assigned.chain(member.connected.iter().copied()).collect();
             parents.into_iter().for_each(|parent| known[parent] += 1);
         }
