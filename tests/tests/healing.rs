@@ -20,7 +20,8 @@ type Result = anyhow::Result<()>;
 /// Two seconds of pictures.
 const PICTURES: usize = 60;
 /// Nothing gets through.
-const CUT: Path = Path { loss: 1.0, delay: Duration::ZERO, jitter: Duration::ZERO, bitrate: None };
+const CUT: Path =
+    Path { loss: 1.0, delay: Duration::ZERO, jitter: Duration::ZERO, bitrate: None, lets_no_udp: false };
 /// The usual way.
 const CLEAR: Path = Path { loss: 0.0, ..CUT };
 /// Pictures of the encoder that healing is watched with: a keyframe each second.

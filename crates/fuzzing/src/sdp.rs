@@ -1,12 +1,11 @@
 //! Session descriptions.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ingest::{Identity, Publisher, Setup};
 use model::Ssrc;
-use signaling::sdp::{Attribute, Fingerprint, HashAlgorithm, IceCredentials, Session};
+use signaling::sdp::{Attribute, Candidate, Fingerprint, HashAlgorithm, IceCredentials, Session};
 use signaling::sdpfrag::Fragment;
 use signaling::{ANSWER_BYTES_MAX, whep, whip};
 
@@ -36,8 +35,8 @@ pub fn offer(bytes: &[u8]) {
 fn publish(session: &Session, checked: &whip::CheckedOffer) {
     let plain = whip::prepare_offer(session, checked);
     let Ok((_, answer)) = Publisher::accept(&plain, setup()) else { return };
-    let addresses = [SocketAddr::from(([192, 0, 2, 1], 52_000))];
-    let parameters = whip::AnswerParameters { candidates: &addresses, session_id: 1 };
+    let candidates = [Candidate::host(0, ([192, 0, 2, 1], 52_000).into())];
+    let parameters = whip::AnswerParameters { candidates: &candidates, session_id: 1 };
     if let Ok(answer) = whip::finish_answer(checked, &answer, &parameters) {
         assert!(answer.len() <= ANSWER_BYTES_MAX);
         Session::parse(&answer).expect("what we answer can be read");
@@ -66,11 +65,11 @@ pub(crate) fn certificate() -> &'static Arc<ice_dtls::Certificate> {
 }
 
 fn viewers_answer() -> whep::AnswerParameters<'static> {
-    static ADDRESSES: OnceLock<[SocketAddr; 1]> = OnceLock::new();
+    static CANDIDATES: OnceLock<[Candidate; 1]> = OnceLock::new();
     whep::AnswerParameters {
         ice: IceCredentials { ufrag: "ours".into(), pwd: "ourPasswordOf22OrMore00".into() },
         fingerprint: Fingerprint { algorithm: HashAlgorithm::Sha256, bytes: vec![9; 32] },
-        candidates: ADDRESSES.get_or_init(|| [([192, 0, 2, 1], 50_000).into()]),
+        candidates: CANDIDATES.get_or_init(|| [Candidate::host(0, ([192, 0, 2, 1], 50_000).into())]),
         audio_ssrc: Ssrc::new(1),
         video_ssrc: Ssrc::new(2),
         video_rtx_ssrc: Ssrc::new(3),

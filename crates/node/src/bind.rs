@@ -26,6 +26,9 @@ pub struct Ports {
     pub rtmp: Option<TcpListener>,
     /// One socket for each shard.
     pub shards: Vec<Socket>,
+    /// TCP on the ports of publishers' media and of the shards, as far as it can be had: each with the address of its media
+    /// socket.
+    pub media_tcp: Vec<(TcpListener, SocketAddr)>,
 }
 
 /// Sockets by name, as a supervisor keeps them.
@@ -38,6 +41,8 @@ const INGEST: &str = "ingest";
 const RTMP: &str = "rtmp";
 /// With the shard's index behind it.
 const SHARD: &str = "shard-";
+/// With the port behind it.
+const MEDIA_TCP: &str = "media-tcp-";
 
 impl Ports {
     /// Binds what a node of this role needs.
@@ -79,9 +84,18 @@ impl Ports {
                 let held = sockets.remove(&format!("{SHARD}{shard}"));
                 udp_anywhere(held, port, "--media-port", &options)
             })
-            .collect::<anyhow::Result<_>>()?;
+            .collect::<anyhow::Result<Vec<Socket>>>()?;
+        let media = ingest.iter().chain(&shards).map(Socket::local_addr).filter(|_| config.media.tcp);
+        let media_tcp = media.filter_map(|media| {
+            let held = sockets.remove(&format!("{MEDIA_TCP}{}", media.port()));
+            let listener = tcp(held, media, "--media-port");
+            // Another service may have the number on TCP: those who have UDP lose nothing.
+            let warn = |error: &anyhow::Error| tracing::warn!("no media over TCP on this port: {error:#}");
+            Some((listener.inspect_err(warn).ok()?, media))
+        });
+        let media_tcp = media_tcp.collect();
         warn_of_small_buffer(&link, options.receive_buffer_bytes);
-        Ok(Self { http, ops, link: Arc::new(link), ingest, rtmp, shards })
+        Ok(Self { http, ops, link: Arc::new(link), ingest, rtmp, shards, media_tcp })
     }
 
     /// The sockets alone, for a supervisor to keep.
@@ -98,6 +112,9 @@ impl Ports {
         }
         for (index, shard) in self.shards.iter().enumerate() {
             sockets.push((format!("{SHARD}{index}"), shard.try_clone_udp()?.into()));
+        }
+        for (listener, media) in self.media_tcp {
+            sockets.push((format!("{MEDIA_TCP}{}", media.port()), listener.into()));
         }
         Ok(sockets)
     }

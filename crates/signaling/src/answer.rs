@@ -1,7 +1,5 @@
 //! What the answers of WHIP and WHEP have in common: one transport, ICE-lite, all candidates at once.
 
-use std::net::SocketAddr;
-
 use crate::candidates::CANDIDATES_MAX;
 use crate::sdp::{Attribute, Candidate, IceCredentials, Media, Session, Setup};
 
@@ -21,8 +19,8 @@ pub(crate) struct Transport<'a> {
     /// The value of `a=fingerprint`.
     pub(crate) fingerprint: String,
     pub(crate) setup: Setup,
-    /// UDP addresses, best first.
-    pub(crate) candidates: &'a [SocketAddr],
+    /// Best first.
+    pub(crate) candidates: &'a [Candidate],
 }
 
 /// The session level of an answer; sections are added by [`push_accepted`] and [`push_rejected`].
@@ -57,11 +55,7 @@ pub(crate) fn push_accepted(
     let mut attributes = Vec::new();
     if is_first {
         let candidates = transport.candidates.iter().take(CANDIDATES_MAX);
-        attributes.extend(
-            (0..)
-                .zip(candidates)
-                .map(|(index, address)| Attribute::with("candidate", Candidate::host(index, *address))),
-        );
+        attributes.extend(candidates.map(|candidate| Attribute::with("candidate", candidate)));
         attributes.push(Attribute::flag("end-of-candidates"));
     }
     attributes.extend([

@@ -5,8 +5,14 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Most candidates of one answer: a host with many bridges must not blow it up.
-pub const CANDIDATES_MAX: usize = 12;
+use crate::sdp::Candidate;
+
+/// Most candidates of one answer over UDP: a host with many bridges must not blow it up.
+const UDP_MAX: usize = 12;
+/// Over TCP, for those who have no other way.
+const TCP_MAX: usize = 4;
+/// Most candidates of one answer.
+pub const CANDIDATES_MAX: usize = UDP_MAX + TCP_MAX;
 
 /// What is known when an offer arrives.
 #[derive(Debug, Clone, Copy)]
@@ -21,14 +27,25 @@ pub struct Known<'a> {
     pub host_addresses: &'a [IpAddr],
     /// UDP port of the media socket.
     pub port: u16,
+    /// Whether TCP is listened to on the same port.
+    pub has_tcp: bool,
 }
 
 /// The addresses of an answer, best first: the public one; then IPv4 before IPv6, and in each family the
 /// address of the request, the others as the host lists them, loopback. Loopback only if the HTTP peer is on
 /// this host itself: to anyone else it would be their own. Link-local IPv6 addresses are left out, since
-/// candidates have no zone.
+/// candidates have no zone. TCP comes after all of UDP.
 #[must_use]
-pub fn order(known: &Known<'_>) -> Vec<SocketAddr> {
+pub fn order(known: &Known<'_>) -> Vec<Candidate> {
+    let addresses = addresses(known);
+    let udp =
+        (0..).zip(addresses.iter().take(UDP_MAX)).map(|(index, address)| Candidate::host(index, *address));
+    let of_tcp = addresses.iter().take(if known.has_tcp { TCP_MAX } else { 0 });
+    let tcp = (UDP_MAX as u16..).zip(of_tcp).map(|(index, address)| Candidate::passive(index, *address));
+    udp.chain(tcp).collect()
+}
+
+fn addresses(known: &Known<'_>) -> Vec<SocketAddr> {
     let request_peer = known.request_peer.to_canonical();
     let is_peer_local = request_peer.is_loopback()
         || request_peer == known.request_local.to_canonical()
@@ -48,7 +65,7 @@ pub fn order(known: &Known<'_>) -> Vec<SocketAddr> {
     let mut ordered: Vec<SocketAddr> = Vec::new();
     for address in known.public_ip.map(|address| address.to_canonical()).into_iter().chain(of_host) {
         let address = SocketAddr::new(address, known.port);
-        if !ordered.contains(&address) && ordered.len() < CANDIDATES_MAX {
+        if !ordered.contains(&address) {
             ordered.push(address);
         }
     }
@@ -83,8 +100,9 @@ mod tests {
             request_peer: ip(peer),
             host_addresses: &host_addresses,
             port: 50_000,
+            has_tcp: false,
         };
-        order(&known).iter().map(|address| address.ip().to_string()).collect()
+        order(&known).into_iter().map(|candidate| candidate.address).collect()
     }
 
     const HOST: [&str; 5] = ["127.0.0.1", "192.168.1.5", "10.0.0.7", "::1", "2001:db8::5"];
@@ -140,6 +158,33 @@ mod tests {
         let bridges: Vec<String> = (0..60).map(|index| format!("172.17.{index}.1")).collect();
         let bridges: Vec<&str> = bridges.iter().map(String::as_str).collect();
         let addresses = ordered(None, "10.0.0.7", "10.0.0.99", &bridges);
-        assert_eq!((addresses.len(), addresses[0].as_str()), (CANDIDATES_MAX, "10.0.0.7"));
+        assert_eq!((addresses.len(), addresses[0].as_str()), (UDP_MAX, "10.0.0.7"));
+    }
+
+    #[test]
+    fn tcp_comes_last_and_waits_to_be_connected() {
+        let host_addresses = [ip("10.0.0.7"), ip("2001:db8::5")];
+        let (request_local, request_peer) = (ip("10.0.0.7"), ip("10.0.0.99"));
+        let known = Known {
+            public_ip: None,
+            request_local,
+            request_peer,
+            host_addresses: &host_addresses,
+            port: 50_000,
+            has_tcp: true,
+        };
+        let lines: Vec<String> = order(&known).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "1 1 udp 2130706431 10.0.0.7 50000 typ host",
+                "2 1 udp 2130706175 2001:db8::5 50000 typ host",
+                "13 1 tcp 1520432127 10.0.0.7 50000 typ host tcptype passive",
+                "14 1 tcp 1520431871 2001:db8::5 50000 typ host tcptype passive",
+            ]
+        );
+        for line in lines {
+            assert_eq!(line.parse::<Candidate>().expect("a candidate").to_string(), line);
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! What a PATCH on a session means: trickled candidates or an ICE restart (RFC 9725, section 4.3).
 
-use std::net::SocketAddr;
-
 use model::Mid;
 
 use crate::answer::ICE_OPTIONS;
@@ -87,7 +85,7 @@ fn credentials(state: &State<'_>, fragment: Fragment) -> Result<Outcome, Problem
 /// The body of the answer to a restart (RFC 9725, section 4.3.3): new credentials of ours, and the candidates, which are
 /// those of the first section that was accepted, `mid`. Without one the client keeps the candidates that it has.
 #[must_use]
-pub fn restart_answer(ice: &IceCredentials, mid: Option<&Mid>, candidates: &[SocketAddr]) -> String {
+pub fn restart_answer(ice: &IceCredentials, mid: Option<&Mid>, candidates: &[Candidate]) -> String {
     let mut lines = vec![
         "a=ice-lite".to_owned(),
         format!("a=ice-options:{ICE_OPTIONS}"),
@@ -96,10 +94,8 @@ pub fn restart_answer(ice: &IceCredentials, mid: Option<&Mid>, candidates: &[Soc
     ];
     if let Some(mid) = mid {
         lines.extend(["m=audio 9 UDP/TLS/RTP/SAVPF 0".to_owned(), format!("a=mid:{mid}")]);
-        let candidates = (0..).zip(candidates.iter().take(CANDIDATES_MAX));
-        lines.extend(
-            candidates.map(|(index, address)| format!("a=candidate:{}", Candidate::host(index, *address))),
-        );
+        let candidates = candidates.iter().take(CANDIDATES_MAX);
+        lines.extend(candidates.map(|candidate| format!("a=candidate:{candidate}")));
         lines.push("a=end-of-candidates".to_owned());
     }
     lines.into_iter().map(|line| line + "\r\n").collect()
@@ -145,14 +141,14 @@ mod tests {
     fn w23_w26_a_restart_is_answered_with_credentials_candidates_and_the_same_options() {
         assert_eq!(with_if_match(Some("*"), RESTART), Ok(restarted()));
         let ours = IceCredentials { ufrag: "ours".to_owned(), pwd: "p".repeat(22) };
-        let address = "192.0.2.7:50000".parse().expect("an address");
-        let answer = restart_answer(&ours, Some(&Mid::new("0").expect("a mid")), &[address]);
+        let candidates = [Candidate::host(0, "192.0.2.7:50000".parse().expect("an address"))];
+        let answer = restart_answer(&ours, Some(&Mid::new("0").expect("a mid")), &candidates);
         let read = Fragment::parse(&answer).expect("a fragment");
         assert_eq!((read.ice_ufrag, read.ice_pwd), (Some(ours.ufrag.clone()), Some(ours.pwd.clone())));
         assert_eq!((read.candidates.len(), read.is_end_of_candidates), (1, true));
         assert_eq!(read.candidates[0].address, "192.0.2.7");
         assert!(answer.starts_with("a=ice-lite\r\na=ice-options:trickle ice2\r\n"), "{answer}");
-        let bare = restart_answer(&ours, None, &[address]);
+        let bare = restart_answer(&ours, None, &candidates);
         assert!(Fragment::parse(&bare).is_ok_and(|read| read.candidates.is_empty()), "{bare}");
     }
 

@@ -7,13 +7,11 @@
 pub mod events;
 pub mod layers;
 
-use std::net::SocketAddr;
-
 use model::{Codec, Kind, Mid, Ssrc};
 
 use crate::answer::{self, Transport};
 use crate::payload::{self, Party};
-use crate::sdp::{Attribute, Direction, Fingerprint, IceCredentials, Media, Session};
+use crate::sdp::{Attribute, Candidate, Direction, Fingerprint, IceCredentials, Media, Session};
 use crate::{OfferError, Payload, Peer, peer};
 
 /// What viewers may get.
@@ -217,8 +215,8 @@ pub struct AnswerParameters<'a> {
     pub ice: IceCredentials,
     /// Hash of our certificate.
     pub fingerprint: Fingerprint,
-    /// Our UDP addresses, best first: see [`crate::candidates::order`].
-    pub candidates: &'a [SocketAddr],
+    /// Ours, best first: see [`crate::candidates::order`].
+    pub candidates: &'a [Candidate],
     /// The viewer's audio stream.
     pub audio_ssrc: Ssrc,
     /// The viewer's video stream.

@@ -5,13 +5,11 @@
 //! surprises; [`finish_answer`] turns the engine's answer into one that conforms to WHIP and that real
 //! encoders understand. What the engine negotiates itself, codecs and header extensions, stays its own.
 
-use std::net::SocketAddr;
-
 use model::{Codec, Kind, Mid, Rid};
 
 use crate::answer::{self, ANSWER_BYTES_MAX, Transport};
 use crate::payload::{self, Party};
-use crate::sdp::{self, Attribute, Direction, Media, RidDirection, Session, Setup, Simulcast};
+use crate::sdp::{self, Attribute, Candidate, Direction, Media, RidDirection, Session, Setup, Simulcast};
 use crate::{OfferError, Payload, Peer, peer};
 
 mod format_parameters;
@@ -123,8 +121,8 @@ fn rids(media: &Media, layers_max: usize) -> Result<Vec<Rid>, OfferError> {
 /// What the finished answer says beside what the engine's answer has.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerParameters<'a> {
-    /// Our UDP addresses, best first: see [`crate::candidates::order`].
-    pub candidates: &'a [SocketAddr],
+    /// Ours, best first: see [`crate::candidates::order`].
+    pub candidates: &'a [Candidate],
     /// For the origin line; the upper two bits are not used.
     pub session_id: u64,
 }

@@ -17,11 +17,13 @@ fn addresses() -> Vec<SocketAddr> {
         .collect()
 }
 
-fn answer_with(accepted: &Accepted<'_>, candidates: &[SocketAddr]) -> String {
+fn answer_with(accepted: &Accepted<'_>, addresses: &[SocketAddr]) -> String {
+    let candidates: Vec<Candidate> =
+        (0..).zip(addresses).map(|(index, address)| Candidate::host(index, *address)).collect();
     let parameters = AnswerParameters {
         ice: IceCredentials { ufrag: "srvU".to_owned(), pwd: "0123456789abcdef01234567".to_owned() },
         fingerprint: Fingerprint::sha256([0xa5; 32]),
-        candidates,
+        candidates: &candidates,
         audio_ssrc: Ssrc::new(1001),
         video_ssrc: Ssrc::new(2002),
         video_rtx_ssrc: Ssrc::new(2003),

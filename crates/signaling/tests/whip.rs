@@ -2,14 +2,13 @@
 
 mod offers;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::{Codec, Kind, Rid};
 use proptest::prelude::*;
 use signaling::http::Problem;
-use signaling::sdp::{Direction, Session, Setup};
+use signaling::sdp::{Candidate, Direction, Session, Setup};
 use signaling::whip::{self, AnswerError, AnswerParameters, CheckedOffer, Policy};
 use signaling::{ANSWER_BYTES_MAX, DtlsRole, OfferError};
 use str0m::change::SdpOffer;
@@ -45,12 +44,13 @@ fn engine_answer(text: &str) -> Result<String, String> {
     Ok(answer.to_sdp_string())
 }
 
-fn addresses() -> Vec<SocketAddr> {
-    ["192.0.2.7:50000", "10.0.0.7:50000"].iter().map(|text| text.parse().expect("address")).collect()
+fn candidates() -> Vec<Candidate> {
+    let addresses = ["192.0.2.7:50000", "10.0.0.7:50000"].map(|text| text.parse().expect("address"));
+    (0..).zip(addresses).map(|(index, address)| Candidate::host(index, address)).collect()
 }
 
 fn finish(checked: &CheckedOffer, engine_answer: &str) -> Result<String, AnswerError> {
-    let parameters = AnswerParameters { candidates: &addresses(), session_id: 42 };
+    let parameters = AnswerParameters { candidates: &candidates(), session_id: 42 };
     whip::finish_answer(checked, engine_answer, &parameters)
 }
 

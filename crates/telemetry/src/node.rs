@@ -118,7 +118,7 @@ impl RecordCounters {
     }
 }
 
-/// Connections of the public HTTP listener. Cloning shares them.
+/// Connections of the public HTTP listener, or of those for media over TCP. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct ConnectionCounters {
     open: Gauge,
@@ -200,6 +200,7 @@ pub struct Metrics {
     media_sockets: Gauge,
     records: RecordCounters,
     connections: ConnectionCounters,
+    media_connections: ConnectionCounters,
 }
 
 impl Metrics {
@@ -257,6 +258,16 @@ impl Metrics {
             "http_connection_drops",
             "Connections of the public HTTP listener that it refused or ended",
             metrics.connections.dropped.clone(),
+        );
+        own.register(
+            "media_tcp_connections",
+            "Publishers and viewers that are connected over TCP, for want of UDP",
+            metrics.media_connections.open.clone(),
+        );
+        own.register(
+            "media_tcp_connection_drops",
+            "Connections for media over TCP that were refused or ended",
+            metrics.media_connections.dropped.clone(),
         );
         own.register("http_requests", "HTTP requests answered", metrics.requests.clone());
         own.register(
@@ -381,6 +392,12 @@ impl Metrics {
     #[must_use]
     pub fn connections(&self) -> ConnectionCounters {
         self.connections.clone()
+    }
+
+    /// Where the listeners for media over TCP count theirs.
+    #[must_use]
+    pub fn media_connections(&self) -> ConnectionCounters {
+        self.media_connections.clone()
     }
 
     /// Where the owner of a store of session records counts.

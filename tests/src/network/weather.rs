@@ -19,6 +19,10 @@ const PACKET_BYTES_MAX: usize = 2048;
 /// Packets under way at once; more are lost. A second of a fast link.
 const UNDER_WAY_MAX: usize = 100_000;
 
+/// Where IPv4 has its protocol (RFC 791, section 3.1), and which is UDP.
+const PROTOCOL_AT: usize = 9;
+const UDP: u8 = 17;
+
 /// How long a packet waits at most where a path is narrow: what home routers have is longer, and worse for media.
 pub const QUEUE_MAX: Duration = Duration::from_millis(200);
 
@@ -34,6 +38,8 @@ pub struct Path {
     /// What fits through in a second; all of it if none is given. Packets wait for each other [`QUEUE_MAX`] long, and are
     /// lost beyond.
     pub bitrate: Option<Bitrate>,
+    /// No UDP gets through, as in some offices.
+    pub lets_no_udp: bool,
 }
 
 /// What a path has done with packets.
@@ -96,15 +102,16 @@ impl Weather {
         self.state().is_over = true;
     }
 
-    /// How long a packet of so many bytes takes; `None` if it is lost.
-    fn fate(&self, now: Instant, (from, to): (Ipv4Addr, Ipv4Addr), bytes: usize) -> Option<Duration> {
+    /// How long an IPv4 packet takes; `None` if it is lost.
+    fn fate(&self, now: Instant, (from, to): (Ipv4Addr, Ipv4Addr), packet: &[u8]) -> Option<Duration> {
         let mut state = self.state();
         let is_cut = state.cut.contains(&from) || state.cut.contains(&to);
         let direction = state.direction(self.seed, from, to);
-        let Path { loss, delay, jitter, .. } = direction.path;
+        let Path { loss, delay, jitter, lets_no_udp, .. } = direction.path;
+        let is_cut = is_cut || lets_no_udp && packet.get(PROTOCOL_AT) == Some(&UDP);
         // Both are drawn for every packet: a change of one does not move the other's sequence.
         let (chance, share) = (direction.dice.random::<f64>(), direction.dice.random::<f64>());
-        let queued = direction.queue(now, bytes).filter(|_| !is_cut && chance >= loss);
+        let queued = direction.queue(now, packet.len()).filter(|_| !is_cut && chance >= loss);
         match queued {
             Some(_) => direction.carried.passed += 1,
             None => direction.carried.lost += 1,
@@ -170,7 +177,7 @@ pub(super) fn run(mut poll: Poll, devices: &[(Ipv4Addr, SyncDevice)], weather: &
                 let packet = &buffer[..length];
                 let Some((from, to)) = addresses(packet) else { continue };
                 let Some(receiver) = devices.iter().position(|(address, _)| *address == to) else { continue };
-                let Some(delay) = weather.fate(Instant::now(), (from, to), length) else { continue };
+                let Some(delay) = weather.fate(Instant::now(), (from, to), packet) else { continue };
                 if under_way.len() < UNDER_WAY_MAX {
                     count += 1;
                     under_way.push(Reverse((Instant::now() + delay, count, receiver, packet.to_vec())));
@@ -199,7 +206,7 @@ mod tests {
     const OTHER: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 3);
 
     fn fate(weather: &Weather, from: Ipv4Addr, to: Ipv4Addr) -> Option<Duration> {
-        weather.fate(Instant::now(), (from, to), 1000)
+        weather.fate(Instant::now(), (from, to), &[0; 1000])
     }
 
     fn fates(seed: u64, path: Path) -> Vec<Option<Duration>> {
@@ -241,11 +248,23 @@ mod tests {
         let weather = Weather::new(1);
         weather.set(ONE, OTHER, Path { bitrate: Some(Bitrate::kbps(800)), ..Path::default() });
         let now = Instant::now();
-        let fates: Vec<_> = (0..30).map(|_| weather.fate(now, (ONE, OTHER), 1000)).collect();
+        let fates: Vec<_> = (0..30).map(|_| weather.fate(now, (ONE, OTHER), &[0; 1000])).collect();
         let expected = |index: u64| (index < 21).then_some(Duration::from_millis(10 * (index + 1)));
         assert_eq!(fates, (0..30).map(expected).collect::<Vec<_>>(), "10 ms each, and 200 ms of them wait");
-        let later = weather.fate(now + Duration::from_secs(1), (ONE, OTHER), 500);
+        let later = weather.fate(now + Duration::from_secs(1), (ONE, OTHER), &[0; 500]);
         assert_eq!(later, Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn a_path_without_udp_lets_everything_else_through() {
+        let weather = Weather::new(1);
+        weather.set(ONE, OTHER, Path { lets_no_udp: true, ..Path::default() });
+        let of_protocol = |protocol| {
+            let mut packet = [0; 20];
+            packet[PROTOCOL_AT] = protocol;
+            weather.fate(Instant::now(), (ONE, OTHER), &packet)
+        };
+        assert_eq!((of_protocol(UDP), of_protocol(6)), (None, Some(Duration::ZERO)));
     }
 
     #[test]

@@ -99,10 +99,12 @@ fn http() -> [Panel; 6] {
             r#"sum by (result) (rate(media_tree_http_requests_total{<node>,result!~"ok|redirect"}[$__rate_interval]))"#,
             "{{result}}",
         ),
-        Panel::lines("Connections", Unit::Count, "Of the public listener.")
-            .asks("media_tree_http_connections{<node>}", NODE),
-        Panel::lines("Connections refused or ended", Unit::EventRate, "By the public listener, by reason.")
-            .asks("sum by (reason) (rate(media_tree_http_connection_drops_total{<node>}[$__rate_interval]))", "{{reason}}"),
+        Panel::lines("Connections", Unit::Count, "Of the public listener, and of publishers and viewers over TCP.")
+            .asks("media_tree_http_connections{<node>}", NODE)
+            .asks("media_tree_media_tcp_connections{<node>}", "media {{node_id}}"),
+        Panel::lines("Connections refused or ended", Unit::EventRate, "By the public listener and those for media, by reason.")
+            .asks("sum by (reason) (rate(media_tree_http_connection_drops_total{<node>}[$__rate_interval]))", "{{reason}}")
+            .asks("sum by (reason) (rate(media_tree_media_tcp_connection_drops_total{<node>}[$__rate_interval]))", "media {{reason}}"),
         Panel::lines("Not let in", Unit::EventRate, "Requests without a good token, by reason.")
             .asks("sum by (reason) (rate(media_tree_access_refusals_total{<node>}[$__rate_interval]))", "{{reason}}"),
         Panel::lines("Events for your server", Unit::EventRate, "Webhook events by outcome, and how many wait.")

@@ -47,6 +47,8 @@ pub struct Candidate {
     pub port: u16,
     /// How it was found.
     pub kind: CandidateKind,
+    /// Whether it is TCP and waits for the other side to connect (RFC 6544, section 4.5).
+    pub is_passive: bool,
 }
 
 /// A text is no candidate.
@@ -58,6 +60,8 @@ pub struct CandidateError;
 
 /// Type preference of host candidates (RFC 8445, section 5.1.2.2).
 const HOST_PREFERENCE: u32 = 126;
+/// The same over TCP: below whatever gets there over UDP (RFC 6544, section 4.2).
+const TCP_PREFERENCE: u32 = 90;
 
 impl Candidate {
     /// The UDP host candidate of component 1 that stands at `index` in a list ordered best first.
@@ -73,6 +77,20 @@ impl Candidate {
             address: address.ip().to_string(),
             port: address.port(),
             kind: CandidateKind::Host,
+            is_passive: false,
+        }
+    }
+
+    /// The same for a listener on TCP.
+    #[must_use]
+    pub fn passive(index: u16, address: SocketAddr) -> Self {
+        // The passive direction, 4 of 7, is the first three bits of the local preference (RFC 6544, section 4.2).
+        let local_preference = (4 << 13) | u32::from(0x1fff - index.min(0x1fff));
+        Self {
+            transport: "tcp".to_owned(),
+            priority: (TCP_PREFERENCE << 24) | (local_preference << 8) | 255,
+            is_passive: true,
+            ..Self::host(index, address)
         }
     }
 }
@@ -94,13 +112,18 @@ impl FromStr for Candidate {
         }
         let name = word()?;
         let kind = CandidateKind::ALL.into_iter().find(|kind| kind.as_str() == name).ok_or(CandidateError)?;
-        Ok(Self { foundation, component, transport, priority, address, port, kind })
+        let mut is_passive = false;
+        while let (Some(name), Some(value)) = (words.next(), words.next()) {
+            is_passive |= name == "tcptype" && value == "passive";
+        }
+        Ok(Self { foundation, component, transport, priority, address, port, kind, is_passive })
     }
 }
 
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { foundation, component, transport, priority, address, port, kind } = self;
-        write!(f, "{foundation} {component} {transport} {priority} {address} {port} typ {}", kind.as_str())
+        let Self { foundation, component, transport, priority, address, port, kind, is_passive } = self;
+        write!(f, "{foundation} {component} {transport} {priority} {address} {port} typ {}", kind.as_str())?;
+        if *is_passive { f.write_str(" tcptype passive") } else { Ok(()) }
     }
 }

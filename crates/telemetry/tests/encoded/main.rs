@@ -89,6 +89,8 @@ fn every_counter_exists_at_zero_from_the_start() {
         ("media_tree_end_to_end_latency_seconds_count", None),
         ("media_tree_time_to_first_frame_seconds_count", None),
         ("media_tree_http_connections", None),
+        ("media_tree_media_tcp_connections", None),
+        ("media_tree_media_tcp_connection_drops_total", Some(r#"reason="too_slow""#)),
         ("media_tree_http_connection_drops_total", Some(r#"reason="client_full""#)),
         ("media_tree_records", None),
         ("media_tree_record_puts_total", None),

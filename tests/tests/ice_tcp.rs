@@ -1,0 +1,46 @@
+//! Publishers and viewers whose network lets no UDP out: browsers connect over TCP.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tests::browser::Browser;
+use tests::network::{Hosts, PUBLISH_TOKEN, Path};
+use tests::{tools, watching};
+
+type Result = anyhow::Result<()>;
+
+const CHROMIUM: &str = "/usr/bin/chromium";
+const FIREFOX: &str = "/usr/bin/firefox-esr";
+const WHILE: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_publish_and_watch_where_no_udp_gets_through() -> Result {
+    let name = "browsers_publish_and_watch_where_no_udp_gets_through";
+    if !tools::has(name, CHROMIUM) || !tools::has(name, FIREFOX) || !tools::is_root(name) {
+        return Ok(());
+    }
+    let hosts = Hosts::new(62, &["in", "out"])?;
+    let path = Path { delay: Duration::from_millis(5), lets_no_udp: true, ..Path::default() };
+    for host in ["in", "out"] {
+        hosts.join(hosts.here(), hosts.host(host).address, path);
+    }
+    let injection = hosts.node("injection", "in", &[]).start().await?;
+    let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
+    let chromium = Browser::chromium().await?;
+    let url = injection.url(&format!("/publish/show#key={PUBLISH_TOKEN}"));
+    let _publisher = watching::publish_test_picture(&chromium, &url, "vp8").await.context("publish")?;
+    for browser in [&chromium, &Browser::firefox().await?] {
+        let page = watching::open_player(browser, &egress.url("/watch/show")).await.context("watch")?;
+        let before = page.evaluate("mediaTree.stats()").await?;
+        let wanted = before["framesDecoded"].as_u64().context("a count")? + 30 * WHILE.as_secs();
+        page.wait_until(
+            &format!("mediaTree.stats().then((stats) => stats.framesDecoded > {wanted})"),
+            6 * WHILE,
+        )
+        .await
+        .context("the picture goes on")?;
+        ensure!(page.errors().is_empty(), "{:?}", page.errors());
+        page.close().await?;
+    }
+    Ok(())
+}
