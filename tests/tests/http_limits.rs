@@ -101,3 +101,26 @@ async fn one_address_does_not_take_all_pending_sessions() -> Result {
     assert_eq!(door.post().await?.0, 201, "there is room for others");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_behind_a_trusted_proxy_have_their_limits_each() -> Result {
+    let rate = ["--request-rate", "1", "--request-burst", "3"];
+    let proxied = program::node("up").with(&rate).with(&["--trusted-proxies", "127.0.0.1"]).start().await?;
+    let other = program::node("up").with(&rate).start().await?;
+    let client = Client::new();
+    let refused = async |program: &Program, behind: &'static str| {
+        let mut refused = 0;
+        for _ in 0..6 {
+            let request = client.delete(program.url("/whep/show/none")).header("X-Forwarded-For", behind);
+            refused += u32::from(request.send().await?.status() == StatusCode::TOO_MANY_REQUESTS);
+        }
+        anyhow::Ok(refused)
+    };
+    // One more may be let in while the others ask.
+    for behind in ["198.51.100.1", "203.0.113.5, 198.51.100.2", "198.51.100.3"] {
+        assert!((2..=3).contains(&refused(&proxied, behind).await?), "three at once for {behind}");
+    }
+    assert!(refused(&other, "198.51.100.1").await? >= 2);
+    assert!(refused(&other, "198.51.100.2").await? >= 5, "what nobody vouches for changes nothing");
+    Ok(())
+}

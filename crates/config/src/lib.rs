@@ -22,8 +22,8 @@ pub use sections::{
 };
 pub use sources::{ConfigError, Sources};
 pub use values::{
-    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, OptionalListen, Parent, PublisherConflict, Size,
-    ValueError,
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent,
+    PublisherConflict, Size, ValueError,
 };
 
 /// The exit code of a program whose configuration is bad (`EX_USAGE` of `sysexits.h`).

@@ -16,7 +16,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::secret::{Secret, Token};
 use crate::values::{
-    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, OptionalListen, Parent, PublisherConflict, Size,
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent,
+    PublisherConflict, Size,
 };
 
 /// One value as it stands in a flag, in the environment and in the file.
@@ -69,6 +70,7 @@ textual!(
     Right,
     HttpUrl,
     IceServer,
+    Network,
     OptionalListen,
     KeySource,
 );

@@ -11,7 +11,8 @@ use model::{BroadcastId, NodeId, Right, TreeId};
 use crate::secret::{Secret, Token};
 use crate::section::{Documented, section};
 use crate::values::{
-    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, OptionalListen, Parent, PublisherConflict, Size,
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent,
+    PublisherConflict, Size,
 };
 
 section! {
@@ -56,6 +57,9 @@ section! {
         /// Allow HTTP without TLS on an address that others can reach. Only behind a proxy that speaks TLS: browsers
         /// give no camera to such a page, and tokens cross the network in clear.
         insecure: bool = false, "insecure-http", "true";
+        /// Proxies before this listener, addresses or networks, whose `X-Forwarded-For` is believed. Without them everybody
+        /// who comes through a proxy counts as one client, with the limits of one.
+        trusted_proxies: Vec<Network> = Vec::new(), "trusted-proxies", r#"["127.0.0.1", "10.0.0.0/8"]"#;
         /// Other servers that the pages of this node may talk to: where its viewers are sent when it is emptied.
         page_origins: Vec<HttpUrl> = Vec::new(), "page-origins", r#"["https://egress-2.example.net"]"#;
     }
@@ -74,6 +78,9 @@ section! {
     Media, MediaFlags, "media" {
         /// First UDP port of the viewers. Shard k uses this port + k. Open them all in the firewall.
         port: u16 = 50_000, "media-port", "50000";
+        /// Listen on TCP, too, on the ports of viewers' and publishers' media, for those whose network lets no UDP out
+        /// (ICE-TCP, RFC 6544). Open them in the firewall as well.
+        tcp: bool = true, "media-tcp", "false";
         /// Address that peers are told to send media to. For hosts behind NAT 1:1, as most clouds have it.
         /// Default: the address that the HTTP request arrived on, then the host's others.
         public_ip: Option<IpAddr> = None, "public-ip", r#""203.0.113.7""#;

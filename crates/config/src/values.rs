@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Why a text is not the value that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -31,6 +33,9 @@ pub enum ValueError {
     /// Neither an address to listen on nor off.
     #[error("an address and a port may stand here, for instance 0.0.0.0:1935, or off")]
     OptionalListen,
+    /// Neither an address nor a network.
+    #[error("an address or a network may stand here, for instance 127.0.0.1 or 10.0.0.0/8")]
+    Network,
     /// Not the URI of a STUN or TURN server.
     #[error("an ICE server is like stun:stun.example.net or turns:turn.example.net:443?transport=tcp")]
     IceServer,
@@ -339,6 +344,33 @@ impl fmt::Display for IceServer {
     }
 }
 
+/// One address, or all that begin alike (CIDR, RFC 4632).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(IpNet);
+
+impl Network {
+    /// Whether the address is one of them; an IPv4 address in an IPv6 one is that.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for Network {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let text = text.trim();
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map(Self).map_err(|_| ValueError::Network)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
+    }
+}
+
 /// Where a set of public keys is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
@@ -495,6 +527,17 @@ mod tests {
         }
         assert_eq!("/etc/keys.json".parse(), Ok(KeySource::File("/etc/keys.json".into())));
         assert!(matches!("https://a/keys".parse(), Ok(KeySource::Url(_))));
+        assert_eq!("10.0.0.0/33".parse::<Network>(), Err(ValueError::Network));
+        for (text, inside, outside) in [
+            ("127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("10.0.0.0/8", "::ffff:10.1.2.3", "11.0.0.1"),
+            ("2001:db8::/32", "2001:db8::1", "2001:db9::1"),
+        ] {
+            let network: Network = text.parse().expect("a network");
+            let contains = |address: &str| network.contains(address.parse().expect("an address"));
+            assert!(contains(inside) && !contains(outside), "{text}");
+            assert_eq!(network.to_string(), text);
+        }
         assert!("file:///keys".parse::<KeySource>().is_err() && "".parse::<KeySource>().is_err());
     }
 

@@ -14,6 +14,7 @@ mod events;
 mod gate;
 mod handshakes;
 mod http;
+mod ice_tcp;
 mod join;
 mod life;
 mod link_channel;

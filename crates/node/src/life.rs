@@ -1,5 +1,7 @@
 //! The life of a node: assembled from its parts, served, drained.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -24,6 +26,7 @@ use crate::events::{self, NodeEvent};
 use crate::gate::Gate;
 use crate::handshakes::{self, Worker};
 use crate::http::{self, App, ShardPort};
+use crate::ice_tcp;
 use crate::link_channel::LinkChannels;
 use crate::link_identity::LinkIdentity;
 use crate::link_socket::LinkSocket;
@@ -103,6 +106,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
         sessions,
         ingest: ingest_port.map(|port| (tree_handle.clone(), port)),
         shards: shard_ports,
+        tcp_ports: serve_media_tcp(ports.media_tcp, &metrics)?,
         certificate,
         next_id,
         gate: Gate::new(&config, publish_tokens.clone(), node_id.clone(), declared, metrics.access())?,
@@ -190,6 +194,8 @@ pub struct Served {
     /// The tree thread and the port of its publishers' socket.
     pub ingest: Option<(TreeHandle, u16)>,
     pub shards: Vec<ShardPort>,
+    /// Ports of media that can be reached over TCP, too.
+    pub tcp_ports: BTreeSet<u16>,
     pub certificate: Arc<ice_dtls::Certificate>,
     pub next_id: u64,
     pub gate: Gate,
@@ -224,6 +230,8 @@ impl Served {
             advice: Advice::default(),
             control: control.cloned(),
             operator_tokens: config.control.operator_tokens.clone(),
+            tcp_ports: self.tcp_ports,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             has_cluster_key: config.link.cluster_key.is_some(),
         })
     }
@@ -351,6 +359,18 @@ fn start_links(
     Ok(channels)
 }
 
+/// Carries media over TCP to these sockets; gives their ports.
+fn serve_media_tcp(
+    listeners: Vec<(std::net::TcpListener, SocketAddr)>,
+    metrics: &Metrics,
+) -> anyhow::Result<BTreeSet<u16>> {
+    let serve = |(listener, media): (_, SocketAddr)| {
+        ice_tcp::serve(listener, media, metrics.media_connections()).context("listen for media over TCP")?;
+        Ok(media.port())
+    };
+    listeners.into_iter().map(serve).collect()
+}
+
 /// Opens both listeners; from then on the node is ready.
 pub fn serve(
     ops: std::net::TcpListener,
@@ -372,7 +392,7 @@ fn serve_http(
     config: &Config,
     app: &Arc<App>,
 ) -> anyhow::Result<()> {
-    let limits = http::Limits::new(&config.limits);
+    let limits = http::Limits::new(&config.limits, config.http.trusted_proxies.clone());
     let listener =
         http::Listener::new(TcpListener::from_std(listener)?, tls, limits, app.metrics.connections())?;
     let service = http::router(app.clone()).into_make_service_with_connect_info::<http::Connection>();

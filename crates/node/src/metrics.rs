@@ -105,6 +105,12 @@ impl Metrics {
         self.telemetry.node.connections()
     }
 
+    /// Counts connections of those who send media over TCP.
+    #[must_use]
+    pub fn media_connections(&self) -> telemetry::node::ConnectionCounters {
+        self.telemetry.node.media_connections()
+    }
+
     /// Counts who was not let in, and events for the operator's server.
     #[must_use]
     pub fn access(&self) -> telemetry::access::Metrics {

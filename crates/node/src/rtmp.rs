@@ -49,6 +49,7 @@ pub fn serve(listener: std::net::TcpListener, door: Door) -> io::Result<()> {
     let limits = Limits {
         connections_max: publishers.saturating_add(CONNECTIONS_SPARE),
         client_connections_max: CLIENT_CONNECTIONS_MAX,
+        trusted_proxies: Vec::new(),
     };
     let admission = Arc::new(Admission::new(limits, ConnectionCounters::default()));
     let door = Arc::new(door);

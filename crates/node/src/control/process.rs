@@ -1,5 +1,6 @@
 //! A controller as a process of its own: no media, no sessions; the store, the decisions, and HTTP.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub async fn live(config: Config) -> anyhow::Result<()> {
         sessions: Arc::new(Sessions::default()),
         ingest: None,
         shards: Vec::new(),
+        tcp_ports: BTreeSet::new(),
         certificate: Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?),
         next_id: 1,
         gate,

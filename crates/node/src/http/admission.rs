@@ -37,11 +37,12 @@ impl Admission {
 
     /// A place for one more connection of `client`; `None` if there is none.
     pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+        let is_proxy = self.limits.trusted_proxies.iter().any(|network| network.contains(client));
         let client = network_of(client);
         let mut connected = self.lock();
         let of_client = connected.by_client.get(&client).copied().unwrap_or(0);
         let is_full = connected.count >= self.limits.connections_max;
-        if is_full || of_client >= self.limits.client_connections_max {
+        if is_full || !is_proxy && of_client >= self.limits.client_connections_max {
             if is_full {
                 self.counters.full();
             } else {
@@ -101,7 +102,8 @@ mod tests {
     use super::*;
 
     fn admission() -> Arc<Admission> {
-        let limits = Limits { connections_max: 6, client_connections_max: 4 };
+        let trusted_proxies = vec!["10.0.0.1".parse().expect("a network")];
+        let limits = Limits { connections_max: 6, client_connections_max: 4, trusted_proxies };
         Arc::new(Admission::new(limits, ConnectionCounters::default()))
     }
 
@@ -114,6 +116,9 @@ mod tests {
         let other = admission.admit(quiet).expect("room for another");
         drop(places);
         assert!(admission.admit(loud).is_some(), "places are given back");
+        let of_proxy: Vec<Place> = (0..10).filter_map(|_| admission.admit([10, 0, 0, 1].into())).collect();
+        assert_eq!(of_proxy.len(), 5, "a proxy comes for many");
+        drop(of_proxy);
         drop(other);
         assert!(
             admission.lock().by_client.is_empty() && admission.lock().count == 0,

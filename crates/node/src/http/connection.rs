@@ -39,7 +39,7 @@ const HEAD_BYTES_MAX: usize = 128 * 1024;
 /// Both ends of the connection a request came on.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
-    /// The client, or the proxy before it.
+    /// The client: as a trusted proxy names it, or who dialled.
     pub peer: SocketAddr,
     /// The address of ours that it dialled.
     pub local: SocketAddr,

@@ -40,6 +40,7 @@ pub(super) async fn restart(
         request_peer: addresses.peer.ip(),
         host_addresses: &host,
         port,
+        has_tcp: app.tcp_ports.contains(&port),
     });
     let body = patch::restart_answer(&ours, session.first_mid.as_ref(), &candidates);
     let headers = [

@@ -21,18 +21,20 @@ const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const FILES_RESERVED: u32 = 512;
 
 /// How many connections there may be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// In all.
     pub connections_max: u32,
     /// Of one client address.
     pub client_connections_max: u32,
+    /// They may have all of them.
+    pub trusted_proxies: Vec<config::Network>,
 }
 
 impl Limits {
     /// The configured ones, as far as the system allows so many open files; raises what it allows this process first.
     #[must_use]
-    pub fn new(config: &config::Limits) -> Self {
+    pub fn new(config: &config::Limits, trusted_proxies: Vec<config::Network>) -> Self {
         let wanted = config.connections_max.saturating_add(FILES_RESERVED);
         let files = allow_open_files(wanted.into());
         let connections_max = config.connections_max.min(
@@ -46,7 +48,7 @@ impl Limits {
                 config.connections_max
             );
         }
-        Self { connections_max, client_connections_max: config.client_connections_max }
+        Self { connections_max, client_connections_max: config.client_connections_max, trusted_proxies }
     }
 }
 

@@ -10,13 +10,14 @@ mod ice_servers;
 mod listener;
 mod operators;
 mod pages;
+mod proxies;
 mod redirect;
 mod whep;
 mod whep_events;
 mod whep_layers;
 mod whip;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -133,6 +134,10 @@ pub struct App {
     pub control: Option<Arc<Control>>,
     /// What operators show; with none, only this machine operates.
     pub operator_tokens: Vec<config::Secret>,
+    /// Ports of media that can be reached over TCP, too.
+    pub tcp_ports: BTreeSet<u16>,
+    /// Proxies that are believed whom they ask for.
+    pub trusted_proxies: Vec<config::Network>,
     /// Whether nodes of other machines can be told from others.
     pub has_cluster_key: bool,
 }
@@ -201,6 +206,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/whep/{broadcast}/{session}/layer", any(whep_layers::entry))
         .route("/whep/{broadcast}/{session}/events/{stream}", any(whep_events::stream))
         .merge(operators::router(&app))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), proxies::see_through))
         .layer(axum::middleware::from_fn(connection::answer))
         .with_state(app)
 }

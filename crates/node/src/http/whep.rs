@@ -49,6 +49,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         request_peer: posted.addresses.peer.ip(),
         host_addresses: &host,
         port: port.port,
+        has_tcp: app.tcp_ports.contains(&port.port),
     });
     let theirs = peer_fingerprint(&accepted.peer.fingerprint)?;
     let answer = whep::answer(

@@ -28,6 +28,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         request_peer: posted.addresses.peer.ip(),
         host_addresses: &host,
         port: *port,
+        has_tcp: app.tcp_ports.contains(port),
     });
     let ice = ice_dtls::IceCredentials::from_random(&random::<32>()?);
     let publisher = PublisherId(app.next_id.fetch_add(1, Ordering::Relaxed));

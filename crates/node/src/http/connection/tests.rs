@@ -75,7 +75,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let counters = ConnectionCounters::default();
-        let limits = Limits { connections_max: 8, client_connections_max: 2 };
+        let limits = Limits { connections_max: 8, client_connections_max: 2, trusted_proxies: Vec::new() };
         let router = Router::new()
             .route("/", get(|| async { "hello" }))
             .route("/slow", get(|| async { Body::new(Slow(20, Box::pin(sleep(Duration::ZERO)))) }))

@@ -1,0 +1,100 @@
+//! Who asks, where a proxy asks for him (`X-Forwarded-For`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::HeaderMap;
+use axum::middleware::Next;
+use axum::response::Response;
+use config::Network;
+
+use super::{Addresses, App};
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Lets a request that came through a trusted proxy count as its client's.
+pub(super) async fn see_through(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    if let Some(ConnectInfo(addresses)) = request.extensions().get::<ConnectInfo<Addresses>>()
+        && let Some(client) = client(&app.trusted_proxies, addresses.peer.ip(), request.headers())
+    {
+        // Of its port the proxy says nothing.
+        let peer = SocketAddr::new(client, 0);
+        let addresses = Addresses { peer, ..*addresses };
+        request.extensions_mut().insert(ConnectInfo(addresses));
+    }
+    next.run(request).await
+}
+
+/// The client that the proxies name: the last address that is none of them, since what stands before it was written by
+/// somebody who is not trusted. `None` if nobody trusted has spoken.
+fn client(proxies: &[Network], peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    let is_proxy = |address: IpAddr| proxies.iter().any(|network| network.contains(address));
+    if !is_proxy(peer) {
+        return None;
+    }
+    let mut last = None;
+    for value in headers.get_all(FORWARDED_FOR).iter().rev() {
+        for text in value.to_str().ok()?.rsplit(',') {
+            let address = address(text.trim())?;
+            last = Some(address);
+            if !is_proxy(address) {
+                return last;
+            }
+        }
+    }
+    last
+}
+
+/// Some proxies add the port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = || text.trim_matches(['[', ']']).parse().ok();
+    let address: IpAddr = bare().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn named(peer: &str, lines: &[&'static str]) -> Option<String> {
+        let proxies = ["127.0.0.1", "10.0.0.0/8"].map(|text| text.parse().expect("a network"));
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+        }
+        client(&proxies, peer.parse().expect("an address"), &headers).map(|client| client.to_string())
+    }
+
+    #[test]
+    fn the_last_address_that_is_no_proxy_is_the_client() {
+        let client = Some("198.51.100.1".to_owned());
+        assert_eq!(named("127.0.0.1", &["198.51.100.1"]), client);
+        assert_eq!(
+            named("127.0.0.1", &["203.0.113.9, 198.51.100.1, 10.0.0.3"]),
+            client,
+            "the first is a lie"
+        );
+        assert_eq!(named("10.0.0.3", &["203.0.113.9", "198.51.100.1:4711"]), client);
+        assert_eq!(named("10.0.0.3", &["::ffff:198.51.100.1"]), client);
+        assert_eq!(named("::ffff:127.0.0.1", &["[2001:db8::1]"]), Some("2001:db8::1".into()));
+        assert_eq!(
+            named("127.0.0.1", &["10.0.0.7"]),
+            Some("10.0.0.7".into()),
+            "proxies alone: the first of them"
+        );
+    }
+
+    #[test]
+    fn who_is_not_trusted_names_nobody() {
+        assert_eq!(named("198.51.100.1", &["203.0.113.9"]), None);
+        assert_eq!(named("127.0.0.1", &[]), None);
+        assert_eq!(
+            named("127.0.0.1", &["203.0.113.9, unknown"]),
+            None,
+            "what is not understood is not passed over"
+        );
+    }
+}
