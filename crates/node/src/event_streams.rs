@@ -19,6 +19,8 @@ use tokio::time::{Sleep, sleep};
 /// Event streams of one session: the one that its player reads, and one more for a player that begins anew.
 /// `limits.viewers_max` bounds the sessions, so both bound the streams of a node.
 const STREAMS_MAX: usize = 2;
+/// One that nobody has begun to read by then makes room for another: the answer that told of it was lost on its way.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// How long a stream is silent at most: well below what connections and proxies take for dead (60 s).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -65,6 +67,7 @@ struct Held {
 struct Entry {
     id: SessionId,
     stream: Stream,
+    made_at: Instant,
     /// Readers so far: the latest one is the reader.
     readers: u64,
     /// Set while it waits.
@@ -96,19 +99,27 @@ impl EventStreams {
     ///
     /// # Errors
     /// If the session has ended, or has enough of them.
-    pub fn create(&self, id: SessionId, kinds: Kinds, run: Option<Epoch>) -> Result<(), CreateError> {
+    pub fn create(
+        &self,
+        now: Instant,
+        id: SessionId,
+        kinds: Kinds,
+        run: Option<Epoch>,
+    ) -> Result<(), CreateError> {
         let mut held = self.lock();
         if held.has_ended {
             return Err(CreateError::Ended);
         }
         if held.streams.len() >= STREAMS_MAX {
-            return Err(CreateError::Full);
+            let is_lost = |entry: &Entry| entry.readers == 0 && now >= entry.made_at + UNREAD_MAX;
+            let lost = held.streams.iter().position(is_lost).ok_or(CreateError::Full)?;
+            held.streams.swap_remove(lost);
         }
         let mut stream = Stream::new(kinds, run);
         if let Some(target) = &held.target {
             stream.set_target(target);
         }
-        held.streams.push(Entry { id, stream, readers: 0, waker: None });
+        held.streams.push(Entry { id, stream, made_at: now, readers: 0, waker: None });
         Ok(())
     }
 
@@ -246,11 +257,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_whose_reader_takes_nothing_ends_and_an_unread_one_waits() {
-        let streams = Arc::new(EventStreams::default());
-        streams.create(id(1), Kinds::ALL, None).expect("room");
-        streams.create(id(2), Kinds::ALL, None).expect("room");
+        let (streams, now) = (Arc::new(EventStreams::default()), Instant::now());
+        streams.create(now, id(1), Kinds::ALL, None).expect("room");
+        streams.create(now, id(2), Kinds::ALL, None).expect("room");
         let _stuck = streams.read(id(1)).expect("a stream");
-        let now = Instant::now();
         let truth = Truth { viewers: 7, ..Truth::default() };
         assert_eq!(streams.update(now, &truth), 0);
         assert_eq!(streams.update(now + READER_PATIENCE, &truth), 1);
@@ -258,13 +268,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stream_that_nobody_ever_read_makes_room_and_one_that_is_read_does_not() {
+        let (streams, now) = (Arc::new(EventStreams::default()), Instant::now());
+        for number in [1, 2] {
+            streams.create(now, id(number), Kinds::ALL, None).expect("room");
+        }
+        let _read = streams.read(id(1)).expect("a stream");
+        assert_eq!(streams.create(now, id(3), Kinds::ALL, None), Err(CreateError::Full));
+        assert_eq!(streams.create(now + UNREAD_MAX, id(3), Kinds::ALL, None), Ok(()));
+        assert!(streams.read(id(2)).is_none(), "it was lost");
+        let _read = streams.read(id(3)).expect("a stream");
+        assert_eq!(streams.create(now + UNREAD_MAX * 3, id(4), Kinds::ALL, None), Err(CreateError::Full));
+    }
+
+    #[tokio::test]
     async fn nothing_is_made_or_told_after_the_session() {
-        let streams = EventStreams::default();
-        streams.create(id(1), Kinds::ALL, None).expect("room");
+        let (streams, now) = (EventStreams::default(), Instant::now());
+        streams.create(now, id(1), Kinds::ALL, None).expect("room");
         assert_eq!(streams.send_away("https://b.example/whep/show"), Some(true));
         streams.end();
         assert_eq!(streams.count(), 0);
-        assert_eq!(streams.create(id(2), Kinds::ALL, None), Err(CreateError::Ended));
+        assert_eq!(streams.create(now, id(2), Kinds::ALL, None), Err(CreateError::Ended));
         assert_eq!(streams.send_away("https://b.example/whep/show"), None);
     }
 }

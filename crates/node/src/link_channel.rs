@@ -229,7 +229,10 @@ async fn write_all(
             continue;
         }
         frame[..4].copy_from_slice(&(length as u32).to_be_bytes());
-        stream.write_all(&frame).await?;
+        // A peer whose streams stand still while its connection lives would be waited for without end.
+        tokio::time::timeout(IDLE_TIMEOUT, stream.write_all(&frame))
+            .await
+            .context("the peer takes nothing")??;
     }
     bail!("this node ended the link")
 }

@@ -64,7 +64,7 @@ pub(super) async fn entry(
         let kinds = Kinds::parse(content_type.as_deref(), &body)?;
         let id = SessionId::from_random(super::random()?);
         let run = app.directory.get(&found.broadcast).and_then(|entry| run_of(&entry.broadcast));
-        found.events.create(id, kinds, run).map_err(refused)?;
+        found.events.create(Instant::now(), id, kinds, run).map_err(refused)?;
         let location = format!("{origin}/whep/{broadcast}/{session}/events/{id}");
         Ok((StatusCode::CREATED, [(header::LOCATION, location)]).into_response())
     };

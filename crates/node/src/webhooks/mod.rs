@@ -248,7 +248,17 @@ impl Webhooks {
                     }
                     is_reached = true;
                 }
-                Err(reason) => {
+                Err(Refusal { reason, is_final: true }) => {
+                    self.metrics.event(EventOutcome::AttemptFailed);
+                    self.metrics.event(EventOutcome::Dropped);
+                    self.taken(&event.id);
+                    tracing::warn!(
+                        server = self.url.origin(),
+                        reason,
+                        "the server of webhooks.events refuses an event"
+                    );
+                }
+                Err(Refusal { reason, is_final: false }) => {
                     self.metrics.event(EventOutcome::AttemptFailed);
                     if is_reached {
                         tracing::warn!(
@@ -286,7 +296,7 @@ impl Webhooks {
         self.metrics.events_waiting(queue.len());
     }
 
-    async fn post(&self, event: &Event) -> Result<(), String> {
+    async fn post(&self, event: &Event) -> Result<(), Refusal> {
         let headers = self.signer.sign(&event.id, unix_time(), &event.body);
         let request = self
             .client
@@ -296,9 +306,25 @@ impl Webhooks {
             .header("webhook-timestamp", headers.timestamp)
             .header("webhook-signature", headers.signature)
             .body(event.body.clone());
-        let status = request.send().await.map_err(outbound::reason)?.status();
-        if status.is_success() { Ok(()) } else { Err(format!("it answered {}", status.as_u16())) }
+        let answer = request.send().await;
+        let status =
+            answer.map_err(|error| Refusal { reason: outbound::reason(error), is_final: false })?.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(Refusal {
+            reason: format!("it answered {}", status.as_u16()),
+            // This event is wrong for it, and will be; the others wait behind it.
+            is_final: matches!(status.as_u16(), 400 | 413 | 415 | 422),
+        })
     }
+}
+
+/// Why an event was not taken.
+struct Refusal {
+    reason: String,
+    /// It would not be taken later either.
+    is_final: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
