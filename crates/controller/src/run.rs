@@ -156,13 +156,16 @@ impl Controller {
         election.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         deciding.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            // In this order, since a look can take as long as the time between two: what has come is taken first, so that
+            // nobody counts as silent who was not listened to.
             tokio::select! {
+                biased;
+                _ = election.tick() => elector.tick().await,
                 Some(event) = lease.next() => elector.changed(Instant::now(), event),
                 Some(event) = watches.nodes.next() => observer.nodes_changed(Instant::now(), event),
                 Some(event) = watches.assignments.next() => observer.assignments_changed(event),
                 Some(event) = watches.broadcasts.next() => observer.broadcasts_changed(event),
                 Some(event) = watches.trees.next() => observer.trees_changed(event),
-                _ = election.tick() => elector.tick().await,
                 _ = deciding.tick() => self.look(&mut observer, elector, &mut audience_told).await,
             }
         }

@@ -95,13 +95,19 @@ fn unavailable(error: &RedisError) -> Unavailable {
     }
 }
 
+/// Whether another connection may do better. A server that is full, or lacks replicas, says the same on each.
+fn is_of_connection(error: &Unavailable) -> bool {
+    const OF_SERVER: [&str; 3] = ["OOM", "MISCONF", "NOREPLICAS"];
+    !matches!(error, Unavailable::Refused(words) if OF_SERVER.iter().any(|code| words.starts_with(code)))
+}
+
 fn malformed(what: &str) -> Unavailable {
     Unavailable::Malformed(what.into())
 }
 
 impl Shared {
-    /// Runs an operation on the connection, as soon as there is one, all within the bound. Whatever goes wrong with it
-    /// ends the connection.
+    /// Runs an operation on the connection, as soon as there is one, all within the bound. What goes wrong ends the
+    /// connection where another one may do better.
     async fn run<T>(&self, operation: impl AsyncFnOnce(Link) -> RedisResult<T>) -> Result<T, Unavailable> {
         let mut links = self.link.subscribe();
         let mut generation = 0;
@@ -116,7 +122,7 @@ impl Shared {
         };
         let outcome = timeout(ANSWER_WITHIN, running).await;
         let outcome = outcome.unwrap_or(Err(Unavailable::TimedOut { within: ANSWER_WITHIN }));
-        if outcome.is_err() && generation > 0 {
+        if outcome.as_ref().err().is_some_and(is_of_connection) && generation > 0 {
             self.failed.send_if_modified(|failed| {
                 let is_newer = generation > *failed;
                 *failed = generation.max(*failed);

@@ -181,7 +181,11 @@ impl Supervisor {
     async fn replace(&mut self, mut old: Running, request: Request) -> Running {
         let before = std::mem::replace(&mut self.program, request.program.clone());
         let begun = Instant::now();
-        let mut next = match self.stand_by().await {
+        let stood_by = tokio::select! {
+            next = self.stand_by() => next,
+            _ = old.process.wait() => Err(anyhow::anyhow!("the node before ended meanwhile")),
+        };
+        let mut next = match stood_by {
             Ok(next) => next,
             Err(error) => {
                 self.program = before;

@@ -138,7 +138,7 @@ impl Config {
             parents_active: 1,
             ring: ring::Limits::default(),
             keyframe_request_interval: media_core::keyframe_request::INTERVAL,
-            broadcasts_max: 256,
+            broadcasts_max: 2048,
             children_max: CHILDREN_MAX,
             joins_max: 4096,
             messages_per_second_max: 2000,

@@ -178,7 +178,11 @@ impl Stream {
         match self.ring.oldest() {
             Some(now_oldest) if now_oldest > oldest => self.evicted_before = Some(now_oldest),
             Some(_) => {}
-            None => self.evicted_before = Some(newest.plus(1)),
+            None => {
+                self.evicted_before = Some(newest.plus(1));
+                // What was promised from then on is over.
+                self.promised = None;
+            }
         }
     }
 
