@@ -15,6 +15,8 @@ const FRESH_MS = 5000;
 const FOUND_MAX = 60;
 /** How often a screen reader is told what happened. */
 const ANNOUNCE_INTERVAL_MS = 4000;
+/** The latest of those that waited for somebody to look. */
+const UNANNOUNCED_MAX = 100;
 /** Updates whose time is remembered. */
 const TIMINGS_MAX = 300;
 
@@ -45,6 +47,8 @@ function take(view) {
   newsAt = Date.now();
   const end = model.changes.indexOf(before);
   unannounced.push(...model.changes.slice(0, end === -1 ? model.changes.length : end).filter(({ isUrgent }) => isUrgent));
+  // While nobody looks they are not announced.
+  unannounced.splice(0, unannounced.length - UNANNOUNCED_MAX);
   schedule();
 }
 

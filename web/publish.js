@@ -20,6 +20,8 @@ const publisher = new Publisher(`/whip/${path}`, words);
 const keyName = `media-tree key ${broadcast}`;
 
 let source = null;
+/** Counts attempts to open a source: an answer that comes for an earlier one is not wanted any more. */
+let opening = 0;
 let levelMeter = null;
 let isWanted = false;
 
@@ -74,7 +76,13 @@ async function openSource() {
   closeSource();
   const kind = chosenSource();
   say(kind === "clock" ? "" : words.text("asking"));
+  const turn = ++opening;
   const opened = await sources.open(kind, broadcast, { camera: at("camera").value, microphone: at("microphone").value });
+  // Stopped, or begun anew, while the browser asked for leave.
+  if (turn !== opening) {
+    opened.stop();
+    return null;
+  }
   source = opened;
   at("preview").srcObject = opened.stream;
   // The browser's own "stop sharing" ends the broadcast too.
@@ -86,6 +94,7 @@ async function openSource() {
 }
 
 function closeSource() {
+  opening += 1;
   source?.stop();
   source = null;
   at("preview").srcObject = null;
@@ -120,10 +129,7 @@ async function start() {
   showState();
   try {
     const stream = source?.stream ?? (await openSource());
-    if (!isWanted) {
-      closeSource();
-      return;
-    }
+    if (stream === null) return;
     if (stream.getTracks().length === 0) throw new Error(words.text("no_tracks"));
     const token = at("key").value || null;
     const picture = {
