@@ -174,7 +174,8 @@ async fn abandoned_handshakes_leave_nothing_behind() -> Result {
     // What requests are about at the moment comes and goes.
     let grown = |before: u64, after: u64| after.saturating_sub(before) / (ROUND / 100);
     assert!(grown(held[3].blocks, held[4].blocks) < 5, "nothing is held for more than 5 % of them: {held:?}");
-    assert!(grown(held[3].bytes, held[4].bytes) < 1000, "10 bytes each: {held:?}");
+    // A session takes 4 KB and more; a table that doubles takes some 100 KB once.
+    assert!(grown(held[3].bytes, held[4].bytes) < 20_000, "200 bytes each: {held:?}");
     drop(crowd(&door, 20, 8, Step::Connected).await?);
     Ok(())
 }
