@@ -128,7 +128,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Defaults for a node: one parent at a time, 256 broadcasts, 64 children, 4096 joins.
+    /// Defaults for a node: one parent at a time, 2048 broadcasts, 64 children, 4096 joins.
     #[must_use]
     pub fn new(node: NodeId, role: Role, incarnation: Incarnation) -> Self {
         Self {
