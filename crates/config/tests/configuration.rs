@@ -73,9 +73,10 @@ fn what_the_example_shows_for_lists_is_valid_too() {
         .lines()
         .filter_map(|line| line.strip_prefix("# For instance ").map(str::to_owned))
         .collect::<Vec<_>>();
-    assert_eq!(instances.len(), 7);
+    assert_eq!(instances.len(), 8);
     for (instance, key) in instances.iter().zip([
         "node.broadcasts",
+        "http.trusted_proxies",
         "http.page_origins",
         "ice.servers",
         "link.parents",
@@ -152,7 +153,8 @@ fn every_setting_can_be_given_in_all_three_ways() {
     for (flag, variable) in settings {
         let text = match flag {
             "insecure-http" | "insecure-urls" | "insecure-rtmp" | "supervise" => "true",
-            "viewers-wait" => "false",
+            "viewers-wait" | "media-tcp" => "false",
+            "trusted-proxies" => "10.0.0.0/8",
             "ice-servers" => "stun:stun.example.net",
             "node-id" | "tree-id" | "broadcasts" => "x",
             "http" | "ops" | "rtmp" => "198.51.100.1:1",
