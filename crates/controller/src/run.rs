@@ -150,7 +150,7 @@ impl Controller {
         let mut observer = Observer::new(Instant::now());
         let Ok(mut lease) = self.registry.watch_one::<LeaderRecord>(elect::RECORD) else { return };
         let mut watches = Watches::new(&self.registry);
-        let mut audience_told = AudienceTold::default();
+        let mut told = Told::default();
         let mut election = tokio::time::interval(ELECTION_INTERVAL);
         let mut deciding = tokio::time::interval(DECIDE_INTERVAL);
         election.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -166,13 +166,13 @@ impl Controller {
                 Some(event) = watches.assignments.next() => observer.assignments_changed(event),
                 Some(event) = watches.broadcasts.next() => observer.broadcasts_changed(event),
                 Some(event) = watches.trees.next() => observer.trees_changed(event),
-                _ = deciding.tick() => self.look(&mut observer, elector, &mut audience_told).await,
+                _ = deciding.tick() => self.look(&mut observer, elector, &mut told).await,
             }
         }
     }
 
     /// Looks at everything, and acts if it leads.
-    async fn look(&self, observer: &mut Observer, elector: &Elector, audience_told: &mut AudienceTold) {
+    async fn look(&self, observer: &mut Observer, elector: &Elector, told: &mut Told) {
         let now = Instant::now();
         let state = self.registry.store().state();
         match state {
@@ -187,7 +187,11 @@ impl Controller {
         let took = started.elapsed();
         self.metrics.computed(took);
         let urls = observer.nodes.values().filter_map(|node| Some((node.node.clone(), node.url.clone()?)));
-        self.front_door.feed(&observation, urls.collect(), observer.audience());
+        told.has_settled |= observation.is_settled;
+        // Until then the list in the store knows more; what was seen last holds while the store is away.
+        if told.has_settled {
+            self.front_door.feed(&observation, urls.collect(), observer.audience());
+        }
         let findings = plan.findings.iter().map(ToString::to_string).collect();
         if elector.is_leader() && observation.is_settled {
             let actor = Actor {
@@ -197,7 +201,7 @@ impl Controller {
                 metrics: &self.metrics,
             };
             self.act(actor, observer, plan, &observation).await;
-            actor.publish_audience(observer, audience_told).await;
+            actor.publish_audience(observer, &mut told.audience).await;
         }
         let decisions = self.registry.list::<DecisionsRecord>().await.unwrap_or_default();
         let about = view::About {
@@ -282,6 +286,14 @@ pub fn tree_record(tree: TreeId, name: &str, template: &Template) -> TreeRecord 
         shape: crate::convert::shape(template),
         created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
     }
+}
+
+/// What others know from this controller.
+#[derive(Default)]
+struct Told {
+    audience: AudienceTold,
+    /// It has seen everything once.
+    has_settled: bool,
 }
 
 struct Watches {

@@ -95,11 +95,8 @@ fn unavailable(error: &RedisError) -> Unavailable {
     }
 }
 
-/// Whether another connection may do better. A server that is full, or lacks replicas, says the same on each.
-fn is_of_connection(error: &Unavailable) -> bool {
-    const OF_SERVER: [&str; 3] = ["OOM", "MISCONF", "NOREPLICAS"];
-    !matches!(error, Unavailable::Refused(words) if OF_SERVER.iter().any(|code| words.starts_with(code)))
-}
+/// What a server says on every connection: it is full, cannot write its file, or lacks replicas.
+const OF_SERVER: [&str; 3] = ["OOM", "MISCONF", "NOREPLICAS"];
 
 fn malformed(what: &str) -> Unavailable {
     Unavailable::Malformed(what.into())
@@ -110,7 +107,7 @@ impl Shared {
     /// connection where another one may do better.
     async fn run<T>(&self, operation: impl AsyncFnOnce(Link) -> RedisResult<T>) -> Result<T, Unavailable> {
         let mut links = self.link.subscribe();
-        let mut generation = 0;
+        let (mut generation, mut is_of_server) = (0, false);
         let running = async {
             let link = match links.wait_for(Option::is_some).await {
                 Ok(link) => link.clone(),
@@ -118,11 +115,14 @@ impl Shared {
             };
             let link = link.ok_or_else(|| Unavailable::Unreachable("closed".into()))?;
             generation = link.generation;
-            operation(link).await.map_err(|error| unavailable(&error))
+            operation(link).await.map_err(|error| {
+                is_of_server = error.code().is_some_and(|code| OF_SERVER.contains(&code));
+                unavailable(&error)
+            })
         };
         let outcome = timeout(ANSWER_WITHIN, running).await;
         let outcome = outcome.unwrap_or(Err(Unavailable::TimedOut { within: ANSWER_WITHIN }));
-        if outcome.as_ref().err().is_some_and(is_of_connection) && generation > 0 {
+        if outcome.is_err() && !is_of_server && generation > 0 {
             self.failed.send_if_modified(|failed| {
                 let is_newer = generation > *failed;
                 *failed = generation.max(*failed);
