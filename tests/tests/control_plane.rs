@@ -299,26 +299,42 @@ async fn a_thousand_simultaneous_joins_spread_evenly() -> Result {
     Ok(())
 }
 
+/// A broadcast that is live at two egress nodes.
+struct Pair {
+    controller: Program,
+    first: Program,
+    second: Program,
+    _injection: Program,
+    _source: Source,
+}
+
+impl Pair {
+    async fn grow() -> anyhow::Result<Self> {
+        let controller = program::node("controller").start().await?;
+        let installation = Installation::of(&controller);
+        let injection = installation.node("injection", "in").start().await?;
+        let first = installation.node("egress", "out-1").start().await?;
+        let second = installation.node("egress", "out-2").start().await?;
+        for name in ["out-1", "out-2"] {
+            until_parents(&controller, name, &["in"]).await?;
+        }
+        let source = Source::publish(&injection.url("/whip/show"), Shape::TINY).await?;
+        until_live(&first, "show").await?;
+        until_live(&second, "show").await?;
+        Ok(Self { controller, first, second, _injection: injection, _source: source })
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_node_sends_its_viewers_elsewhere_and_takes_none() -> Result {
-    let controller = program::node("controller").start().await?;
-    let installation = Installation::of(&controller);
-    let injection = installation.node("injection", "in").start().await?;
-    let first = installation.node("egress", "out-1").start().await?;
-    let second = installation.node("egress", "out-2").start().await?;
-    for name in ["out-1", "out-2"] {
-        until_parents(&controller, name, &["in"]).await?;
-    }
-    let source = Source::publish(&injection.url("/whip/show"), Shape::TINY).await?;
-    until_live(&first, "show").await?;
-    until_live(&second, "show").await?;
+    let Pair { controller, first, second, .. } = &Pair::grow().await?;
     let deaf = whep::Options { queue_packets_max: 0, ..whep::Options::default() };
     let sitting = Whep::connect_with(&first.url("/whep/show"), None, deaf).await?;
     let client = reqwest::Client::new();
     let order = client.post(controller.url("/api/v1/nodes/out-1/drain")).json(&json!({"deadline_secs": 3}));
     assert_eq!(order.send().await?.status(), 202);
     until("the node drains", async || {
-        Ok(installation::node(&controller, "out-1").await?["health"] == "draining")
+        Ok(installation::node(controller, "out-1").await?["health"] == "draining")
     })
     .await?;
     let mut newcomer = Viewer::join(&first.url("/whep/show")).await?;
@@ -330,26 +346,15 @@ async fn a_drained_node_sends_its_viewers_elsewhere_and_takes_none() -> Result {
     let back = client.post(controller.url("/api/v1/nodes/out-1/undrain"));
     assert_eq!(back.send().await?.status(), 202);
     until("the node is ready again", async || {
-        Ok(installation::node(&controller, "out-1").await?["health"] == "ready")
+        Ok(installation::node(controller, "out-1").await?["health"] == "ready")
     })
     .await?;
-    drop(source);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_told_to_stop_sends_its_viewers_elsewhere_first() -> Result {
-    let controller = program::node("controller").start().await?;
-    let installation = Installation::of(&controller);
-    let injection = installation.node("injection", "in").start().await?;
-    let first = installation.node("egress", "out-1").start().await?;
-    let second = installation.node("egress", "out-2").start().await?;
-    for name in ["out-1", "out-2"] {
-        until_parents(&controller, name, &["in"]).await?;
-    }
-    let source = Source::publish(&injection.url("/whip/show"), Shape::TINY).await?;
-    until_live(&first, "show").await?;
-    until_live(&second, "show").await?;
+    let Pair { first, second, .. } = &Pair::grow().await?;
     let mut staying = Whep::connect(&first.url("/whep/show"), None).await?;
     let stream = event_stream::create(staying.url(), &["reconnect"]).await?;
     let mut events = EventStream::open(&stream).await?;
@@ -369,7 +374,6 @@ async fn a_node_that_is_told_to_stop_sends_its_viewers_elsewhere_first() -> Resu
     tokio::time::timeout(program::PATIENCE, sitting.closed()).await?;
     until("the node has ended", async || Ok(reqwest::get(first.url("/")).await.is_err())).await?;
     moved.watch(FEW).await?;
-    drop(source);
     Ok(())
 }
 
