@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tests::browser::Browser;
 use tests::network::{Hosts, PUBLISH_TOKEN, Path};
+use tests::program::{self, PATIENCE, until};
 use tests::{tools, watching};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 
 type Result = anyhow::Result<()>;
 
@@ -43,4 +46,24 @@ async fn browsers_publish_and_watch_where_no_udp_gets_through() -> Result {
         page.close().await?;
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_connections_of_one_address_are_bounded_over_all_ports() -> Result {
+    /// See `node::ice_tcp`.
+    const OF_ONE_ADDRESS: usize = 64;
+    let node = program::node("up").start().await?;
+    let ports = [node.media_port, node.media_port + 1, node.ingest_port];
+    let mut silent = Vec::new();
+    for port in ports.into_iter().cycle().take(2 * OF_ONE_ADDRESS) {
+        silent.push(TcpStream::connect(("127.0.0.1", port)).await?);
+    }
+    let open = async || node.metric("media_tree_media_tcp_connections{").await;
+    until("as many as may be are let in", async || Ok(open().await? == OF_ONE_ADDRESS as f64)).await?;
+    // The others are closed at once, and those that say nothing after a while.
+    for stream in &mut silent {
+        let closed = tokio::time::timeout(PATIENCE, stream.read(&mut [0])).await.context("still open")?;
+        ensure!(closed.unwrap_or(0) == 0);
+    }
+    until("nothing is left", async || Ok(open().await? == 0.0)).await
 }

@@ -19,10 +19,8 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
-use crate::http::{Admission, Limits};
+use crate::http::{Admission, Limits, media_connections_max};
 
-/// Most connections to one port.
-const CONNECTIONS_MAX: u32 = 1024;
 /// Of one client address: an office behind one has some viewers.
 const CLIENT_CONNECTIONS_MAX: u32 = 64;
 /// The first check comes at once.
@@ -41,6 +39,16 @@ const SEND_BUFFER_BYTES: usize = 128 << 10;
 /// What leaves in one write at most.
 const BATCH_BYTES: usize = 16 << 10;
 
+/// Who may connect, to all ports of a node together.
+pub fn admission(counters: ConnectionCounters) -> Arc<Admission> {
+    let limits = Limits {
+        connections_max: media_connections_max(),
+        client_connections_max: CLIENT_CONNECTIONS_MAX,
+        trusted_proxies: Vec::new(),
+    };
+    Arc::new(Admission::new(limits, counters))
+}
+
 /// Accepts connections for a media socket that is bound to `media`, for as long as the node lives.
 ///
 /// # Errors
@@ -48,27 +56,13 @@ const BATCH_BYTES: usize = 16 << 10;
 pub fn serve(
     listener: std::net::TcpListener,
     media: SocketAddr,
-    counters: ConnectionCounters,
+    (admission, counters): (Arc<Admission>, ConnectionCounters),
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let limits = Limits {
-        connections_max: CONNECTIONS_MAX,
-        client_connections_max: CLIENT_CONNECTIONS_MAX,
-        trusted_proxies: Vec::new(),
-    };
-    let admission = Arc::new(Admission::new(limits, counters.clone()));
     let media = on_this_host(media);
     tokio::spawn(async move {
         loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection for media");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Some(place) = admission.admit(peer.ip()) else { continue };
+            let (stream, _peer, place) = admission.accept(&listener, "of media").await;
             let counters = counters.clone();
             tokio::spawn(async move {
                 if let Err(reason) = carry(stream, media).await {
@@ -171,7 +165,8 @@ mod tests {
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("an address");
         let media_address = media.local_addr().expect("an address");
-        serve(listener, media_address, ConnectionCounters::default()).expect("it serves");
+        let counters = ConnectionCounters::default();
+        serve(listener, media_address, (admission(counters.clone()), counters)).expect("it serves");
         tokio::spawn(async move {
             let mut datagram = [0; FRAME_MAX];
             while let Ok((length, from)) = media.recv_from(&mut datagram).await {

@@ -364,8 +364,11 @@ fn serve_media_tcp(
     listeners: Vec<(std::net::TcpListener, SocketAddr)>,
     metrics: &Metrics,
 ) -> anyhow::Result<BTreeSet<u16>> {
+    let counters = metrics.media_connections();
+    let admission = ice_tcp::admission(counters.clone());
     let serve = |(listener, media): (_, SocketAddr)| {
-        ice_tcp::serve(listener, media, metrics.media_connections()).context("listen for media over TCP")?;
+        ice_tcp::serve(listener, media, (admission.clone(), counters.clone()))
+            .context("listen for media over TCP")?;
         Ok(media.port())
     };
     listeners.into_iter().map(serve).collect()

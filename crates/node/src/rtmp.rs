@@ -55,15 +55,7 @@ pub fn serve(listener: std::net::TcpListener, door: Door) -> io::Result<()> {
     let door = Arc::new(door);
     tokio::spawn(async move {
         loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept an RTMP connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Some(place) = admission.admit(peer.ip()) else { continue };
+            let (stream, peer, place) = admission.accept(&listener, "of RTMP").await;
             let door = door.clone();
             tokio::spawn(async move {
                 if let Err(reason) = begin(&door, stream, peer).await {

@@ -1,17 +1,21 @@
 //! Room for connections: in all, and of one client address.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use telemetry::node::ConnectionCounters;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::listener::Limits;
 use crate::rate_limit::network_of;
 
 /// How often it is logged that connections are refused.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// After an attempt to accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who may connect.
 #[derive(Debug)]
@@ -33,6 +37,28 @@ struct Connected {
 impl Admission {
     pub fn new(limits: Limits, counters: ConnectionCounters) -> Self {
         Self { limits, counters, connected: Mutex::default() }
+    }
+
+    /// The next connection that has a place. `what` is for the log.
+    pub async fn accept(
+        self: &Arc<Self>,
+        listener: &TcpListener,
+        what: &str,
+    ) -> (TcpStream, SocketAddr, Place) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if let Some(place) = self.admit(peer.ip()) {
+                        return (stream, peer, place);
+                    }
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: the next client must not find a spinning loop.
+                    tracing::warn!(%error, "cannot accept a connection {what}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
     }
 
     /// A place for one more connection of `client`; `None` if there is none.

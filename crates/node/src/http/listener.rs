@@ -20,6 +20,9 @@ const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Open files that are not the public listener's: sockets of media, links and operations, records, pages.
 const FILES_RESERVED: u32 = 512;
 
+/// Connections for media over TCP.
+const MEDIA_CONNECTIONS_MAX: u32 = 1024;
+
 /// How many connections there may be.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -35,11 +38,13 @@ impl Limits {
     /// The configured ones, as far as the system allows so many open files; raises what it allows this process first.
     #[must_use]
     pub fn new(config: &config::Limits, trusted_proxies: Vec<config::Network>) -> Self {
-        let wanted = config.connections_max.saturating_add(FILES_RESERVED);
+        // Each of media has a socket on loopback beside its own.
+        let reserved = FILES_RESERVED + 2 * media_connections_max();
+        let wanted = config.connections_max.saturating_add(reserved);
         let files = allow_open_files(wanted.into());
-        let connections_max = config.connections_max.min(
-            u32::try_from(files).unwrap_or(u32::MAX).saturating_sub(FILES_RESERVED).max(FILES_RESERVED / 2),
-        );
+        let connections_max = config
+            .connections_max
+            .min(u32::try_from(files).unwrap_or(u32::MAX).saturating_sub(reserved).max(FILES_RESERVED / 2));
         if connections_max < config.connections_max {
             tracing::warn!(
                 files,
@@ -50,6 +55,13 @@ impl Limits {
         }
         Self { connections_max, client_connections_max: config.client_connections_max, trusted_proxies }
     }
+}
+
+/// How many connections for media over TCP there may be, all ports together: few where the system allows few open files.
+pub fn media_connections_max() -> u32 {
+    use rustix::process::{Resource, getrlimit};
+    let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    u32::try_from(files / 16).unwrap_or(u32::MAX).min(MEDIA_CONNECTIONS_MAX)
 }
 
 /// Raises the soft limit towards `wanted`, within the hard one; gives what holds then.
@@ -102,16 +114,7 @@ struct Acceptor {
 impl Acceptor {
     async fn accept_all(self, tcp: TcpListener) {
         while !self.sender.is_closed() {
-            let (stream, peer) = match tcp.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of file descriptors, mostly: the next client must not find a spinning loop.
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            };
-            let Some(place) = self.admission.admit(peer.ip()) else { continue };
+            let (stream, peer, place) = self.admission.accept(&tcp, "of HTTP").await;
             let Ok(local) = stream.local_addr() else { continue };
             let _ = stream.set_nodelay(true);
             self.begin(stream, Addresses { peer, local }, place).await;

@@ -38,7 +38,7 @@ pub use admission::Admission;
 pub use beacon::Beacons;
 pub use connection::Addresses;
 pub use ice_servers::IceServers;
-pub use listener::{Connection, Limits, Listener};
+pub use listener::{Connection, Limits, Listener, media_connections_max};
 pub use redirect::move_viewers;
 pub use whep::SHARDS_BUSY;
 pub use whep_events::{follow as follow_events, operations as event_operations};
