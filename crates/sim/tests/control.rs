@@ -53,6 +53,13 @@ fn a_silent_child_and_the_one_that_came_meanwhile_do_not_share_a_place() {
 }
 
 #[test]
+fn nodes_keep_their_places_when_the_store_has_lost_everything() {
+    for seed in [2767, 3430, 3755, 4838] {
+        life::play(seed).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+#[test]
 fn a_life_is_the_same_each_time() {
     assert_eq!(life::play(7).expect("a good life"), life::play(7).expect("a good life"));
 }

@@ -169,6 +169,37 @@ fn a_place_that_a_forgotten_node_still_holds_is_not_given_away() {
 }
 
 #[test]
+fn a_store_that_lost_everything_moves_nobody() {
+    let mut world = World::new(2, 6, 60);
+    world.region("r005", "us");
+    world.settle();
+    let before = world.children();
+    world.each("", |node| node.assigned = None);
+    let plan = decide(&world.0);
+    let is_kept = |reason: &Reason| !matches!(reason, Reason::Leaves { .. });
+    for action in &plan.actions {
+        let Action::Assign { reasons, .. } = action else { panic!("{action:?}") };
+        assert!(reasons.iter().all(is_kept), "{action:?}");
+    }
+    world.store(&plan);
+    assert_eq!(world.children(), before, "the links are the memory");
+    assert_eq!(decide(&world.0).actions, []);
+}
+
+#[test]
+fn a_parent_that_has_no_media_itself_is_none() {
+    let mut world = World::new(2, 0, 1);
+    world.publish("demo", "i001");
+    world.get("i001").capacity.children_max = 0;
+    world.get("i000").health = Health::Draining;
+    world.get("e000").assigned = Some(tree::Assigned { parents: vec![node_id("i000")], paths: 2 });
+    world.connect();
+    world.settle();
+    assert_eq!(world.parents("e000"), ["i000"], "there is no other");
+    assert_eq!(decide(&world.0).findings, [Finding::NoParent { node: node_id("e000") }]);
+}
+
+#[test]
 fn one_relay_and_the_injection_node_are_two_ways() {
     let mut world = World::new(1, 1, 20);
     world.settle();

@@ -19,7 +19,7 @@ impl Shape<'_> {
             self.linger(child, &fed);
         }
         self.keep_referenced(&is_planned);
-        self.find(tree, plan);
+        self.find(tree, &fed, plan);
         for child in 0..self.members.len() {
             plan.actions.extend(self.difference(child));
         }
@@ -71,7 +71,7 @@ impl Shape<'_> {
         }
     }
 
-    fn find(&self, tree: &TreeId, plan: &mut Plan) {
+    fn find(&self, tree: &TreeId, fed: &[bool], plan: &mut Plan) {
         let id = |index: usize| self.members[index].view.id.clone();
         if self.sources.is_empty() {
             plan.findings.push(Finding::NoInjection { tree: tree.clone() });
@@ -100,7 +100,8 @@ impl Shape<'_> {
         }
         for child in consumers {
             let parents = &self.members[child].parents;
-            if parents.is_empty() {
+            // Parents that only linger may have no media themselves.
+            if parents.iter().all(|parent| self.members[*parent].depth.is_none() && !fed[*parent]) {
                 plan.findings.push(Finding::NoParent { node: id(child) });
             } else if self.paths() > 1 && !self.is_direct(child) {
                 let first = parents[0];

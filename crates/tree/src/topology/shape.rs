@@ -171,8 +171,9 @@ impl<'a> Shape<'a> {
             if !self.members[child].is_alive() {
                 continue;
             }
-            let stored =
-                self.members[child].view.assigned.as_ref().map_or(&[][..], |assigned| &assigned.parents);
+            // Where the store has lost an assignment, the node still follows it: its links are what is left of it.
+            let view = self.members[child].view;
+            let stored = view.assigned.as_ref().map_or(&view.connected, |assigned| &assigned.parents);
             let may_parent = self.members[child].may_parent();
             for id in stored {
                 let parent = index(id);
@@ -213,24 +214,34 @@ impl<'a> Shape<'a> {
         }
     }
 
-    /// Gives places to the stored links: first parents before second ones before those that stand by.
+    /// Gives places to the stored links, then to those that are only remembered by their links: first parents before
+    /// second ones before those that stand by.
     fn seat_stored(&mut self) {
-        for rank in 0..crate::PARENTS_MAX {
-            for child in 0..self.members.len() {
-                let Some(&parent) = self.members[child].stored.get(rank) else { continue };
-                // Places beyond the bound are marked, and taken out below, so that ranks stay.
-                self.members[parent].children += 1;
-                if self.members[parent].children > self.members[parent].children_max() {
-                    self.members[parent].children -= 1;
-                    self.members[child].stored[rank] = usize::MAX;
-                    let id = self.members[parent].view.id.clone();
-                    self.members[child].dropped.push((id, Cause::Full));
+        for is_stored in [true, false] {
+            for rank in 0..crate::PARENTS_MAX {
+                for child in 0..self.members.len() {
+                    if self.members[child].view.assigned.is_some() == is_stored {
+                        self.seat(child, rank);
+                    }
                 }
             }
         }
         for member in &mut self.members {
             member.stored.truncate(crate::PARENTS_MAX);
             member.stored.retain(|parent| *parent != usize::MAX);
+        }
+    }
+
+    /// Places beyond the bound are marked, and taken out in the end, so that ranks stay.
+    fn seat(&mut self, child: usize, rank: usize) {
+        let Some(&parent) = self.members[child].stored.get(rank) else { return };
+        let member = &mut self.members[parent];
+        if member.children < member.children_max() {
+            member.children += 1;
+        } else {
+            let id = member.view.id.clone();
+            self.members[child].stored[rank] = usize::MAX;
+            self.members[child].dropped.push((id, Cause::Full));
         }
     }
 
