@@ -299,7 +299,7 @@ fn forward<B: SendBatch>(
         }
         Phase::Idle | Phase::Waiting => return,
         Phase::Replaying(replay) if packet.seq_no >= replay.next => {
-            if track.is_queued || !replay.is_frame_end {
+            if track.is_queued || !replay.is_frame_end || !track.can_go_live(&replay) {
                 return;
             }
             track.go_live(&replay, packet, sending.now);

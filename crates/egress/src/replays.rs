@@ -140,7 +140,7 @@ pub fn start<B: SendBatch>(
     true
 }
 
-/// Starts a picture that waits; asks for a keyframe where none is cached.
+/// Starts a picture that waits, or lets it go on where another process left it; asks for a keyframe where none is cached.
 pub fn start_or_ask<B: SendBatch>(
     config: &Config,
     viewer: &mut Viewer,
@@ -149,6 +149,11 @@ pub fn start_or_ask<B: SendBatch>(
 ) {
     let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
     let Some(source) = waiting.and_then(|track| track.source) else { return };
+    if let (Some(track), Some(stream)) = (&mut viewer.video, fan.stream(source.ssrc))
+        && track.resume_replay(sending.now, stream)
+    {
+        return;
+    }
     if !start(config, viewer, fan, Start::Cached, sending) {
         want_keyframe(config, fan, source.ssrc, sending);
     }
@@ -177,6 +182,7 @@ fn step<B: SendBatch>(
 ) -> Step {
     loop {
         let Some(track) = &mut viewer.video else { return Step::Done };
+        let can_go_live = matches!(track.phase, Phase::Replaying(replay) if track.can_go_live(&replay));
         let (Phase::Replaying(replay), Some(source)) = (&mut track.phase, track.source) else {
             return Step::Done;
         };
@@ -206,7 +212,7 @@ fn step<B: SendBatch>(
             // What is missing before this packet may be the rest of the frame before, which keeps its own timestamp.
             let is_frame_out = replay.is_frame_end || replay.next == packet.seq_no;
             let newest = stream.newest.filter(|newest| is_frame_out && newest.timestamp == packet.timestamp);
-            if let Some(newest) = newest {
+            if let Some(newest) = newest.filter(|_| can_go_live) {
                 let replay = *replay;
                 track.go_live(&replay, packet, newest.at);
                 viewer.is_dirty = true;

@@ -117,6 +117,11 @@ pub struct Track {
     reached: u64,
     /// Out sequence numbers below were sent by another process; the viewer asks for what did not come.
     sent_before: u64,
+    /// Out sequence numbers below may have been sent by another process, in the segment that the record ends with and in no
+    /// later one.
+    promised_until: u64,
+    /// Whether another process left it, and nothing has begun since.
+    is_resumed: bool,
     rtx: CounterBlock,
     line: Option<Line>,
     /// Timestamps of the current segment are later than the line says by so many ticks: what was sent before was in its way.
@@ -154,6 +159,8 @@ impl Track {
             sent_until: record.sent.resumed(),
             reached: record.sent.surely_used(),
             sent_before: record.sent.surely_used(),
+            promised_until: record.sent.reserved_until,
+            is_resumed: true,
             rtx: record.rtx.resumed(),
             line: record.line,
             ahead: 0,
@@ -243,6 +250,34 @@ impl Track {
         true
     }
 
+    /// Picture: goes on with the replay in whose midst another process left it, if the ring has what that one sent last.
+    /// Returns whether it does.
+    pub fn resume_replay(&mut self, now: Instant, stream: &Stream) -> bool {
+        let (Some(source), Some(current)) = (self.source, self.mapping.current()) else { return false };
+        if !self.is_resumed || !source.is_of(current) || current.is_live() {
+            return false;
+        }
+        let next = current.source_seq_no(SeqNo::new(self.reached)).unwrap_or(current.source_base);
+        let Some(keyframe) = stream.ring.get(current.source_base) else { return false };
+        let mut replay = Replay::new(now, keyframe, current.out_timestamp);
+        if next > current.source_base {
+            let Some(last) = stream.ring.get(SeqNo::new(next.get() - 1)) else { return false };
+            replay = Replay::new(now, last, current.timestamp(last.timestamp));
+            replay.sent(last);
+            replay.has_keyframe |= last.timestamp != keyframe.timestamp;
+        }
+        self.is_resumed = false;
+        self.phase = Phase::Replaying(replay);
+        true
+    }
+
+    /// Whether a replay may end here. What another process may have sent beyond it had squeezed timestamps, and must have
+    /// them again.
+    pub fn can_go_live(&self, replay: &Replay) -> bool {
+        let out = self.mapping.current().and_then(|current| current.out_seq_no(replay.next));
+        out.is_some_and(|out| out.get() >= self.promised_until)
+    }
+
     /// Picture: goes on with another layer, from its newest keyframe, which has just come. The layer before it has been
     /// [anchored](Track::anchor).
     pub fn switch(&mut self, now: Instant, target: Target, stream: &Stream) {
@@ -330,6 +365,7 @@ impl Track {
         scale: Scale,
     ) {
         let unused = self.mapping.current().map_or(0, |current| current.first_out.get());
+        self.is_resumed = false;
         self.mapping.push(Segment {
             first_out: SeqNo::new(self.sent_until.next.max(unused)),
             source: source.ssrc,

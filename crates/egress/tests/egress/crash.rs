@@ -51,6 +51,22 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What the next process has of the media of the one that died.
+#[derive(Debug, Clone, Copy)]
+enum Ring {
+    Lost,
+    /// A parent sends it.
+    Refilled,
+    /// It is kept as it was.
+    Kept,
+}
+
+/// After how many outputs of a step the process dies, if it does.
+fn crash(weight: f64) -> impl Strategy<Value = Option<(usize, Ring)>> {
+    let ring = prop_oneof![Just(Ring::Lost), Just(Ring::Refilled), Just(Ring::Kept)];
+    proptest::option::weighted(weight, (0usize..5000, ring))
+}
+
 /// With layers to choose from.
 fn layered_step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -258,21 +274,20 @@ impl World {
     }
 
     /// Begins, and goes through steps and the crashes after them.
-    fn play(&mut self, steps: &[(Step, Option<(usize, bool)>)]) {
+    fn play(&mut self, steps: &[(Step, Option<(usize, Ring)>)]) {
         self.shard.handle_timeout(self.now, &mut self.network);
         self.happen(usize::MAX);
         for (step, crash) in steps {
             self.run(step);
-            if let Some((count, is_refilled)) = crash {
-                self.crash(*count, *is_refilled);
+            if let Some((count, ring)) = crash {
+                self.crash(*count, *ring);
             }
             self.happen(usize::MAX);
         }
     }
 
-    /// The process dies after `count` outputs of its last step; the next one has the records, and perhaps the parent's
-    /// ring.
-    fn crash(&mut self, count: usize, is_refilled: bool) {
+    /// The process dies after `count` outputs of its last step; the next one has the records.
+    fn crash(&mut self, count: usize, ring: Ring) {
         let count = count % (self.network.output.len() + 1);
         self.happen(count);
         self.shard = Shard::new(Config::default());
@@ -281,9 +296,12 @@ impl World {
         for record in self.records.values() {
             self.shard.resume_viewer(self.now, record.clone()).expect("resumed");
         }
-        if is_refilled {
-            let train: Vec<_> = self.recent.iter().cloned().collect();
-            self.shard.fan_out(self.now, &train, &mut self.network);
+        match ring {
+            Ring::Lost => {}
+            Ring::Refilled => {
+                self.shard.fan_out(self.now, self.recent.make_contiguous(), &mut self.network);
+            }
+            Ring::Kept => self.shard.restore(self.now, self.recent.make_contiguous()),
         }
     }
 
@@ -346,12 +364,51 @@ fn what_was_handed_over_repairs_and_starts_viewers() {
 }
 
 #[test]
+fn who_is_handed_over_in_the_middle_of_a_replay_misses_nothing() {
+    let mut world = World::new();
+    world.publisher.gop = 240;
+    world.shard.handle_timeout(world.now, &mut world.network);
+    (0..120).for_each(|_| world.run(&Step::Frame { lost: 0 }));
+    let late = VIEWERS..VIEWERS + 3;
+    for viewer in late.clone() {
+        world.shard.add_viewer(world.now, &broadcast_id(), setup(viewer, world.now)).expect("added");
+        world.players.push(Player::new(viewer));
+        (0..3).for_each(|_| world.run(&Step::Frame { lost: 0 }));
+        world.run(&Step::Wait { millis: 30 });
+    }
+    world.happen(usize::MAX);
+    for _ in 0..2 {
+        world.hand_over();
+        for _ in 0..10 {
+            world.run(&Step::Wait { millis: 0 });
+            world.run(&Step::Frame { lost: 0 });
+        }
+        world.happen(usize::MAX);
+    }
+    for _ in 0..60 {
+        world.run(&Step::Wait { millis: 0 });
+        world.run(&Step::Frame { lost: 0 });
+    }
+    world.happen(usize::MAX);
+    let published: Vec<u64> = world.recent.iter().map(|packet| packet.seq_no.get()).collect();
+    for viewer in late {
+        let video = world.players[viewer as usize].stream(VIDEO);
+        assert!(
+            video.windows(2).all(|pair| pair[1].seq_no == pair[0].seq_no.plus(1)),
+            "viewer {viewer}: no number is skipped"
+        );
+        let received: Vec<u64> = video.iter().map(|packet| packet.source()).collect();
+        assert_eq!(received, published, "viewer {viewer}: all packets, each once");
+    }
+}
+
+#[test]
 fn two_crashes_in_a_row_hold_nothing_back() {
     let mut world = World::new();
     world.shard.handle_timeout(world.now, &mut world.network);
     (0..4).for_each(|_| world.run(&Step::Frame { lost: 0 }));
     for _ in 0..3 {
-        world.crash(usize::MAX - 1, false);
+        world.crash(usize::MAX - 1, Ring::Lost);
         world.run(&Step::Wait { millis: 5 });
         world.happen(usize::MAX);
     }
@@ -369,7 +426,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn no_nonce_serves_two_packets_over_all_crash_points(
-        steps in proptest::collection::vec((step(), proptest::option::weighted(0.08, (0usize..5000, any::<bool>()))), 1..220),
+        steps in proptest::collection::vec((step(), crash(0.08)), 1..220),
     ) {
         let mut world = World::new();
         world.play(&steps);
@@ -391,7 +448,7 @@ proptest! {
     #[test]
     fn no_nonce_serves_two_packets_whatever_layers_are_chosen(
         steps in proptest::collection::vec(
-            (layered_step(), proptest::option::weighted(0.05, (0usize..5000, any::<bool>()))), 1..220,
+            (layered_step(), crash(0.05)), 1..220,
         ),
     ) {
         let mut world = World::layered();
