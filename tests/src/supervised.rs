@@ -80,17 +80,6 @@ pub async fn media_flows(program: &Program, packets: f64) -> anyhow::Result<()> 
     until("viewers get media", || async { Ok(sent().await? > before + packets) }).await
 }
 
-/// Waits until nobody catches up from cached media any more: who does goes on live after an upgrade, without the rest.
-///
-/// # Errors
-/// If somebody does for ever.
-pub async fn all_are_live(program: &Program) -> anyhow::Result<()> {
-    until("nobody catches up any more", || async {
-        Ok(program.metric("media_tree_viewers_replaying{").await? == 0.0)
-    })
-    .await
-}
-
 /// Whether an encoder like OBS can be had; says so if not.
 #[must_use]
 pub fn has_libdatachannel(name: &str) -> bool {

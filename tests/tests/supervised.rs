@@ -7,8 +7,7 @@ use anyhow::ensure;
 use tests::crowd::{ANY_RATE, CROWD, Crowd, Watching};
 use tests::program::{self, Program, until};
 use tests::supervised::{
-    all_are_live, has_libdatachannel, is_there, kill, media_flows, on_air, program_of, until_gone, upgrade,
-    worker,
+    has_libdatachannel, is_there, kill, media_flows, on_air, program_of, until_gone, upgrade, worker,
 };
 
 type Result = anyhow::Result<()>;
@@ -59,7 +58,6 @@ async fn two_upgrades_under_a_publisher_and_a_crowd_end_no_session() -> Result {
     let viewer = Watching::begin(&program).await?;
     let crowd = Crowd::gather(&program, "14s").await?;
     media_flows(&program, 20_000.0).await?;
-    all_are_live(&program).await?;
 
     let folder = tempfile::tempdir()?;
     let next = folder.path().join("media-tree-of-tomorrow");
@@ -106,7 +104,6 @@ async fn upgrades_of_every_role_cost_no_packet() -> Result {
     let viewer = Watching::begin(&egress).await?;
     let crowd = Crowd::gather(&egress, "20s").await?;
     media_flows(&egress, 20_000.0).await?;
-    all_are_live(&egress).await?;
     for (role, program) in [("injection", &injection), ("relay", &relay), ("egress", &egress)] {
         let before = worker(program).await?;
         let output = upgrade(program, &program::path()?).await?;
