@@ -9,6 +9,7 @@ pub mod docker;
 pub mod encoders;
 pub mod event_stream;
 pub mod fake_controller;
+pub mod far;
 pub mod front_door;
 pub mod gstreamer;
 pub mod heap;

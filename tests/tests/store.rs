@@ -3,6 +3,7 @@
 #[path = "../../crates/store/tests/contract/mod.rs"]
 mod contract;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use store::{
     Collection, Key, Options, PutError, Store, StoreState, Unavailable, Version, Watch, WatchEvent, Write,
     open,
 };
+use tests::far;
 use tests::program::until;
 use tests::redis::{Gaps, Group, PARTS, Redis};
 use tests::tools;
@@ -51,6 +53,22 @@ async fn redis_keeps_the_contract() -> Result {
     // Two databases of one server are two stores.
     let other = store(&format!("{}/5", redis.url()));
     contract::all(other).await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_on_another_continent_is_reached() -> Result {
+    if !has_redis("a_redis_on_another_continent_is_reached") {
+        return Ok(());
+    }
+    let redis = Redis::server().await?;
+    let far = far::listen((Ipv4Addr::LOCALHOST, redis.port).into(), Duration::from_millis(125)).await?;
+    let (store, key) = (store(&format!("redis://{far}")), key(Collection::Broadcasts, "b"));
+    until_up(&store).await?;
+    let mut watch = store.watch(Collection::Broadcasts);
+    assert_eq!(snapshot(&mut watch).await, []);
+    let version = put_in_time(&store, &key).await?;
+    timeout(PATIENCE, until_seen(&mut watch, version)).await?;
     Ok(())
 }
 

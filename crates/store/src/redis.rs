@@ -267,7 +267,7 @@ async fn durable_connection<'a>(
 ) -> RedisResult<&'a mut MultiplexedConnection> {
     let connection = match lane.take() {
         Some(connection) => connection,
-        None => target::connect(&link.client).await?,
+        None => target::connect(&link.client, ANSWER_WITHIN).await?,
     };
     Ok(lane.insert(connection))
 }

@@ -42,6 +42,8 @@ pub struct Link {
 
 struct Connected {
     address: (String, u16),
+    /// How long it was looked for.
+    outage: Duration,
     link: Link,
     sink: PubSubSink,
     stream: PubSubStream,
@@ -54,7 +56,7 @@ pub async fn keep(shared: Arc<Shared>) {
     loop {
         generation += 1;
         Meter::count(&shared.meter.resolutions);
-        let error = match find(&shared, generation).await {
+        let error = match find(&shared, generation, down_since.elapsed()).await {
             Ok(connected) => {
                 shared.meter.set_up(true);
                 let (host, port) = &connected.address;
@@ -76,10 +78,15 @@ pub async fn keep(shared: Arc<Shared>) {
     }
 }
 
-async fn find(shared: &Shared, generation: u64) -> RedisResult<Connected> {
+async fn find(shared: &Shared, generation: u64, outage: Duration) -> RedisResult<Connected> {
+    let within = pause::patience(ANSWER_WITHIN, outage);
     let mut last = RedisError::from((ErrorKind::Client, "no address"));
-    for address in shared.target.candidates().await? {
-        let opened = timeout(ANSWER_WITHIN, open(shared, address, generation)).await;
+    for address in shared.target.candidates(outage).await? {
+        let opening = async {
+            let (link, sink, stream) = open(shared, address.clone(), (generation, within)).await?;
+            Ok(Connected { address, outage, link, sink, stream })
+        };
+        let opened = timeout(within, opening).await;
         match opened.unwrap_or_else(|_| Err(timed_out())) {
             Ok(connected) => return Ok(connected),
             Err(error) => last = error,
@@ -88,20 +95,32 @@ async fn find(shared: &Shared, generation: u64) -> RedisResult<Connected> {
     Err(last)
 }
 
-async fn open(shared: &Shared, address: (String, u16), generation: u64) -> RedisResult<Connected> {
-    let client = shared.target.client(address.clone())?;
-    let mut commands = connect(&client).await?;
-    let role: Value = redis::cmd("ROLE").query_async(&mut commands).await?;
+async fn open(
+    shared: &Shared,
+    address: (String, u16),
+    (generation, within): (u64, Duration),
+) -> RedisResult<(Link, PubSubSink, PubSubStream)> {
+    let client = shared.target.client(address)?;
+    let mut commands = connect(&client, within).await?;
+    let mut greeting = redis::pipe();
+    greeting.cmd("ROLE");
+    // Beforehand, as the connection for durable writes: from far away both take longer than an operation may.
+    for script in [&shared.put, &shared.delete, &shared.read] {
+        greeting.load_script(script).ignore();
+    }
+    let (role,): (Value,) = greeting.query_async(&mut commands).await?;
     is_master(&role)?;
     let (sink, stream) = client.get_async_pubsub().await?.split();
-    let link = Link { generation, commands, durable: Arc::default(), client };
-    Ok(Connected { address, link, sink, stream })
+    let durable = if shared.target.has_replicas() { Some(connect(&client, within).await?) } else { None };
+    let link = Link { generation, commands, durable: Arc::new(Mutex::new(durable)), client };
+    Ok((link, sink, stream))
 }
 
 /// One connection, from its beginning to the first trouble.
 struct Serving<'a> {
     shared: &'a Shared,
     address: (String, u16),
+    outage: Duration,
     link: Link,
     sink: PubSubSink,
     stream: PubSubStream,
@@ -113,9 +132,9 @@ struct Serving<'a> {
 
 impl<'a> Serving<'a> {
     fn new(shared: &'a Shared, connected: Connected) -> Self {
-        let Connected { address, link, sink, stream } = connected;
+        let Connected { address, outage, link, sink, stream } = connected;
         let (following, channels) = (Following::default(), BTreeMap::new());
-        Self { shared, address, link, sink, stream, following, channels, checks: 0 }
+        Self { shared, address, outage, link, sink, stream, following, channels, checks: 0 }
     }
 
     /// Runs until something is wrong, and says what.
@@ -229,7 +248,7 @@ impl<'a> Serving<'a> {
         }
         self.checks += 1;
         if self.checks.is_multiple_of(CHECKS_BETWEEN_SENTINELS)
-            && self.shared.target.is_elsewhere(&self.address).await
+            && self.shared.target.is_elsewhere(&self.address, self.outage).await
         {
             return Err(gone("most Sentinels name another master"));
         }

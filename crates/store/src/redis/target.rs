@@ -10,10 +10,11 @@ use redis::{
     RedisError, RedisResult, Value,
 };
 
-use crate::ANSWER_WITHIN;
 use crate::open::address::{Address, Credentials, UrlError};
+use crate::{ANSWER_WITHIN, pause};
 
-/// Sentinels that are not heard from in this time have no vote: one that is frozen must not keep the others waiting.
+/// Sentinels that are not heard from in this time have no vote: one that is frozen must not keep the others waiting. Where
+/// none was heard for long, they get [more](pause::patience).
 const SENTINEL_WITHIN: Duration = Duration::from_millis(200);
 
 const PORT: u16 = 6379;
@@ -77,35 +78,36 @@ impl Target {
         matches!(self.servers, Servers::Sentinels { .. })
     }
 
-    /// Addresses where the server that takes writes may be, the likeliest first.
-    pub async fn candidates(&self) -> RedisResult<Vec<(String, u16)>> {
+    /// Addresses where the server that takes writes may be, the likeliest first; none was found for the time of `outage`.
+    pub async fn candidates(&self, outage: Duration) -> RedisResult<Vec<(String, u16)>> {
         let (addresses, master, credentials) = match &self.servers {
             Servers::One(address) => return Ok(vec![address.clone()]),
             Servers::Sentinels { addresses, master, credentials } => (addresses, master, credentials),
         };
-        let mut candidates = self.votes(addresses, master, credentials).await?;
+        let mut candidates = self.votes((addresses, master, credentials), outage).await?;
         candidates.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
         Ok(candidates.into_iter().map(|(address, _)| address).collect())
     }
 
-    /// Whether most Sentinels name another server than `address`. Sentinels that are away do not.
-    pub async fn is_elsewhere(&self, address: &(String, u16)) -> bool {
+    /// Whether most Sentinels name another server than `address`, which was found after `outage`. Sentinels that are away do
+    /// not.
+    pub async fn is_elsewhere(&self, address: &(String, u16), outage: Duration) -> bool {
         let Servers::Sentinels { addresses, master, credentials } = &self.servers else { return false };
-        let votes = self.votes(addresses, master, credentials).await.unwrap_or_default();
+        let votes = self.votes((addresses, master, credentials), outage).await.unwrap_or_default();
         votes.iter().any(|(named, votes)| named != address && votes * 2 > addresses.len())
     }
 
     /// What the Sentinels that answer name as master, and how many each.
     async fn votes(
         &self,
-        sentinels: &[(String, u16)],
-        master: &str,
-        credentials: &Credentials,
+        (sentinels, master, credentials): (&[(String, u16)], &str, &Credentials),
+        outage: Duration,
     ) -> RedisResult<Vec<((String, u16), usize)>> {
+        let within = pause::patience(SENTINEL_WITHIN, outage);
         let asked = sentinels.iter().map(|address| async move {
             let client = client(address.clone(), self.is_tls, credentials, 0)?;
-            let asking = master_of(&client, master);
-            tokio::time::timeout(SENTINEL_WITHIN, asking).await.unwrap_or_else(|_| Err(timed_out()))
+            let asking = master_of(&client, master, within);
+            tokio::time::timeout(within, asking).await.unwrap_or_else(|_| Err(timed_out()))
         });
         let mut votes: BTreeMap<(String, u16), usize> = BTreeMap::new();
         let mut error = None;
@@ -153,8 +155,8 @@ fn client(
     Client::open(address.into_connection_info()?.set_redis_settings(settings))
 }
 
-async fn master_of(client: &Client, master: &str) -> RedisResult<(String, u16)> {
-    let mut connection = connect(client).await?;
+async fn master_of(client: &Client, master: &str, within: Duration) -> RedisResult<(String, u16)> {
+    let mut connection = connect(client, within).await?;
     let mut ask = redis::cmd("SENTINEL");
     let answer: Option<(String, u16)> =
         ask.arg("get-master-addr-by-name").arg(master).query_async(&mut connection).await?;
@@ -163,10 +165,10 @@ async fn master_of(client: &Client, master: &str) -> RedisResult<(String, u16)> 
     })
 }
 
-/// A connection that answers within the bound or fails.
-pub async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
+/// A connection that is there `within` this time, or fails, and then answers within [`ANSWER_WITHIN`] or fails.
+pub async fn connect(client: &Client, within: Duration) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(ANSWER_WITHIN))
+        .set_connection_timeout(Some(within))
         .set_response_timeout(Some(ANSWER_WITHIN));
     client.get_multiplexed_async_connection_with_config(&config).await
 }
