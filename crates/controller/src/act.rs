@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, stream};
 use model::{NodeId, TreeId};
 use registry::{
@@ -159,16 +160,16 @@ impl Actor<'_> {
             .filter_map(|node| Some(place(node, *healths.get(&node.node)?)))
             .filter(|place| place.health != Health::Dead.as_str())
             .collect();
-        let chunks: Vec<&[Place]> = places.chunks(PLACES_MAX).collect();
+        let chunks: &Vec<&[Place]> = &places.chunks(PLACES_MAX).collect();
         // One empty part says that there is nobody; what was there must not stay.
         let parts = chunks.len().max(1);
-        for part in 0..parts {
+        let writes = (0..parts).map(|part| async move {
             let nodes = chunks.get(part).map_or_else(Vec::new, |chunk| chunk.to_vec());
             let record = PlacesRecord { part: part.to_string(), parts: parts as u32, nodes };
-            if let Err(error) = self.registry.put(&record, Write::any()).await {
-                tracing::debug!(%error, "the list of places was not written");
-                return;
-            }
+            self.registry.put(&record, Write::any()).await
+        });
+        if let Err(error) = try_join_all(writes).await {
+            tracing::debug!(%error, "the list of places was not written");
         }
     }
 }
@@ -191,11 +192,10 @@ impl Actor<'_> {
         if is_young && parts == told.parts {
             return;
         }
-        for part in &parts {
-            if let Err(error) = self.registry.put(part, Write::any()).await {
-                tracing::debug!(%error, "the count of viewers was not written");
-                return;
-            }
+        let writes = parts.iter().map(|part| self.registry.put(part, Write::any()));
+        if let Err(error) = try_join_all(writes).await {
+            tracing::debug!(%error, "the count of viewers was not written");
+            return;
         }
         *told = AudienceTold { parts, at: Some(Instant::now()) };
     }

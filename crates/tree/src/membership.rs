@@ -149,7 +149,8 @@ impl Membership {
     /// A record of a node was seen.
     ///
     /// # Errors
-    /// [`SeenError::Superseded`] if a later run of this id was seen before; such a record counts for nothing.
+    /// [`SeenError::Superseded`] if a later run of this id was seen before and is not dead; such a record counts for nothing.
+    /// Runs are counted by their machines' clocks, and a clock may be set back between two of them.
     pub fn seen(
         &mut self,
         now: Instant,
@@ -162,7 +163,8 @@ impl Membership {
             return Ok(());
         };
         let (known, claimed) = (member.record.incarnation, record.incarnation);
-        if claimed < known {
+        let is_alone = member.is_dead && sight == Sight::Written;
+        if claimed < known && !is_alone {
             return Err(SeenError::Superseded { node: node.clone(), known, claimed });
         }
         if member.record.version != record.version {

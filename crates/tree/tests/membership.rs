@@ -143,8 +143,20 @@ fn an_id_is_not_taken_by_an_earlier_run() {
     assert_eq!(refused, Err(SeenError::Superseded { node: node("e1"), known, claimed }));
     observer.pass(seconds(3));
     assert_eq!(observer.health("e1"), Some(Health::Dead), "the refused record is no sign of life");
-    let refused = observer.membership.seen(observer.now, &node("e1"), (Sight::Written, record(9)));
-    assert!(refused.is_err(), "not even after its death");
+}
+
+#[test]
+fn a_run_whose_clock_was_set_back_takes_the_id_of_a_dead_one() {
+    let mut observer = Observer::new();
+    let later = Incarnation { counter: 90, random: 0 };
+    observer.written("e1", Record { incarnation: later, ..record(7) });
+    observer.pass(seconds(3));
+    assert_eq!(observer.health("e1"), Some(Health::Dead));
+    let found = observer.membership.seen(observer.now, &node("e1"), (Sight::Found, record(8)));
+    assert!(found.is_err(), "it may have been written long before");
+    observer.written("e1", record(8));
+    assert_eq!(observer.health("e1"), Some(Health::Ready));
+    observer.written("e1", record(9));
 }
 
 #[test]
