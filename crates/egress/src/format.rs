@@ -17,8 +17,7 @@ pub struct Format {
 
 /// The format for a source with this codec and these parameters.
 ///
-/// Among several of one codec, which only H264 has in practice, the same profile is best, then one that does more,
-/// then any: a player's decoder mostly does more than its offer says, and no picture at all would be worse.
+/// Among several of one codec the same profile is best, then one that does more, then any: a player's decoder mostly does more than its offer says, and no picture at all would be worse.
 #[must_use]
 pub fn choose<'a>(formats: &'a [Format], codec: Codec, fmtp: &str) -> Option<&'a Format> {
     let wanted = Profile::of(codec, fmtp);
@@ -28,7 +27,7 @@ pub fn choose<'a>(formats: &'a [Format], codec: Codec, fmtp: &str) -> Option<&'a
     })
 }
 
-/// `profile-level-id` of H264 without its level (RFC 6184, section 8.1).
+/// What tells the formats of one codec apart; a greater number does more.
 #[derive(Debug, PartialEq, Eq)]
 struct Profile {
     idc: u8,
@@ -36,14 +35,24 @@ struct Profile {
 }
 
 impl Profile {
-    /// Constrained baseline where nothing is said; all the same for other codecs.
+    /// Where nothing is said, what the codec's payload format says that it means.
     fn of(codec: Codec, fmtp: &str) -> Self {
-        let id = match codec {
-            Codec::H264 => parameter(fmtp, "profile-level-id"),
-            Codec::Opus | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => None,
+        let number = |name: &str, default: u8| {
+            let idc = parameter(fmtp, name).and_then(|value| value.parse().ok()).unwrap_or(default);
+            Self { idc, constraints: 0 }
         };
-        let id = id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or(0x0042_e01f);
-        Self { idc: (id >> 16) as u8, constraints: (id >> 8) as u8 & 0x4f }
+        match codec {
+            Codec::H264 => {
+                // RFC 6184, section 8.1; the level does not matter here.
+                let id = parameter(fmtp, "profile-level-id").and_then(|id| u32::from_str_radix(id, 16).ok());
+                let id = id.unwrap_or(0x0042_e01f);
+                Self { idc: (id >> 16) as u8, constraints: (id >> 8) as u8 & 0x4f }
+            }
+            Codec::H265 => number("profile-id", 1),
+            Codec::Vp9 => number("profile-id", 0),
+            Codec::Av1 => number("profile", 0),
+            Codec::Opus | Codec::Vp8 => Self { idc: 0, constraints: 0 },
+        }
     }
 }
 
@@ -79,5 +88,23 @@ mod tests {
         assert!(chosen(Codec::H264, "profile-level-id=f40028").is_some());
         assert_eq!(chosen(Codec::H264, ""), Some(107));
         assert_eq!(chosen(Codec::Av1, ""), None);
+    }
+
+    #[test]
+    fn ten_bits_go_where_ten_bits_were_negotiated() {
+        let formats = [
+            format(Codec::H265, 49, "level-id=180;profile-id=1;tier-flag=0;tx-mode=SRST"),
+            format(Codec::H265, 51, "level-id=180;profile-id=2;tier-flag=0;tx-mode=SRST"),
+            format(Codec::Vp9, 98, ""),
+            format(Codec::Vp9, 100, "profile-id=2"),
+            format(Codec::Av1, 45, "level-idx=5;profile=0;tier=0"),
+        ];
+        let chosen = |codec, fmtp| choose(&formats, codec, fmtp).map(|format| format.payload_type);
+        assert_eq!(chosen(Codec::H265, "profile-id=1;tier-flag=0;level-id=93"), Some(49));
+        assert_eq!(chosen(Codec::H265, "profile-id=2;tier-flag=0;level-id=153"), Some(51));
+        assert_eq!(chosen(Codec::H265, ""), Some(49));
+        assert_eq!(chosen(Codec::Vp9, ""), Some(98));
+        assert_eq!(chosen(Codec::Vp9, "profile-id=2"), Some(100));
+        assert_eq!(chosen(Codec::Av1, "profile=1"), Some(45));
     }
 }

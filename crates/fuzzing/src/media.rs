@@ -91,6 +91,7 @@ pub fn rtcp(bytes: &[u8]) {
 pub fn codec(bytes: &[u8]) {
     for codec in Codec::ALL {
         let _ = codecs::starts_keyframe(codec, bytes);
+        let _ = codecs::Profile::read(codec, bytes);
         let mut detector = KeyframeDetector::new(codec);
         for (index, payload) in bytes.chunks(64).enumerate() {
             let _ = detector.inspect(SeqNo::new(index as u64), (index / 3) as u32, payload);

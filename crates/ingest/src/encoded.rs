@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media_core::TreePacket;
-use media_core::codec::h264;
+use media_core::codec::{Profile, h264};
 use media_core::rate::RateMeter;
 use media_core::time::ClockOffset;
 use model::{Codec, Kind, Layer, MediaTime, NtpTime, SeqNo, Ssrc, Track};
@@ -54,6 +54,8 @@ struct Stream {
     first_timestamp: u32,
     codec: Option<Codec>,
     picture: Option<h264::SequenceParameters>,
+    /// Of the codecs that `picture` is not about.
+    profile: Option<Profile>,
     packets: u64,
     bytes: u64,
     rate: RateMeter,
@@ -75,6 +77,7 @@ impl Stream {
             first_timestamp: number(8),
             codec: None,
             picture: None,
+            profile: None,
             packets: 0,
             bytes: 0,
             rate: RateMeter::new(RATE_WINDOW),
@@ -93,7 +96,12 @@ impl Stream {
             }
             (Codec::H264, None) => "packetization-mode=1".to_owned(),
             (Codec::Opus, _) => "stereo=1;sprop-stereo=1".to_owned(),
-            _ => String::new(),
+            (Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1, _) => {
+                let parameters =
+                    self.profile.filter(|profile| profile.codec() == codec).map(Profile::parameters);
+                let pair = |(name, value)| format!("{name}={value}");
+                parameters.into_iter().flatten().map(pair).collect::<Vec<_>>().join(";")
+            }
         };
         Track { codec, fmtp: fmtp.into(), layers: vec![Layer { ssrc: self.ssrc, rid: None }] }
     }
@@ -183,6 +191,9 @@ impl Encoded {
                 && let Some(picture) = payload.and_then(h264::sequence_parameters)
             {
                 stream.picture = Some(picture);
+            }
+            if let Some(profile) = payload.and_then(|payload| Profile::read(*codec, payload)) {
+                stream.profile = Some(profile);
             }
             tracks.push(stream.track(*codec));
         }

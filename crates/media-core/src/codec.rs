@@ -1,4 +1,4 @@
-//! What a payload says about the media in it, by RTP payload format: where keyframes start and what H.264 really is.
+//! What a payload says about the media in it, by RTP payload format: where keyframes start and what it is really coded for.
 //!
 //! The SDP of a publisher is a claim; this is the truth. Nothing is decoded beyond headers.
 
@@ -7,6 +7,7 @@ mod bits;
 pub mod h264;
 mod h265;
 mod keyframe;
+mod profile;
 mod vp8;
 mod vp9;
 
@@ -14,6 +15,7 @@ mod vp9;
 mod tests;
 
 pub use keyframe::KeyframeDetector;
+pub use profile::Profile;
 
 use model::Codec;
 

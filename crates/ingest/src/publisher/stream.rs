@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use media_core::TreePacket;
-use media_core::codec::{KeyframeDetector, h264};
+use media_core::codec::{KeyframeDetector, Profile, h264};
 use media_core::gap::{self, Arrival, GapTracker};
 use media_core::rate::{Jitter, RateMeter};
 use media_core::rtp;
@@ -91,6 +91,8 @@ pub(super) struct Stream {
     pub(super) report: Option<Report>,
     pub(super) newest_timestamp: u32,
     pub(super) picture: Option<Picture>,
+    /// What a stream of another codec says about itself.
+    pub(super) profile: Option<Profile>,
     detector: Option<(Codec, KeyframeDetector)>,
     rate: RateMeter,
     jitter: Jitter,
@@ -129,6 +131,7 @@ impl Stream {
             report: None,
             newest_timestamp: 0,
             picture: None,
+            profile: None,
             detector: None,
             rate: RateMeter::new(RATE_WINDOW),
             jitter: Jitter::new(clock_rate),
@@ -315,6 +318,9 @@ impl Stream {
                 height: sps.height,
             };
             self.has_news |= self.picture.replace(picture) != Some(picture);
+        }
+        if let Some(profile) = Profile::read(codec, payload) {
+            self.has_news |= self.profile.replace(profile) != Some(profile);
         }
         self.observer.payload(codec, payload, starts_keyframe);
         if starts_keyframe {

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use media_core::codec::Profile;
 use model::{Codec, Layer, Track};
 
-use super::offer::{self, Payload};
+use super::offer;
 use super::{Output, Publisher};
 
 /// How often the order of layers is looked at until every layer has sent.
@@ -36,6 +37,7 @@ impl Publisher {
                 let used = payload_type.and_then(|number| offer::find(&self.sections, number));
                 let payload = used.map_or(&section.payloads[0], |(_, payload, _)| payload);
                 let picture = order.iter().find_map(|index| self.streams[*index].picture);
+                let profile = order.iter().find_map(|index| self.streams[*index].profile);
                 let layers = order
                     .iter()
                     .map(|index| Layer {
@@ -45,7 +47,7 @@ impl Publisher {
                     .collect();
                 Track {
                     codec: payload.codec,
-                    fmtp: fmtp(payload, picture.map(|p| p.profile_level_id)),
+                    fmtp: fmtp((payload.codec, &payload.fmtp), picture.map(|p| p.profile_level_id), profile),
                     layers,
                 }
             })
@@ -109,23 +111,55 @@ fn best_first(worths: &[Option<u64>]) -> Vec<usize> {
     places
 }
 
-/// The offer's format parameters, with the profile that the stream really has.
-fn fmtp(payload: &Payload, profile_level_id: Option<[u8; 3]>) -> Box<str> {
-    let Some([profile, constraints, level]) = profile_level_id.filter(|_| payload.codec == Codec::H264)
-    else {
-        return payload.fmtp.as_str().into();
+/// The offer's format parameters for a codec, with the profile that the stream really has.
+fn fmtp(
+    (codec, claimed): (Codec, &str),
+    profile_level_id: Option<[u8; 3]>,
+    profile: Option<Profile>,
+) -> Box<str> {
+    let real = match codec {
+        Codec::H264 => {
+            let hex =
+                |[profile, constraints, level]: [u8; 3]| format!("{profile:02x}{constraints:02x}{level:02x}");
+            profile_level_id.map(|id| vec![("profile-level-id", hex(id))]).unwrap_or_default()
+        }
+        // A stream that has changed its codec may still be known by the one before.
+        Codec::Opus | Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1 => {
+            profile.filter(|profile| profile.codec() == codec).map(with_texts).unwrap_or_default()
+        }
     };
-    let others = payload.fmtp.split(';').map(str::trim).filter(|pair| {
+    let others = claimed.split(';').map(str::trim).filter(|pair| {
         let name = pair.split('=').next().unwrap_or_default();
-        !name.is_empty() && !name.eq_ignore_ascii_case("profile-level-id")
+        !name.is_empty() && real.iter().all(|(known, _)| !name.eq_ignore_ascii_case(known))
     });
-    let real = format!("profile-level-id={profile:02x}{constraints:02x}{level:02x}");
-    others.map(str::to_owned).chain([real]).collect::<Vec<_>>().join(";").into()
+    let real_pairs = real.iter().map(|(name, value)| format!("{name}={value}"));
+    others.map(str::to_owned).chain(real_pairs).collect::<Vec<_>>().join(";").into()
+}
+
+fn with_texts(profile: Profile) -> Vec<(&'static str, String)> {
+    profile.parameters().into_iter().map(|(name, value)| (name, value.to_string())).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::best_first;
+    use media_core::codec::Profile;
+    use model::Codec;
+
+    use super::{best_first, fmtp};
+
+    #[test]
+    fn what_the_media_says_takes_the_place_of_what_was_claimed() {
+        let h264 = (Codec::H264, "Profile-Level-Id=42e01f; packetization-mode=1");
+        let real = fmtp(h264, Some([0x64, 0, 0x2a]), None);
+        assert_eq!(&*real, "packetization-mode=1;profile-level-id=64002a");
+        assert_eq!(&*fmtp(h264, None, None), "Profile-Level-Id=42e01f;packetization-mode=1");
+        let h265 = (Codec::H265, "level-id=93;profile-id=1;tx-mode=SRST");
+        let profile = Some(Profile::H265 { profile: 2, tier: 0, level: 153 });
+        let expected = "tx-mode=SRST;profile-id=2;tier-flag=0;level-id=153";
+        assert_eq!(&*fmtp(h265, Some([0x64, 0, 0x2a]), profile), expected);
+        let vp9 = (Codec::Vp9, "profile-id=0");
+        assert_eq!(&*fmtp(vp9, None, profile), "profile-id=0", "of the codec before");
+    }
 
     #[test]
     fn layers_are_put_into_order_as_far_as_they_have_sent() {

@@ -1,8 +1,11 @@
-//! Bits of a raw byte sequence payload (ITU-T H.264, section 7.2), emulation prevention taken out on the way.
+//! Bits of headers: of a raw byte sequence payload (ITU-T H.264, section 7.2) with emulation prevention taken out on the
+//! way, or as they stand.
 
 /// Reads from the most significant bit on. Every method returns `None` once the bits have ended.
 pub(super) struct BitReader<'a> {
     rest: &'a [u8],
+    /// A 3 after two zero bytes is none of the bits.
+    has_emulation_prevention: bool,
     /// Zero bytes just read: a 3 after two of them is emulation prevention.
     zeros: u8,
     current: u8,
@@ -12,7 +15,12 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes, zeros: 0, current: 0, left: 0 }
+        Self { rest: bytes, has_emulation_prevention: true, zeros: 0, current: 0, left: 0 }
+    }
+
+    /// Of a format without emulation prevention.
+    pub(super) const fn plain(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes, has_emulation_prevention: false, zeros: 0, current: 0, left: 0 }
     }
 
     /// u(1).
@@ -52,7 +60,7 @@ impl<'a> BitReader<'a> {
     fn next_byte(&mut self) -> Option<()> {
         let (&byte, rest) = self.rest.split_first()?;
         self.rest = rest;
-        if byte == 3 && self.zeros >= 2 {
+        if self.has_emulation_prevention && byte == 3 && self.zeros >= 2 {
             self.zeros = 0;
             return self.next_byte();
         }
@@ -85,6 +93,8 @@ mod tests {
         let mut bits = BitReader::new(&[0, 0, 3, 1, 0, 0, 3, 3, 3]);
         let bytes: Vec<_> = std::iter::from_fn(|| bits.bits(8)).collect();
         assert_eq!(bytes, [0, 0, 1, 0, 0, 3, 3]);
+        let mut bits = BitReader::plain(&[0, 0, 3, 1]);
+        assert_eq!(bits.bits(32), Some(0x0301), "where there is none, nothing is taken out");
     }
 
     proptest! {

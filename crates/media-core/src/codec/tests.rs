@@ -220,6 +220,74 @@ fn av1_keyframes_start_with_a_new_sequence_and_its_header() {
     assert!(!starts(&[0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0x08]), "a length without end");
 }
 
+/// Beginnings of sequence parameter sets of x265, 320x240, level 2: Main, Main 10, Main 4:4:4.
+const SPS_H265: [[u8; 18]; 3] = [
+    [0x42, 1, 1, 0x01, 0x60, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3c],
+    [0x42, 1, 1, 0x02, 0x20, 0, 0, 3, 0, 0x90, 0, 0, 3, 0, 0, 3, 0, 0x3c],
+    [0x42, 1, 1, 0x04, 0x08, 0, 0, 3, 0, 0x9e, 0x08, 0, 0, 3, 0, 0, 0x3c, 0x90],
+];
+
+#[test]
+fn h265_says_its_profile() {
+    let read = |payload: &[u8]| Profile::read(Codec::H265, payload);
+    for (set, profile) in SPS_H265.iter().zip([1, 2, 4]) {
+        let expected = Some(Profile::H265 { profile, tier: 0, level: 60 });
+        assert_eq!(read(set), expected);
+        let aggregate = [&[0x60, 1, 0, 3, 0x44, 1, 0xc1, 0, set.len() as u8], &set[..]].concat();
+        assert_eq!(read(&aggregate), expected, "behind a picture parameter set");
+        assert_eq!(read(&set[..16]), None, "cut");
+    }
+    let mut set = SPS_H265[2];
+    set[4] = 0x28;
+    assert_eq!(
+        read(&set),
+        Some(Profile::H265 { profile: 2, tier: 0, level: 60 }),
+        "coded for more, and a decoder of Main 10 is told to be enough"
+    );
+    assert_eq!(read(&[0x40, 1, 0x0c, 1, 0xff, 0xff, 1, 0x60]), None, "VPS");
+    let parameters = Profile::H265 { profile: 2, tier: 1, level: 153 }.parameters();
+    assert_eq!(parameters, [("profile-id", 2), ("tier-flag", 1), ("level-id", 153)]);
+}
+
+#[test]
+fn vp9_says_its_profile() {
+    let read = |payload: &[u8]| Profile::read(Codec::Vp9, payload);
+    // libvpx: 4:2:0 in 8 and in 10 bits.
+    assert_eq!(read(&[0x08, 0x82, 0x49, 0x83, 0x42]), Some(Profile::Vp9 { profile: 0 }));
+    assert_eq!(read(&[0x08, 0x92, 0x49, 0x83, 0x42]), Some(Profile::Vp9 { profile: 2 }));
+    let described = |descriptor: &[u8]| read(&[descriptor, &[0x92, 0x49]].concat());
+    let expected = Some(Profile::Vp9 { profile: 2 });
+    // Of Chromium: one layer of 320x180, one group with three pictures.
+    let structure = [0x18, 0x01, 0x40, 0x00, 0xb4, 3, 0x00, 0x04, 1, 0x08, 1, 2];
+    assert_eq!(described(&[&[0x8a, 0xa8, 0x56][..], &structure].concat()), expected);
+    assert_eq!(described(&[0xa8, 0x56, 0x00, 0x00]), expected, "layer indices with TL0PICIDX");
+    assert_eq!(described(&[0xb8, 0x56, 0x00]), expected, "in flexible mode without it");
+    assert_eq!(read(&[0x8a, 0xa8, 0x56, 0x18, 0x01]), None, "cut in the structure");
+    assert_eq!(read(&[0x0a, 0x08, 0xff]), None, "more pictures than there are bytes");
+    assert_eq!(read(&[0x48, 0x92]), None, "inter predicted");
+    assert_eq!(read(&[0x08, 0x12]), None, "no frame");
+}
+
+#[test]
+fn av1_says_its_profile() {
+    let read = |payload: &[u8]| Profile::read(Codec::Av1, payload);
+    // SVT-AV1, 1280x720; libaom, 4:4:4, with its size.
+    let expected = Some(Profile::Av1 { profile: 0, tier: 0, level: 5 });
+    assert_eq!(read(&[0x18, 0x08, 0x00, 0x00, 0x00, 0x2d, 0x4c]), expected);
+    let expected = Some(Profile::Av1 { profile: 1, tier: 0, level: 0 });
+    assert_eq!(read(&[0x28, 0x06, 0x0a, 0x0a, 0x20, 0x00, 0x00, 0x04, 0x30, 0x01]), expected);
+    let expected = Some(Profile::Av1 { profile: 0, tier: 1, level: 8 });
+    assert_eq!(read(&[0x18, 0x08, 0x00, 0x00, 0x00, 0x44]), expected, "level 4 has tiers");
+    let expected = Some(Profile::Av1 { profile: 0, tier: 0, level: 9 });
+    assert_eq!(read(&[0x18, 0x08, 0x1a, 0x40]), expected, "reduced header");
+    // 1/30 s a tick: nothing is taken out of its zeros.
+    let timing = [0x18, 0x08, 0x04, 0, 0, 0, 0x04, 0, 0, 0, 0x78, 0, 0, 0x0a];
+    let expected = Some(Profile::Av1 { profile: 0, tier: 0, level: 5 });
+    assert_eq!(read(&timing), expected, "with timing");
+    assert_eq!(read(&[0x18, 0x08, 0x00, 0x00]), None, "cut");
+    assert_eq!(read(&[0x10, 0x08, 0x00, 0x00, 0x00, 0x2d]), None, "not a new sequence");
+}
+
 #[test]
 fn every_audio_packet_stands_alone() {
     assert!(!starts_keyframe(Codec::Opus, &H264_IDR));
@@ -312,6 +380,7 @@ proptest! {
             let mut detector = KeyframeDetector::new(codec);
             detector.inspect(SeqNo::new(0), timestamp.wrapping_add(1), &[]);
             prop_assert_eq!(detector.inspect(SeqNo::new(1), timestamp, &payload), starts, "{}", codec);
+            prop_assert!(Profile::read(codec, &payload).is_none() || payload.len() > 2);
         }
         prop_assert!(slice_type(&payload).is_none() || payload.len() > 1);
         if let Some(parameters) = sequence_parameters(&payload) {

@@ -1,16 +1,41 @@
-//! VP9 (RFC 9628): where keyframes start.
+//! VP9 (RFC 9628; frames of the VP9 bitstream specification): where keyframes start, and their profile.
+
+use super::Profile;
+use super::bits::BitReader;
 
 const PICTURE_ID: u8 = 0x80;
 const INTER_PREDICTED: u8 = 0x40;
 const LAYER_INDICES: u8 = 0x20;
+const FLEXIBLE: u8 = 0x10;
 const BEGINS_FRAME: u8 = 0x08;
+const STRUCTURE: u8 = 0x02;
+
+/// Of the structure: sizes stand in it, groups of pictures stand in it.
+const STRUCTURE_SIZES: u8 = 0x10;
+const STRUCTURE_GROUPS: u8 = 0x08;
+
+/// `frame_marker` of every frame.
+const FRAME_MARKER: u32 = 2;
 
 /// The payload begins a frame of the lowest spatial layer that no other picture is needed for.
 pub(super) fn starts_keyframe(payload: &[u8]) -> bool {
     lowest_intra_start(payload).is_some()
 }
 
-fn lowest_intra_start(payload: &[u8]) -> Option<()> {
+/// The profile of a keyframe that begins here (section 6.2, `uncompressed_header`).
+pub(super) fn profile(payload: &[u8]) -> Option<Profile> {
+    let layers_at = lowest_intra_start(payload)?;
+    let frame = payload.get(layers_at..)?;
+    let mut bits = BitReader::plain(after_descriptor(payload[0], frame)?);
+    if bits.bits(2)? != FRAME_MARKER {
+        return None;
+    }
+    let (low, high) = (bits.bits(1)?, bits.bits(1)?);
+    Some(Profile::Vp9 { profile: (high << 1 | low) as u8 })
+}
+
+/// Where the layer indices stand, or would.
+fn lowest_intra_start(payload: &[u8]) -> Option<usize> {
     let descriptor = *payload.first()?;
     if descriptor & (INTER_PREDICTED | BEGINS_FRAME) != BEGINS_FRAME {
         return None;
@@ -26,5 +51,30 @@ fn lowest_intra_start(payload: &[u8]) -> Option<()> {
             return None;
         }
     }
-    Some(())
+    Some(length)
+}
+
+/// What follows the layer indices and the structure, of a picture without references.
+fn after_descriptor(descriptor: u8, mut rest: &[u8]) -> Option<&[u8]> {
+    if descriptor & LAYER_INDICES != 0 {
+        // TL0PICIDX, where references are not listed.
+        rest = rest.get(if descriptor & FLEXIBLE == 0 { 2 } else { 1 }..)?;
+    }
+    if descriptor & STRUCTURE == 0 {
+        return Some(rest);
+    }
+    let (&structure, after) = rest.split_first()?;
+    rest = after;
+    if structure & STRUCTURE_SIZES != 0 {
+        rest = rest.get(4 * (usize::from(structure >> 5) + 1)..)?;
+    }
+    if structure & STRUCTURE_GROUPS != 0 {
+        let (&pictures, mut after) = rest.split_first()?;
+        for _ in 0..pictures {
+            let (&picture, references) = after.split_first()?;
+            after = references.get(usize::from(picture >> 2 & 0x03)..)?;
+        }
+        rest = after;
+    }
+    Some(rest)
 }
