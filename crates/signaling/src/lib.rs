@@ -11,6 +11,7 @@
 
 mod answer;
 pub mod candidates;
+pub mod coding;
 pub mod http;
 mod offer_error;
 pub mod patch;

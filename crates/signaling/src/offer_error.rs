@@ -2,6 +2,7 @@
 
 use model::{Codec, Kind};
 
+use crate::coding::{Coding, plain_name};
 use crate::sdp::{Direction, ParseError};
 
 /// Why an offer is refused.
@@ -104,6 +105,28 @@ pub enum OfferError {
         /// Encoding names in the offer.
         offered: Vec<String>,
     },
+    /// A viewer does not take the codec of what is on air.
+    #[error(
+        "This player cannot play the broadcast: its {} is {on_air}, and the player takes {}.",
+        perceived(.on_air), or_nothing(.offered)
+    )]
+    CodecNotPlayed {
+        /// What is on air.
+        on_air: Coding,
+        /// Codecs in the offer.
+        offered: Vec<String>,
+    },
+    /// A viewer takes the codec of what is on air, but not in a profile that contains it.
+    #[error(
+        "This player cannot play the broadcast: its {} is {on_air}, and of {} the player takes {}.",
+        perceived(.on_air), plain_name(.on_air.codec()), or_nothing(.offered)
+    )]
+    ProfileNotPlayed {
+        /// What is on air.
+        on_air: Coding,
+        /// Profiles in the offer.
+        offered: Vec<String>,
+    },
     /// Simulcast with too many layers.
     #[error("The offer has {offered} simulcast layers; at most {max} are taken.")]
     TooManyLayers {
@@ -129,7 +152,15 @@ fn list(codecs: &[Codec]) -> String {
     if codecs.is_empty() {
         return "none".to_owned();
     }
-    codecs.iter().map(|codec| codec.encoding_name()).collect::<Vec<_>>().join(", ")
+    codecs.iter().map(|codec| plain_name(*codec)).collect::<Vec<_>>().join(", ")
+}
+
+/// What a track is for who watches.
+const fn perceived(coding: &Coding) -> &'static str {
+    match coding.codec().kind() {
+        Kind::Audio => "sound",
+        Kind::Video => "picture",
+    }
 }
 
 fn or_nothing(names: &[String]) -> String {

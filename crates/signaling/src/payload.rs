@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 
 use model::{Codec, Kind};
 
+use crate::coding::{H264Profile, parameter, plain_name};
 use crate::sdp::{Media, RtpMap};
 
-/// Most payload types taken from one section: Chromium's largest offer has 9 usable ones for video, 1 for
+/// Most payload types taken from one section: Chromium's largest offer has 14 usable ones for video, 1 for
 /// audio.
 const fn payloads_max(kind: Kind) -> usize {
     match kind {
         Kind::Audio => 3,
-        Kind::Video => 12,
+        Kind::Video => 14,
     }
 }
 /// Longest format parameters of a viewer, in bytes. They are echoed, and this keeps answers below
 /// [`crate::ANSWER_BYTES_MAX`]; real ones have at most 80.
-const ECHOED_FMTP_BYTES_MAX: usize = 160;
+const ECHOED_FMTP_BYTES_MAX: usize = 120;
 /// Most names listed in a refusal, so that its text stays readable.
 const NAMES_MAX: usize = 12;
 
@@ -97,7 +98,8 @@ pub(crate) enum Party {
     Viewer,
 }
 
-/// The payload types of `media` whose codec is among `codecs`, in the order of the offer.
+/// The payload types of `media` whose codec is among `codecs`, in the order of the offer. Where there are too many, those
+/// of the first of `codecs` are kept.
 pub(crate) fn usable(media: &Media, kind: Kind, codecs: &[Codec], party: Party) -> Vec<Payload> {
     let lines = Lines::of(media);
     let mut payloads: Vec<Payload> = media
@@ -108,7 +110,10 @@ pub(crate) fn usable(media: &Media, kind: Kind, codecs: &[Codec], party: Party) 
     // Whole units only is the poorer choice: larger frames would be cut into more slices.
     let has_fragments = payloads.iter().any(Payload::is_fragmented_h264);
     payloads.retain(|payload| !has_fragments || payload.codec != Codec::H264 || payload.is_fragmented_h264());
-    payloads.truncate(payloads_max(kind));
+    if payloads.len() > payloads_max(kind) {
+        payloads.sort_by_key(|payload| codecs.first() != Some(&payload.codec));
+        payloads.truncate(payloads_max(kind));
+    }
     payloads
 }
 
@@ -190,69 +195,48 @@ fn parameters_fit(codec: Codec, fmtp: &str, party: Party) -> bool {
         Codec::H264 => match (party, parameter(fmtp, "packetization-mode")) {
             (Party::Viewer, mode) => mode == Some("1"),
             // What no viewer can decode is not worth taking.
-            (Party::Publisher, Some("0" | "1") | None) => H264Profile::of(fmtp) != H264Profile::Other,
+            (Party::Publisher, Some("0" | "1") | None) => H264Profile::of(fmtp).is_common(),
             (Party::Publisher, Some(_)) => false,
         },
-        // Profile 0 is 8-bit 4:2:0: what every decoder has.
-        Codec::Vp9 => is_or_missing("profile-id", "0"),
-        Codec::Av1 => is_or_missing("profile", "0"),
+        // Profile 0 is 8-bit 4:2:0: what every decoder has, and so what publishers are to send.
+        Codec::Vp9 => party == Party::Viewer || is_or_missing("profile-id", "0"),
+        Codec::Av1 => party == Party::Viewer || is_or_missing("profile", "0"),
         // Main profile, single stream (RFC 7798, section 7.1).
-        Codec::H265 => is_or_missing("profile-id", "1") && is_or_missing("tx-mode", "SRST"),
+        Codec::H265 => {
+            (party == Party::Viewer || is_or_missing("profile-id", "1")) && is_or_missing("tx-mode", "SRST")
+        }
     }
 }
 
-/// The value of a format parameter; names are compared without regard to case.
-fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
-    fmtp.split(';').find_map(|pair| {
-        let (key, value) = pair.trim().split_once('=')?;
-        key.trim().eq_ignore_ascii_case(name).then(|| value.trim())
-    })
-}
+/// What carries no media of its own.
+const HELPERS: [&str; 7] = ["rtx", "red", "ulpfec", "flexfec", "flexfec-03", "CN", "telephone-event"];
 
-/// Encoding names of a section, each once, for a refusal.
-pub(crate) fn encoding_names(media: &Media) -> Vec<String> {
+/// The codecs of a section by the names that people know, each once, for a refusal.
+pub(crate) fn codec_names(media: &Media) -> Vec<String> {
     let mut names = Vec::new();
     let lines = Lines::of(media);
+    let is_fragmented = |payload_type: u8| {
+        let fmtp = lines.parameters.get(&payload_type).copied().unwrap_or("");
+        parameter(fmtp, "packetization-mode") == Some("1")
+    };
+    let of_codec = |payload_type: u8| Codec::from_encoding_name(lines.maps.get(&payload_type)?.encoding);
+    let has_fragments =
+        media.payload_types().any(|number| of_codec(number) == Some(Codec::H264) && is_fragmented(number));
     for payload_type in media.payload_types() {
         let Some(map) = lines.maps.get(&payload_type) else { continue };
-        let name: String = map.encoding.chars().take(20).collect();
+        if HELPERS.iter().any(|helper| helper.eq_ignore_ascii_case(map.encoding)) {
+            continue;
+        }
+        let name = match of_codec(payload_type) {
+            Some(Codec::H264) if !has_fragments => "H.264 with packetization-mode=0".to_owned(),
+            Some(codec) => plain_name(codec).to_owned(),
+            None => map.encoding.chars().take(20).collect(),
+        };
         if names.len() < NAMES_MAX && !names.contains(&name) {
             names.push(name);
         }
     }
     names
-}
-
-/// H264 profiles by what a decoder of them can do; later ones do more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum H264Profile {
-    ConstrainedBaseline,
-    Baseline,
-    Main,
-    ConstrainedHigh,
-    High,
-    /// 4:2:2, 4:4:4, 10 bits: browsers do not decode these.
-    Other,
-}
-
-impl H264Profile {
-    /// From `profile-level-id` (RFC 6184, section 8.1); constrained baseline where it is missing.
-    fn of(fmtp: &str) -> Self {
-        let Some(id) = parameter(fmtp, "profile-level-id") else { return Self::ConstrainedBaseline };
-        let Ok(id) = u32::from_str_radix(id, 16) else { return Self::Other };
-        let (profile_idc, constraints) = (id >> 16, (id >> 8) & 0xff);
-        match profile_idc {
-            0x58 if constraints & 0xc0 == 0xc0 => Self::ConstrainedBaseline,
-            0x58 if constraints & 0x80 != 0 => Self::Baseline,
-            0x42 if constraints & 0x40 != 0 => Self::ConstrainedBaseline,
-            0x42 => Self::Baseline,
-            0x4d if constraints & 0x80 != 0 => Self::ConstrainedBaseline,
-            0x4d => Self::Main,
-            0x64 if constraints & 0x0c == 0x0c => Self::ConstrainedHigh,
-            0x64 => Self::High,
-            _ => Self::Other,
-        }
-    }
 }
 
 /// The payload type that suits a track best: for H264 the same profile, else the smallest that does more, else
@@ -300,12 +284,5 @@ mod tests {
         assert_eq!(chosen("640028"), Some(116));
         assert_eq!(chosen("f40028"), Some(116), "nothing does it all: the most capable one");
         assert_eq!(best_for(&offered, Codec::Vp8, ""), None);
-    }
-
-    #[test]
-    fn parameters_are_found_whatever_their_case_and_spacing() {
-        assert_eq!(parameter("minptime=10; UseInbandFec=1", "useinbandfec"), Some("1"));
-        assert_eq!(parameter("apt = 96", "apt"), Some("96"));
-        assert_eq!(parameter("0-15", "apt"), None);
     }
 }

@@ -7,9 +7,10 @@
 pub mod events;
 pub mod layers;
 
-use model::{Codec, Kind, Mid, Ssrc};
+use model::{Codec, Kind, Mid, Ssrc, Track};
 
 use crate::answer::{self, Transport};
+use crate::coding::Coding;
 use crate::payload::{self, Party};
 use crate::sdp::{Attribute, Candidate, Direction, Fingerprint, IceCredentials, Media, Session};
 use crate::{OfferError, Payload, Peer, peer};
@@ -19,11 +20,13 @@ use crate::{OfferError, Payload, Peer, peer};
 pub struct Policy {
     /// The codecs of the broadcast, or all that the tree can carry while they are not known.
     pub codecs: Vec<Codec>,
+    /// What is on air now, as far as that is known: who offers to receive its kind must be able to play it.
+    pub on_air: Vec<Track>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { codecs: Codec::ALL.to_vec() }
+        Self { codecs: Codec::ALL.to_vec(), on_air: Vec::new() }
     }
 }
 
@@ -179,17 +182,41 @@ fn section<'offer>(
             return Err(OfferError::NotReceiving { mid: mid.to_string(), direction });
         }
     }
-    let wanted: Vec<Codec> = policy.codecs.iter().copied().filter(|codec| codec.kind() == kind).collect();
+    let on_air = policy.on_air.iter().find(|track| track.kind() == kind);
+    let mut wanted: Vec<Codec> = policy.codecs.iter().copied().filter(|codec| codec.kind() == kind).collect();
+    wanted.sort_by_key(|codec| on_air.is_none_or(|track| track.codec != *codec));
     if wanted.is_empty() {
         return Ok(rejected());
     }
     peer::check_transport(offer, media, &mid)?;
     let payloads = payload::usable(media, kind, &wanted, Party::Viewer);
+    if let Some(track) = on_air {
+        check_playable(track, media, &payloads)?;
+    }
     if payloads.is_empty() {
-        return Err(OfferError::NoCommonCodec { kind, wanted, offered: payload::encoding_names(media) });
+        return Err(OfferError::NoCommonCodec { kind, wanted, offered: payload::codec_names(media) });
     }
     let extensions = extensions(media);
     Ok(Section::Accepted(AcceptedMedia { kind, mid, payloads, extensions, offered: media }))
+}
+
+/// Whether what is on air is among what a section takes: the codec, and a profile that contains its profile.
+fn check_playable(track: &Track, media: &Media, payloads: &[Payload]) -> Result<(), OfferError> {
+    let on_air = Coding::of(track.codec, &track.fmtp);
+    let offered: Vec<Coding> = payloads
+        .iter()
+        .filter(|payload| payload.codec == track.codec)
+        .map(|payload| Coding::of(payload.codec, payload.fmtp.as_deref().unwrap_or("")))
+        .collect();
+    if offered.is_empty() {
+        return Err(OfferError::CodecNotPlayed { on_air, offered: payload::codec_names(media) });
+    }
+    if offered.iter().any(|offered| on_air.is_played_by(offered)) {
+        return Ok(());
+    }
+    let mut profiles: Vec<String> = offered.iter().filter_map(Coding::profile_name).collect();
+    profiles.dedup();
+    Err(OfferError::ProfileNotPlayed { on_air, offered: profiles })
 }
 
 fn extensions(media: &Media) -> Vec<(Extension, u8)> {

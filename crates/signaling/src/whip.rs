@@ -92,7 +92,7 @@ fn check_media(
     let wanted: Vec<Codec> = policy.codecs.iter().copied().filter(|codec| codec.kind() == kind).collect();
     let payloads = payload::usable(media, kind, &wanted, Party::Publisher);
     if payloads.is_empty() {
-        return Err(OfferError::NoUsableCodec { kind, wanted, offered: payload::encoding_names(media) });
+        return Err(OfferError::NoUsableCodec { kind, wanted, offered: payload::codec_names(media) });
     }
     let rids = rids(media, policy.layers_max)?;
     Ok(CheckedMedia { kind, mid, payloads, rids, offered: media.clone() })

@@ -4,7 +4,7 @@ mod offers;
 
 use std::net::SocketAddr;
 
-use model::{Codec, Kind, Mid, Ssrc};
+use model::{Codec, Kind, Mid, Ssrc, Track};
 use proptest::prelude::*;
 use signaling::sdp::{Candidate, Direction, Fingerprint, IceCredentials, Session, Setup};
 use signaling::whep::{self, Accepted, AnswerParameters, Extension, Policy, Section};
@@ -87,7 +87,8 @@ fn w04_rejected_sections_have_port_zero_and_are_not_in_the_bundle() {
 #[test]
 fn an_audio_only_broadcast_rejects_the_video_section_alone() {
     let offer = offers::parsed("chromium-viewer");
-    let accepted = whep::accept(&offer, &Policy { codecs: vec![Codec::Opus] }).expect("accepted");
+    let accepted =
+        whep::accept(&offer, &Policy { codecs: vec![Codec::Opus], ..Policy::default() }).expect("accepted");
     assert!(accepted.media(Kind::Audio).is_some() && accepted.media(Kind::Video).is_none());
     let answer = Session::parse(&answer_with(&accepted, &addresses())).expect("answer");
     assert_eq!((answer.group("BUNDLE"), answer.media[1].port), (Some(vec!["0"]), 0));
@@ -227,11 +228,84 @@ fn e02_offers_without_transport_are_refused() {
 #[test]
 fn e05_no_common_codec_is_told_with_both_sides() {
     let offer = offers::parsed("firefox-viewer");
-    let policy = Policy { codecs: vec![Codec::Opus, Codec::H265] };
+    let policy = Policy { codecs: vec![Codec::Opus, Codec::H265], ..Policy::default() };
     let error = whep::accept(&offer, &policy).expect_err("refused");
-    let told = "No common video codec: the broadcast has H265, the player has VP8, rtx, VP9, H264, AV1, ulpfec, red.";
+    let told = "No common video codec: the broadcast has H.265, the player has VP8, VP9, H.264, AV1.";
     assert_eq!(error.to_string(), told);
     assert_eq!(signaling::http::Problem::from(error).status, 406);
+}
+
+/// What is on air: sound, and a picture in this codec with these format parameters.
+fn on_air(codec: Codec, fmtp: &str) -> Policy {
+    let track = |codec, fmtp: &str| Track { codec, fmtp: fmtp.into(), layers: Vec::new() };
+    Policy { on_air: vec![track(Codec::Opus, "stereo=1"), track(codec, fmtp)], ..Policy::default() }
+}
+
+#[test]
+fn e05_who_cannot_play_what_is_on_air_is_told_what_it_is_and_what_was_offered() {
+    let refuse = |name: &str, codec, fmtp: &str| {
+        let offer = offers::parsed(name);
+        let error = whep::accept(&offer, &on_air(codec, fmtp)).expect_err("refused");
+        signaling::http::Problem::from(error)
+    };
+    let problem = refuse("firefox-viewer", Codec::H265, "profile-id=1;tier-flag=0;level-id=120");
+    assert_eq!((problem.status, problem.code), (406, "no-common-codec"));
+    assert_eq!(
+        problem.detail,
+        "This player cannot play the broadcast: its picture is H.265 (Main, level 4), and the player takes VP8, VP9, \
+         H.264, AV1."
+    );
+    assert_eq!(problem.members, [("codec", "H265".to_owned()), ("profile", "Main".to_owned())]);
+
+    let problem = refuse("firefox-viewer", Codec::H264, "profile-level-id=6e0028;packetization-mode=1");
+    assert_eq!((problem.status, problem.code), (406, "no-common-profile"));
+    assert_eq!(
+        problem.detail,
+        "This player cannot play the broadcast: its picture is H.264 (High 10, level 4), and of H.264 the player takes \
+         Constrained Baseline."
+    );
+    assert!(problem.body().contains(r#""profile":"High 10""#), "{}", problem.body());
+}
+
+#[test]
+fn what_plays_is_not_refused_whatever_was_offered_of_profile_and_level() {
+    for (name, codec, fmtp) in [
+        // OBS says Constrained Baseline and sends High; levels are offered lower than they are decoded.
+        ("firefox-viewer", Codec::H264, "profile-level-id=640033;packetization-mode=1"),
+        ("chromium-viewer", Codec::H264, "profile-level-id=640033;packetization-mode=1"),
+        ("chromium-viewer", Codec::H264, "profile-level-id=f4001f"),
+        ("chromium-viewer", Codec::H265, "profile-id=2;tier-flag=1;level-id=186"),
+        ("chromium-viewer", Codec::Vp9, "profile-id=2"),
+        ("chromium-viewer", Codec::Av1, "profile=0;level-idx=19;tier=1"),
+        ("firefox-viewer", Codec::Vp9, "profile-id=2"),
+        ("firefox-viewer", Codec::Av1, "profile=0;level-idx=19;tier=1"),
+        ("gstreamer-viewer", Codec::H264, "profile-level-id=64001f"),
+        ("libdatachannel-viewer", Codec::H264, ""),
+    ] {
+        let offer = offers::parsed(name);
+        let accepted =
+            whep::accept(&offer, &on_air(codec, fmtp)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let video = accepted.media(Kind::Video).expect("video");
+        assert!(video.payloads.iter().any(|payload| payload.codec == codec), "{name} {codec}");
+    }
+}
+
+#[test]
+fn who_wants_the_sound_alone_gets_it_whatever_the_picture_is() {
+    let text = offers::text("firefox-viewer");
+    let text = text.replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0");
+    let offer = Session::parse(&text[..text.find("m=video").expect("video")]).expect("description");
+    let accepted = whep::accept(&offer, &on_air(Codec::H265, "profile-id=1")).expect("accepted");
+    assert!(accepted.media(Kind::Audio).is_some() && accepted.media(Kind::Video).is_none());
+}
+
+#[test]
+fn h264_in_whole_units_only_is_called_so() {
+    let text = offers::text("firefox-viewer").replace("packetization-mode=1", "packetization-mode=0");
+    let offer = Session::parse(&text).expect("description");
+    let error = whep::accept(&offer, &on_air(Codec::H264, "profile-level-id=42e01f")).expect_err("refused");
+    let told = error.to_string();
+    assert!(told.ends_with("the player takes VP8, VP9, H.264 with packetization-mode=0, AV1."), "{told}");
 }
 
 #[test]
@@ -248,13 +322,18 @@ fn chromium_gets_every_codec_of_the_tree_and_none_that_it_cannot_carry() {
         [
             (Codec::Vp8, 96, Some(97)),
             (Codec::Vp9, 98, Some(99)),
+            (Codec::Vp9, 100, Some(101)),
+            (Codec::Vp9, 35, Some(36)),
+            (Codec::Vp9, 37, Some(38)),
             (Codec::H264, 103, Some(104)),
             (Codec::H264, 109, Some(114)),
             (Codec::H264, 117, Some(118)),
             (Codec::H264, 41, Some(42)),
             (Codec::H264, 119, Some(120)),
             (Codec::Av1, 45, Some(46)),
+            (Codec::Av1, 47, Some(48)),
             (Codec::H265, 49, Some(50)),
+            (Codec::H265, 51, Some(52)),
         ]
     );
     let best = video.payload_for(Codec::H264, "profile-level-id=64001f;packetization-mode=1").expect("H264");

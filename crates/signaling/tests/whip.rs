@@ -149,7 +149,7 @@ fn w32_there_is_no_partial_success() {
     let error = refused("obs-publisher", "opus/48000/2", "MP4A-LATM/48000/2");
     assert_eq!(
         error.to_string(),
-        "The audio of the offer cannot be taken: this server takes opus, the offer has MP4A-LATM."
+        "The audio of the offer cannot be taken: this server takes Opus, the offer has MP4A-LATM."
     );
     assert_eq!(Problem::from(error).status, 422);
 

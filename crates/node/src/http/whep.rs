@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use egress::{OutTrack, ViewerId};
-use model::{Kind, Ssrc};
+use model::{BroadcastId, BroadcastState, Kind, Ssrc, Track};
 use signaling::http::{EntityTag, Problem};
 use signaling::whep::{self, AcceptedMedia, Extension};
 use signaling::{DtlsRole, SessionId, candidates, sdp};
@@ -34,7 +34,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     }
     let offer = sdp::Session::parse(&posted.body)
         .map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
-    let accepted = whep::accept(&offer, &whep::Policy::default())?;
+    let policy = whep::Policy { on_air: on_air(app, &posted.broadcast), ..whep::Policy::default() };
+    let accepted = whep::accept(&offer, &policy)?;
     let streams = Streams::random()?;
     let cname = format!("{:016x}", u64::from_be_bytes(random()?));
     let local = ice_dtls::IceCredentials::from_random(&random::<32>()?);
@@ -117,6 +118,14 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let location = format!("{}/whep/{}/{id}", posted.origin, posted.broadcast);
     let extensions = whep_events::link(&location).into_iter().chain(whep_layers::link(&location)).collect();
     Ok(Created { answer, location, entity_tag, session: id, extensions })
+}
+
+/// What viewers must be able to play: the tracks of a live broadcast. Those of one that waits are of a run that is over,
+/// and the next may be coded otherwise.
+fn on_air(app: &App, broadcast: &BroadcastId) -> Vec<Track> {
+    let entry = app.directory.get(broadcast);
+    let live = entry.filter(|entry| entry.broadcast.state == BroadcastState::Live);
+    live.map(|entry| entry.broadcast.tracks).unwrap_or_default()
 }
 
 fn peer_credentials(ice: &sdp::IceCredentials) -> ice_dtls::PeerCredentials {

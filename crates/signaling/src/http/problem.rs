@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use super::BODY_BYTES_MAX;
 use crate::OfferError;
+use crate::coding::Coding;
 use crate::whip::AnswerError;
 
 /// Media type of a problem document.
@@ -20,13 +21,15 @@ pub struct Problem {
     pub detail: String,
     /// Names and values of the headers that belong to it.
     pub headers: Vec<(&'static str, String)>,
+    /// Names and values of further members of the document, for programs (RFC 9457, section 3.2).
+    pub members: Vec<(&'static str, String)>,
 }
 
 impl Problem {
     /// A problem without headers.
     #[must_use]
     pub fn new(status: u16, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), headers: Vec::new() }
+        Self { status, code, detail: detail.into(), headers: Vec::new(), members: Vec::new() }
     }
 
     /// The same problem with one more header.
@@ -34,6 +37,23 @@ impl Problem {
     pub fn with_header(mut self, name: &'static str, value: impl Display) -> Self {
         self.headers.push((name, value.to_string()));
         self
+    }
+
+    /// The same problem with one more member.
+    #[must_use]
+    pub fn with_member(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.members.push((name, value.into()));
+        self
+    }
+
+    /// What is on air is nothing for this player.
+    fn not_played(code: &'static str, error: &OfferError, on_air: &Coding) -> Self {
+        let problem =
+            Self::new(406, code, error.to_string()).with_member("codec", on_air.codec().encoding_name());
+        match on_air.profile_name() {
+            Some(profile) => problem.with_member("profile", profile),
+            None => problem,
+        }
     }
 
     /// The body is longer than [`BODY_BYTES_MAX`].
@@ -97,14 +117,17 @@ impl Problem {
     /// The document, of type [`PROBLEM_JSON`].
     #[must_use]
     pub fn body(&self) -> String {
-        serde_json::json!({
+        let mut body = serde_json::json!({
             "type": "about:blank",
             "title": self.title(),
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
-        })
-        .to_string()
+        });
+        for (name, value) in &self.members {
+            body[*name] = value.as_str().into();
+        }
+        body.to_string()
     }
 }
 
@@ -126,6 +149,12 @@ impl From<OfferError> for Problem {
             OfferError::Unusable { .. } => (422, "offer-unusable-media"),
             OfferError::NoUsableCodec { .. } => (422, "no-usable-codec"),
             OfferError::NoCommonCodec { .. } => (406, "no-common-codec"),
+            OfferError::CodecNotPlayed { on_air, .. } => {
+                return Self::not_played("no-common-codec", &error, on_air);
+            }
+            OfferError::ProfileNotPlayed { on_air, .. } => {
+                return Self::not_played("no-common-profile", &error, on_air);
+            }
             OfferError::TooManyLayers { .. } | OfferError::Rid { .. } | OfferError::SimulcastBySsrc => {
                 (422, "offer-simulcast")
             }
@@ -176,7 +205,7 @@ mod tests {
         assert_eq!(body["code"], "no-common-codec");
         assert_eq!(
             body["detail"],
-            "No common video codec: the broadcast has H264, VP8, the player has AV1\"x, rtx."
+            "No common video codec: the broadcast has H.264, VP8, the player has AV1\"x, rtx."
         );
     }
 

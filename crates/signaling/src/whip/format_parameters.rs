@@ -7,7 +7,7 @@
 use model::Codec;
 
 use crate::Payload;
-use crate::payload::H264Profile;
+use crate::coding::H264Profile;
 
 /// What the engine is shown of a payload type.
 pub(super) fn engine_fmtp(payload: &Payload) -> Option<String> {
@@ -20,7 +20,12 @@ pub(super) fn engine_fmtp(payload: &Payload) -> Option<String> {
                 H264Profile::Baseline => "42001f",
                 H264Profile::Main => "4d001f",
                 // The engine has no constrained high of its own; it is a part of high.
-                H264Profile::ConstrainedHigh | H264Profile::High | H264Profile::Other => "64001f",
+                H264Profile::ConstrainedHigh
+                | H264Profile::High
+                | H264Profile::High10
+                | H264Profile::High422
+                | H264Profile::High444
+                | H264Profile::Other => "64001f",
             };
             Some(format!("level-asymmetry-allowed=1;packetization-mode={mode};profile-level-id={id}"))
         }
