@@ -1,12 +1,13 @@
 // The HTTP side of a WHIP or WHEP session (RFC 9725, section 4): POST the offer, DELETE the session.
 
-/** The server said no. `retryAfter` is in seconds, or null. */
+/** The server said no. `retryAfter` is in seconds, or null; `problem` is its problem document (RFC 9457), or null. */
 export class Refused extends Error {
-  constructor(status, retryAfter, detail) {
+  constructor(status, retryAfter, { detail = "", problem = null } = {}) {
     super(detail || `the server answered ${status}`);
     this.name = "Refused";
     this.status = status;
     this.retryAfter = retryAfter;
+    this.problem = problem;
   }
 }
 
@@ -49,10 +50,10 @@ export async function postOffer(url, offer, token, signal) {
   const body = await response.text();
   if (response.status !== 201) {
     const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
-    throw new Refused(response.status, Number.isNaN(seconds) ? null : seconds, detailOf(response, body));
+    throw new Refused(response.status, Number.isNaN(seconds) ? null : seconds, reasonOf(response, body));
   }
   const location = response.headers.get("Location");
-  if (!location) throw new Refused(response.status, null, "the server names no session");
+  if (!location) throw new Refused(response.status, null, { detail: "the server names no session" });
   const link = response.headers.get("Link");
   iceServers = iceServersOf(link);
   return { answer: body, location: new URL(location, response.url).href, link, token };
@@ -115,14 +116,14 @@ function headersWith(token, headers) {
   return token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
 }
 
-function detailOf(response, body) {
+function reasonOf(response, body) {
   if (response.headers.get("Content-Type")?.includes("json")) {
     try {
       const problem = JSON.parse(body);
-      return problem.detail ?? problem.title ?? "";
+      return { detail: problem.detail ?? problem.title, problem };
     } catch {
-      return "";
+      return {};
     }
   }
-  return body.length < 200 ? body.trim() : "";
+  return { detail: body.length < 200 ? body.trim() : "" };
 }

@@ -67,7 +67,7 @@ export class MediaTreePlayer extends HTMLElement {
     if ((name === "src" || name === "token") && this.#listening) this.#start();
   }
 
-  /** "idle", "connecting", "live", "waiting", "reconnecting", "key" or "refused". */
+  /** As of Player. */
   get state() {
     return this.#player?.state ?? "idle";
   }
@@ -321,7 +321,8 @@ export class MediaTreePlayer extends HTMLElement {
     setText(notice, state === "connecting" ? `${message} …` : words);
     setHidden(notice, state === "idle" || state === "key" || (isLive && !isAudioOnly));
     setHidden(form, state !== "key");
-    setHidden(soundOn, !(this.#isMuted && isLive));
+    const hasSound = isLive || state === "stalled" || (state === "unplayable" && this.video !== null);
+    setHidden(soundOn, !(this.#isMuted && hasSound));
     this.#showButtons(paused);
     this.#showMenu();
     if (!isLive || paused) this.#wake();

@@ -25,6 +25,11 @@ const SILENCE_MAX_MS = 2500;
 /** Before that, the server is asked whether it is still there, each viewer a little later than another. */
 const PROBE_AFTER_MS = 800;
 const PROBE_SPREAD_MS = 400;
+/** Sound that came within this time goes on. */
+const SOUND_MAX_MS = 1000;
+/** So many pictures that have come in such a time, and not one of them decoded: this browser cannot do it. */
+const UNDECODED_PICTURES_MIN = 10;
+const UNDECODED_MAX_MS = 4000;
 /** A session that is not connected by then never will be. */
 const CONNECT_MAX_MS = 8000;
 /** A replacement that still has not caught up by then takes over as it is. */
@@ -59,7 +64,10 @@ export class Player extends EventTarget {
   /** The state in the words that are given to it. */
   #say = () => "";
 
-  /** "idle", "connecting", "live", "waiting", "reconnecting", "key" or "refused". */
+  /**
+   * "idle", "connecting", "live", "stalled" (the picture stands still, the sound goes on), "waiting", "reconnecting", "key",
+   * "unplayable" (this browser cannot show the picture) or "refused".
+   */
   state = "idle";
   /** What its messages are said with. */
   words = english;
@@ -245,6 +253,12 @@ export class Player extends EventTarget {
       pace: 0,
       progressAt: 0,
       isFlowing: false,
+      sounds: 0,
+      soundAt: -Infinity,
+      pictures: 0,
+      pictureAt: -Infinity,
+      undecodedSince: null,
+      codec: null,
       isProbed: false,
       /** When its first picture was on screen. */
       shownAt: null,
@@ -294,8 +308,17 @@ export class Player extends EventTarget {
     } else {
       this.#drop(old);
     }
-    this.#setState("live", (words) => words.text("live"));
+    this.#setPlaying(entry);
     this.#announce();
+  }
+
+  /** Media arrives; whether there is a picture is another question. */
+  #setPlaying(entry) {
+    if (isUndecodable(entry)) {
+      this.#setState("unplayable", (words) => words.text("undecodable", { codec: words.codec(entry.codec) }));
+    } else {
+      this.#setState("live", (words) => words.text("live"));
+    }
   }
 
   /** Whether the picture on screen moves. */
@@ -382,6 +405,12 @@ export class Player extends EventTarget {
       this.#attempt = 0;
       this.#wait(status === 404 ? "waiting_unknown" : "waiting");
       this.#retryIn(pause || WAITING_PAUSE_MS);
+    } else if (isFinal && error.problem?.codec) {
+      const { code, codec, profile } = error.problem;
+      const needed = (words) => words.codec(codec, code === "no-common-profile" ? profile : null);
+      this.#setState("unplayable", (words) => words.text("cannot_play", { codec: needed(words) }));
+      // The next to publish may do so in another codec.
+      this.#retryIn(PAUSE_MAX_MS);
     } else if (isFinal) {
       this.#setState("refused", (words) => words.text("refused", { reason: error.message }));
       this.#retryIn(PAUSE_MAX_MS);
@@ -427,14 +456,26 @@ export class Player extends EventTarget {
     // Meanwhile everything may have changed; the next look will see it.
     if (active !== this.#active || next !== this.#next) return;
     if (next) this.#checkNext(next, active);
-    if (active?.isConnected && active.isFlowing && !isLastMedia(active)) {
+    if (active?.isConnected && isUndecodable(active)) {
+      this.#setPlaying(active);
+    } else if (active?.isConnected && active.isFlowing && !isLastMedia(active)) {
       if (this.state !== "live") this.#recover();
     } else if (this.#next?.isConnected) {
-      if (!this.#isWell() && silence(this.#next) > SILENCE_MAX_MS) this.#wait();
-    } else if (active?.isConnected && this.state === "live") {
-      if (silence(active) > PROBE_AFTER_MS) this.#probe(active);
-      if (silence(active) > SILENCE_MAX_MS) this.#wait();
+      const isSilent = silence(this.#next) > SILENCE_MAX_MS && this.#next.undecodedSince === null;
+      if (!this.#isWell() && isSilent) this.#wait();
+    } else if (active?.isConnected && ["live", "stalled", "unplayable"].includes(this.state)) {
+      this.#checkSilent(active);
     }
+  }
+
+  /** Nothing new to be seen has come. */
+  #checkSilent(active) {
+    const hasSound = performance.now() - active.soundAt < SOUND_MAX_MS;
+    // Who sends sound is there.
+    if (!hasSound && silence(active) > PROBE_AFTER_MS) this.#probe(active);
+    if (silence(active) < SILENCE_MAX_MS) return;
+    if (hasSound) this.#setState("stalled", (words) => words.text("picture_stopped"));
+    else this.#wait();
   }
 
   /** Looks whether the time of a replacement has come. */
@@ -444,13 +485,17 @@ export class Player extends EventTarget {
       if (now - next.session.started > CONNECT_MAX_MS) this.#handleState(next, "ended");
       return;
     }
+    if (isUndecodable(next) && !this.#isWell()) {
+      this.#promote(next);
+      return;
+    }
     if (!next.isFlowing) {
       if (this.#isWell() && silence(next) > CATCH_UP_MAX_MS) this.#handleState(next, "ended");
       return;
     }
     // In the background, on hold, and without any picture, no first picture will be reported.
-    const isUnseen =
-      next.isAudioOnly || document.hidden || this.#isPaused || now - next.session.started > SILENCE_MAX_MS;
+    const hasNone = next.undecodedSince === null && now - next.session.started > SILENCE_MAX_MS;
+    const isUnseen = next.isAudioOnly || document.hidden || this.#isPaused || hasNone;
     if (next.shownAt === null && !isUnseen) return;
     // Picture and sound cannot be compared.
     const isOther = active && next.isAudioOnly !== active.isAudioOnly;
@@ -516,15 +561,37 @@ function endpoint(url, base) {
 
 /** Notes whether anything new has been decoded; sound alone counts where there is no picture at all. */
 async function measure(entry) {
-  const { video, audio } = await entry.session.stats();
+  const { video, audio, codecs } = await entry.session.stats();
+  const now = performance.now();
   const frames = video?.framesDecoded ?? 0;
-  const progress = frames > 0 ? frames : (audio?.packetsReceived ?? 0);
+  const sounds = audio?.packetsReceived ?? 0;
+  notePictures(entry, now, video?.framesReceived ?? 0, frames);
+  entry.codec = codecs.video ?? entry.codec;
+  if (sounds !== entry.sounds) entry.soundAt = now;
+  entry.sounds = sounds;
+  const progress = frames > 0 ? frames : sounds;
   entry.pace = progress - entry.progress;
   entry.isFlowing = progress !== entry.progress;
   if (!entry.isFlowing) return;
   entry.progress = progress;
-  entry.progressAt = performance.now();
+  entry.progressAt = now;
   entry.isProbed = false;
+}
+
+/** Notes how many whole pictures have come, and since when without any of them having been decoded. */
+function notePictures(entry, now, pictures, decoded) {
+  if (pictures !== entry.pictures) entry.pictureAt = now;
+  entry.pictures = pictures;
+  // In the background a browser may spare itself the decoding.
+  const isUndecoded = pictures > 0 && decoded === 0 && !document.hidden;
+  entry.undecodedSince = isUndecoded ? (entry.undecodedSince ?? now) : null;
+}
+
+/** Whether pictures come and go on coming, and this browser decodes none of them. */
+function isUndecodable({ undecodedSince, pictures, pictureAt }) {
+  const now = performance.now();
+  const isSteady = pictures >= UNDECODED_PICTURES_MIN && now - pictureAt < SILENCE_MAX_MS;
+  return undecodedSince !== null && isSteady && now - undecodedSince > UNDECODED_MAX_MS;
 }
 
 /** Milliseconds since anything new was decoded. */

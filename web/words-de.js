@@ -14,6 +14,9 @@ export default {
   because_no_media: "der Server antwortet, aber Bild und Ton kommen nicht an (ist UDP gesperrt?)",
   key_needed: "Zum Zusehen ist ein Schlüssel nötig",
   refused: "Der Server lehnt ab: {reason}",
+  picture_stopped: "Das Bild steht, der Ton läuft weiter",
+  cannot_play: "Dieser Browser kann {codec} nicht abspielen, das Format dieser Sendung",
+  undecodable: "Das Bild kommt an, aber dieser Browser kann es nicht decodieren ({codec})",
 
   // Numbers.
   nth_one: "{number}.",

@@ -14,6 +14,9 @@ export default {
   because_no_media: "the server answers, but no media arrives (is UDP blocked?)",
   key_needed: "A key is needed to watch",
   refused: "The server refused: {reason}",
+  picture_stopped: "The picture has stopped, the sound goes on",
+  cannot_play: "This browser cannot play {codec}, the format of this broadcast",
+  undecodable: "The picture arrives, but this browser cannot decode it ({codec})",
 
   // Numbers.
   nth_one: "{number}st",

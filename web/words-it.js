@@ -14,6 +14,9 @@ export default {
   because_no_media: "il server risponde, ma audio e video non arrivano (UDP è bloccato?)",
   key_needed: "Per guardare serve una chiave",
   refused: "Il server ha rifiutato: {reason}",
+  picture_stopped: "L’immagine è ferma, l’audio continua",
+  cannot_play: "Questo browser non può riprodurre {codec}, il formato di questa trasmissione",
+  undecodable: "L’immagine arriva, ma questo browser non riesce a decodificarla ({codec})",
 
   // Numbers.
   nth_one: "{number}º",

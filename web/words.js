@@ -84,6 +84,12 @@ export class Words {
     });
   }
 
+  /** "H.265", "H.264 (High 4:4:4)": a codec as people call it, with its profile if that matters. */
+  codec(name, profile = null) {
+    const plain = { H264: "H.264", H265: "H.265", opus: "Opus" }[name] ?? name ?? this.text("not_known");
+    return profile ? `${plain} (${profile})` : plain;
+  }
+
   /** "H264 + Opus"; what is not there is left out. */
   codecs(...names) {
     const present = names.filter(Boolean);
