@@ -5,6 +5,8 @@ pub const CHROMIUM_PUBLISHER: &str =
     include_str!("../../crates/signaling/tests/corpus/chromium-publisher.sdp");
 /// Chromium as viewer.
 pub const CHROMIUM_VIEWER: &str = include_str!("../../crates/signaling/tests/corpus/chromium-viewer.sdp");
+/// Firefox as viewer.
+pub const FIREFOX_VIEWER: &str = include_str!("../../crates/signaling/tests/corpus/firefox-viewer.sdp");
 /// OBS 30.2 and later: no candidates.
 pub const OBS_PUBLISHER: &str = include_str!("../../crates/signaling/tests/corpus/obs-publisher.sdp");
 /// OBS 32.1 and later with three layers.
