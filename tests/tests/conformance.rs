@@ -29,7 +29,6 @@ const GAPS: &[(&str, &str, &str)] = &[
     ),
     ("W36", "skipped", "not to be had from outside; `limits.rs` sees it"),
     ("E03", "skipped", "viewers may wait by default; where they may not, a test of its own sees it"),
-    ("E05", "skipped", "an offer without a codec in common is refused, and no counter-offer is made"),
     ("E13", "skipped", "only an operator orders it; `conformance_events.rs` and `moving.rs` see it"),
 ];
 

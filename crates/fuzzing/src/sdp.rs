@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ingest::{Identity, Publisher, Setup};
-use model::Ssrc;
+use model::{Codec, Ssrc, Track};
 use signaling::sdp::{Attribute, Candidate, Fingerprint, HashAlgorithm, IceCredentials, Session};
 use signaling::sdpfrag::Fragment;
 use signaling::{ANSWER_BYTES_MAX, whep, whip};
@@ -26,6 +26,17 @@ pub fn offer(bytes: &[u8]) {
         let answer = whep::answer(&accepted, &viewers_answer());
         let answer = Session::parse(&answer).expect("what we answer can be read");
         assert_eq!(answer.media.len(), session.media.len(), "one section for each");
+    }
+    let _ = whep::counter_offer::accept(&session, &whep::Policy::default());
+    // What it offers is on air, too.
+    for media in &session.media {
+        for map in media.payload_types().filter_map(|payload_type| media.rtpmap(payload_type)) {
+            let Some(codec) = Codec::from_encoding_name(map.encoding) else { continue };
+            let fmtp = media.fmtp(map.payload_type).unwrap_or_default().into();
+            let on_air = vec![Track { codec, fmtp, layers: Vec::new() }];
+            let policy = whep::Policy { on_air, ..whep::Policy::default() };
+            let _ = whep::accept(&session, &policy).map_err(|error| error.to_string());
+        }
     }
     if let Ok(checked) = whip::check(&session, &whip::Policy::default()) {
         publish(&session, &checked);

@@ -209,6 +209,7 @@ impl Served {
             ingest: self.ingest,
             shards: self.shards,
             sessions: self.sessions,
+            counter_offers: http::CounterOffers::default(),
             gate: self.gate,
             rate_limit: RateLimit::new(config.limits.request_rate, config.limits.request_burst),
             beacons: http::Beacons::default(),

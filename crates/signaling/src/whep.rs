@@ -4,6 +4,7 @@
 //! a new publishing run with another codec needs no new session. Which one is used for a packet is left to the
 //! egress node.
 
+pub mod counter_offer;
 pub mod events;
 pub mod layers;
 
@@ -12,7 +13,7 @@ use model::{Codec, Kind, Mid, Ssrc, Track};
 use crate::answer::{self, Transport};
 use crate::coding::Coding;
 use crate::payload::{self, Party};
-use crate::sdp::{Attribute, Candidate, Direction, Fingerprint, IceCredentials, Media, Session};
+use crate::sdp::{Attribute, Candidate, Direction, Fingerprint, IceCredentials, Media, Session, Setup};
 use crate::{OfferError, Payload, Peer, peer};
 
 /// What viewers may get.
@@ -262,12 +263,17 @@ pub struct AnswerParameters<'a> {
 /// always below [`crate::ANSWER_BYTES_MAX`].
 #[must_use]
 pub fn answer(accepted: &Accepted<'_>, parameters: &AnswerParameters<'_>) -> String {
+    describe(accepted, parameters, accepted.peer.dtls_role.setup())
+}
+
+/// What we have to say to these sections, with this `a=setup`.
+fn describe(accepted: &Accepted<'_>, parameters: &AnswerParameters<'_>, setup: Setup) -> String {
     let mids: Vec<&str> = accepted.bundle_mids().map(Mid::as_str).collect();
     let mut session = answer::session(parameters.session_id, &mids, accepted.is_bundle_offered);
     let transport = Transport {
         ice: &parameters.ice,
         fingerprint: parameters.fingerprint.to_string(),
-        setup: accepted.peer.dtls_role.setup(),
+        setup,
         candidates: parameters.candidates,
     };
     for section in &accepted.sections {

@@ -5,6 +5,7 @@ mod advice;
 pub mod api;
 mod beacon;
 mod connection;
+mod counter_offers;
 mod ice_restart;
 mod ice_servers;
 mod listener;
@@ -37,6 +38,7 @@ use signaling::{SessionId, patch};
 pub use admission::Admission;
 pub use beacon::Beacons;
 pub use connection::Addresses;
+pub use counter_offers::CounterOffers;
 pub use ice_servers::IceServers;
 pub use listener::{Connection, Limits, Listener, media_connections_max};
 pub use redirect::move_viewers;
@@ -98,6 +100,8 @@ pub struct App {
     pub shards: Vec<ShardPort>,
     /// Sessions that have a URL.
     pub sessions: Arc<Sessions>,
+    /// Offers of ours that viewers have not answered yet.
+    pub counter_offers: CounterOffers,
     /// Who may publish and watch.
     pub gate: Gate,
     /// How often a client may ask.
@@ -288,9 +292,19 @@ struct Door<'a> {
     ticket: Option<&'a str>,
 }
 
-/// What a POST made: the answer and the names of its resource.
+/// What a POST was answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CreatedKind {
+    /// 201: there is a session.
+    Answer,
+    /// 406: there will be one when this offer of ours is answered.
+    CounterOffer,
+}
+
+/// What a POST made: a description and the names of its resource.
 pub(crate) struct Created {
-    answer: String,
+    kind: CreatedKind,
+    description: String,
     location: String,
     entity_tag: EntityTag,
     session: SessionId,
@@ -375,6 +389,9 @@ async fn session(
         let id: SessionId = session.parse().map_err(|_| Problem::session_not_found())?;
         if action == Action::Delete && app.sessions.has_ended(id) {
             return Ok(StatusCode::OK.into_response());
+        }
+        if app.counter_offers.has(Instant::now(), id, &broadcast) {
+            return counter_offers::handle(&app, (id, &broadcast), addresses, action, request).await;
         }
         let found = app.sessions.get(id).filter(|session| session.broadcast == broadcast);
         let session = found.ok_or_else(Problem::session_not_found)?;
@@ -522,7 +539,11 @@ fn created_response(created: Created, ice_servers: &[Link]) -> Response {
         (header::LOCATION, created.location),
         (header::ETAG, created.entity_tag.to_string()),
     ];
-    let mut response = (StatusCode::CREATED, headers, created.answer).into_response();
+    let status = match created.kind {
+        CreatedKind::Answer => StatusCode::CREATED,
+        CreatedKind::CounterOffer => StatusCode::NOT_ACCEPTABLE,
+    };
+    let mut response = (status, headers, created.description).into_response();
     for link in ice_servers.iter().chain(&created.extensions) {
         insert(response.headers_mut(), "Link", &link.to_string());
     }

@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use egress::{OutTrack, ViewerId};
 use model::{BroadcastId, BroadcastState, Kind, Ssrc, Track};
-use signaling::http::{EntityTag, Problem};
-use signaling::whep::{self, AcceptedMedia, Extension};
+use signaling::http::{EntityTag, Link, Problem};
+use signaling::whep::{self, AcceptedMedia, Extension, counter_offer};
 use signaling::{DtlsRole, SessionId, candidates, sdp};
 
-use super::{App, Created, Posted, ShardPort, host_addresses, random, whep_events, whep_layers};
+use super::{
+    Addresses, App, Created, CreatedKind, Posted, ShardPort, host_addresses, random, whep_events, whep_layers,
+};
 use crate::handshakes::{self, Offer, Pending};
+use crate::join::JoinId;
 use crate::session_records::Resource;
 use crate::sessions::Peer;
 use crate::shard_load::{self, Candidate, Refusal};
@@ -27,47 +30,120 @@ pub const SHARDS_BUSY: &str = "shards-busy";
 const RETRY_AFTER_MIN: u32 = 3;
 const RETRY_AFTER_SPREAD: u64 = 5;
 
-/// Makes a viewer's session.
+/// Makes a viewer's session, or, where the draft has it, an offer of our own.
 pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Problem> {
     if app.shards.is_empty() {
         return Err(Problem::new(404, "not-an-egress-node", "This node does not serve viewers."));
     }
     let offer = sdp::Session::parse(&posted.body)
         .map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
-    let policy = whep::Policy { on_air: on_air(app, &posted.broadcast), ..whep::Policy::default() };
-    let accepted = whep::accept(&offer, &policy)?;
-    let streams = Streams::random()?;
-    let cname = format!("{:016x}", u64::from_be_bytes(random()?));
-    let local = ice_dtls::IceCredentials::from_random(&random::<32>()?);
-    let viewer = ViewerId::new(app.next_id.fetch_add(1, Ordering::Relaxed));
-    let slot = Slot::take(app, viewer, posted.addresses.peer.ip())?;
-    let shard = slot.shard;
-    let port = &app.shards[shard];
-    let host = host_addresses();
-    let candidates = candidates::order(&candidates::Known {
-        public_ip: app.public_ip,
-        request_local: posted.addresses.local.ip(),
-        request_peer: posted.addresses.peer.ip(),
-        host_addresses: &host,
-        port: port.port,
-        has_tcp: app.tcp_ports.contains(&port.port),
-    });
-    let theirs = peer_fingerprint(&accepted.peer.fingerprint)?;
+    let accepted = match whep::accept(&offer, &policy(app, &posted.broadcast)) {
+        Ok(accepted) => accepted,
+        Err(error) if counter_offer::is_called_for(&error) => {
+            return super::counter_offers::make(app, &posted)?.ok_or_else(|| error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let viewer = Viewer::new(app, &posted)?;
+    let slot = Slot::take(app, viewer.id, posted.addresses.peer.ip(), choose_shard(app))?;
     let answer = whep::answer(
         &accepted,
-        &whep::AnswerParameters {
-            ice: sdp::IceCredentials { ufrag: local.ufrag().to_owned(), pwd: local.pwd().to_owned() },
-            fingerprint: own_fingerprint(app),
-            candidates: &candidates,
-            audio_ssrc: streams.audio,
-            video_ssrc: streams.video,
-            video_rtx_ssrc: streams.video_rtx,
-            cname: &cname,
+        &viewer.parameters(&own_fingerprint(app), &viewer_candidates(app, slot.shard, posted.addresses))?,
+    );
+    let (id, entity_tag) = (viewer.session, viewer.entity_tag.clone());
+    begin(app, viewer, &accepted, slot).await?;
+    let location = format!("{}/whep/{}/{id}", posted.origin, posted.broadcast);
+    let extensions = extensions(&location);
+    Ok(Created {
+        kind: CreatedKind::Answer,
+        description: answer,
+        location,
+        entity_tag,
+        session: id,
+        extensions,
+    })
+}
+
+/// What a session at this URL offers beside media.
+pub(super) fn extensions(location: &str) -> Vec<Link> {
+    whep_events::link(location).into_iter().chain(whep_layers::link(location)).collect()
+}
+
+/// What viewers of a broadcast may get.
+pub(super) fn policy(app: &App, broadcast: &BroadcastId) -> whep::Policy {
+    whep::Policy { on_air: on_air(app, broadcast), ..whep::Policy::default() }
+}
+
+/// Our end of a viewer's session, before it is one.
+pub(super) struct Viewer {
+    pub(super) id: ViewerId,
+    pub(super) session: SessionId,
+    pub(super) entity_tag: EntityTag,
+    pub(super) broadcast: BroadcastId,
+    pub(super) join: JoinId,
+    local: ice_dtls::IceCredentials,
+    streams: Streams,
+    cname: String,
+}
+
+impl Viewer {
+    /// With random names and credentials.
+    pub(super) fn new(app: &App, posted: &Posted) -> Result<Self, Problem> {
+        Ok(Self {
+            id: ViewerId::new(app.next_id.fetch_add(1, Ordering::Relaxed)),
+            session: SessionId::from_random(random()?),
+            entity_tag: EntityTag::from_random(random()?),
+            broadcast: posted.broadcast.clone(),
+            join: posted.join,
+            local: ice_dtls::IceCredentials::from_random(&random::<32>()?),
+            streams: Streams::random()?,
+            cname: format!("{:016x}", u64::from_be_bytes(random()?)),
+        })
+    }
+
+    /// What our description says of it.
+    pub(super) fn parameters<'a>(
+        &'a self,
+        fingerprint: &sdp::Fingerprint,
+        candidates: &'a [sdp::Candidate],
+    ) -> Result<whep::AnswerParameters<'a>, Problem> {
+        let (ufrag, pwd) = (self.local.ufrag().to_owned(), self.local.pwd().to_owned());
+        Ok(whep::AnswerParameters {
+            ice: sdp::IceCredentials { ufrag, pwd },
+            fingerprint: fingerprint.clone(),
+            candidates,
+            audio_ssrc: self.streams.audio,
+            video_ssrc: self.streams.video,
+            video_rtx_ssrc: self.streams.video_rtx,
+            cname: &self.cname,
             stream_id: STREAM_ID,
             session_id: u64::from_be_bytes(random()?),
-        },
-    );
+        })
+    }
+}
+
+/// Where viewers reach a shard, as the one who asks knows this node.
+pub(super) fn viewer_candidates(app: &App, shard: usize, addresses: Addresses) -> Vec<sdp::Candidate> {
+    let port = app.shards[shard].port;
+    candidates::order(&candidates::Known {
+        public_ip: app.public_ip,
+        request_local: addresses.local.ip(),
+        request_peer: addresses.peer.ip(),
+        host_addresses: &host_addresses(),
+        port,
+        has_tcp: app.tcp_ports.contains(&port),
+    })
+}
+
+/// Begins a session with a viewer that has said what it takes.
+pub(super) async fn begin(
+    app: &Arc<App>,
+    viewer: Viewer,
+    accepted: &whep::Accepted<'_>,
+    slot: Slot<'_>,
+) -> Result<(), Problem> {
     let now = Instant::now();
+    let Viewer { id, session, entity_tag, broadcast, join, local, streams, cname } = viewer;
     let handshake = ice_dtls::Handshake::new(
         ice_dtls::HandshakeConfig {
             ice: ice_dtls::IceConfig {
@@ -75,7 +151,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
                 remote: peer_credentials(&accepted.peer.ice),
                 random: random()?,
             },
-            remote_fingerprint: theirs,
+            remote_fingerprint: peer_fingerprint(&accepted.peer.fingerprint)?,
             certificate: app.certificate.clone(),
             dtls_role: match accepted.peer.dtls_role {
                 DtlsRole::Client => ice_dtls::DtlsRole::Client,
@@ -93,31 +169,30 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         cname,
     };
     let resource = Resource {
-        id: SessionId::from_random(random()?),
-        broadcast: posted.broadcast.clone(),
-        entity_tag: EntityTag::from_random(random()?),
+        id: session,
+        broadcast: broadcast.clone(),
+        entity_tag,
         peer_ice: accepted.peer.ice.clone(),
         picture_line: accepted.line(Kind::Video),
     };
-    let (id, entity_tag) = (resource.id, resource.entity_tag.clone());
     // The session first, since its end may be told at once; then the shard: checks may arrive as soon as the answer is
     // out, and must find their way to the worker.
     let first_mid = accepted.bundle_mids().next().cloned();
-    app.sessions.insert(&resource, Peer::Viewer(viewer, shard), Some(posted.join), first_mid);
-    if !port.handle.register(viewer, resource, local, posted.join) {
-        app.sessions.end_viewer(viewer);
+    let shard = slot.shard;
+    let port = &app.shards[shard];
+    app.sessions.insert(&resource, Peer::Viewer(id, shard), Some(join), first_mid);
+    if !port.handle.register(id, resource, local, join) {
+        app.sessions.end_viewer(id);
         return Err(Problem::overloaded(2));
     }
     slot.keep();
-    let pending = Pending { viewer, broadcast: posted.broadcast.clone(), handshake, offer, since: now };
+    tracing::debug!(%broadcast, viewer = id.get(), %join, shard, "viewer accepted");
+    let pending = Pending { viewer: id, broadcast, handshake, offer, since: now };
     if port.handshakes.try_send(handshakes::Command::Begin(Box::new(pending))).is_err() {
-        super::end(app, Peer::Viewer(viewer, shard)).await;
+        super::end(app, Peer::Viewer(id, shard)).await;
         return Err(Problem::overloaded(2));
     }
-    tracing::debug!(broadcast = %posted.broadcast, viewer = viewer.get(), join = %posted.join, shard, "viewer accepted");
-    let location = format!("{}/whep/{}/{id}", posted.origin, posted.broadcast);
-    let extensions = whep_events::link(&location).into_iter().chain(whep_layers::link(&location)).collect();
-    Ok(Created { answer, location, entity_tag, session: id, extensions })
+    Ok(())
 }
 
 /// What viewers must be able to play: the tracks of a live broadcast. Those of one that waits are of a run that is over,
@@ -132,7 +207,7 @@ fn peer_credentials(ice: &sdp::IceCredentials) -> ice_dtls::PeerCredentials {
     ice_dtls::PeerCredentials { ufrag: ice.ufrag.clone(), pwd: ice.pwd.clone() }
 }
 
-fn own_fingerprint(app: &App) -> sdp::Fingerprint {
+pub(super) fn own_fingerprint(app: &App) -> sdp::Fingerprint {
     let bytes = app.certificate.fingerprint().as_bytes().to_vec();
     sdp::Fingerprint { algorithm: sdp::HashAlgorithm::Sha256, bytes }
 }
@@ -142,9 +217,9 @@ fn peer_fingerprint(offered: &sdp::Fingerprint) -> Result<ice_dtls::Fingerprint,
     offered.to_string().parse().map_err(unusable)
 }
 
-/// A viewer's slot on the shard that is least loaded; given back when dropped, or, once kept, when the viewer's end
+/// A viewer's slot on a shard; given back when dropped, or, once kept, when the viewer's end
 /// is told.
-struct Slot<'a> {
+pub(super) struct Slot<'a> {
     app: &'a App,
     viewer: ViewerId,
     shard: usize,
@@ -152,8 +227,14 @@ struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    fn take(app: &'a App, viewer: ViewerId, client: IpAddr) -> Result<Self, Problem> {
-        let index = choose_shard(app).map_err(|refusal| refuse(refusal, viewer))?;
+    /// On the shard that was chosen.
+    pub(super) fn take(
+        app: &'a App,
+        viewer: ViewerId,
+        client: IpAddr,
+        chosen: Result<usize, Refusal>,
+    ) -> Result<Self, Problem> {
+        let index = chosen.map_err(|refusal| refuse(refusal, viewer))?;
         let shard = &app.shards[index];
         if shard.occupied.fetch_add(1, Ordering::Relaxed) >= shard.slots {
             shard.occupied.fetch_sub(1, Ordering::Relaxed);
@@ -178,7 +259,8 @@ impl Drop for Slot<'_> {
     }
 }
 
-fn choose_shard(app: &App) -> Result<usize, Refusal> {
+/// The shard that is least loaded.
+pub(super) fn choose_shard(app: &App) -> Result<usize, Refusal> {
     let candidate = |shard: &ShardPort| Candidate {
         load: shard.load.share(),
         viewers_then: shard.load.viewers(),
@@ -190,7 +272,7 @@ fn choose_shard(app: &App) -> Result<usize, Refusal> {
 }
 
 /// What a viewer is told that no shard takes; a crowd is told different times, so as not to come back as one.
-fn refuse(refusal: Refusal, viewer: ViewerId) -> Problem {
+pub(super) fn refuse(refusal: Refusal, viewer: ViewerId) -> Problem {
     let retry_after = RETRY_AFTER_MIN + (viewer.get() % RETRY_AFTER_SPREAD) as u32;
     match refusal {
         Refusal::Full => Problem::overloaded(retry_after),

@@ -8,7 +8,7 @@ use signaling::http::{EntityTag, Problem};
 use signaling::{SessionId, candidates, sdp, whip};
 use tokio::sync::oneshot;
 
-use super::{App, Created, Posted, host_addresses, random};
+use super::{App, Created, CreatedKind, Posted, host_addresses, random};
 use crate::session_records::Resource;
 use crate::sessions::Peer;
 use crate::tree::{Publish, PublishError};
@@ -74,7 +74,8 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, join = %posted.join, "publisher accepted");
     let Resource { id, broadcast, entity_tag, .. } = resource;
     let location = format!("{}/whip/{broadcast}/{id}", posted.origin);
-    Ok(Created { answer, location, entity_tag, session: id, extensions: Vec::new() })
+    let (kind, extensions) = (CreatedKind::Answer, Vec::new());
+    Ok(Created { kind, description: answer, location, entity_tag, session: id, extensions })
 }
 
 fn refused(error: &PublishError) -> Problem {
