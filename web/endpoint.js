@@ -11,6 +11,9 @@ export class Refused extends Error {
   }
 }
 
+/** What an ICE agent proves itself with. */
+const ICE_CREDENTIALS = ["ice-ufrag", "ice-pwd"];
+
 /** What the servers named so far: for a session that is made after one that could not connect. */
 let iceServers = [];
 
@@ -65,6 +68,43 @@ export async function deleteSession({ location, token }) {
     await fetch(location, { method: "DELETE", headers: headersWith(token, {}), keepalive: true });
   } catch {
     // The server notices the silence by itself.
+  }
+}
+
+/**
+ * Begins ICE anew within a session (RFC 9725, section 4.3.3) with the credentials of `offer`. Resolves to the status of the
+ * server's answer and the credentials in it; rejects if there is no answer.
+ */
+export async function patchIce({ location, token }, offer, signal) {
+  const headers = headersWith(token, { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*" });
+  const body = ICE_CREDENTIALS.map((name) => `${lineOf(offer, name)}\r\n`).join("");
+  const response = await fetch(location, { method: "PATCH", headers, body, signal });
+  return { status: response.status, answer: await response.text() };
+}
+
+/** An SDP with the ICE credentials of a fragment in place of its own. */
+export function withCredentialsOf(fragment, sdp) {
+  return ICE_CREDENTIALS.reduce((text, name) => text.replace(linesOf(name), lineOf(fragment, name)), sdp);
+}
+
+/** The first line of this name. */
+function lineOf(sdp, name) {
+  const [line] = sdp.match(linesOf(name)) ?? [];
+  if (!line) throw new SyntaxError(`no a=${name}`);
+  return line;
+}
+
+function linesOf(name) {
+  return new RegExp(`^a=${name}:[^\\r\\n]*`, "gm");
+}
+
+/** Whether anybody answers under a URL within a second, whatever he says. Never rejects. */
+export async function isReachable(url) {
+  try {
+    await fetch(url, { method: "HEAD", cache: "no-store", signal: AbortSignal.timeout(1000) });
+    return true;
+  } catch {
+    return false;
   }
 }
 

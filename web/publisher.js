@@ -1,13 +1,19 @@
 // Keeps one broadcast on air: opens WHIP sessions and reconnects by itself until it is stopped.
 
-import { Refused } from "./endpoint.js";
+import { Refused, isReachable } from "./endpoint.js";
 import { WhipSession } from "./whip.js";
 import { english } from "./words.js";
 
 /** Pauses before the attempts to reconnect; the last one repeats. */
 const PAUSES_MS = [500, 1000, 2000, 3000, 5000];
-/** A connection that only stumbled may take this long to come back. */
+/**
+ * A connection that only stumbled may take this long to come back over the way that it has, and over a new one since the
+ * server knows of it.
+ */
 const DISCONNECTED_MAX_MS = 3000;
+/** Without any network it is tried to find a new way for so long: then the server has given the session up, too. */
+const MENDING_MAX_MS = 25_000;
+const MENDING_PAUSE_MS = 500;
 /** How often it is looked whether anything comes from the server, and after how many times it is asked over HTTP. */
 const LISTEN_INTERVAL_MS = 500;
 const SILENT_LOOKS_MAX = 4;
@@ -20,6 +26,8 @@ export class Publisher extends EventTarget {
   #attempt = 0;
   #timer = null;
   #listener = null;
+  /** The session for which a new way is looked for. */
+  #mended = null;
 
   /** "idle", "connecting", "live", "reconnecting", "key" or "refused". */
   state = "idle";
@@ -110,10 +118,41 @@ export class Publisher extends EventTarget {
       this.#setState("live", this.#words.text("live"));
     } else if (state === "disconnected") {
       this.#setState("reconnecting", this.#words.text("stumbled"));
-      this.#timer = setTimeout(() => this.#reconnect(), DISCONNECTED_MAX_MS);
+      this.#mend(this.#session);
     } else {
       this.#reconnect();
     }
+  }
+
+  /**
+   * Looks for a new way within the session: what viewers see goes on then, while a session of its own would begin anew for
+   * them. Gives the session up when the server does not know it, or answers but not for the session, or when a new way is
+   * of no use either.
+   */
+  async #mend(session) {
+    if (this.#mended === session) return;
+    this.#mended = session;
+    const isFound = await this.#findWay(session, () => session === this.#session && !session.isConnected);
+    this.#mended = null;
+    if (session !== this.#session || session.isConnected) return;
+    if (isFound) this.#timer = setTimeout(() => this.#reconnect(), DISCONNECTED_MAX_MS);
+    else this.#reconnect();
+  }
+
+  /** Whether the server has agreed to a new way, while one is needed. */
+  async #findWay(session, isNeeded) {
+    const until = performance.now() + MENDING_MAX_MS;
+    let wasReached = false;
+    while (isNeeded()) {
+      const status = await session.restartIce();
+      if (status !== 0 || performance.now() > until) return status === 200;
+      const isReached = isNeeded() && (await isReachable(this.#url));
+      // Twice: the network may have come back between the two questions.
+      if (isReached && wasReached) return false;
+      wasReached = isReached;
+      await new Promise((resolve) => setTimeout(resolve, MENDING_PAUSE_MS));
+    }
+    return false;
   }
 
   #handleRefusal(error) {

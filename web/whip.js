@@ -1,6 +1,16 @@
 // One WHIP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
-import { adviceOf, configuration, deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+import {
+  adviceOf,
+  configuration,
+  deleteSession,
+  isKnown,
+  patchIce,
+  postOffer,
+  withCaptureTime,
+  withCredentialsOf,
+  withStereo,
+} from "./endpoint.js";
 
 /** The most that sound may take, in bit/s. */
 const AUDIO_BITRATE = 96_000;
@@ -8,6 +18,8 @@ const AUDIO_BITRATE = 96_000;
 const START_BITRATE_MAX = 1_000_000;
 /** An answer that takes longer comes from nobody. */
 const ANSWER_MAX_MS = 5000;
+/** An answer to a restart of ICE, which a server has at once, comes by then or not at all. */
+const RESTART_MAX_MS = 2000;
 /**
  * The sizes of a simulcast picture, smallest first, as browsers want them: parts of its sides, and of its bitrate.
  * A layer that is worth having has about a quarter of the one above.
@@ -88,6 +100,34 @@ export class WhipSession {
     transport?.addEventListener("statechange", () => {
       if (transport.state === "closed" || transport.state === "failed") this.#handleState("failed");
     });
+  }
+
+  /**
+   * Looks for a new way to the server within the session, over whatever network there is by now. Resolves to the status of
+   * the server's answer, 200 if it goes along; 0 if there was none. Never rejects.
+   */
+  async restartIce() {
+    const peer = this.#peer;
+    let status = 0;
+    try {
+      await peer.setLocalDescription(await peer.createOffer({ iceRestart: true }));
+      const signal = AbortSignal.timeout(RESTART_MAX_MS);
+      const { status: answered, answer } = await patchIce(this.#resource, peer.localDescription.sdp, signal);
+      status = answered;
+      if (status === 200) {
+        const sdp = withCredentialsOf(answer, peer.currentRemoteDescription.sdp);
+        await peer.setRemoteDescription({ type: "answer", sdp });
+      }
+    } catch {
+      // Closed meanwhile, or nobody answered, or not with what was asked for.
+    }
+    if (peer.signalingState === "have-local-offer") await peer.setLocalDescription({ type: "rollback" });
+    return status;
+  }
+
+  /** Whether media can flow now. */
+  get isConnected() {
+    return this.#peer.connectionState === "connected";
   }
 
   /** Changes the most that the picture may take, in bit/s, while live. */

@@ -33,4 +33,5 @@ pub mod source;
 pub mod stun;
 pub mod supervised;
 pub mod tools;
+pub mod udp_way;
 pub mod watching;

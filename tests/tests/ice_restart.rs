@@ -5,6 +5,7 @@ use serde_json::Value;
 use tests::browser::{Browser, Page};
 use tests::program::{self, PATIENCE, Program};
 use tests::tools;
+use tests::udp_way::UdpWay;
 
 type Result = anyhow::Result<()>;
 
@@ -118,5 +119,54 @@ async fn sessions_that_have_restarted_ice_outlive_their_process() -> Result {
     }
     ensure!(node.metric("media_tree_joins_total{").await? == 0.0, "nobody came anew");
     ensure!(node.metric("media_tree_record_refusals_total{").await? == 0.0);
+    Ok(())
+}
+
+/// Leads a page's publisher over another port, and counts its PATCHes that are answered 200.
+fn detour(port: u16) -> String {
+    let candidate = format!("a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host");
+    format!(
+        r#"(() => {{
+          const plain = window.fetch;
+          window.restarts = 0;
+          window.fetch = async (url, options) => {{
+            const response = await plain(url, options);
+            if (options?.method === "PATCH" && response.status === 200) window.restarts += 1;
+            if (options?.method !== "POST" || response.status !== 201) return response;
+            const sdp = (await response.text())
+              .replace(/a=candidate:.*\r\n/g, "")
+              .replace("a=end-of-candidates", "{candidate}\r\na=end-of-candidates");
+            const {{ status, headers, url: at }} = response;
+            return Object.defineProperty(new Response(sdp, {{ status, headers }}), "url", {{ value: at }});
+          }};
+        }})()"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publish_page_finds_a_new_way_within_its_session() -> Result {
+    let name = "the_publish_page_finds_a_new_way_within_its_session";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let way = UdpWay::to(node.ingest_port).await?;
+    let chromium = Browser::chromium().await?;
+    let publisher = chromium.open(&node.url("/publish/show?source=clock&codec=vp8")).await?;
+    publisher.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
+    publisher.evaluate(&detour(way.port)).await?;
+    publisher.evaluate("document.getElementById('form').requestSubmit()").await?;
+    publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    let viewer = peer(&chromium, &node, "/whep/show").await?;
+
+    for restarts in 1..=2 {
+        way.cut();
+        publisher.wait_until("mediaTree.state === 'reconnecting'", PATIENCE).await?;
+        publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+        ensure!(publisher.evaluate("restarts").await? == restarts, "one restart for each cut");
+        until_more_pictures(&viewer).await?;
+    }
+    ensure!(node.metric("media_tree_publishes_total{").await? == 1.0, "nobody came anew");
+    ensure!(publisher.errors().is_empty(), "{:?}", publisher.errors());
     Ok(())
 }
