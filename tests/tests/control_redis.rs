@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use serde_json::Value;
-use tests::installation::{Installation, Viewer, until_live, until_parents, view};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use tests::installation::{Installation, OPERATOR_TOKEN, Viewer, until_live, until_parents, view};
+use tests::offers;
 use tests::program::{Program, until};
 use tests::redis::{Group, PARTS, Redis};
 use tests::source::{Shape, Source};
@@ -24,7 +26,7 @@ struct Tree {
     controllers: [Program; 2],
     installation: Installation,
     egress: [Program; 2],
-    _injection: Program,
+    injection: Program,
     _source: Source,
     viewer: Viewer,
 }
@@ -49,7 +51,7 @@ impl Tree {
         until_live(&egress[1], "show").await?;
         let mut viewer = Viewer::join(&controllers[1].url("/whep/show")).await?;
         viewer.watch(PICTURES).await?;
-        Ok(Self { controllers, installation, egress, _injection: injection, _source: source, viewer })
+        Ok(Self { controllers, installation, egress, injection, _source: source, viewer })
     }
 
     /// Somebody joins while the store is away, at a node and through a front door.
@@ -77,6 +79,21 @@ impl Tree {
         Ok(view["decisions"].as_array().cloned().unwrap_or_default())
     }
 
+    /// Makes what operators make.
+    async fn make(&self, what: &str, made: &Value) -> Result {
+        let request = Client::new().post(self.controllers[0].url(&format!("/api/v1/{what}"))).json(made);
+        request.bearer_auth(OPERATOR_TOKEN).send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Whether nobody without its key publishes the broadcast that has one.
+    async fn refuses_strangers(&self) -> anyhow::Result<bool> {
+        let offer = offers::crlf(offers::OBS_PUBLISHER);
+        let request = Client::new().post(self.injection.url("/whip/friday"));
+        let answer = request.header("Content-Type", "application/sdp").body(offer).send().await?;
+        Ok(answer.status() == StatusCode::UNAUTHORIZED)
+    }
+
     fn assert_nothing_missing(&self, what: &str) {
         println!("{what}: {}", self.viewer.summary());
         assert_eq!(self.viewer.seens.missing(), 0, "{what}");
@@ -90,6 +107,9 @@ async fn nobody_notices_that_redis_is_killed_frozen_or_empty() -> Result {
     }
     let mut redis = Redis::server().await?;
     let mut tree = Tree::grow(&redis.url()).await?;
+    tree.make("trees", &json!({"id": "gala", "template": "minimal"})).await?;
+    tree.make("broadcasts", &json!({"id": "friday"})).await?;
+    until("the key is needed", async || tree.refuses_strangers().await).await?;
     let before = tree.decisions().await?.len();
 
     redis.signal("STOP")?;
@@ -115,7 +135,13 @@ async fn nobody_notices_that_redis_is_killed_frozen_or_empty() -> Result {
     until("everything is in the store again", async || {
         let nodes = redis.ask(&["KEYS", "media-tree:nodes*"])?;
         let broadcasts = redis.ask(&["KEYS", "media-tree:broadcasts*"])?;
-        Ok(nodes.contains("out-1") && nodes.contains("in") && broadcasts.contains("show"))
+        let made = redis.ask(&["KEYS", "media-tree:*"])?;
+        assert!(tree.refuses_strangers().await?, "a broadcast has lost its key");
+        Ok(nodes.contains("out-1")
+            && nodes.contains("in")
+            && broadcasts.contains("show")
+            && made.contains(":gala")
+            && made.contains(":friday"))
     })
     .await?;
     tree.until_settled().await?;

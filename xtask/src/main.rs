@@ -35,7 +35,7 @@ enum Task {
     /// The seeded simulation of whole trees, with more seeds than `test` plays.
     Sim {
         /// How many seeds to play.
-        #[arg(long, default_value_t = 200)]
+        #[arg(long, default_value_t = 6000)]
         seeds: u64,
         /// Play this seed only.
         #[arg(long)]

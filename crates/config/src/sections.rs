@@ -18,7 +18,8 @@ use crate::values::{
 section! {
     /// Who this node is and what it keeps.
     Node, NodeFlags, "node" {
-        /// Name of this node, unique for ever: `[a-z0-9][a-z0-9._-]{0,62}`. Default: made at random at every start.
+        /// Name of this node, unique for ever: `[a-z0-9][a-z0-9._-]{0,62}`. Default: made at random at every start;
+        /// where `state_dir` and `state_key_file` are set, at the first one.
         id: Option<NodeId> = None, "node-id", r#""egress-fra-3""#;
         /// Name of the tree that this node belongs to. The value of the label `tree_id` of every metric.
         tree_id: TreeId = TreeId::new("main").expect("follows the grammar"), "tree-id", r#""main""#;

@@ -216,7 +216,7 @@ fn place(node: &NodeRecord, health: Health) -> Place {
         url: node.url.clone(),
         report: (node.incarnation.counter, node.report),
         capacity: node.capacity,
-        load: Some(node.load),
+        load: Some(registry::Load { connected: None, ..node.load }),
         parents: parents.map(|parent| parent.node.to_string()).take(4).collect(),
     }
 }

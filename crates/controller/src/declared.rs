@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use futures_util::{StreamExt as _, stream};
 use model::{BroadcastId, TreeId};
 use registry::{DeclaredRecord, Registry, RegistryError, Versioned};
 use store::{Expect, SealError, Sealer, WatchEvent, Write};
@@ -18,6 +19,9 @@ use crate::observer;
 const KEY_BYTES: usize = 24;
 /// A key that keeps nobody out is none, and OBS and URLs have to take it.
 const KEY_LENGTH: std::ops::RangeInclusive<usize> = 16..=128;
+
+/// Writes under way at once.
+const WRITES_MAX: usize = 32;
 
 /// What a token is to the key of a broadcast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,11 +73,13 @@ pub struct DeclaredBroadcast {
     pub created: u64,
     /// `None` if it was sealed with another cluster key: then it opens nothing.
     key: Option<Zeroizing<String>>,
+    /// As it stands in the store.
+    record: DeclaredRecord,
 }
 
 impl fmt::Debug for DeclaredBroadcast {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tree, created, key: _ } = self;
+        let Self { tree, created, key: _, record: _ } = self;
         f.debug_struct("DeclaredBroadcast")
             .field("tree", tree)
             .field("created", created)
@@ -88,11 +94,35 @@ impl Declared {
         Self { registry, sealer, known: RwLock::default(), is_told: watch::channel(false).0 }
     }
 
-    /// Follows the store for ever. What it told last counts on while it is away.
-    pub async fn follow(&self) {
+    /// Follows the store for ever. What it told last counts on while it is away, and when it has lost everything: then a
+    /// controller, who `restores`, tells it again.
+    pub async fn follow(&self, restores: bool) {
         let mut watch = self.registry.watch::<DeclaredRecord>();
         while let Some(event) = watch.next().await {
-            self.changed(event);
+            if !observer::is_forgotten(&self.read(), &event) {
+                self.changed(event);
+            } else if restores {
+                self.restore().await;
+            }
+        }
+    }
+
+    async fn restore(&self) {
+        let records: Vec<DeclaredRecord> = self.read().values().map(|known| known.record.clone()).collect();
+        tracing::warn!(
+            broadcasts = records.len(),
+            "the store has lost the broadcasts with keys; it gets them again"
+        );
+        let put = |record: DeclaredRecord| async move {
+            self.registry.put(&record, Write::if_absent().durable()).await
+        };
+        let mut writes = stream::iter(records).map(put).buffer_unordered(WRITES_MAX);
+        while let Some(outcome) = writes.next().await {
+            if let Err(error) = outcome
+                && !error.is_conflict()
+            {
+                tracing::warn!(%error, "a broadcast with a key was not written again");
+            }
         }
     }
 
@@ -103,7 +133,7 @@ impl Declared {
                 let broadcast = record.broadcast.as_str();
                 tracing::warn!(broadcast, %error, "the publish key of a broadcast cannot be opened");
             });
-            DeclaredBroadcast { tree: record.tree, created: record.created, key: key.ok() }
+            DeclaredBroadcast { tree: record.tree.clone(), created: record.created, key: key.ok(), record }
         };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         observer::changed(&mut known, event, |id| BroadcastId::new(id).ok(), keep);
@@ -238,7 +268,7 @@ mod tests {
         let declared = Arc::new(Declared::new(registry.clone(), Sealer::new(cluster_key)));
         assert_eq!(declared.opens(&id("friday"), Some("any")), Opens::Unknown, "nobody has told yet");
         let following = declared.clone();
-        tokio::spawn(async move { following.follow().await });
+        tokio::spawn(async move { following.follow(true).await });
         declared.told().await;
         assert_eq!(declared.opens(&id("nothing"), None), Opens::Unkeyed);
         declared

@@ -78,7 +78,7 @@ impl Observer {
             tree: node.tree.clone(),
             incarnation: convert::incarnation(&node),
             version: convert::version(version),
-            viewers: node.load.viewers,
+            viewers: node.load.connected.unwrap_or(node.load.viewers),
             broadcasts: node
                 .broadcasts
                 .iter()
@@ -157,8 +157,13 @@ impl Observer {
         changed(&mut self.broadcasts, event, |id| BroadcastId::new(id).ok(), |found| found.record);
     }
 
-    pub fn trees_changed(&mut self, event: WatchEvent) {
+    /// A tree's record, or that it is gone. Gives those that the store has lost and should get again.
+    pub fn trees_changed(&mut self, event: WatchEvent) -> Vec<TreeRecord> {
+        if is_forgotten(&self.trees, &event) {
+            return self.trees.values().cloned().collect();
+        }
         changed(&mut self.trees, event, |id| TreeId::new(id).ok(), |found| found.record);
+        Vec::new()
     }
 
     /// What a decision rests on.
@@ -235,6 +240,11 @@ fn read<T: Stored>(record: &Record) -> Option<Versioned<T>> {
     Versioned::of(record)
         .inspect_err(|error| tracing::debug!(key = %record.key, %error, "record passed over"))
         .ok()
+}
+
+/// Whether the store, which was away, has lost everything of a table: nobody deletes all of it meanwhile.
+pub fn is_forgotten<K, V>(table: &BTreeMap<K, V>, event: &WatchEvent) -> bool {
+    matches!(event, WatchEvent::Snapshot(records) if records.is_empty()) && !table.is_empty()
 }
 
 /// Keeps a table in step with a watch.

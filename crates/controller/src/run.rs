@@ -165,8 +165,12 @@ impl Controller {
                 Some(event) = watches.nodes.next() => observer.nodes_changed(Instant::now(), event),
                 Some(event) = watches.assignments.next() => observer.assignments_changed(event),
                 Some(event) = watches.broadcasts.next() => observer.broadcasts_changed(event),
-                Some(event) = watches.trees.next() => observer.trees_changed(event),
+                Some(event) = watches.trees.next() => self.restore_trees(observer.trees_changed(event)).await,
                 _ = deciding.tick() => self.look(&mut observer, elector, &mut told).await,
+                // A death is decided on when it is one.
+                () = until(observer.membership.poll_timeout()) => {
+                    self.look(&mut observer, elector, &mut told).await;
+                }
             }
         }
     }
@@ -236,6 +240,18 @@ impl Controller {
         actor.publish_places(observer, &healths).await;
     }
 
+    /// Tells the store which trees there are, after it has lost them.
+    async fn restore_trees(&self, trees: Vec<TreeRecord>) {
+        for tree in trees {
+            tracing::warn!(tree = %tree.tree, "the store has lost a tree; it gets it again");
+            if let Err(error) = self.registry.put(&tree, Write::if_absent()).await
+                && !error.is_conflict()
+            {
+                tracing::warn!(tree = %tree.tree, %error, "the tree was not written again");
+            }
+        }
+    }
+
     /// The tree that nodes belong to when nobody says otherwise is there as soon as one of them is.
     async fn make_default_tree(&self, observer: &Observer) {
         let is_wanted = observer.nodes.values().any(|node| node.tree == self.default_tree);
@@ -248,6 +264,14 @@ impl Controller {
         {
             tracing::warn!(tree = %self.default_tree, %error, "the default tree could not be made");
         }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

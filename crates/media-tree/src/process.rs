@@ -51,7 +51,9 @@ fn estate(role: Role, config: &Config) -> anyhow::Result<Estate> {
             place
         }
     };
-    if config.node.id.is_none() {
+    // Where sessions outlive the supervisor, too, the node keeps its name itself.
+    let is_kept = config.node.state_dir.is_some() && config.node.state_key_file.is_some();
+    if config.node.id.is_none() && !is_kept {
         let suffix: String = random()?[..6].iter().map(|byte| format!("{byte:02x}")).collect();
         environment.push(("MEDIA_TREE_NODE_ID".to_owned(), format!("{role}-{suffix}").into()));
     }

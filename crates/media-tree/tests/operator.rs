@@ -32,7 +32,7 @@ async fn installation() -> Installation {
     let tree = TreeId::new("main").expect("an id");
     let declared = Arc::new(Declared::new(registry.clone(), Sealer::new(b"cluster")));
     let following = declared.clone();
-    tokio::spawn(async move { following.follow().await });
+    tokio::spawn(async move { following.follow(true).await });
     let front_door = FrontDoor::new(registry.clone(), tree.clone(), "eu".into(), declared);
     let identity = Identity {
         id: NodeId::new("controller-1").expect("an id"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -460,12 +461,34 @@ fn announce(role: Role, node_id: &NodeId, config: &Config, is_tls: bool) {
     println!("{}", lines.join("\n"));
 }
 
+/// The name of this node: as configured, or drawn at random. Where its sessions outlive the process its name does, too: other
+/// nodes would take the resumed publishers of an unknown node for others.
 pub fn node_id(role: Role, config: &Config, random: &[u8; 32]) -> anyhow::Result<NodeId> {
     if let Some(id) = &config.node.id {
         return Ok(id.clone());
     }
     let suffix: String = random[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-    NodeId::new(&format!("{role}-{suffix}")).context("make a node id")
+    let drawn = NodeId::new(&format!("{role}-{suffix}")).context("make a node id")?;
+    match (&config.node.state_dir, &config.node.state_key_file) {
+        (Some(directory), Some(_)) => kept_node_id(&directory.join(format!("{role}.id")), drawn),
+        (None | Some(_), _) => Ok(drawn),
+    }
+}
+
+/// The id in this file, or `drawn`, which is then kept there.
+fn kept_node_id(path: &Path, drawn: NodeId) -> anyhow::Result<NodeId> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => NodeId::new(text.trim()).with_context(|| format!("{} holds no node id", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Some(directory) = path.parent() {
+                std::fs::create_dir_all(directory)
+                    .with_context(|| format!("make {}", directory.display()))?;
+            }
+            std::fs::write(path, drawn.as_str()).with_context(|| format!("write {}", path.display()))?;
+            Ok(drawn)
+        }
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
 }
 
 fn exchange_config(node: &NodeId, role: Role, config: &Config, random: &[u8; 32]) -> exchange::Config {
@@ -505,5 +528,26 @@ fn egress_config(config: &Config) -> egress::Config {
         replay_rate: Bitrate::kbps(u64::from(config.egress.replay_rate_mbps) * 1000),
         replay_factor: config.egress.replay_factor,
         ..egress::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_sessions_outlive_it_keeps_its_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut config = Config::default();
+        config.node.state_dir = Some(directory.path().join("state"));
+        let id = |config: &Config, random: u8| node_id(Role::Egress, config, &[random; 32]);
+        assert_ne!(id(&config, 1).expect("drawn"), id(&config, 2).expect("drawn"), "there is no key");
+        config.node.state_key_file = Some(directory.path().join("key"));
+        let first = id(&config, 1).expect("drawn");
+        assert_eq!(id(&config, 2).expect("kept"), first);
+        let file = directory.path().join("state/egress.id");
+        std::fs::write(file, "No Name").expect("written");
+        let refused = id(&config, 3).expect_err("no id");
+        assert!(refused.to_string().ends_with("egress.id holds no node id"), "{refused}");
     }
 }

@@ -55,7 +55,7 @@ pub struct NodeRecord {
 pub const ADVICE_MAX: usize = 64;
 
 /// Broadcasts that a node lists.
-pub const BROADCASTS_MAX: usize = 64;
+pub const BROADCASTS_MAX: usize = 256;
 
 /// A run of a process: the higher counter is the later one, ties go to the higher random part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,8 +90,11 @@ pub struct Capacity {
 /// What a node carries. Numbers that it does not know are `None`, never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Load {
-    /// Viewers that it has or expects.
+    /// Viewers that it has or expects: places that are taken.
     pub viewers: u32,
+    /// Viewers that are connected; `None` from a node of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<u32>,
     /// Publishers.
     pub publishers: u32,
     /// Children.

@@ -172,6 +172,7 @@ impl Prepared {
     /// Starts everything; it goes on until the process ends. `media` is `None` for a controller.
     pub fn start(self, app: &Arc<App>, media: Option<Media>) {
         let Self { control, controller, finds_parents } = self;
+        let is_controller = controller.is_some();
         if let Some(controller) = controller {
             let (mut stop, control) = (control.stop.subscribe(), control.clone());
             tokio::spawn(async move {
@@ -188,7 +189,7 @@ impl Prepared {
             media.as_ref().map(|it| it.published.clone()),
         ));
         let declared = control.front_door.declared().clone();
-        tokio::spawn(async move { declared.follow().await });
+        tokio::spawn(async move { declared.follow(is_controller).await });
         let (broadcasts_changed, changes) = watch::channel(());
         let front_door = control.front_door.clone();
         tokio::spawn(async move {

@@ -5,8 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::BroadcastId;
-use registry::{ADVICE_MAX, Advice, BROADCASTS_MAX, Load, NodeRecord, NodeState, ParentLink, Watched};
-use store::Write;
+use registry::{
+    ADVICE_MAX, Advice, BROADCASTS_MAX, Load, NodeRecord, NodeState, ParentLink, Registry, RegistryError,
+    Versioned, Watched,
+};
+use store::{Expect, PutError, Version, Write};
 
 use super::{Control, Published};
 use crate::http::App;
@@ -21,7 +24,7 @@ pub async fn report(app: Arc<App>, control: Arc<Control>, published: Option<Arc<
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut meter = Meter::default();
-    let (mut number, mut was_up) = (0, true);
+    let (mut number, mut was_up, mut standing) = (0, true, Standing::New);
     let mut stop = control.stop.subscribe();
     loop {
         tokio::select! {
@@ -32,19 +35,63 @@ pub async fn report(app: Arc<App>, control: Arc<Control>, published: Option<Arc<
         let is_leaving = *stop.borrow();
         number += 1;
         let record = record(&app, &control, published.as_deref(), (number, meter.load(&app)));
-        let put = control.registry.put(&record, Write::any().lease(LEASE)).await;
+        let put = tell(&control.registry, &record, &mut standing).await;
         match (&put, was_up) {
-            (Ok(_), false) => tracing::info!("the store answers again"),
+            (Ok(()), false) => tracing::info!("the store answers again"),
             (Err(error), true) => {
                 tracing::warn!(%error, "the store does not answer; media, parents and viewers stay as they are");
             }
-            (Ok(_), true) | (Err(_), false) => {}
+            (Ok(()), true) | (Err(_), false) => {}
         }
         was_up = put.is_ok();
         if is_leaving && was_up {
             control.parted.send_replace(true);
         }
     }
+}
+
+/// How this process stands among those with its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has not told of itself.
+    New,
+    /// Its record is this one.
+    Told(Version),
+    /// A later process has its name.
+    Superseded,
+}
+
+/// Writes the record, unless a later process has taken the name: then this one is silent until that one is gone.
+async fn tell(
+    registry: &Registry,
+    record: &NodeRecord,
+    standing: &mut Standing,
+) -> Result<(), RegistryError> {
+    let expect = match standing {
+        Standing::New => Expect::Any,
+        Standing::Told(version) => Expect::Version(*version),
+        Standing::Superseded => Expect::Absent,
+    };
+    let put = match registry.put(record, Write::expecting(expect).lease(LEASE)).await {
+        Err(RegistryError::Put(PutError::Conflict { current })) => {
+            let current = current.and_then(|current| Versioned::<NodeRecord>::of(&current).ok());
+            if let Some(other) = current.filter(|other| other.record.incarnation > record.incarnation) {
+                if std::mem::replace(standing, Standing::Superseded) != Standing::Superseded {
+                    let host = other.record.host;
+                    tracing::warn!(
+                        host,
+                        "a process that started later has the name of this node, which goes by it no more"
+                    );
+                }
+                return Ok(());
+            }
+            // Its record ran out, or the answer to its last write was lost.
+            registry.put(record, Write::any().lease(LEASE)).await
+        }
+        put => put,
+    };
+    *standing = Standing::Told(put?);
+    Ok(())
 }
 
 fn record(
@@ -138,15 +185,71 @@ impl Meter {
         self.before = Some((now, bytes, datagrams));
         let busiest = app.shards.iter().map(|shard| shard.load.share()).fold(0.0, f64::max);
         let (publishers, _) = app.sessions.counts();
+        let viewers = u32::try_from(app.occupied()).unwrap_or(u32::MAX);
+        let connected: u64 = app.directory.viewers().into_iter().map(|(_, viewers)| viewers).sum();
+        // Of the first second nothing is known yet. A node without viewers has sent nothing before it.
+        let rates = rates.or((viewers == 0).then_some((0.0, 0.0)));
         Load {
-            viewers: u32::try_from(app.occupied()).unwrap_or(u32::MAX),
+            viewers,
+            connected: Some(u32::try_from(connected).unwrap_or(u32::MAX)),
             publishers: publishers as u32,
             children: app.metrics.tree.children() as u32,
             cpu_percent: Some(usage.cpu_percent),
             shard_percent: Some(busiest * 100.0),
-            // Of the first second nothing is known yet; the node has sent nothing before it.
-            transmit_mbps: Some(rates.map_or(0.0, |(mbps, _)| mbps)),
-            packets_per_second: Some(rates.map_or(0.0, |(_, packets)| packets)),
+            transmit_mbps: rates.map(|(mbps, _)| mbps),
+            packets_per_second: rates.map(|(_, packets)| packets),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{NodeId, Role, TreeId};
+    use registry::{Capacity, Incarnation};
+
+    use super::*;
+
+    fn record(counter: u64) -> NodeRecord {
+        NodeRecord {
+            node: NodeId::new("out").expect("an id"),
+            tree: TreeId::new("main").expect("an id"),
+            role: Role::Egress,
+            incarnation: Incarnation { counter, random: 1 },
+            report: 1,
+            region: String::new(),
+            zone: None,
+            host: format!("host-{counter}"),
+            link: None,
+            url: None,
+            ops: None,
+            state: NodeState::Ready,
+            capacity: Capacity::default(),
+            load: Load::default(),
+            parents: Vec::new(),
+            broadcasts: Vec::new(),
+            advice: Vec::new(),
+            version: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_with_one_name_the_later_one_is_the_node() {
+        let store = store::open("embedded", &store::Options::default()).expect("a store");
+        let registry = Registry::new(store);
+        let host =
+            || async { registry.get::<NodeRecord>("out").await.expect("read").map(|it| it.record.host) };
+        let (mut of_first, mut of_second) = (Standing::New, Standing::New);
+        tell(&registry, &record(1), &mut of_first).await.expect("told");
+        tell(&registry, &record(2), &mut of_second).await.expect("told");
+        tell(&registry, &record(1), &mut of_first).await.expect("told");
+        assert_eq!((of_first, host().await.as_deref()), (Standing::Superseded, Some("host-2")));
+        tell(&registry, &record(2), &mut of_second).await.expect("told");
+        registry.delete::<NodeRecord>("out", Expect::Any).await.expect("deleted");
+        tell(&registry, &record(2), &mut of_second).await.expect("told again");
+        assert_eq!(host().await.as_deref(), Some("host-2"));
+        registry.delete::<NodeRecord>("out", Expect::Any).await.expect("deleted");
+        tell(&registry, &record(1), &mut of_first).await.expect("told");
+        assert_eq!(host().await.as_deref(), Some("host-1"), "the later one is gone");
+        assert!(matches!(of_first, Standing::Told(_)));
     }
 }

@@ -163,7 +163,7 @@ async fn declared() -> Arc<Declared> {
     let store = store::open("embedded", &store::Options::default()).expect("a store");
     let declared = Arc::new(Declared::new(registry::Registry::new(store), store::Sealer::new(b"cluster")));
     let following = declared.clone();
-    tokio::spawn(async move { following.follow().await });
+    tokio::spawn(async move { following.follow(false).await });
     declared
 }
 
