@@ -125,6 +125,7 @@ fn session(mids: &str) -> Session {
     Session {
         origin: "- 1 1 IN IP4 127.0.0.1".to_owned(),
         name: "-".to_owned(),
+        connection: None,
         attributes: vec![
             Attribute::with("group", format_args!("BUNDLE {mids}")),
             Attribute::flag("extmap-allow-mixed"),
@@ -149,7 +150,14 @@ fn section(local: &Local, kind: &str, mid: &str, setup: Setup) -> Media {
         Attribute::flag("rtcp-mux"),
         Attribute::flag("rtcp-rsize"),
     ];
-    Media { kind: kind.into(), port: PORT, protocol: PROTOCOL.into(), formats: Vec::new(), attributes }
+    Media {
+        kind: kind.into(),
+        port: PORT,
+        protocol: PROTOCOL.into(),
+        formats: Vec::new(),
+        connection: None,
+        attributes,
+    }
 }
 
 fn push_format(media: &mut Media, payload_type: u8, encoding: &str, parameters: &str) {

@@ -36,6 +36,7 @@ pub(crate) fn session(session_id: u64, accepted_mids: &[&str], is_bundle_offered
     Session {
         origin: format!("- {session_id} 1 IN IP4 127.0.0.1"),
         name: "-".to_owned(),
+        connection: None,
         attributes,
         media: Vec::new(),
     }
@@ -76,6 +77,7 @@ pub(crate) fn push_accepted(
         port: PORT,
         protocol: offered.protocol.clone(),
         formats,
+        connection: None,
         attributes,
     });
 }
@@ -92,6 +94,7 @@ pub(crate) fn push_rejected(session: &mut Session, offered: &Media) {
         protocol: offered.protocol.clone(),
         // One format has to stand there; which does not matter (RFC 3264, section 6).
         formats: offered.formats.iter().take(1).cloned().collect(),
+        connection: None,
         attributes,
     });
 }

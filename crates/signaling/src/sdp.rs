@@ -1,4 +1,5 @@
-//! Session descriptions (RFC 8866) as WebRTC writes them (RFC 8829): reading, typed access, writing.
+//! Session descriptions (RFC 8866) as WebRTC (RFC 8829) and senders of plain RTP write them: reading, typed access,
+//! writing.
 //!
 //! Reading is tolerant and bounded: line ends may be CRLF or LF, unknown lines are skipped, unknown
 //! attributes are kept. Writing always uses CRLF. What an offer must contain is policy and left to
@@ -10,8 +11,8 @@ mod parse;
 mod write;
 
 pub use attribute::{
-    Attribute, Direction, ExtensionMap, Fingerprint, HashAlgorithm, IceCredentials, RidDirection, RidLine,
-    RtpMap, Setup, Simulcast, SsrcLine,
+    Attribute, Connection, Direction, ExtensionMap, Fingerprint, HashAlgorithm, IceCredentials, RidDirection,
+    RidLine, RtpMap, Setup, Simulcast, SsrcLine,
 };
 pub use candidate::{Candidate, CandidateKind};
 pub use parse::ParseError;
@@ -33,6 +34,8 @@ pub struct Session {
     pub origin: String,
     /// The value of the `s=` line; `-` where there was none.
     pub name: String,
+    /// Where media goes of which the sections do not say it.
+    pub connection: Option<Connection>,
     /// The attributes before the first media section.
     pub attributes: Vec<Attribute>,
     /// The media sections, in order.
@@ -50,6 +53,8 @@ pub struct Media {
     pub protocol: String,
     /// The formats: payload types where the protocol is RTP.
     pub formats: Vec<String>,
+    /// Where it goes, if the section says so.
+    pub connection: Option<Connection>,
     /// The attributes of the section.
     pub attributes: Vec<Attribute>,
 }
@@ -113,6 +118,12 @@ impl Session {
         attribute::direction(&media.attributes)
             .or_else(|| attribute::direction(&self.attributes))
             .unwrap_or(Direction::SendRecv)
+    }
+
+    /// Where the media of a section goes; `None` with ICE, whose candidates say it.
+    #[must_use]
+    pub fn connection(&self, media: &Media) -> Option<Connection> {
+        media.connection.or(self.connection)
     }
 
     /// The words of `a=ice-options` of a section or of the session.

@@ -2,10 +2,12 @@
 
 mod offers;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use proptest::prelude::*;
 use signaling::sdp::{
-    self, Attribute, Candidate, CandidateKind, Direction, HashAlgorithm, Media, ParseError, RidDirection,
-    Session, Setup,
+    self, Attribute, Candidate, CandidateKind, Connection, Direction, HashAlgorithm, Media, ParseError,
+    RidDirection, Session, Setup,
 };
 
 fn word() -> impl Strategy<Value = String> {
@@ -18,11 +20,28 @@ fn attribute() -> impl Strategy<Value = Attribute> {
     ("[a-z-]{1,16}", value).prop_map(|(name, value)| Attribute { name, value })
 }
 
+fn connection() -> impl Strategy<Value = Option<Connection>> {
+    let address = prop_oneof![
+        any::<Ipv4Addr>().prop_map(IpAddr::from),
+        any::<Ipv6Addr>().prop_map(IpAddr::from),
+        any::<u8>().prop_map(|last| [239, 1, 2, last].into()),
+    ];
+    let named = address.prop_filter("an address", |address| !address.is_unspecified());
+    proptest::option::of(named.prop_map(|address| Connection { address }))
+}
+
 fn media() -> impl Strategy<Value = Media> {
     let formats = proptest::collection::vec(word(), 1..10);
     let attributes = proptest::collection::vec(attribute(), 0..12);
-    (word(), any::<u16>(), word(), formats, attributes).prop_map(
-        |(kind, port, protocol, formats, attributes)| Media { kind, port, protocol, formats, attributes },
+    (word(), any::<u16>(), word(), formats, connection(), attributes).prop_map(
+        |(kind, port, protocol, formats, connection, attributes)| Media {
+            kind,
+            port,
+            protocol,
+            formats,
+            connection,
+            attributes,
+        },
     )
 }
 
@@ -31,12 +50,15 @@ fn session() -> impl Strategy<Value = Session> {
         .prop_map(|(user, id, version)| format!("{user} {id} {version} IN IP4 127.0.0.1"));
     let attributes = proptest::collection::vec(attribute(), 0..8);
     let media = proptest::collection::vec(media(), 0..5);
-    (origin, word(), attributes, media).prop_map(|(origin, name, attributes, media)| Session {
-        origin,
-        name,
-        attributes,
-        media,
-    })
+    (origin, word(), connection(), attributes, media).prop_map(
+        |(origin, name, connection, attributes, media)| Session {
+            origin,
+            name,
+            connection,
+            attributes,
+            media,
+        },
+    )
 }
 
 /// Texts that resemble descriptions, so that the parser is entered deeply.
@@ -223,4 +245,15 @@ fn a_candidate_says_what_it_is() {
     assert_eq!(kinds, [host, host, host, CandidateKind::ServerReflexive]);
     let ours = Candidate::host(0, "192.0.2.1:50000".parse().expect("address"));
     assert_eq!(ours.to_string(), "1 1 udp 2130706431 192.0.2.1 50000 typ host");
+}
+
+#[test]
+fn a_section_goes_where_it_says_or_else_where_the_session_says() {
+    let text = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\n\
+                m=audio 5006 RTP/AVP 97\r\nm=video 5004 RTP/AVP 96\r\nc=IN IP4 239.1.2.3/127/2\r\n\
+                m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\n";
+    let session = Session::parse(text).expect("a description");
+    let goes = |index: usize| session.connection(&session.media[index]).map(|it| it.address.to_string());
+    assert_eq!([goes(0), goes(1)].map(Option::unwrap), ["192.0.2.9", "239.1.2.3"]);
+    assert_eq!(session.media[2].connection, None, "ICE says it");
 }

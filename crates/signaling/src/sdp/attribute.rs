@@ -1,6 +1,7 @@
 //! Attributes with a grammar of their own, and how they are found in a list.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// One `a=` line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +80,37 @@ pub(super) fn setup(attributes: &[Attribute]) -> Option<Setup> {
 
 pub(super) fn direction(attributes: &[Attribute]) -> Option<Direction> {
     attributes.iter().find_map(|attribute| Direction::parse(&attribute.name))
+}
+
+/// Where media goes (`c=`, RFC 8866, section 5.7). Time to live and number of groups are not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection {
+    /// The address of a receiver or of a group of them.
+    pub address: IpAddr,
+}
+
+impl Connection {
+    /// The value of a `c=` line. `None` if it names no address, or the unspecified one, which WebRTC writes there.
+    pub(super) fn parse(value: &str) -> Option<Self> {
+        let mut words = value.split_ascii_whitespace();
+        let ("IN", "IP4" | "IP6", address) = (words.next()?, words.next()?, words.next()?) else {
+            return None;
+        };
+        let address: IpAddr = address.split('/').next()?.parse().ok()?;
+        (!address.is_unspecified()).then_some(Self { address })
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (family, groups) = match self.address {
+            IpAddr::V4(_) => ("IP4", "/127"),
+            IpAddr::V6(_) => ("IP6", ""),
+        };
+        // A group of IPv4 has a time to live.
+        let groups = if self.address.is_multicast() { groups } else { "" };
+        write!(f, "IN {family} {}{groups}", self.address)
+    }
 }
 
 /// Which way media flows, seen from the one who wrote the description.

@@ -1,6 +1,6 @@
 //! Text to [`Session`].
 
-use super::{ATTRIBUTES_MAX, Attribute, BYTES_MAX, FORMATS_MAX, MEDIA_MAX, Media, Session};
+use super::{ATTRIBUTES_MAX, Attribute, BYTES_MAX, Connection, FORMATS_MAX, MEDIA_MAX, Media, Session};
 
 /// Why a text is no session description. Line numbers start at 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +58,7 @@ pub(super) fn session(text: &str) -> Result<Session, ParseError> {
 
     let mut origin = None;
     let mut name = None;
+    let mut connection = None;
     let mut attributes = Vec::new();
     let mut media: Vec<Media> = Vec::new();
     let mut attribute_count = 0;
@@ -78,13 +79,17 @@ pub(super) fn session(text: &str) -> Result<Session, ParseError> {
                 origin = Some(origin_line(value).ok_or(ParseError::Origin { line })?);
             }
             b's' if media.is_empty() && name.is_none() => name = Some(value.trim()),
-            // Bandwidth, times, connection and the rest do not matter to WebRTC with ICE (RFC 8829, section 5.8).
+            b'c' => {
+                let of_section = media.last_mut().map_or(&mut connection, |media| &mut media.connection);
+                *of_section = of_section.or_else(|| Connection::parse(value));
+            }
+            // Bandwidth, times and the rest do not matter to anybody here (RFC 8829, section 5.8).
             _ => {}
         }
     }
     let origin = origin.ok_or(ParseError::OriginMissing)?;
     let name = name.filter(|name| !name.is_empty()).unwrap_or("-").to_owned();
-    Ok(Session { origin, name, attributes, media })
+    Ok(Session { origin, name, connection, attributes, media })
 }
 
 /// Lines with their numbers; empty ones are left out (some clients end with several line ends).
@@ -119,7 +124,7 @@ pub(crate) fn media_line(value: &str) -> Option<Media> {
     let protocol = words.next()?.to_owned();
     let formats: Vec<String> = words.map(str::to_owned).collect();
     let fits = (1..=FORMATS_MAX).contains(&formats.len());
-    fits.then_some(Media { kind, port, protocol, formats, attributes: Vec::new() })
+    fits.then_some(Media { kind, port, protocol, formats, connection: None, attributes: Vec::new() })
 }
 
 /// The value of an `a=` line.

@@ -6,7 +6,11 @@ use super::{Attribute, Media, Session};
 
 impl fmt::Display for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "v=0\r\no={}\r\ns={}\r\nt=0 0\r\n", self.origin, self.name)?;
+        write!(f, "v=0\r\no={}\r\ns={}\r\n", self.origin, self.name)?;
+        if let Some(connection) = self.connection {
+            write!(f, "c={connection}\r\n")?;
+        }
+        f.write_str("t=0 0\r\n")?;
         self.attributes.iter().try_for_each(|attribute| attribute.fmt(f))?;
         self.media.iter().try_for_each(|media| media.fmt(f))
     }
@@ -15,8 +19,11 @@ impl fmt::Display for Session {
 impl fmt::Display for Media {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "m={} {} {} {}\r\n", self.kind, self.port, self.protocol, self.formats.join(" "))?;
-        // The address is in the candidates (RFC 8829, section 5.3.1).
-        f.write_str("c=IN IP4 0.0.0.0\r\n")?;
+        match self.connection {
+            Some(connection) => write!(f, "c={connection}\r\n")?,
+            // The address is in the candidates (RFC 8829, section 5.3.1).
+            None => f.write_str("c=IN IP4 0.0.0.0\r\n")?,
+        }
         self.attributes.iter().try_for_each(|attribute| attribute.fmt(f))
     }
 }

@@ -22,6 +22,7 @@ pub fn prepare_offer(offer: &Session, checked: &CheckedOffer) -> String {
     Session {
         origin: "- 1 1 IN IP4 127.0.0.1".to_owned(),
         name: "-".to_owned(),
+        connection: None,
         attributes,
         media: checked.media.iter().map(|media| section(checked, media)).collect(),
     }
@@ -58,7 +59,7 @@ fn section(offer: &CheckedOffer, media: &CheckedMedia) -> Media {
         attributes.push(Attribute::with("simulcast", Simulcast { send, receive: Vec::new() }));
     }
     let protocol = "UDP/TLS/RTP/SAVPF".to_owned();
-    Media { kind: media.offered.kind.clone(), port: 9, protocol, formats, attributes }
+    Media { kind: media.offered.kind.clone(), port: 9, protocol, formats, connection: None, attributes }
 }
 
 fn push_extensions(attributes: &mut Vec<Attribute>, offered: &Media) {
