@@ -61,7 +61,8 @@ impl Av1Stream {
             let header = self.sequence_header.clone().ok_or(PictureError::NoParameterSets)?;
             elements.insert(0, header);
         }
-        Ok((payloads(&elements, is_keyframe, payload_bytes_max), is_keyframe))
+        let whole = Ends { is_new_sequence: is_keyframe, ..Ends::default() };
+        Ok((payloads(&elements, whole, payload_bytes_max), is_keyframe))
     }
 }
 
@@ -118,12 +119,49 @@ const fn leb128_bytes(value: usize) -> usize {
     bits.div_ceil(7) as usize
 }
 
+/// A payload of a sender cut into smaller ones. `None` if it is not of the format.
+pub(crate) fn cut(mut payload: Bytes, max: usize) -> Option<Vec<Bytes>> {
+    let aggregation = payload.try_get_u8().ok()?;
+    let ends = Ends {
+        is_new_sequence: aggregation & NEW_SEQUENCE != 0,
+        continues: aggregation & CONTINUES != 0,
+        is_continued: aggregation & CONTINUED != 0,
+    };
+    let count = usize::from(aggregation >> 4 & 0x03);
+    let mut elements = Vec::new();
+    for index in 1.. {
+        if payload.is_empty() || count > 0 && index > count {
+            break;
+        }
+        let has_length = count == 0 || index < count;
+        let length = if has_length { take_leb128(&mut payload).ok()? } else { payload.len() };
+        if length > payload.len() {
+            return None;
+        }
+        let element = payload.split_to(length);
+        if !element.is_empty() {
+            elements.push(element);
+        }
+    }
+    (!elements.is_empty()).then(|| payloads(&elements, ends, max))
+}
+
+/// How a row of elements begins and ends.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    is_new_sequence: bool,
+    /// The first goes on from the packet before.
+    continues: bool,
+    /// The last goes on in the next packet.
+    is_continued: bool,
+}
+
 /// Fills one payload after the other.
-fn payloads(elements: &[Bytes], is_new_sequence: bool, max: usize) -> Vec<Bytes> {
+fn payloads(elements: &[Bytes], ends: Ends, max: usize) -> Vec<Bytes> {
     let mut payloads = Vec::new();
     let (mut index, mut offset) = (0, 0);
     while index < elements.len() {
-        let continues = offset > 0;
+        let continues = offset > 0 || ends.continues && payloads.is_empty();
         let mut room = max - 1;
         let mut parts: Vec<Bytes> = Vec::new();
         while index < elements.len() && parts.len() < ELEMENTS_MAX {
@@ -144,8 +182,9 @@ fn payloads(elements: &[Bytes], is_new_sequence: bool, max: usize) -> Vec<Bytes>
         }
         let mut aggregation = (parts.len() as u8) << 4;
         aggregation |= if continues { CONTINUES } else { 0 };
-        aggregation |= if offset > 0 { CONTINUED } else { 0 };
-        aggregation |= if is_new_sequence && payloads.is_empty() { NEW_SEQUENCE } else { 0 };
+        let is_continued = offset > 0 || ends.is_continued && index == elements.len();
+        aggregation |= if is_continued { CONTINUED } else { 0 };
+        aggregation |= if ends.is_new_sequence && payloads.is_empty() { NEW_SEQUENCE } else { 0 };
         payloads.push(join(aggregation, &parts, max));
     }
     payloads
@@ -231,8 +270,25 @@ mod tests {
         }
 
         #[test]
+        fn payloads_that_are_cut_anew_hold_the_same(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 1..8),
+            (large, small) in (1000usize..1500, crate::PAYLOAD_BYTES_MIN..1000),
+        ) {
+            let coded = bodies.iter().flat_map(|body| obu(6, body));
+            let unit: Vec<u8> = obu(SEQUENCE_HEADER, &[1]).into_iter().chain(coded).collect();
+            let (payloads, _) = Av1Stream::default().picture(unit.into(), true, large).expect("a picture");
+            let expected = reassemble(&payloads);
+            let cut: Vec<Bytes> =
+                payloads.iter().flat_map(|payload| cut(payload.clone(), small).expect("of the format")).collect();
+            prop_assert!(cut.iter().all(|payload| payload.len() <= small));
+            prop_assert_eq!(reassemble(&cut), expected);
+            prop_assert_eq!(cut.iter().filter(|payload| payload[0] & NEW_SEQUENCE != 0).count(), 1);
+        }
+
+        #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), is_keyframe in any::<bool>()) {
             let mut stream = Av1Stream::default();
+            let _ = cut(bytes.clone().into(), 64);
             let _ = stream.picture(bytes.into(), is_keyframe, 64);
         }
     }

@@ -17,7 +17,7 @@ pub(crate) enum Syntax {
 
 /// What a NAL unit is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(crate) enum Role {
     /// A parameter set; sets go out in the order of this number.
     ParameterSet(usize),
     /// Part of a picture that needs no other.
@@ -28,18 +28,18 @@ enum Role {
 }
 
 /// Kinds of parameter sets that H.265 has; H.264 has one less.
-const SET_KINDS: usize = 3;
+pub(crate) const SET_KINDS: usize = 3;
 
 impl Syntax {
     /// Bytes of a NAL unit's header, which is also that of a payload.
-    const fn header_bytes(self) -> usize {
+    pub(crate) const fn header_bytes(self) -> usize {
         match self {
             Self::H264 => 1,
             Self::H265 => 2,
         }
     }
 
-    const fn set_kinds(self) -> usize {
+    pub(crate) const fn set_kinds(self) -> usize {
         match self {
             Self::H264 => 2,
             Self::H265 => 3,
@@ -47,7 +47,7 @@ impl Syntax {
     }
 
     /// Role by type (ITU-T H.264, table 7-1; ITU-T H.265, table 7-1).
-    const fn role(self, unit: &[u8]) -> Role {
+    pub(crate) const fn role(self, unit: &[u8]) -> Role {
         let first = unit[0];
         match self {
             Self::H264 => match first & 0x1f {
@@ -88,7 +88,7 @@ impl Syntax {
     }
 
     /// Headers of a fragment (RFC 6184, section 5.8; RFC 7798, section 4.4.3).
-    fn fragment_headers(self, unit: &[u8], is_first: bool, is_last: bool, out: &mut BytesMut) {
+    pub(crate) fn fragment_headers(self, unit: &[u8], is_first: bool, is_last: bool, out: &mut BytesMut) {
         let ends = (u8::from(is_first) << 7) | (u8::from(is_last) << 6);
         match self {
             Self::H264 => out.extend_from_slice(&[(unit[0] & 0xe0) | 28, ends | (unit[0] & 0x1f)]),
@@ -98,6 +98,107 @@ impl Syntax {
             }
         }
     }
+
+    /// Header of the unit of this type that a fragment belongs to.
+    pub(crate) fn header_of(self, fragment: &[u8], unit_type: u8) -> Bytes {
+        match self {
+            Self::H264 => Bytes::copy_from_slice(&[(fragment[0] & 0xe0) | unit_type]),
+            Self::H265 => Bytes::copy_from_slice(&[(fragment[0] & 0x81) | (unit_type << 1), fragment[1]]),
+        }
+    }
+
+    /// Small units share a payload, large ones are cut.
+    pub(crate) fn payloads(self, units: &[Bytes], max: usize) -> Vec<Bytes> {
+        let mut payloads = Vec::new();
+        let mut group: Vec<Bytes> = Vec::new();
+        let header_bytes = self.header_bytes();
+        let mut group_bytes = header_bytes;
+        for unit in units {
+            let added = 2 + unit.len();
+            if !group.is_empty() && (group_bytes + added > max || unit.len() > max) {
+                payloads.push(self.join(&std::mem::take(&mut group)));
+                group_bytes = header_bytes;
+            }
+            if unit.len() > max {
+                self.cut(unit, max, &mut payloads);
+            } else {
+                group.push(unit.clone());
+                group_bytes += added;
+            }
+        }
+        if !group.is_empty() {
+            payloads.push(self.join(&group));
+        }
+        payloads
+    }
+
+    fn join(self, units: &[Bytes]) -> Bytes {
+        if let [unit] = units {
+            return unit.clone();
+        }
+        let bytes: usize = units.iter().map(|unit| 2 + unit.len()).sum();
+        let mut payload = BytesMut::with_capacity(self.header_bytes() + bytes);
+        self.aggregate_header(units, &mut payload);
+        for unit in units {
+            payload.extend_from_slice(&(unit.len() as u16).to_be_bytes());
+            payload.extend_from_slice(unit);
+        }
+        payload.freeze()
+    }
+
+    fn cut(self, unit: &Bytes, max: usize, payloads: &mut Vec<Bytes>) {
+        let header_bytes = self.header_bytes();
+        let body = &unit[header_bytes..];
+        let fragment_bytes = max - header_bytes - 1;
+        let count = body.len().div_ceil(fragment_bytes);
+        for (index, fragment) in body.chunks(fragment_bytes).enumerate() {
+            let mut payload = BytesMut::with_capacity(header_bytes + 1 + fragment.len());
+            self.fragment_headers(unit, index == 0, index + 1 == count, &mut payload);
+            payload.extend_from_slice(fragment);
+            payloads.push(payload.freeze());
+        }
+    }
+}
+
+/// Parameter sets of one stream, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct ParameterSets([Vec<Bytes>; SET_KINDS]);
+
+impl ParameterSets {
+    /// Whether there is one of each kind.
+    fn are_complete(&self, syntax: Syntax) -> bool {
+        self.0[..syntax.set_kinds()].iter().all(|sets| !sets.is_empty())
+    }
+
+    /// All of them, in the order in which they go out.
+    fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.iter().flatten()
+    }
+
+    /// Those of this kind.
+    pub(crate) fn of(&self, kind: usize) -> &[Bytes] {
+        &self.0[kind]
+    }
+
+    /// Takes parameter sets that came together; gives whether they say anything new.
+    pub(crate) fn learn(&mut self, sets: [Vec<Bytes>; SET_KINDS]) -> bool {
+        let mut is_changed = false;
+        for (known, mut new) in self.0.iter_mut().zip(sets) {
+            if new.iter().all(|set| known.contains(set)) {
+                continue;
+            }
+            is_changed = true;
+            if new.len() < known.len() {
+                // Which of the known ones they replace is not looked into: decoders take the later one.
+                known.retain(|set| !new.contains(set));
+                known.drain(..(known.len() + new.len()).saturating_sub(SETS_MAX));
+                known.append(&mut new);
+            } else {
+                *known = new;
+            }
+        }
+        is_changed
+    }
 }
 
 /// The state of one stream.
@@ -105,8 +206,7 @@ impl Syntax {
 pub(crate) struct NalStream {
     syntax: Syntax,
     length_bytes: usize,
-    /// By kind.
-    sets: [Vec<Bytes>; SET_KINDS],
+    sets: ParameterSets,
 }
 
 impl NalStream {
@@ -116,7 +216,7 @@ impl NalStream {
             if unit.len() > syntax.header_bytes()
                 && let Role::ParameterSet(kind) = syntax.role(&unit)
             {
-                stream.sets[kind].push(unit);
+                stream.sets.0[kind].push(unit);
             }
         }
         stream
@@ -148,20 +248,19 @@ impl NalStream {
                 Role::Other => coded.push(unit),
             }
         }
-        let is_changed = self.learn(sets);
+        let is_changed = self.sets.learn(sets);
         if coded.is_empty() {
             return Ok((Vec::new(), false));
         }
-        let has_sets = self.sets[..self.syntax.set_kinds()].iter().all(|sets| !sets.is_empty());
-        if is_keyframe && !has_sets {
+        if is_keyframe && !self.sets.are_complete(self.syntax) {
             return Err(PictureError::NoParameterSets);
         }
         let mut units = Vec::new();
         if is_keyframe || is_changed {
-            units.extend(self.sets.iter().flatten().cloned());
+            units.extend(self.sets.iter().cloned());
         }
         units.append(&mut coded);
-        Ok((self.payloads(&units, payload_bytes_max), is_keyframe))
+        Ok((self.syntax.payloads(&units, payload_bytes_max), is_keyframe))
     }
 
     /// The NAL units of a picture. Empty ones are skipped.
@@ -183,79 +282,7 @@ impl NalStream {
         }
         Ok(units)
     }
-
-    /// Takes parameter sets of the stream; gives whether they say anything new.
-    fn learn(&mut self, sets: [Vec<Bytes>; SET_KINDS]) -> bool {
-        let mut is_changed = false;
-        for (known, mut new) in self.sets.iter_mut().zip(sets) {
-            if new.iter().all(|set| known.contains(set)) {
-                continue;
-            }
-            is_changed = true;
-            if new.len() < known.len() {
-                // Which of the known ones they replace is not looked into: decoders take the later one.
-                known.retain(|set| !new.contains(set));
-                known.drain(..(known.len() + new.len()).saturating_sub(SETS_MAX));
-                known.append(&mut new);
-            } else {
-                *known = new;
-            }
-        }
-        is_changed
-    }
-
-    /// Small units share a payload, large ones are cut.
-    fn payloads(&self, units: &[Bytes], max: usize) -> Vec<Bytes> {
-        let mut payloads = Vec::new();
-        let mut group: Vec<Bytes> = Vec::new();
-        let header_bytes = self.syntax.header_bytes();
-        let mut group_bytes = header_bytes;
-        for unit in units {
-            let added = 2 + unit.len();
-            if !group.is_empty() && (group_bytes + added > max || unit.len() > max) {
-                payloads.push(self.join(&std::mem::take(&mut group)));
-                group_bytes = header_bytes;
-            }
-            if unit.len() > max {
-                self.cut(unit, max, &mut payloads);
-            } else {
-                group.push(unit.clone());
-                group_bytes += added;
-            }
-        }
-        if !group.is_empty() {
-            payloads.push(self.join(&group));
-        }
-        payloads
-    }
-
-    fn join(&self, units: &[Bytes]) -> Bytes {
-        if let [unit] = units {
-            return unit.clone();
-        }
-        let bytes: usize = units.iter().map(|unit| 2 + unit.len()).sum();
-        let mut payload = BytesMut::with_capacity(self.syntax.header_bytes() + bytes);
-        self.syntax.aggregate_header(units, &mut payload);
-        for unit in units {
-            payload.extend_from_slice(&(unit.len() as u16).to_be_bytes());
-            payload.extend_from_slice(unit);
-        }
-        payload.freeze()
-    }
-
-    fn cut(&self, unit: &Bytes, max: usize, payloads: &mut Vec<Bytes>) {
-        let header_bytes = self.syntax.header_bytes();
-        let body = &unit[header_bytes..];
-        let fragment_bytes = max - header_bytes - 1;
-        let count = body.len().div_ceil(fragment_bytes);
-        for (index, fragment) in body.chunks(fragment_bytes).enumerate() {
-            let mut payload = BytesMut::with_capacity(header_bytes + 1 + fragment.len());
-            self.syntax.fragment_headers(unit, index == 0, index + 1 == count, &mut payload);
-            payload.extend_from_slice(fragment);
-            payloads.push(payload.freeze());
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

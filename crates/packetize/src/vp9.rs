@@ -5,9 +5,11 @@ use bytes::{Bytes, BytesMut};
 /// Bits of the payload descriptor's first byte (section 4.2).
 const PICTURE_ID: u8 = 0x80;
 const INTER_PREDICTED: u8 = 0x40;
+const LAYER_INDICES: u8 = 0x20;
 const FLEXIBLE: u8 = 0x10;
 const BEGINS_FRAME: u8 = 0x08;
 const ENDS_FRAME: u8 = 0x04;
+const SCALABILITY: u8 = 0x02;
 /// The picture id has 15 bits.
 const LONG_ID: u16 = 0x8000;
 /// Reference to the picture before, and to no other.
@@ -41,6 +43,64 @@ impl Vp9Stream {
         };
         (data.chunks(part_bytes).enumerate().map(payload).collect(), is_keyframe)
     }
+}
+
+/// A payload of a sender cut into smaller ones. `None` if it is not of the format.
+pub(crate) fn cut(payload: &Bytes, max: usize) -> Option<Vec<Bytes>> {
+    let (before_structure, length) = descriptor(payload)?;
+    let first = *payload.first()?;
+    let (head, data) = payload.split_at_checked(length)?;
+    if head.len() >= max {
+        return None;
+    }
+    let (begin, rest) = data.split_at_checked(max - head.len())?;
+    let mut parts = vec![[head, begin].concat()];
+    parts[0][0] &= !ENDS_FRAME;
+    // The structure of layers stands at the beginning only.
+    let mut following = head[..before_structure].to_vec();
+    following[0] &= !(BEGINS_FRAME | ENDS_FRAME | SCALABILITY);
+    parts.extend(rest.chunks(max - following.len()).map(|part| [&following[..], part].concat()));
+    if let Some(last) = parts.last_mut() {
+        last[0] |= first & ENDS_FRAME;
+    }
+    Some(parts.into_iter().map(Bytes::from).collect())
+}
+
+/// Bytes of the payload descriptor (section 4.2) without its scalability structure, and with it.
+fn descriptor(payload: &[u8]) -> Option<(usize, usize)> {
+    let first = *payload.first()?;
+    let mut length = 1;
+    if first & PICTURE_ID != 0 {
+        length += if payload.get(length)? & 0x80 != 0 { 2 } else { 1 };
+    }
+    if first & LAYER_INDICES != 0 {
+        length += if first & FLEXIBLE == 0 { 2 } else { 1 };
+    }
+    if first & FLEXIBLE != 0 && first & INTER_PREDICTED != 0 {
+        for _ in 0..3 {
+            let has_more = payload.get(length)? & 1 != 0;
+            length += 1;
+            if !has_more {
+                break;
+            }
+        }
+    }
+    let before_structure = length;
+    if first & SCALABILITY != 0 {
+        let structure = *payload.get(length)?;
+        length += 1;
+        if structure & 0x10 != 0 {
+            length += 4 * (usize::from(structure >> 5) + 1);
+        }
+        if structure & 0x08 != 0 {
+            let pictures = *payload.get(length)?;
+            length += 1;
+            for _ in 0..pictures {
+                length += 1 + usize::from(*payload.get(length)? >> 2 & 0x03);
+            }
+        }
+    }
+    (before_structure <= payload.len() && length <= payload.len()).then_some((before_structure, length))
 }
 
 /// From the first bits of the uncompressed header (VP9 Bitstream & Decoding Process Specification, section 6.2).

@@ -18,7 +18,7 @@ fn picture(units: &[&[u8]]) -> Bytes {
 }
 
 /// What a receiver makes of payloads (RFC 6184, sections 5.6 to 5.8; RFC 7798, section 4.4).
-fn reassemble(syntax: Syntax, payloads: &[Bytes]) -> Vec<Vec<u8>> {
+pub(crate) fn reassemble(syntax: Syntax, payloads: &[Bytes]) -> Vec<Vec<u8>> {
     let header_bytes = syntax.header_bytes();
     let mut units: Vec<Vec<u8>> = Vec::new();
     for payload in payloads {
@@ -98,7 +98,7 @@ fn a_set_among_several_does_not_drive_out_the_others() {
         let set = [0x68, 6, number];
         h264.picture(picture(&[&set, &[0x41, 7]]), false, 1200).expect("a picture");
     }
-    assert_eq!(h264.sets[1].len(), SETS_MAX);
+    assert_eq!(h264.sets.of(1).len(), SETS_MAX);
 }
 
 #[test]
