@@ -66,15 +66,13 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(kind: Kind, random: &[u8]) -> Self {
-        let number =
-            |at: usize| u32::from_be_bytes([random[at], random[at + 1], random[at + 2], random[at + 3]]);
+    fn new(kind: Kind, identity: &Identity) -> Self {
+        let Beginning { ssrc, seq_no, timestamp } = Beginning::of(kind, identity);
         Self {
             kind,
-            ssrc: Ssrc::new(number(0).max(1)),
-            // As RTP asks for: anywhere in the lower half of the space of 16 bits.
-            next: SeqNo::new(u64::from(number(4) & 0x7fff) + (1 << 16)),
-            first_timestamp: number(8),
+            ssrc,
+            next: seq_no,
+            first_timestamp: timestamp,
             codec: None,
             picture: None,
             profile: None,
@@ -89,20 +87,8 @@ impl Stream {
     }
 
     fn track(&self, codec: Codec) -> Track {
-        let fmtp = match (codec, self.picture.as_ref()) {
-            (Codec::H264, Some(picture)) => {
-                let [profile, constraints, level] = profile_level_id(picture);
-                format!("packetization-mode=1;profile-level-id={profile:02x}{constraints:02x}{level:02x}")
-            }
-            (Codec::H264, None) => "packetization-mode=1".to_owned(),
-            (Codec::Opus, _) => "stereo=1;sprop-stereo=1".to_owned(),
-            (Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1, _) => {
-                let parameters =
-                    self.profile.filter(|profile| profile.codec() == codec).map(Profile::parameters);
-                let pair = |(name, value)| format!("{name}={value}");
-                parameters.into_iter().flatten().map(pair).collect::<Vec<_>>().join(";")
-            }
-        };
+        let id = self.picture.as_ref().map(profile_level_id);
+        let fmtp = format_parameters(codec, id, self.profile);
         Track { codec, fmtp: fmtp.into(), layers: vec![Layer { ssrc: self.ssrc, rid: None }] }
     }
 
@@ -156,6 +142,52 @@ impl Stream {
     }
 }
 
+/// What a track without an offer of WebRTC is described by.
+pub(crate) fn format_parameters(
+    codec: Codec,
+    profile_level_id: Option<[u8; 3]>,
+    profile: Option<Profile>,
+) -> String {
+    match (codec, profile_level_id) {
+        (Codec::H264, Some([profile, constraints, level])) => {
+            format!("packetization-mode=1;profile-level-id={profile:02x}{constraints:02x}{level:02x}")
+        }
+        (Codec::H264, None) => "packetization-mode=1".to_owned(),
+        (Codec::Opus, _) => "stereo=1;sprop-stereo=1".to_owned(),
+        (Codec::H265 | Codec::Vp8 | Codec::Vp9 | Codec::Av1, _) => {
+            let profile = profile.filter(|profile| profile.codec() == codec);
+            let pair = |(name, value)| format!("{name}={value}");
+            let pairs = profile.map(Profile::parameters).into_iter().flatten().map(pair);
+            pairs.collect::<Vec<_>>().join(";")
+        }
+    }
+}
+
+/// What the stream of one kind begins with.
+pub(crate) struct Beginning {
+    pub(crate) ssrc: Ssrc,
+    pub(crate) seq_no: SeqNo,
+    pub(crate) timestamp: u32,
+}
+
+impl Beginning {
+    /// From a publisher's random bytes.
+    pub(crate) fn of(kind: Kind, identity: &Identity) -> Self {
+        let random = match kind {
+            Kind::Audio => &identity.0[..32],
+            Kind::Video => &identity.0[32..],
+        };
+        let number =
+            |at: usize| u32::from_be_bytes([random[at], random[at + 1], random[at + 2], random[at + 3]]);
+        Self {
+            ssrc: Ssrc::new(number(0).max(1)),
+            // As RTP asks for: anywhere in the lower half of the space of 16 bits.
+            seq_no: SeqNo::new(u64::from(number(4) & 0x7fff) + (1 << 16)),
+            timestamp: number(8),
+        }
+    }
+}
+
 /// Of every codec of this kind.
 const fn clock_rate(kind: Kind) -> u32 {
     match kind {
@@ -172,11 +204,10 @@ impl Encoded {
     /// A publisher whose streams get their names and the beginnings of their numbers from these random bytes.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        let random = identity.0;
         Self {
             offset: ClockOffset::default(),
-            audio: Stream::new(Kind::Audio, &random[..32]),
-            video: Stream::new(Kind::Video, &random[32..]),
+            audio: Stream::new(Kind::Audio, &identity),
+            video: Stream::new(Kind::Video, &identity),
         }
     }
 

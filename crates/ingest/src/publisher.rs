@@ -26,7 +26,6 @@ mod record;
 mod repair;
 mod resume;
 mod stats;
-mod stream;
 mod stun;
 mod tracks;
 
@@ -35,8 +34,8 @@ pub use record::{DecodeError, PublisherRecord};
 pub use resume::ResumeError;
 pub use stats::{Connection, Drops, LayerStats, Stats};
 
+use crate::stream::Stream;
 use offer::Section;
-use stream::Stream;
 
 /// Sessions that never connect end after this (RFC 9725 has none; WHIP clients give up after 8 to 30 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

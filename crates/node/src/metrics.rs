@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use egress::DropReason as EgressDrop;
 use ice_dtls::FailureReason;
+use ingest::Drops;
 use link::exchange::{self, DropReason as LinkDrop};
 use model::{BroadcastId, BroadcastState, NodeId};
 use prometheus_client::metrics::counter::Counter;
@@ -31,7 +32,8 @@ use crate::tls::Tls;
 use crate::tree::PublisherStats;
 
 /// Reasons of [`ingest::Drops`], in the order of [`injection_drops`].
-const INJECTION_DROPS: [&str; 4] = ["malformed", "unknown_source", "payload_type", "unauthentic"];
+const INJECTION_DROPS: [&str; 7] =
+    ["malformed", "unknown_source", "payload_type", "unauthentic", "late", "too_large", "not_published"];
 
 /// All metrics of this node.
 pub struct Metrics {
@@ -452,8 +454,10 @@ impl TreeCounters {
     }
 }
 
-const fn injection_drops(drops: &ingest::Drops) -> [u64; INJECTION_DROPS.len()] {
-    [drops.malformed, drops.unknown_source, drops.payload_type, drops.unauthentic]
+const fn injection_drops(drops: &Drops) -> [u64; INJECTION_DROPS.len()] {
+    let Drops { malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published } =
+        *drops;
+    [malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published]
 }
 
 fn snapshot(links: &exchange::Stats) -> Snapshot {

@@ -8,12 +8,12 @@ use model::{NtpTime, SeqNo};
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Input};
 
-use super::offer::{self, Purpose};
-use super::stream::{self, Media};
+use super::offer::{self, Purpose, Section};
 use super::stun::BindingRequest;
 use super::{
     LOCAL_ADDRESSES_MAX, NEW_ADDRESS_EVERY, NEW_ADDRESSES_MAX, Output, Phase, Publisher, RemoteStream,
 };
+use crate::stream::{self, Media, Told};
 
 /// Most SSRCs of one publisher.
 const REMOTE_STREAMS_MAX: usize = 64;
@@ -231,7 +231,8 @@ impl Publisher {
             return;
         }
         let (codec, section) = (used.codec, &self.sections[section]);
-        let media = Media { ssrc, extended, packet, payload_type, payload, codec, section };
+        let (timestamp, marker, told) = (packet.timestamp, packet.marker, told(packet, section));
+        let media = Media { ssrc, extended, timestamp, marker, payload_type, payload, codec, told };
         let received = self.streams[index].receive((self.now, self.wallclock), &media, &self.offset);
         if received.is_some() && (self.announced.is_none() || self.streams[index].take_news()) {
             self.announce();
@@ -300,6 +301,18 @@ impl Publisher {
         self.round_trip = Some(round_trip);
         self.offset.set_round_trip(round_trip);
         self.streams.iter_mut().for_each(|stream| stream.gaps.set_round_trip(round_trip));
+    }
+}
+
+/// What the header extensions of the section tell in this packet.
+fn told(packet: &rtp::Packet<'_>, section: &Section) -> Told {
+    let extension = |id: Option<u8>| packet.extension(id?);
+    let first_byte = |id| extension(id).and_then(|data| data.first().copied());
+    let captured = extension(section.capture_time_extension).and_then(<[u8]>::first_chunk::<8>);
+    Told {
+        captured: captured.map(|bits| NtpTime::from_bits(u64::from_be_bytes(*bits))),
+        audio_level: first_byte(section.audio_level_extension),
+        orientation: first_byte(section.orientation_extension),
     }
 }
 

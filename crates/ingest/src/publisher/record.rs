@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use super::dtls::Keys;
 use super::repair::RTCP_SSRCS_MAX;
-use super::stream::{Mapping, Picture, Report};
 use super::{Certificate, IceCredentials};
+use crate::stream::{Mapping, Picture, Report};
 
 /// Layout of the bytes.
 const VERSION: u8 = 1;

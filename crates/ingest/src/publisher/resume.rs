@@ -13,8 +13,8 @@ use model::{NtpTime, SeqNo, Ssrc};
 
 use super::offer;
 use super::record::{PublisherRecord, StreamRecord};
-use super::stream::Stream;
 use super::{AcceptError, Identity, Output, Past, Phase, Publisher, RemoteStream, Setup, stun};
+use crate::stream::Stream;
 
 /// Padding only: a sender may send it, and it carries nothing.
 const PRIMER_PADDING: [u8; 4] = [0, 0, 0, 4];

@@ -47,6 +47,25 @@ pub struct Drops {
     pub payload_type: u64,
     /// Of an unknown stream or a repair stream and not authentic, or of one stream too many.
     pub unauthentic: u64,
+    /// Plain RTP: came twice, or after it was given up.
+    pub late: u64,
+    /// Plain RTP: a payload above what the tree carries, of a form that cannot be cut.
+    pub too_large: u64,
+    /// Plain RTP: while it may not be published, because somebody else publishes the broadcast.
+    pub not_published: u64,
+}
+
+impl Drops {
+    /// Counts these, too.
+    pub const fn add(&mut self, more: &Self) {
+        self.malformed += more.malformed;
+        self.unknown_source += more.unknown_source;
+        self.payload_type += more.payload_type;
+        self.unauthentic += more.unauthentic;
+        self.late += more.late;
+        self.too_large += more.too_large;
+        self.not_published += more.not_published;
+    }
 }
 
 /// What one RTP stream has sent since the publisher was accepted or resumed.

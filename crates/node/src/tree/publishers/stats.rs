@@ -44,10 +44,15 @@ struct Sum {
 impl Past {
     /// One more is gone. `broadcast` is `None` if it published nothing that is known.
     pub fn add(&mut self, broadcast: Option<&BroadcastId>, stats: &ingest::Stats) {
-        add_drops(&mut self.drops, &stats.drops);
+        self.drops.add(&stats.drops);
         if let Some(broadcast) = broadcast {
             self.broadcasts.entry(broadcast.clone()).or_default().add(stats);
         }
+    }
+
+    /// Datagrams that belonged to no publisher.
+    pub const fn dropped(&mut self, drops: &Drops) {
+        self.drops.add(drops);
     }
 
     /// The broadcast has ended.
@@ -113,13 +118,6 @@ const fn now(layer: &LayerStats) -> LayerNow {
         size: layer.size,
         has_b_frames: layer.facts.b_frames > 0,
     }
-}
-
-const fn add_drops(sum: &mut Drops, more: &Drops) {
-    sum.malformed += more.malformed;
-    sum.unknown_source += more.unknown_source;
-    sum.payload_type += more.payload_type;
-    sum.unauthentic += more.unauthentic;
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One RTP stream of a publisher: its place in the tree, its clock, what its media says.
+//! One RTP stream of a publisher, over WebRTC or plain: its place in the tree, its clock, what its media says.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,11 @@ use media_core::TreePacket;
 use media_core::codec::{KeyframeDetector, Profile, h264};
 use media_core::gap::{self, Arrival, GapTracker};
 use media_core::rate::{Jitter, RateMeter};
-use media_core::rtp;
 use media_core::time::{ClockOffset, SenderClock};
 use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
-use super::offer::Section;
-use super::stats::LayerStats;
 use crate::facts::Observer;
+use crate::publisher::LayerStats;
 
 /// Window of the bitrate shown.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
@@ -23,76 +21,80 @@ const NTP_UNITS_PER_SECOND: f64 = (1u64 << 32) as f64;
 
 /// Where a publisher's sequence numbers lie in the tree's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     /// The publisher's SSRC.
-    pub(super) remote: u32,
+    pub(crate) remote: u32,
     /// Tree sequence number minus the publisher's extended one.
-    pub(super) base: i64,
+    pub(crate) base: i64,
     /// Lowest tree sequence number that this SSRC may fill; below it lies what the one before has used.
-    pub(super) floor: u64,
+    pub(crate) floor: u64,
 }
 
 /// Last sender report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Report {
-    pub(super) sender: NtpTime,
-    pub(super) timestamp: u32,
+pub(crate) struct Report {
+    pub(crate) sender: NtpTime,
+    pub(crate) timestamp: u32,
 }
 
 /// What an H.264 stream says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Picture {
-    pub(super) profile_level_id: [u8; 3],
-    pub(super) width: u32,
-    pub(super) height: u32,
+pub(crate) struct Picture {
+    pub(crate) profile_level_id: [u8; 3],
+    pub(crate) width: u32,
+    pub(crate) height: u32,
 }
 
 /// One packet of media, in the clear, out of its retransmission.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Media<'a> {
+pub(crate) struct Media<'a> {
     /// The publisher's SSRC of media.
-    pub(super) ssrc: u32,
-    pub(super) extended: SeqNo,
-    /// As it came: header and extensions.
-    pub(super) packet: &'a rtp::Packet<'a>,
-    /// Of the media itself.
-    pub(super) payload_type: u8,
-    pub(super) payload: &'a [u8],
-    pub(super) codec: Codec,
-    pub(super) section: &'a Section,
+    pub(crate) ssrc: u32,
+    pub(crate) extended: SeqNo,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) payload_type: u8,
+    pub(crate) payload: &'a [u8],
+    pub(crate) codec: Codec,
+    pub(crate) told: Told,
 }
 
-impl Media<'_> {
-    fn extension(&self, id: Option<u8>) -> Option<&[u8]> {
-        self.packet.extension(id?)
-    }
+/// What header extensions of a packet tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    /// By the publisher's clock (`abs-capture-time`).
+    pub(crate) captured: Option<NtpTime>,
+    /// RFC 6464.
+    pub(crate) audio_level: Option<u8>,
+    /// The byte of `urn:3gpp:video-orientation`.
+    pub(crate) orientation: Option<u8>,
 }
 
 /// One stream.
 #[derive(Debug)]
-pub(super) struct Stream {
-    pub(super) ssrc: Ssrc,
+pub(crate) struct Stream {
+    pub(crate) ssrc: Ssrc,
     /// Index of its section.
-    pub(super) section: usize,
+    pub(crate) section: usize,
     /// Index of its layer in the offer.
-    pub(super) layer: usize,
+    pub(crate) layer: usize,
     /// Tree sequence number of a first packet whose own is zero.
-    pub(super) first_base: u64,
-    pub(super) mapping: Option<Mapping>,
+    pub(crate) first_base: u64,
+    pub(crate) mapping: Option<Mapping>,
     /// The publisher's SSRC of retransmissions.
-    pub(super) repair: Option<u32>,
+    pub(crate) repair: Option<u32>,
     /// Newest tree sequence number.
-    pub(super) highest: Option<SeqNo>,
+    pub(crate) highest: Option<SeqNo>,
     /// Bit *n*: the packet *n* below the newest has come, from the present SSRC.
-    pub(super) received: u128,
-    pub(super) gaps: GapTracker,
-    pub(super) payload_type: Option<u8>,
-    pub(super) clock: SenderClock,
-    pub(super) report: Option<Report>,
-    pub(super) newest_timestamp: u32,
-    pub(super) picture: Option<Picture>,
+    pub(crate) received: u128,
+    pub(crate) gaps: GapTracker,
+    pub(crate) payload_type: Option<u8>,
+    pub(crate) clock: SenderClock,
+    pub(crate) report: Option<Report>,
+    pub(crate) newest_timestamp: u32,
+    pub(crate) picture: Option<Picture>,
     /// What a stream of another codec says about itself.
-    pub(super) profile: Option<Profile>,
+    pub(crate) profile: Option<Profile>,
     detector: Option<(Codec, KeyframeDetector)>,
     rate: RateMeter,
     jitter: Jitter,
@@ -103,7 +105,7 @@ pub(super) struct Stream {
     recovered: u64,
     keyframe_requests: u64,
     /// NACK messages sent.
-    pub(super) nacks: u64,
+    pub(crate) nacks: u64,
     last_keyframe: Option<NtpTime>,
     /// When that came, or the first packet.
     keyframe_at: Option<Instant>,
@@ -115,7 +117,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(ssrc: Ssrc, section: usize, layer: usize, first_base: u64, clock_rate: u32) -> Self {
+    pub(crate) fn new(ssrc: Ssrc, section: usize, layer: usize, first_base: u64, clock_rate: u32) -> Self {
         Self {
             ssrc,
             section,
@@ -151,12 +153,12 @@ impl Stream {
     }
 
     /// Whether the description of the track may have changed since the last call.
-    pub(super) const fn take_news(&mut self) -> bool {
+    pub(crate) const fn take_news(&mut self) -> bool {
         std::mem::replace(&mut self.has_news, false)
     }
 
     /// Packets so far.
-    pub(super) const fn packets(&self) -> u64 {
+    pub(crate) const fn packets(&self) -> u64 {
         self.packets
     }
 
@@ -187,47 +189,43 @@ impl Stream {
     /// cannot be left out: its number would look lost to every child and viewer. Nor can the numbers be closed up: a
     /// lost packet may turn out to be padding after its successors have been given out, and two nodes must agree on
     /// every number. Receivers skip empty payloads, as keep-alives have them (RFC 6263, section 4.1).
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         (now, wallclock): (Instant, NtpTime),
         media: &Media<'_>,
         offset: &ClockOffset,
     ) -> Option<TreePacket> {
-        let Media { packet, payload, codec, section, .. } = *media;
+        let Media { timestamp, payload, codec, told, .. } = *media;
         let seq_no = self.place(media.ssrc, media.extended.get())?;
         if !self.is_new(now, seq_no) {
             return None;
         }
         self.has_news |= self.payload_type.replace(media.payload_type) != Some(media.payload_type);
-        if let Some(captured) =
-            media.extension(section.capture_time_extension).and_then(<[u8]>::first_chunk::<8>)
-        {
+        if let Some(captured) = told.captured {
             // The same kind of statement as a report's: this clock showed that time at this timestamp.
-            self.clock.sender_report(NtpTime::from_bits(u64::from_be_bytes(*captured)), packet.timestamp);
+            self.clock.sender_report(captured, timestamp);
         }
-        let capture_time = self.clock.received(wallclock, packet.timestamp, offset);
-        if self.begins_frame(seq_no, packet.timestamp) && self.clock.is_reported() {
+        let capture_time = self.clock.received(wallclock, timestamp, offset);
+        if self.begins_frame(seq_no, timestamp) && self.clock.is_reported() {
             self.observe_delay(wallclock, capture_time);
         }
-        self.count(now, seq_no, packet.timestamp, payload.len());
-        let starts_keyframe = self.inspect(seq_no, packet.timestamp, codec, payload, capture_time);
+        self.count(now, seq_no, timestamp, payload.len());
+        let starts_keyframe = self.inspect(seq_no, timestamp, codec, payload, capture_time);
         if starts_keyframe || self.keyframe_at.is_none() {
             self.keyframe_at = Some(now);
         }
-        let first_byte = |id| media.extension(id).and_then(|data| data.first().copied());
-        let audio_level = first_byte(section.audio_level_extension);
-        if let Some(level) = audio_level {
+        if let Some(level) = told.audio_level {
             self.observer.level(level);
         }
         Some(TreePacket {
             ssrc: self.ssrc,
             seq_no,
-            timestamp: packet.timestamp,
-            marker: packet.marker,
+            timestamp,
+            marker: media.marker,
             starts_keyframe,
             capture_time,
-            audio_level,
-            orientation: first_byte(section.orientation_extension).unwrap_or(0),
+            audio_level: told.audio_level,
+            orientation: told.orientation.unwrap_or(0),
             payload: Bytes::copy_from_slice(payload),
         })
     }
@@ -257,22 +255,22 @@ impl Stream {
     }
 
     /// From capture to arrival, in seconds; `None` as long as the sender's clock is not known.
-    pub(super) const fn delay(&self) -> Option<f64> {
+    pub(crate) const fn delay(&self) -> Option<f64> {
         self.delay
     }
 
     /// A sender report of this stream's SSRC came.
-    pub(super) fn sender_report(&mut self, sender: NtpTime, timestamp: u32) {
+    pub(crate) fn sender_report(&mut self, sender: NtpTime, timestamp: u32) {
         self.report = Some(Report { sender, timestamp });
         self.clock.sender_report(sender, timestamp);
     }
 
     /// What the offer says of its feedback.
-    pub(super) const fn negotiated(&mut self, takes_keyframe_requests: bool, has_retransmissions: bool) {
+    pub(crate) const fn negotiated(&mut self, takes_keyframe_requests: bool, has_retransmissions: bool) {
         self.observer.negotiated(takes_keyframe_requests, has_retransmissions);
     }
 
-    pub(super) const fn keyframe_requested(&mut self) {
+    pub(crate) const fn keyframe_requested(&mut self) {
         self.keyframe_requests += 1;
     }
 
@@ -333,11 +331,11 @@ impl Stream {
     }
 
     /// Payload bitrate of the last two seconds.
-    pub(super) fn bitrate(&self, now: Instant) -> Bitrate {
+    pub(crate) fn bitrate(&self, now: Instant) -> Bitrate {
         self.rate.clone().rate(now)
     }
 
-    pub(super) fn stats(&self, now: Instant, kind: Kind) -> LayerStats {
+    pub(crate) fn stats(&self, now: Instant, kind: Kind) -> LayerStats {
         LayerStats {
             ssrc: self.ssrc,
             kind,
@@ -362,7 +360,7 @@ impl Stream {
 }
 
 /// The engine gives NTP times as system times; ones before 1970 come as 1970 and are no wallclock at all.
-pub(super) fn ntp(time: std::time::SystemTime) -> NtpTime {
+pub(crate) fn ntp(time: std::time::SystemTime) -> NtpTime {
     match time.duration_since(std::time::UNIX_EPOCH) {
         Ok(since) if !since.is_zero() => NtpTime::from_unix(since),
         Ok(_) | Err(_) => NtpTime::from_bits(0),
