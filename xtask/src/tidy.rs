@@ -24,6 +24,7 @@ const CORES: &[&str] = &[
     "access",
     "tree",
     "rtmp",
+    "rtp-in",
     "packetize",
     "transcode",
     "doctor",
