@@ -12,6 +12,7 @@ mod http;
 mod links;
 mod media;
 mod peers;
+mod plain;
 mod records;
 mod sdp;
 
@@ -19,7 +20,7 @@ mod sdp;
 pub type Demand = fn(&[u8]);
 
 /// Every target: its name, which is that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`.
-pub const TARGETS: [(&str, Demand); 23] = [
+pub const TARGETS: [(&str, Demand); 24] = [
     ("access", access::attempt),
     ("codec", media::codec),
     ("fingerprint", sdp::fingerprint),
@@ -36,6 +37,7 @@ pub const TARGETS: [(&str, Demand); 23] = [
     ("rtcp", media::rtcp),
     ("rtmp", encoders::connection),
     ("rtp", media::rtp),
+    ("rtp_in", plain::rtp),
     ("sdp", sdp::offer),
     ("sdpfrag", sdp::fragment),
     ("session_record", records::session),
