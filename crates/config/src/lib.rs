@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod rtp_in;
 mod secret;
 mod section;
 mod sections;
@@ -16,6 +17,7 @@ mod sources;
 mod values;
 
 pub use check::Problem;
+pub use rtp_in::{RtpIn, Sdp};
 pub use secret::{Secret, SecretError, Token, TokenError};
 pub use sections::{
     Access, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops, Webhooks,

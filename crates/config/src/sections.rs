@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Command};
 use model::{BroadcastId, NodeId, Right, TreeId};
 
+use crate::rtp_in::RtpIn;
 use crate::secret::{Secret, Token};
 use crate::section::{Documented, section};
 use crate::values::{
@@ -121,6 +122,15 @@ section! {
         rtmp: OptionalListen = OptionalListen::At(loopback(1935)), "rtmp", r#""0.0.0.0:1935""#;
         /// Take RTMP without TLS from other machines. Keys then cross the network in clear.
         insecure_rtmp: bool = false, "insecure-rtmp", "true";
+        /// Plain RTP to listen to, as broadcast gear sends it: a broadcast and the file of its session description (SDP),
+        /// which says ports, addresses and codecs. As a table, `[[ingest.rtp_in]]` with `broadcast`, `file` or `sdp`
+        /// (the description itself) and `sources`. It is not authenticated: name who may send.
+        rtp_in: Vec<RtpIn> = Vec::new(), "rtp-in", r#"["live=/etc/media-tree/studio.sdp"]"#;
+        /// Addresses and networks that plain RTP is taken from. Default: whoever is heard first is stayed with.
+        rtp_in_sources: Vec<Network> = Vec::new(), "rtp-in-sources", r#"["10.0.7.0/24"]"#;
+        /// Address of this machine that plain RTP comes to, and whose interface joins its groups of multicast. Default:
+        /// the address in the session description, and the interface that the routes say.
+        rtp_in_address: Option<IpAddr> = None, "rtp-in-address", r#""10.0.7.5""#;
         /// How long a broadcast stays after its publisher is gone. Its viewers stay connected and see the last frame.
         grace_period: HumanDuration = HumanDuration::secs(60), "grace-period", r#""60s""#;
         /// What happens to a second publisher of a broadcast: `take_over`, `refuse`, or `backup`. An encoder that restarts is

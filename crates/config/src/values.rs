@@ -33,6 +33,11 @@ pub enum ValueError {
     /// Neither an address to listen on nor off.
     #[error("an address and a port may stand here, for instance 0.0.0.0:1935, or off")]
     OptionalListen,
+    /// Not plain RTP and its name.
+    #[error(
+        "plain RTP is NAME=FILE: a broadcast, and a file with its session description, for instance live=studio.sdp"
+    )]
+    RtpIn,
     /// Neither an address nor a network.
     #[error("an address or a network may stand here, for instance 127.0.0.1 or 10.0.0.0/8")]
     Network,
@@ -349,6 +354,12 @@ impl fmt::Display for IceServer {
 pub struct Network(IpNet);
 
 impl Network {
+    /// The addresses.
+    #[must_use]
+    pub const fn get(&self) -> IpNet {
+        self.0
+    }
+
     /// Whether the address is one of them; an IPv4 address in an IPv6 one is that.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -73,12 +73,14 @@ fn what_the_example_shows_for_lists_is_valid_too() {
         .lines()
         .filter_map(|line| line.strip_prefix("# For instance ").map(str::to_owned))
         .collect::<Vec<_>>();
-    assert_eq!(instances.len(), 8);
+    assert_eq!(instances.len(), 10);
     for (instance, key) in instances.iter().zip([
         "node.broadcasts",
         "http.trusted_proxies",
         "http.page_origins",
         "ice.servers",
+        "ingest.rtp_in",
+        "ingest.rtp_in_sources",
         "link.parents",
         "control.operator_tokens",
         "access.publish_tokens",
@@ -154,11 +156,12 @@ fn every_setting_can_be_given_in_all_three_ways() {
         let text = match flag {
             "insecure-http" | "insecure-urls" | "insecure-rtmp" | "supervise" => "true",
             "viewers-wait" | "media-tcp" => "false",
-            "trusted-proxies" => "10.0.0.0/8",
+            "trusted-proxies" | "rtp-in-sources" => "10.0.0.0/8",
             "ice-servers" => "stun:stun.example.net",
             "node-id" | "tree-id" | "broadcasts" => "x",
             "http" | "ops" | "rtmp" => "198.51.100.1:1",
-            "public-ip" | "link-address" => "198.51.100.1",
+            "public-ip" | "link-address" | "rtp-in-address" => "198.51.100.1",
+            "rtp-in" => "live=studio.sdp",
             "page-origins" | "public-url" => "https://egress-2.example.net",
             "parents" | "link-public" => "127.0.0.1:7",
             "log-format" => "json",
