@@ -198,6 +198,9 @@ fn resolve(settings: Settings) -> Result<Config, Failure> {
 
 fn check(role: Role, config: &Config) -> Result<(), Failure> {
     config.check(role).map_err(bad_configuration)?;
+    if role.is_injection() {
+        node::check(config).map_err(|error| bad_configuration(format!("{error:#}")))?;
+    }
     telemetry::log::check_filter(&config.log.filter).map_err(bad_configuration)
 }
 

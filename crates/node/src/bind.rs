@@ -10,6 +10,7 @@ use config::Config;
 use model::Role;
 use udp_batch::{Options, Socket};
 
+use crate::rtp_in::{self, Listening};
 use crate::session_records::SessionPorts;
 
 /// Everything a node listens on.
@@ -24,6 +25,8 @@ pub struct Ports {
     pub ingest: Option<Socket>,
     /// Publishers over RTMP.
     pub rtmp: Option<TcpListener>,
+    /// Plain RTP, in the order of the configuration.
+    pub rtp_in: Vec<Listening>,
     /// One socket for each shard.
     pub shards: Vec<Socket>,
     /// TCP on the ports of publishers' media and of the shards, as far as it can be had: each with the address of its media
@@ -32,7 +35,7 @@ pub struct Ports {
 }
 
 /// Sockets by name, as a supervisor keeps them.
-type Sockets = BTreeMap<String, OwnedFd>;
+pub type Sockets = BTreeMap<String, OwnedFd>;
 
 const HTTP: &str = "http";
 const OPS: &str = "ops";
@@ -77,6 +80,11 @@ impl Ports {
             .transpose()?;
         let rtmp = config.ingest.rtmp.address().filter(|_| role.is_injection());
         let rtmp = rtmp.map(|address| tcp(sockets.remove(RTMP), address, "--rtmp")).transpose()?;
+        let inputs = if role.is_injection() { rtp_in::inputs(config)? } else { Vec::new() };
+        let rtp_in = inputs
+            .into_iter()
+            .map(|input| rtp_in::listen(input, &mut sockets))
+            .collect::<anyhow::Result<_>>()?;
         let count = if role.is_egress() { config.shards() } else { 0 };
         let shards = (0..count)
             .map(|shard| {
@@ -95,7 +103,7 @@ impl Ports {
         });
         let media_tcp = media_tcp.collect();
         warn_of_small_buffer(&link, options.receive_buffer_bytes);
-        Ok(Self { http, ops, link: Arc::new(link), ingest, rtmp, shards, media_tcp })
+        Ok(Self { http, ops, link: Arc::new(link), ingest, rtmp, rtp_in, shards, media_tcp })
     }
 
     /// The sockets alone, for a supervisor to keep.
@@ -107,6 +115,7 @@ impl Ports {
         sockets.extend(self.http.map(|http| (HTTP.to_owned(), http.into())));
         sockets.push((LINK.to_owned(), self.link.try_clone_udp()?.into()));
         sockets.extend(self.rtmp.map(|rtmp| (RTMP.to_owned(), rtmp.into())));
+        sockets.extend(self.rtp_in.into_iter().flat_map(Listening::into_sockets));
         if let Some(ingest) = self.ingest {
             sockets.push((INGEST.to_owned(), ingest.try_clone_udp()?.into()));
         }

@@ -28,6 +28,7 @@ mod priority;
 mod random;
 mod rate_limit;
 mod rtmp;
+mod rtp_in;
 mod session_records;
 mod sessions;
 mod shard;
@@ -50,6 +51,14 @@ pub use start::Start;
 pub mod link_peer {
     pub use crate::link_identity::{LinkIdentity, SERVER_NAME};
     pub use crate::link_socket::{Datagram, LinkSocket, is_quic};
+}
+
+/// Judges what the configuration alone does not: reads the session descriptions of plain RTP.
+///
+/// # Errors
+/// Says which of them cannot be read or received, and why.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    rtp_in::inputs(config).map(drop)
 }
 
 /// Runs a node of this role until it is told to stop (SIGTERM or SIGINT: drain; a second one: at once).

@@ -38,6 +38,7 @@ use crate::priority;
 use crate::random;
 use crate::rate_limit::RateLimit;
 use crate::rtmp;
+use crate::rtp_in;
 use crate::session_records::{Opening, SessionRecords, ViewerRecords};
 use crate::sessions::Sessions;
 use crate::shard::{self, Feed, Shard};
@@ -123,6 +124,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     let webhooks = Webhooks::start(&config, &node_id, &app)?;
 
     serve_rtmp(ports.rtmp, tls.as_ref(), &config, &app)?;
+    let rtp_in = rtp_in::serve(ports.rtp_in, &app)?;
     let ops = serve(ports.ops, ports.http, tls, (&config, &app))?;
     announce(role, &node_id, &config, app.is_tls);
     let demo =
@@ -130,6 +132,8 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
 
     let mut words = start.ready()?;
     if ending(&mut words, &mut signals, &mut ended_threads).await? == Word::HandOver {
+        // The next process reads the same sockets.
+        drop(rtp_in);
         tree_handle.hand_over().await;
         leave(app.shards.len(), &channels, &mut ended_threads).await;
         return Ok(());

@@ -13,6 +13,7 @@ use signaling::sdp::IceCredentials;
 
 use crate::event_streams::EventStreams;
 use crate::join::JoinId;
+use crate::random;
 use crate::session_records::Resource;
 
 /// Endings remembered for the API.
@@ -157,6 +158,27 @@ impl Sessions {
         let reports = Arc::default();
         let session = Session { broadcast, entity_tag, peer_ice, peer, first_mid, join, events, reports };
         tables.by_id.insert(id, session);
+    }
+
+    /// A publisher's session begins that did not come over HTTP: its URL is told to nobody. Gives how the log names it.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn insert_without_url(
+        &self,
+        publisher: PublisherId,
+        broadcast: &BroadcastId,
+    ) -> anyhow::Result<JoinId> {
+        let join = JoinId::from(u64::from_be_bytes(random::bytes()?));
+        let resource = Resource {
+            id: SessionId::from_random(random::bytes()?),
+            broadcast: broadcast.clone(),
+            entity_tag: EntityTag::from_random(random::bytes()?),
+            peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
+            picture_line: None,
+        };
+        self.insert(&resource, Peer::Publisher(publisher), Some(join), None);
+        Ok(join)
     }
 
     /// A session has other ICE credentials.

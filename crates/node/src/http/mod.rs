@@ -164,7 +164,7 @@ impl App {
     }
 
     /// Whether somebody publishes a broadcast, as far as this node knows.
-    fn is_live(&self, broadcast: &BroadcastId) -> bool {
+    pub fn is_live(&self, broadcast: &BroadcastId) -> bool {
         let is_here =
             self.directory.get(broadcast).is_some_and(|entry| entry.broadcast.state == BroadcastState::Live);
         let recorded = self.control.as_ref().and_then(|control| control.front_door.broadcast(broadcast));

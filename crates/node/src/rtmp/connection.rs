@@ -9,9 +9,6 @@ use anyhow::Context as _;
 use ingest::{CloseReason, Output, PublisherId};
 use model::{BroadcastId, Right};
 use rtmp::{Connection, Event, PublishRequest, Refusal};
-use signaling::SessionId;
-use signaling::http::EntityTag;
-use signaling::sdp::IceCredentials;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
@@ -19,10 +16,7 @@ use super::media::Media;
 use crate::clock::wallclock;
 use crate::gate::Visitor;
 use crate::http::App;
-use crate::join::JoinId;
 use crate::random;
-use crate::session_records::Resource;
-use crate::sessions::Peer;
 use crate::tree::{PublishEncoded, TreeHandle};
 
 /// Read at once.
@@ -209,24 +203,10 @@ impl Served<'_> {
             Ok(Err(error)) => return Err((Refusal::BadName, format!("Not taken: {error}."))),
             Err(_gone) => return Err((Refusal::Denied, "The server stops.".into())),
         }
-        let join = JoinId::of(None).map_err(|_| busy(()))?;
         let identity = random::bytes().map_err(|_| busy(()))?;
-        self.list(id, &broadcast, join).map_err(|_| busy(()))?;
+        let join = self.app.sessions.insert_without_url(id, &broadcast).map_err(|_| busy(()))?;
         tracing::info!(%broadcast, publisher = id.0, %join, "publisher over RTMP accepted");
         Ok(Publishing { id, media: Media::new(ingest::Identity(identity)), closed })
-    }
-
-    /// Its session is one like any other, but that its URL is told to nobody.
-    fn list(&self, id: PublisherId, broadcast: &BroadcastId, join: JoinId) -> anyhow::Result<()> {
-        let resource = Resource {
-            id: SessionId::from_random(random::bytes()?),
-            broadcast: broadcast.clone(),
-            entity_tag: EntityTag::from_random(random::bytes()?),
-            peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
-            picture_line: None,
-        };
-        self.app.sessions.insert(&resource, Peer::Publisher(id), Some(join), None);
-        Ok(())
     }
 
     /// Hands on what has become of the media.

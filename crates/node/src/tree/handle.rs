@@ -31,6 +31,7 @@ pub(super) enum Command {
     Publish(Box<Publish>),
     PublishEncoded(Box<PublishEncoded>),
     Encoded { publisher: PublisherId, outputs: Vec<ingest::Output>, stats: ingest::Stats },
+    Dropped(ingest::Drops),
     Unpublish(PublisherId),
     RestartIce { publisher: PublisherId, restart: Box<IceRestart>, is_there: oneshot::Sender<bool> },
     Channel(ChannelEvent),
@@ -113,6 +114,11 @@ impl TreeHandle {
     /// Hands over what a publisher has sent; waits while the tree thread is behind.
     pub async fn encoded(&self, publisher: PublisherId, outputs: Vec<ingest::Output>, stats: ingest::Stats) {
         self.send(Command::Encoded { publisher, outputs, stats }).await;
+    }
+
+    /// Counts datagrams that belonged to no publisher.
+    pub async fn dropped(&self, drops: ingest::Drops) {
+        self.send(Command::Dropped(drops)).await;
     }
 
     /// Ends a publisher's session.

@@ -294,6 +294,7 @@ impl Tree {
                 Command::Encoded { publisher, outputs, stats } => {
                     self.publishers.encoded(publisher, outputs, stats);
                 }
+                Command::Dropped(drops) => self.publishers.dropped(&drops),
                 Command::Unpublish(publisher) => self.publishers.unpublish(now, publisher),
                 Command::RestartIce { publisher, restart, is_there } => {
                     let _ = is_there.send(self.publishers.restart_ice(now, publisher, *restart));

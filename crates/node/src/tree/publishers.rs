@@ -182,6 +182,11 @@ impl Publishers {
         }
     }
 
+    /// Datagrams came that belonged to no publisher.
+    pub(super) const fn dropped(&mut self, drops: &ingest::Drops) {
+        self.past.dropped(drops);
+    }
+
     /// Whether there is room for one more publisher of this broadcast.
     fn room(&self, broadcast: &BroadcastId) -> Result<(), PublishError> {
         if self.sessions.len() >= self.config.publishers_max {

@@ -14,7 +14,7 @@ use crate::sessions::IceRestart;
 pub(super) enum Peer {
     /// Over WHIP.
     WebRtc(Box<Publisher>),
-    /// Over RTMP.
+    /// Over RTMP, or by plain RTP.
     Encoded(Encoded),
 }
 
@@ -61,14 +61,14 @@ impl Peer {
         }
     }
 
-    /// Encoders of RTMP take no requests.
+    /// Encoders of RTMP take no requests, nor do senders of plain RTP.
     pub fn request_keyframe(&mut self, ssrc: Ssrc) {
         if let Self::WebRtc(publisher) = self {
             publisher.request_keyframe(ssrc);
         }
     }
 
-    /// False for encoders of RTMP: they have no ICE.
+    /// False without WebRTC: there is no ICE.
     pub fn restart_ice(&mut self, restart: &IceRestart) -> bool {
         let Self::WebRtc(publisher) = self else { return false };
         let credentials = |ufrag: &str, pwd: &str| IceCredentials {
@@ -111,7 +111,7 @@ impl Peer {
         }
     }
 
-    /// What the next process needs to go on; a TCP connection cannot be left to it.
+    /// What the next process needs to go on; a TCP connection cannot be left to it, and plain RTP begins anew there.
     pub fn record(&self) -> Option<PublisherRecord> {
         match self {
             Self::WebRtc(publisher) => publisher.record(),
