@@ -325,7 +325,10 @@ fn unique() -> u16 {
 
 /// The first of [`PORTS_A_NODE`] ports that nobody uses, different for each call in this process and, by the process
 /// id, mostly different for others.
-fn free_ports() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// If none are left.
+pub fn free_ports() -> anyhow::Result<u16> {
     let slots = 20_000 / PORTS_A_NODE;
     let start = (std::process::id() as u16 % slots).wrapping_mul(7);
     for _ in 0..slots {
