@@ -161,6 +161,12 @@ impl Default for Reader {
 }
 
 impl Reader {
+    /// Bytes of messages that are not whole yet.
+    #[must_use]
+    pub const fn unfinished_bytes(&self) -> usize {
+        self.unfinished_bytes
+    }
+
     /// The peer's next chunks have so many bytes.
     ///
     /// # Errors

@@ -252,6 +252,13 @@ impl Connection {
         self.events.pop_front()
     }
 
+    /// Bytes that wait here: of messages that are not whole, of what comes while the shell decides, of answers to be
+    /// written. Each of them is bounded.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.reader.unfinished_bytes() + self.unread.len() + self.output.len()
+    }
+
     /// What is to be written to the socket.
     #[must_use]
     pub fn output(&self) -> &[u8] {

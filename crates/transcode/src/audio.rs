@@ -11,7 +11,7 @@ use crate::aac::{AacConfig, AacError};
 use crate::decode::Decoder;
 use crate::mp3;
 use crate::opus::{self, OpusClock, OpusError};
-use crate::retime::{Frame, Retimer};
+use crate::retime::{Frame, Placed, Retimer};
 use crate::{PACKET_BYTES_MAX, SAMPLE_RATE};
 
 /// Damaged frames in a row after which the sound is given up: about two seconds.
@@ -85,10 +85,18 @@ pub struct Packet {
 /// What has come so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Frames that could not be decoded.
+    /// Frames that were decoded and coded anew.
+    pub recoded_frames: u64,
+    /// Packets of Opus that went on as they came.
+    pub passed_frames: u64,
+    /// Frames of which all, or the beginning, had been played already and was left out.
+    pub cut_frames: u64,
+    /// Frames that could not be decoded, or not placed, and were left out.
     pub damaged_frames: u64,
-    /// Packets given out.
-    pub packets: u64,
+    /// Gaps that were filled with silence.
+    pub filled_gaps: u64,
+    /// Gaps that are too long for that and stayed.
+    pub left_gaps: u64,
 }
 
 enum Track {
@@ -145,7 +153,14 @@ impl Audio {
             encoder: None,
             track: None,
             damaged_in_a_row: 0,
-            stats: Stats { damaged_frames: 0, packets: 0 },
+            stats: Stats {
+                recoded_frames: 0,
+                passed_frames: 0,
+                cut_frames: 0,
+                damaged_frames: 0,
+                filled_gaps: 0,
+                left_gaps: 0,
+            },
             packets: VecDeque::new(),
         }
     }
@@ -180,8 +195,13 @@ impl Audio {
                 let Some(Track::Opus(clock)) = &mut self.track else {
                     return Err(PacketError::NotConfigured);
                 };
+                let has_begun = clock.next().is_some();
                 match clock.place(time, data)? {
-                    Some((ticks, begins, payload)) => self.give(ticks, begins, payload),
+                    Some((ticks, begins, payload)) => {
+                        self.stats.passed_frames += 1;
+                        self.stats.left_gaps += u64::from(begins && has_begun);
+                        self.give(ticks, begins, payload);
+                    }
                     None => self.damaged()?,
                 }
                 Ok(())
@@ -267,7 +287,18 @@ impl Audio {
         };
         let Some(samples) = decoder.decode(frame) else { return self.damaged() };
         self.damaged_in_a_row = 0;
-        retimer.push(time, &samples);
+        match retimer.push(time, &samples) {
+            Placed::Next => self.stats.recoded_frames += 1,
+            Placed::AfterSilence => {
+                self.stats.recoded_frames += 1;
+                self.stats.filled_gaps += 1;
+            }
+            Placed::AfterGap => {
+                self.stats.recoded_frames += 1;
+                self.stats.left_gaps += 1;
+            }
+            Placed::Cut => self.stats.cut_frames += 1,
+        }
         let frames: Vec<Frame> = std::iter::from_fn(|| retimer.poll()).collect();
         frames.iter().try_for_each(|frame| self.encode(frame))
     }
@@ -285,7 +316,6 @@ impl Audio {
 
     fn give(&mut self, ticks: i64, marker: bool, payload: Bytes) {
         self.damaged_in_a_row = 0;
-        self.stats.packets += 1;
         let time = MediaTime::from_micros((ticks * 1000).div_euclid(i64::from(SAMPLE_RATE / 1000)));
         self.packets.push_back(Packet { timestamp: ticks as u32, time, marker, payload });
     }

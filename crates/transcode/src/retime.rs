@@ -39,6 +39,19 @@ pub(crate) struct Frame {
     pub(crate) samples: Vec<f32>,
 }
 
+/// Where a piece of sound went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placed {
+    /// After the one before, or at the beginning.
+    Next,
+    /// After silence that fills a short gap.
+    AfterSilence,
+    /// After a gap of the timestamps.
+    AfterGap,
+    /// All of it, or the beginning, had been played already and was cut.
+    Cut,
+}
+
 /// The clock of one track.
 pub(crate) struct Retimer {
     kernel: Kernel,
@@ -80,13 +93,13 @@ impl Retimer {
     }
 
     /// Takes a piece of sound whose first sample has this time.
-    pub(crate) fn push(&mut self, time: MediaTime, piece: &[Sample]) {
+    pub(crate) fn push(&mut self, time: MediaTime, piece: &[Sample]) -> Placed {
         let piece = &piece[..piece.len().min(PIECE_SAMPLES_MAX)];
         let ticks = time.ticks(SAMPLE_RATE);
         let Some(next) = self.next else {
             self.next = Some(ticks);
             self.append(0, piece);
-            return;
+            return Placed::Next;
         };
         let per_sample = f64::from(SAMPLE_RATE) / f64::from(self.rate);
         let waiting = (self.input.len() as f64 - self.position) * per_sample;
@@ -96,9 +109,11 @@ impl Retimer {
             self.finish();
             self.next = Some(ticks.max(self.next.unwrap_or(ticks)));
             self.append(0, piece);
+            Placed::AfterGap
         } else if difference > STEADY_TICKS {
             self.deviation = 0.0;
             self.append((difference / per_sample).round() as usize, piece);
+            Placed::AfterSilence
         } else if difference < -back {
             // Time has stepped back: this has been played, or silence in its place.
             self.deviation = 0.0;
@@ -106,10 +121,12 @@ impl Retimer {
             let rest = piece.get(cut..).unwrap_or_default();
             self.is_cutting = rest.is_empty();
             self.append(0, rest);
+            Placed::Cut
         } else {
             self.is_cutting = false;
             self.deviation += (difference - self.deviation) * BELIEF;
             self.append(0, piece);
+            Placed::Next
         }
     }
 

@@ -87,7 +87,9 @@ fn mp3_becomes_opus_that_sounds_the_same() {
     assert!((48..=52).contains(&packets.len()), "{}", packets.len());
     let purity = purity(&packets);
     assert!(purity > 25.0, "{purity:.1} dB");
-    assert_eq!(audio.stats().damaged_frames, 0);
+    let stats = audio.stats();
+    assert!(stats.recoded_frames > 30, "{stats:?}");
+    assert_eq!(stats, Stats { recoded_frames: stats.recoded_frames, ..Stats::default() });
 }
 
 #[test]
@@ -120,6 +122,7 @@ fn opus_goes_through_as_it_is() {
     let through = packets(&mut audio);
     assert!(through.iter().map(|packet| &packet.payload).eq(coded.iter().map(|packet| &packet.payload)));
     assert!(through.iter().enumerate().all(|(index, packet)| packet.timestamp == index as u32 * 960));
+    assert_eq!(audio.stats(), Stats { passed_frames: coded.len() as u64, ..Stats::default() });
 }
 
 #[test]
@@ -149,6 +152,9 @@ fn a_damaged_frame_is_a_gap_and_many_are_the_end() {
     }
     let packets = packets(&mut audio);
     assert!(packets.windows(2).all(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp) == 960));
+    let stats = audio.stats();
+    assert_eq!((stats.damaged_frames, stats.left_gaps), (1, 0), "{stats:?}");
+    assert_eq!(stats.recoded_frames, aac_frames().len() as u64 - 1);
 }
 
 #[test]

@@ -61,9 +61,9 @@ fn a_fast_sound_card_does_not_push_sound_away_from_the_picture() {
 #[test]
 fn a_short_gap_is_filled_with_silence_of_its_length() {
     let mut retimer = Retimer::new(48_000, None);
-    for time in [0, 20, 40, 160, 180, 200, 220] {
-        retimer.push(MediaTime::from_millis(time), &[[0.5; 2]; 960]);
-    }
+    let times = [0, 20, 40, 160, 180, 200, 220];
+    let placed = times.map(|time| retimer.push(MediaTime::from_millis(time), &[[0.5; 2]; 960]));
+    assert_eq!(placed.iter().position(|placed| *placed == Placed::AfterSilence), Some(3), "{placed:?}");
     let frames = frames(&mut retimer);
     assert_eq!(
         frames.iter().map(millis).collect::<Vec<_>>(),
@@ -79,9 +79,9 @@ fn a_short_gap_is_filled_with_silence_of_its_length() {
 #[test]
 fn a_long_gap_stays_one() {
     let mut retimer = Retimer::new(48_000, None);
-    for time in [0, 20, 40, 5000, 5020, 5040] {
-        retimer.push(MediaTime::from_millis(time), &[[0.5; 2]; 960]);
-    }
+    let times = [0, 20, 40, 5000, 5020, 5040];
+    let placed = times.map(|time| retimer.push(MediaTime::from_millis(time), &[[0.5; 2]; 960]));
+    assert_eq!(placed.iter().position(|placed| *placed == Placed::AfterGap), Some(3), "{placed:?}");
     let found: Vec<(i64, bool)> =
         frames(&mut retimer).iter().map(|frame| (millis(frame), frame.begins)).collect();
     assert_eq!(found, [(0, true), (20, false), (40, false), (5000, true), (5020, false)]);
@@ -92,9 +92,9 @@ fn a_long_gap_stays_one() {
 fn sound_that_was_played_already_is_cut() {
     let mut retimer = Retimer::new(48_000, None);
     // The third piece is sent again, late.
-    for time in [0, 20, 40, 60, 80, 40, 60, 80, 100, 120, 140] {
-        retimer.push(MediaTime::from_millis(time), &[[0.5; 2]; 960]);
-    }
+    let times = [0, 20, 40, 60, 80, 40, 60, 80, 100, 120, 140];
+    let placed = times.map(|time| retimer.push(MediaTime::from_millis(time), &[[0.5; 2]; 960]));
+    assert_eq!(placed.iter().filter(|placed| **placed == Placed::Cut).count(), 3, "{placed:?}");
     let found: Vec<i64> = frames(&mut retimer).iter().map(millis).collect();
     assert_eq!(found, (0..7).map(|index| index * 20).collect::<Vec<_>>());
 }
