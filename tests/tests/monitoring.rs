@@ -2,6 +2,7 @@
 //! data, no metric is forgotten, and a crash is told to people, and its end too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Instant;
 
@@ -15,10 +16,14 @@ use tests::program::{self, Program, until};
 use tests::prometheus::{self, Alertmanager, PARTS, Prometheus, Setting, shipped, shipped_text};
 use tests::slack::Slack;
 use tests::{offers, tools};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 type Result = anyhow::Result<()>;
 
 const OPENSSL: &str = "/usr/bin/openssl";
+/// All that ffmpeg sends to publish `show`, and its media; see `crates/rtmp/tests`.
+const OVER_RTMP: &[u8] = include_bytes!("../../crates/rtmp/tests/data/ffmpeg-h264-aac.rtmp");
 /// A second of pictures.
 const PICTURES: usize = 30;
 
@@ -278,6 +283,21 @@ async fn a_broadcaster_is_blocked(injection: &Program) -> Result {
     until("it is advised", async || Ok(injection.metric("media_tree_publisher_advice{").await? > 0.0)).await
 }
 
+/// An encoder that publishes `tape` over RTMP again and again: after its recording it falls silent, and is sent away.
+async fn publish_over_rtmp(listener: SocketAddr) -> Result {
+    let mut recording = OVER_RTMP.to_vec();
+    let media = recording.windows(4).rposition(|bytes| bytes == b"live").context("the end of `publish`")?;
+    while let Some(at) = recording[..media].windows(4).position(|bytes| bytes == b"show") {
+        recording[at..at + 4].copy_from_slice(b"tape");
+    }
+    loop {
+        let mut stream = TcpStream::connect(listener).await?;
+        stream.write_all(&recording).await?;
+        let mut answers = Vec::new();
+        let _until_the_end = stream.read_to_end(&mut answers).await;
+    }
+}
+
 /// What our player reports after some seconds; it is a page, and browsers are for other tests.
 async fn player_reports(session: &str) -> Result {
     let report = r#"{"firstFrameMs":250,"latencyMs":180,"watchedMs":5000,"freezes":1,"freezeMs":30,
@@ -348,6 +368,15 @@ async fn everything_that_is_shown_or_watched_has_data_and_crashes_are_told() -> 
     let down = node_down_is_told(&mut tree, &mut watch).await?;
 
     a_broadcaster_is_blocked(&tree.injection).await?;
+    tree.watching.push(tokio::spawn({
+        let publishing = publish_over_rtmp(tree.injection.rtmp);
+        async move { publishing.await.expect("an encoder over RTMP") }
+    }));
+    until("its sound is coded anew", async || {
+        Ok(tree.injection.metric_with("media_tree_rtmp_audio_frames_total{", r#"fate="recoded""#).await?
+            > 0.0)
+    })
+    .await?;
     // All that is shown and watched.
     let mut questions = questions_of_alerts();
     for dashboard in dashboards()? {

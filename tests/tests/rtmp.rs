@@ -57,6 +57,12 @@ fn encoder(program: &Program, stream: &str, more: &[&str]) -> anyhow::Result<Chi
 /// All that ffmpeg sends to publish `show`, and its media; see `crates/rtmp/tests`.
 const RECORDED: &[u8] = include_bytes!("../../crates/rtmp/tests/data/ffmpeg-h264-aac.rtmp");
 
+/// How often connections over RTMP ended in this way.
+async fn ended(node: &Program, reason: &str) -> anyhow::Result<f64> {
+    let label = format!("reason=\"{reason}\"");
+    node.metric_with("media_tree_rtmp_connection_ends_total{", &label).await
+}
+
 const LIVE: [&str; 2] = ["-tune", "zerolatency"];
 
 /// What ffmpeg says that does not come in.
@@ -133,6 +139,14 @@ async fn who_does_not_come_in_is_told_why() -> Result {
     until("why is told to whoever operates", async || Ok(node.log().contains("B-frames"))).await?;
     until("its session has ended", async || Ok(node.metric("media_tree_whip_sessions{").await? == 0.0))
         .await?;
+    until("every end is counted", async || {
+        let (key, name) = (ended(&node, "access_refused").await?, ended(&node, "not_taken").await?);
+        Ok((key, name, ended(&node, "b_frames").await?) == (2.0, 1.0, 1.0))
+    })
+    .await?;
+    let refused = node.metric_with("media_tree_publishes_total{", r#"result="refused""#).await?;
+    ensure!(refused == 3.0, "{refused} publishers were refused");
+    ensure!(node.metric("media_tree_rtmp_connections{").await? == 0.0, "and none is left");
     Ok(())
 }
 
@@ -160,17 +174,18 @@ async fn what_is_no_rtmp_disturbs_nobody() -> Result {
         let closed = tokio::time::timeout(PATIENCE, stream.read(&mut [0])).await.context("still open")?;
         ensure!(closed.unwrap_or(0) == 0);
     }
+    let many = ended(&node, "client_full").await?;
+    ensure!(many >= 3.0 * OF_ONE_ADDRESS as f64, "{many} were too many");
     drop(silent);
+    until("their places are free", async || Ok(node.metric("media_tree_rtmp_connections{").await? == 1.0))
+        .await?;
     // 10 MB that are no RTMP: the first bytes end it.
-    until("another connection is let in", async || {
-        let mut stream = TcpStream::connect(node.rtmp).await?;
-        let mut garbage = vec![0xa5; 10 << 20];
-        garbage[0] = 3;
-        let sent =
-            tokio::time::timeout(PATIENCE, stream.write_all(&garbage)).await.context("it is all read")?;
-        Ok(sent.is_err())
-    })
-    .await?;
+    let mut stream = TcpStream::connect(node.rtmp).await?;
+    let mut garbage = vec![0xa5; 10 << 20];
+    garbage[0] = 3;
+    let sent = tokio::time::timeout(PATIENCE, stream.write_all(&garbage)).await.context("it is all read")?;
+    ensure!(sent.is_err(), "it is all taken");
+    until("it is counted", async || Ok(ended(&node, "protocol").await? == 1.0)).await?;
     receive(&mut viewer, PICTURES).await?;
     ensure!(node.resident_bytes() < before + (16 << 20), "{} after {before}", node.resident_bytes());
     Ok(())
@@ -192,5 +207,7 @@ async fn an_encoder_that_breaks_the_rules_as_it_begins_leaves_nothing_behind() -
         .await?;
     let accepted = node.log().matches("publisher over RTMP accepted").count();
     ensure!(accepted == 3, "{accepted} came as far as that: {}", node.log());
+    until("each is counted", async || Ok(ended(&node, "protocol").await? == 3.0)).await?;
+    ensure!(node.metric("media_tree_rtmp_pending_bytes{").await? == 0.0, "nothing waits any more");
     Ok(())
 }

@@ -40,13 +40,13 @@ const SEND_BUFFER_BYTES: usize = 128 << 10;
 const BATCH_BYTES: usize = 16 << 10;
 
 /// Who may connect, to all ports of a node together.
-pub fn admission(counters: ConnectionCounters) -> Arc<Admission> {
+pub fn admission(counters: &ConnectionCounters) -> Arc<Admission> {
     let limits = Limits {
         connections_max: media_connections_max(),
         client_connections_max: CLIENT_CONNECTIONS_MAX,
         trusted_proxies: Vec::new(),
     };
-    Arc::new(Admission::new(limits, counters))
+    Arc::new(Admission::new(limits, counters.admission()))
 }
 
 /// Accepts connections for a media socket that is bound to `media`, for as long as the node lives.
@@ -166,7 +166,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let media_address = media.local_addr().expect("an address");
         let counters = ConnectionCounters::default();
-        serve(listener, media_address, (admission(counters.clone()), counters)).expect("it serves");
+        serve(listener, media_address, (admission(&counters), counters)).expect("it serves");
         tokio::spawn(async move {
             let mut datagram = [0; FRAME_MAX];
             while let Ok((length, from)) = media.recv_from(&mut datagram).await {

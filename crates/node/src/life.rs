@@ -371,7 +371,7 @@ fn serve_media_tcp(
     metrics: &Metrics,
 ) -> anyhow::Result<BTreeSet<u16>> {
     let counters = metrics.media_connections();
-    let admission = ice_tcp::admission(counters.clone());
+    let admission = ice_tcp::admission(&counters);
     let serve = |(listener, media): (_, SocketAddr)| {
         ice_tcp::serve(listener, media, (admission.clone(), counters.clone()))
             .context("listen for media over TCP")?;

@@ -113,6 +113,17 @@ impl Metrics {
         self.telemetry.node.media_connections()
     }
 
+    /// Counts connections over RTMP, and what becomes of their media.
+    #[must_use]
+    pub const fn rtmp(&self) -> &telemetry::rtmp::Metrics {
+        &self.telemetry.rtmp
+    }
+
+    /// Counts a publisher that came otherwise than over HTTP and was not taken.
+    pub fn publisher_refused(&self, result: JoinResult) {
+        self.telemetry.injection.publish(result);
+    }
+
     /// Counts who was not let in, and events for the operator's server.
     #[must_use]
     pub fn access(&self) -> telemetry::access::Metrics {

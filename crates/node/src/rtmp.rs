@@ -14,8 +14,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use telemetry::node::ConnectionCounters;
+use telemetry::rtmp::RtmpEnd;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::error::Elapsed;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{Admission, App, Limits};
@@ -28,6 +29,40 @@ const CLIENT_CONNECTIONS_MAX: u32 = 32;
 const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 /// The first byte of TLS: a handshake record (RFC 8446, section 5.1). RTMP begins with its version, 3.
 const TLS_HANDSHAKE: u8 = 22;
+
+/// How a connection ended.
+struct Ended {
+    how: RtmpEnd,
+    /// In words for the log.
+    reason: String,
+}
+
+impl Ended {
+    fn new(how: RtmpEnd, reason: impl Into<String>) -> Self {
+        Self { how, reason: reason.into() }
+    }
+
+    /// From what ended it.
+    fn by(error: &anyhow::Error) -> Self {
+        Self::new(how(error), format!("{error:#}"))
+    }
+}
+
+fn how(error: &anyhow::Error) -> RtmpEnd {
+    if error.is::<Elapsed>() {
+        return RtmpEnd::TooSlow;
+    }
+    match error.downcast_ref::<rtmp::Error>() {
+        // All else is of the socket.
+        None => RtmpEnd::Network,
+        Some(rtmp::Error::Handshake(_)) => RtmpEnd::Handshake,
+        Some(rtmp::Error::Tag(_)) => RtmpEnd::Media,
+        Some(rtmp::Error::Address(_)) => RtmpEnd::NotTaken,
+        Some(rtmp::Error::NeverPublished | rtmp::Error::AnswersNotRead) => RtmpEnd::TooSlow,
+        Some(rtmp::Error::Silent) => RtmpEnd::Silent,
+        Some(_) => RtmpEnd::Protocol,
+    }
+}
 
 /// What the listener needs beside its socket.
 pub struct Door {
@@ -51,16 +86,17 @@ pub fn serve(listener: std::net::TcpListener, door: Door) -> io::Result<()> {
         client_connections_max: CLIENT_CONNECTIONS_MAX,
         trusted_proxies: Vec::new(),
     };
-    let admission = Arc::new(Admission::new(limits, ConnectionCounters::default()));
+    let admission = Arc::new(Admission::new(limits, door.app.metrics.rtmp().admission()));
     let door = Arc::new(door);
     tokio::spawn(async move {
         loop {
             let (stream, peer, place) = admission.accept(&listener, "of RTMP").await;
             let door = door.clone();
             tokio::spawn(async move {
-                if let Err(reason) = begin(&door, stream, peer).await {
-                    tracing::debug!(reason = format!("{reason:#}"), "RTMP connection ended");
-                }
+                let Ended { how, reason } =
+                    begin(&door, stream, peer).await.unwrap_or_else(|error| Ended::by(&error));
+                tracing::debug!(reason, "RTMP connection ended");
+                door.app.metrics.rtmp().ended(how);
                 drop(place);
             });
         }
@@ -68,19 +104,25 @@ pub fn serve(listener: std::net::TcpListener, door: Door) -> io::Result<()> {
     Ok(())
 }
 
-async fn begin(door: &Door, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
+async fn begin(door: &Door, stream: TcpStream, peer: SocketAddr) -> anyhow::Result<Ended> {
     stream.set_nodelay(true)?;
     let mut first = [0];
     let peeked = tokio::time::timeout(BEGIN_WITHIN, stream.peek(&mut first)).await??;
-    anyhow::ensure!(peeked == 1, "it said nothing");
-    if first[0] == TLS_HANDSHAKE {
-        let Some(tls) = door.tls.clone() else { anyhow::bail!("TLS, and there is no certificate") };
-        let stream = tokio::time::timeout(BEGIN_WITHIN, TlsAcceptor::from(tls).accept(stream)).await??;
-        return connection::drive(&door.app, stream, peer).await;
+    if peeked == 0 {
+        return Ok(Ended::new(RtmpEnd::Closed, "it said nothing"));
     }
-    anyhow::ensure!(
-        door.allows_plain || peer.ip().to_canonical().is_loopback(),
-        "RTMP without TLS from another machine: use rtmps://, or set ingest.insecure_rtmp"
-    );
+    if first[0] == TLS_HANDSHAKE {
+        let Some(tls) = door.tls.clone() else {
+            return Ok(Ended::new(RtmpEnd::TlsFailed, "TLS, and there is no certificate"));
+        };
+        return match tokio::time::timeout(BEGIN_WITHIN, TlsAcceptor::from(tls).accept(stream)).await? {
+            Ok(stream) => connection::drive(&door.app, stream, peer).await,
+            Err(error) => Ok(Ended::new(RtmpEnd::TlsFailed, error.to_string())),
+        };
+    }
+    if !door.allows_plain && !peer.ip().to_canonical().is_loopback() {
+        let reason = "RTMP without TLS from another machine: use rtmps://, or set ingest.insecure_rtmp";
+        return Ok(Ended::new(RtmpEnd::Insecure, reason));
+    }
     connection::drive(&door.app, stream, peer).await
 }

@@ -26,6 +26,7 @@ pub mod player;
 pub mod process;
 pub mod publishers;
 mod reference;
+pub mod rtmp;
 pub mod store;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,6 +75,8 @@ pub struct Telemetry {
     pub node: node::Metrics,
     /// Publishers.
     pub injection: injection::Metrics,
+    /// Encoders that publish over RTMP.
+    pub rtmp: rtmp::Metrics,
     /// Links between nodes, and the media that goes over them.
     pub link: link::Metrics,
     /// Viewers.
@@ -99,6 +102,7 @@ impl Telemetry {
         Self {
             node: node::Metrics::register(&mut registry),
             injection: injection::Metrics::register(&mut registry, reasons.injection),
+            rtmp: rtmp::Metrics::register(&mut registry),
             link: link::Metrics::register(&mut registry, reasons.link),
             egress: egress::Metrics::register(&mut registry, reasons.egress),
             player: player::Metrics::register(&mut registry),
@@ -118,6 +122,7 @@ impl Telemetry {
     pub fn remove_broadcast(&self, broadcast: &BroadcastId) {
         self.node.remove_broadcast(broadcast);
         self.egress.remove_broadcast(broadcast);
+        self.rtmp.remove_broadcast(broadcast);
     }
 
     /// Everything, as the scraper wants it.

@@ -131,7 +131,15 @@ impl Default for ConnectionCounters {
     }
 }
 
-impl ConnectionCounters {
+/// Who is let in at a listener. Cloning shares them.
+#[derive(Debug, Clone, Default)]
+pub struct AdmissionCounters {
+    pub(crate) open: Gauge,
+    pub(crate) full: Counter,
+    pub(crate) client_full: Counter,
+}
+
+impl AdmissionCounters {
     /// A connection was let in.
     pub fn opened(&self) {
         self.open.inc();
@@ -144,12 +152,24 @@ impl ConnectionCounters {
 
     /// One was refused: there were too many.
     pub fn full(&self) {
-        self.dropped(ConnectionDrop::Full);
+        self.full.inc();
     }
 
     /// One was refused: there were too many of its client.
     pub fn client_full(&self) {
-        self.dropped(ConnectionDrop::ClientFull);
+        self.client_full.inc();
+    }
+}
+
+impl ConnectionCounters {
+    /// Where it is counted who is let in.
+    #[must_use]
+    pub fn admission(&self) -> AdmissionCounters {
+        AdmissionCounters {
+            open: self.open.clone(),
+            full: self.dropped.get_or_create_owned(&Label(ConnectionDrop::Full)),
+            client_full: self.dropped.get_or_create_owned(&Label(ConnectionDrop::ClientFull)),
+        }
     }
 
     /// The TLS handshake of one failed.

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use crate::exposition::{self, Exposition};
 use crate::publishers::{Layer, LayerNow, LayerTotals, Publisher};
-use crate::{access, controller, egress, injection, link, node, player, store};
+use crate::{access, controller, egress, injection, link, node, player, rtmp, store};
 
 /// Labels whose values are not a closed set, or too many to list.
 const OPEN_LABELS: [&str; 8] =
@@ -38,12 +38,17 @@ type Section = (&'static str, &'static str, fn(&mut Registry));
 #[must_use]
 pub fn reference() -> String {
     let mut text = INTRODUCTION.to_owned();
-    let sections: [Section; 8] = [
+    let sections: [Section; 9] = [
         ("Process and node", "Every process.", node_section),
         (
             "Publishers",
             "Injection nodes. Counters of a broadcast are of all publishers that it has had.",
             publishers,
+        ),
+        (
+            "RTMP",
+            "Injection nodes. What has a broadcast is of all its publishers over RTMP, and there from the first one on.",
+            over_rtmp,
         ),
         ("Links and relays", "Every node that carries media.", links),
         ("Viewers", "Egress nodes.", viewers),
@@ -103,6 +108,10 @@ fn publishers(registry: &mut Registry) {
     metrics.published().set(vec![publisher]);
     let advised = crate::advice::Advised { broadcast: broadcast(), codes: vec![(ANY, true)] };
     metrics.advice().set(vec![advised]);
+}
+
+fn over_rtmp(registry: &mut Registry) {
+    let _shown_from_now_on = rtmp::Metrics::register(registry).publisher(&broadcast());
 }
 
 fn links(registry: &mut Registry) {

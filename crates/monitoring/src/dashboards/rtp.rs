@@ -11,6 +11,7 @@ pub(super) fn dashboard() -> Dashboard {
     )
     .section("Publishers: what they send", sent())
     .section("Publishers: how it is encoded", encoded())
+    .section("Publishers: over RTMP", over_rtmp())
     .section("In the tree: media", media())
     .section("In the tree: loss and repair", repair())
     .section("In the tree: parents", parents())
@@ -135,6 +136,46 @@ fn encoded() -> [Panel; 7] {
             "max by (broadcast, kind, layer, codec, profile, level) (media_tree_publisher_stream_info{<broadcast>})",
             "",
         ),
+    ]
+}
+
+fn over_rtmp() -> [Panel; 6] {
+    [
+        Panel::lines("Connections", Unit::Count, "Connections that RTMP listeners hold, publishing or not.")
+            .asks("sum by (node_id) (media_tree_rtmp_connections{<node>})", "{{node_id}}"),
+        Panel::lines(
+            "Connections ended",
+            Unit::EventRate,
+            "Connections that were refused or ended, by reason; the log of the node says more.",
+        )
+        .asks(
+            "sum by (reason) (rate(media_tree_rtmp_connection_ends_total{<node>}[$__rate_interval]))",
+            "{{reason}}",
+        ),
+        Panel::lines("Received", Unit::BitRate, "What came over RTMP: media and what it is wrapped in.").asks(
+            "sum by (node_id) (rate(media_tree_rtmp_received_bytes_total{<node>}[$__rate_interval])) * 8",
+            "{{node_id}}",
+        ),
+        Panel::lines(
+            "Waiting in memory",
+            Unit::Bytes,
+            "Messages that are not whole and answers that are not taken, of all connections.",
+        )
+        .asks("sum by (node_id) (media_tree_rtmp_pending_bytes{<node>})", "{{node_id}}"),
+        Panel::lines(
+            "Sound",
+            Unit::EventRate,
+            "Frames of sound: coded anew, passed on as Opus, left out because they came twice or are damaged.",
+        )
+        .asks(&rate("media_tree_rtmp_audio_frames_total", "broadcast, fate"), "{{broadcast}} {{fate}}"),
+        Panel::lines(
+            "Gaps and jumps",
+            Unit::EventRate,
+            "Gaps in the sound, by what they were filled with; jumps of an encoder's clock; messages of no use.",
+        )
+        .asks(&rate("media_tree_rtmp_audio_gaps_total", "broadcast, repair"), "{{broadcast}} gap, {{repair}}")
+        .asks(&rate("media_tree_rtmp_clock_jumps_total", "broadcast"), "{{broadcast}} jump")
+        .asks(&rate("media_tree_rtmp_skipped_messages_total", "broadcast"), "{{broadcast}} message"),
     ]
 }
 

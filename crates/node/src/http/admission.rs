@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use telemetry::node::ConnectionCounters;
+use telemetry::node::AdmissionCounters;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::listener::Limits;
@@ -21,7 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
-    counters: ConnectionCounters,
+    counters: AdmissionCounters,
     connected: Mutex<Connected>,
 }
 
@@ -35,7 +35,7 @@ struct Connected {
 }
 
 impl Admission {
-    pub fn new(limits: Limits, counters: ConnectionCounters) -> Self {
+    pub fn new(limits: Limits, counters: AdmissionCounters) -> Self {
         Self { limits, counters, connected: Mutex::default() }
     }
 
@@ -130,7 +130,7 @@ mod tests {
     fn admission() -> Arc<Admission> {
         let trusted_proxies = vec!["10.0.0.1".parse().expect("a network")];
         let limits = Limits { connections_max: 6, client_connections_max: 4, trusted_proxies };
-        Arc::new(Admission::new(limits, ConnectionCounters::default()))
+        Arc::new(Admission::new(limits, AdmissionCounters::default()))
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Listener {
         let local = tcp.local_addr()?;
         let (sender, accepted) = mpsc::channel(64);
         let acceptor = Acceptor {
-            admission: Arc::new(Admission::new(limits, counters.clone())),
+            admission: Arc::new(Admission::new(limits, counters.admission())),
             tls: tls.map(TlsAcceptor::from),
             sender,
             counters,

@@ -8,16 +8,20 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use ingest::{CloseReason, Output, PublisherId};
 use model::{BroadcastId, Right};
+use packetize::PictureError;
 use rtmp::{Connection, Event, PublishRequest, Refusal};
+use telemetry::JoinResult;
+use telemetry::rtmp::{ConnectionBytes, PublisherCounters, RtmpEnd, Totals};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 
+use super::Ended;
 use super::media::Media;
 use crate::clock::wallclock;
 use crate::gate::Visitor;
 use crate::http::App;
 use crate::random;
-use crate::tree::{PublishEncoded, TreeHandle};
+use crate::tree::{PublishEncoded, PublishError, TreeHandle};
 
 /// Read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -34,31 +38,66 @@ struct Publishing {
     media: Media,
     /// The tree has ended it.
     closed: oneshot::Receiver<()>,
+    counters: PublisherCounters,
+    /// Messages that the connection had skipped before.
+    skipped_before: u64,
 }
 
-/// Serves a connection until it ends; says why.
-pub(super) async fn drive<S>(app: &Arc<App>, mut stream: S, peer: SocketAddr) -> anyhow::Result<()>
+/// Why a publisher does not come in.
+struct NotAdmitted {
+    /// As the protocol tells it.
+    refusal: Refusal,
+    /// As the end of its connection is counted.
+    how: RtmpEnd,
+    /// As a publisher that came is counted.
+    result: JoinResult,
+    /// In words for the encoder's owner.
+    words: String,
+}
+
+impl NotAdmitted {
+    fn new(refusal: Refusal, words: impl Into<String>) -> Self {
+        Self { refusal, how: RtmpEnd::NotTaken, result: JoinResult::Refused, words: words.into() }
+    }
+
+    fn busy() -> Self {
+        Self::new(Refusal::Denied, "The server is busy. Try again soon.")
+    }
+}
+
+/// Serves a connection until it ends; says how it did.
+///
+/// # Errors
+/// If the encoder broke a rule, or the connection broke.
+pub(super) async fn drive<S>(app: &Arc<App>, mut stream: S, peer: SocketAddr) -> anyhow::Result<Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some((tree, _)) = app.ingest.clone() else { return Ok(()) };
+    let Some((tree, _)) = app.ingest.clone() else {
+        return Ok(Ended::new(RtmpEnd::NotTaken, "this node takes no publishers"));
+    };
     let mut served = Served {
         app,
         tree,
         peer,
         connection: Connection::new(random::bytes()?, Instant::now()),
         publishing: None,
+        bytes: app.metrics.rtmp().connection(),
+        ended: None,
     };
-    let ended = served.serve(&mut stream).await;
-    let reason = match &ended {
-        Ok(()) => "the encoder has closed the connection".to_owned(),
-        Err(error) => format!("{error:#}"),
+    let ended = match served.serve(&mut stream).await {
+        Ok(()) => served
+            .ended
+            .take()
+            .unwrap_or_else(|| Ended::new(RtmpEnd::Closed, "the encoder has closed the connection")),
+        Err(error) => Ended::by(&error),
     };
-    served.ended(reason).await;
+    served.count();
+    served.unpublish(ended.reason.clone()).await;
     // What was said last, for the encoder's log.
     let _ = served.write(&mut stream).await;
     let _ = tokio::time::timeout(WRITE_WITHIN, stream.shutdown()).await;
-    ended
+    Ok(ended)
 }
 
 struct Served<'a> {
@@ -67,6 +106,9 @@ struct Served<'a> {
     peer: SocketAddr,
     connection: Connection,
     publishing: Option<Publishing>,
+    bytes: ConnectionBytes,
+    /// Why this side ends it.
+    ended: Option<Ended>,
 }
 
 impl Served<'_> {
@@ -78,6 +120,7 @@ impl Served<'_> {
             }
             self.send().await;
             self.write(stream).await?;
+            self.count();
             if self.connection.is_closing() {
                 return Ok(());
             }
@@ -98,7 +141,8 @@ impl Served<'_> {
                 () = tokio::time::sleep_until(wake.into()) => self.connection.handle_timeout(Instant::now())?,
                 () = closed => {
                     self.publishing = None;
-                    self.connection.close("the server has ended the broadcast, or another encoder publishes it now");
+                    let reason = "the server has ended the broadcast, or another encoder publishes it now";
+                    self.close(RtmpEnd::EndedHere, reason);
                 }
             }
         }
@@ -142,7 +186,7 @@ impl Served<'_> {
                     self.refuse_media(taken);
                 }
             }
-            Event::Unpublished => self.ended("the encoder has ended the broadcast".into()).await,
+            Event::Unpublished => self.unpublish("the encoder has ended the broadcast".into()).await,
         }
         Ok(())
     }
@@ -152,18 +196,45 @@ impl Served<'_> {
         if let Err(error) = taken {
             let reason = format!("{error:#}");
             tracing::info!(reason, "media over RTMP cannot be taken");
-            self.connection.close(&reason);
+            let has_b_frames = error.downcast_ref() == Some(&PictureError::HasBFrames);
+            self.close(if has_b_frames { RtmpEnd::BFrames } else { RtmpEnd::Media }, &reason);
         }
+    }
+
+    /// Ends the connection.
+    fn close(&mut self, how: RtmpEnd, reason: &str) {
+        self.connection.close(reason);
+        self.ended.get_or_insert_with(|| Ended::new(how, reason));
+    }
+
+    /// Shows how much came, and what became of it.
+    fn count(&mut self) {
+        let stats = self.connection.stats();
+        self.bytes.show(stats.received_bytes, self.connection.pending_bytes());
+        let Some(publishing) = &mut self.publishing else { return };
+        let sound = publishing.media.sound();
+        publishing.counters.show(Totals {
+            recoded_frames: sound.recoded_frames,
+            passed_frames: sound.passed_frames,
+            cut_frames: sound.cut_frames,
+            damaged_frames: sound.damaged_frames,
+            filled_gaps: sound.filled_gaps,
+            left_gaps: sound.left_gaps,
+            clock_jumps: stats.clock_jumps,
+            skipped_messages: stats.skipped_messages - publishing.skipped_before,
+        });
     }
 
     async fn admit(&mut self, request: PublishRequest) -> anyhow::Result<()> {
         let now = Instant::now();
         let publishing = match self.publisher(&request).await {
             Ok(publishing) => publishing,
-            Err((refusal, words)) => {
+            Err(NotAdmitted { refusal, how, result, words }) => {
                 let broadcast: String = request.broadcast.chars().take(NAME_LOGGED_MAX).collect();
                 tracing::info!(broadcast, words, "publisher over RTMP refused");
                 self.connection.refuse_publish(refusal, &words);
+                self.app.metrics.publisher_refused(result);
+                self.ended = Some(Ended::new(how, words));
                 return Ok(());
             }
         };
@@ -172,12 +243,12 @@ impl Served<'_> {
         Ok(self.connection.accept_publish(now)?)
     }
 
-    async fn publisher(&self, request: &PublishRequest) -> Result<Publishing, (Refusal, String)> {
-        let busy = |_| (Refusal::Denied, "The server is busy. Try again soon.".to_owned());
-        let broadcast = BroadcastId::new(&request.broadcast)
-            .map_err(|error| (Refusal::BadName, format!("This is not the name of a broadcast: {error}.")))?;
+    async fn publisher(&self, request: &PublishRequest) -> Result<Publishing, NotAdmitted> {
+        let broadcast = BroadcastId::new(&request.broadcast).map_err(|error| {
+            NotAdmitted::new(Refusal::BadName, format!("This is not the name of a broadcast: {error}."))
+        })?;
         if self.app.rate_limit.take(Instant::now(), self.peer.ip()).is_err() {
-            return Err((Refusal::Denied, "Too many attempts. Try again in a moment.".into()));
+            return Err(NotAdmitted::new(Refusal::Denied, "Too many attempts. Try again in a moment."));
         }
         let visitor = Visitor {
             right: Right::Publish,
@@ -187,10 +258,14 @@ impl Served<'_> {
             ticket: None,
         };
         let admitted = self.app.gate.admit(&visitor).await;
-        admitted.map_err(|problem| (Refusal::Denied, problem.detail.to_string()))?;
+        admitted.map_err(|problem| NotAdmitted {
+            how: RtmpEnd::AccessRefused,
+            ..NotAdmitted::new(Refusal::Denied, problem.detail)
+        })?;
         if self.app.is_draining.load(Ordering::Relaxed) {
-            return Err((Refusal::Denied, "This server is about to stop.".into()));
+            return Err(NotAdmitted::new(Refusal::Denied, "This server is about to stop."));
         }
+        let identity = random::bytes().map_err(|_| NotAdmitted::busy())?;
         let id = PublisherId(self.app.next_id.fetch_add(1, Ordering::Relaxed));
         let (close, closed) = oneshot::channel();
         let (reply, outcome) = oneshot::channel();
@@ -200,13 +275,25 @@ impl Served<'_> {
         self.tree.publish_encoded(publish).await;
         match outcome.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err((Refusal::BadName, format!("Not taken: {error}."))),
-            Err(_gone) => return Err((Refusal::Denied, "The server stops.".into())),
+            Ok(Err(error)) => {
+                let is_full = matches!(error, PublishError::Full);
+                return Err(NotAdmitted {
+                    result: if is_full { JoinResult::Full } else { JoinResult::Refused },
+                    ..NotAdmitted::new(Refusal::BadName, format!("Not taken: {error}."))
+                });
+            }
+            Err(_gone) => return Err(NotAdmitted::new(Refusal::Denied, "The server stops.")),
         }
-        let identity = random::bytes().map_err(|_| busy(()))?;
-        let join = self.app.sessions.insert_without_url(id, &broadcast).map_err(|_| busy(()))?;
+        let join =
+            self.app.sessions.insert_without_url(id, &broadcast).map_err(|_| NotAdmitted::busy())?;
         tracing::info!(%broadcast, publisher = id.0, %join, "publisher over RTMP accepted");
-        Ok(Publishing { id, media: Media::new(ingest::Identity(identity)), closed })
+        Ok(Publishing {
+            id,
+            media: Media::new(ingest::Identity(identity)),
+            closed,
+            counters: self.app.metrics.rtmp().publisher(&broadcast),
+            skipped_before: self.connection.stats().skipped_messages,
+        })
     }
 
     /// Hands on what has become of the media.
@@ -220,7 +307,7 @@ impl Served<'_> {
         }
     }
 
-    async fn ended(&mut self, reason: String) {
+    async fn unpublish(&mut self, reason: String) {
         self.send().await;
         let Some(mut publishing) = self.publishing.take() else { return };
         let stats = publishing.media.stats(Instant::now());

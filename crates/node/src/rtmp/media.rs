@@ -169,6 +169,11 @@ impl Media {
         std::mem::take(&mut self.outputs)
     }
 
+    /// What became of its sound.
+    pub const fn sound(&self) -> transcode::Stats {
+        self.audio.stats()
+    }
+
     /// What it has sent.
     pub fn stats(&mut self, now: Instant) -> Stats {
         self.encoded.stats(now)

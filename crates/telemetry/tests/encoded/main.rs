@@ -3,6 +3,7 @@
 mod control;
 mod players;
 mod publishers;
+mod rtmp;
 
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,10 @@ fn every_counter_exists_at_zero_from_the_start() {
         ("media_tree_media_tcp_connections", None),
         ("media_tree_media_tcp_connection_drops_total", Some(r#"reason="too_slow""#)),
         ("media_tree_http_connection_drops_total", Some(r#"reason="client_full""#)),
+        ("media_tree_rtmp_connections", None),
+        ("media_tree_rtmp_connection_ends_total", Some(r#"reason="b_frames""#)),
+        ("media_tree_rtmp_received_bytes_total", None),
+        ("media_tree_rtmp_pending_bytes", None),
         ("media_tree_records", None),
         ("media_tree_record_puts_total", None),
         ("media_tree_record_put_failures_total", None),
@@ -159,12 +164,13 @@ fn records_of_all_stores_add_up() {
 fn connections_are_counted_whoever_holds_the_counters() {
     let telemetry = telemetry();
     let [first, second] = [telemetry.node.connections(), telemetry.node.connections()];
-    first.opened();
-    second.opened();
-    second.closed();
-    first.full();
-    second.client_full();
-    second.client_full();
+    let [let_in, also_let_in] = [first.admission(), second.admission()];
+    let_in.opened();
+    also_let_in.opened();
+    also_let_in.closed();
+    let_in.full();
+    also_let_in.client_full();
+    also_let_in.client_full();
     first.tls_failed();
     first.too_slow();
     let text = telemetry.encode();

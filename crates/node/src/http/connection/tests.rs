@@ -84,7 +84,7 @@ impl Server {
         let (pipes, receiver) = mpsc::channel(8);
         let service = router.into_make_service_with_connect_info::<Connection>();
         tokio::spawn(async move { axum::serve(Pipes(receiver), service).await });
-        Self { pipes, admission: Arc::new(Admission::new(limits, counters.clone())), counters }
+        Self { pipes, admission: Arc::new(Admission::new(limits, counters.admission())), counters }
     }
 
     async fn connect(&self) -> DuplexStream {
