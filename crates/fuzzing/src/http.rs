@@ -1,6 +1,6 @@
 //! What we take apart ourselves in HTTP: methods, headers, paths, bodies of PATCH.
 
-use model::BroadcastId;
+use model::{BroadcastId, TraceParent};
 use signaling::SessionId;
 use signaling::http::{
     Action, EntityTag, IfMatch, Problem, Resource, SDP, action, bearer, check_content_type,
@@ -9,12 +9,16 @@ use signaling::patch;
 use signaling::sdp::IceCredentials;
 use signaling::whep::events::Kinds;
 
-/// Lines of a request: `Authorization`, `If-Match`, `Content-Type`, method, session, broadcast; then the body.
+/// Lines of a request: `Authorization` or `traceparent`, `If-Match`, `Content-Type`, method, session, broadcast; then the body.
 pub fn headers(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let mut lines = text.splitn(7, '\n');
     let mut line = || lines.next().unwrap_or_default();
-    authorization(line());
+    let first = line();
+    authorization(first);
+    if let Ok(parent) = first.parse::<TraceParent>() {
+        assert_eq!(parent.to_string().parse(), Ok(parent), "{first}");
+    }
     let if_match = line();
     tags(if_match);
     let content_type = line();

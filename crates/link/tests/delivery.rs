@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use link::exchange::{self, DropReason, Event, ParentId};
 use link::wire::message::Message;
-use model::{Role, SeqNo, Ssrc};
+use model::{JoinName, Role, SeqNo, Ssrc, TraceParent};
 use support::network::{Conditions, Network};
 use support::source::{KEYFRAME_PACKETS, Source, id, key};
 
@@ -63,17 +63,27 @@ fn a_chain_without_loss_delivers_every_packet_once() {
 fn who_made_a_node_join_is_told_all_the_way_up() {
     let mut network = chain(1, Conditions::PERFECT);
     network.publish(0, Source::new("friday", 1));
-    network.with(3, |exchange, now| exchange.want_as(now, &id("friday"), Some(7)));
+    let span = TraceParent::from_bytes(&[1; TraceParent::BYTES]);
+    let cause = Some(JoinName { id: 7, span });
+    network.with(3, |exchange, now| exchange.want_as(now, &id("friday"), cause));
     network.run_millis(3000);
     for parent in 0..3 {
+        let mut answered_after = Vec::new();
         let events = network.nodes[parent].events.iter();
-        let traces: Vec<_> = events
+        let causes: Vec<_> = events
             .filter_map(|(_, event)| match event {
-                Event::ChildJoined { child, trace, .. } => Some((child.is_some(), *trace)),
+                Event::ChildJoined { child, cause, .. } => Some((child.is_some(), *cause)),
+                Event::ChildAnswered { child, cause, after, .. } => {
+                    answered_after.push(*after);
+                    Some((child.is_some(), *cause))
+                }
                 _ => None,
             })
             .collect();
-        assert_eq!(traces, [(true, Some(7))], "told once at node {parent}, whatever is refreshed");
+        assert_eq!(causes, [(true, cause); 2], "told once at node {parent}, whatever is refreshed");
+        // Nodes below the origin wait for their own parents.
+        let waits = answered_after.iter().any(|after| !after.is_zero());
+        assert_eq!(waits, parent > 0, "node {parent}: {answered_after:?}");
     }
 }
 

@@ -5,8 +5,8 @@ mod support;
 use link::wire::message::*;
 use link::wire::{DecodeError, GroupKey, Version};
 use model::{
-    Broadcast, BroadcastId, BroadcastState, Codec, Epoch, KeyGeneration, Layer, NodeId, Rid, Role, SeqNo,
-    Ssrc, Track,
+    Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId, Rid, Role,
+    SeqNo, Ssrc, Track,
 };
 use proptest::prelude::*;
 use support::{golden, messages};
@@ -147,6 +147,8 @@ fn examples() -> Vec<(&'static str, Message)> {
         incarnation: Incarnation { counter: 9, random: 0x1020_3040_5060_7080 },
     };
     let resume = vec![Held { ssrc: Ssrc::new(0x1111_1111), newest: SeqNo::new(69_999) }];
+    let id = 0x0123_4567_89ab_cdef;
+    let span = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().ok();
     let heartbeat = Heartbeat {
         sent_micros: 1_234_567,
         echo: Some(Echo { sent_micros: 7_654_321, held_micros: 40_000 }),
@@ -157,10 +159,18 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("hello", Message::Hello(hello)),
         ("announce", Message::Announce(example())),
         ("retire", Message::Retire(friday())),
-        ("join", Message::Join(Join { broadcast: friday(), resume: resume.clone(), trace: None })),
+        ("join", Message::Join(Join { broadcast: friday(), resume: resume.clone(), cause: None })),
         (
             "join-traced",
-            Message::Join(Join { broadcast: friday(), resume, trace: Some(0x0123_4567_89ab_cdef) }),
+            Message::Join(Join {
+                broadcast: friday(),
+                resume: resume.clone(),
+                cause: Some(JoinName { id, span: None }),
+            }),
+        ),
+        (
+            "join-in-a-trace",
+            Message::Join(Join { broadcast: friday(), resume, cause: Some(JoinName { id, span }) }),
         ),
         ("join-answer", Message::JoinAnswer(answer)),
         ("join-refused", Message::JoinRefused { broadcast: friday(), reason: JoinRefusal::Full }),

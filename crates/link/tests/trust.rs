@@ -33,7 +33,7 @@ fn a_flood_of_joins_is_bounded_by_rate_and_answered_once() {
     network.run_millis(100);
     network.messages.clear();
     for _ in 0..10_000 {
-        let join = Message::Join(Join { broadcast: id("friday"), resume: Vec::new(), trace: None });
+        let join = Message::Join(Join { broadcast: id("friday"), resume: Vec::new(), cause: None });
         network.with(1, |exchange, now| exchange.message(now, down, join));
     }
     assert!(network.drops(1, DropReason::MessageRate) >= 8000);
@@ -49,7 +49,7 @@ fn unknown_broadcasts_are_refused_without_state() {
     let (_, down) = network.connect(child, 1);
     network.run_millis(100);
     for n in 0..100 {
-        let join = Message::Join(Join { broadcast: id(&format!("no-{n}")), resume: Vec::new(), trace: None });
+        let join = Message::Join(Join { broadcast: id(&format!("no-{n}")), resume: Vec::new(), cause: None });
         network.with(1, |exchange, now| exchange.message(now, down, join));
     }
     assert_eq!(network.sent(1, child, |m| matches!(m, Message::JoinRefused { .. })), 100);
@@ -278,7 +278,7 @@ fn nothing_is_taken_before_the_hello() {
     let address = SocketAddr::from(([10, 9, 9, 9], 1));
     network.with(1, |exchange, now| {
         exchange.child_connected(now, PeerId::new(901), address).expect("few children");
-        let join = Message::Join(Join { broadcast: id("friday"), resume: Vec::new(), trace: None });
+        let join = Message::Join(Join { broadcast: id("friday"), resume: Vec::new(), cause: None });
         exchange.message(now, PeerId::new(901), join);
     });
     assert_eq!(network.drops(1, DropReason::MessageUnexpected), 1);
@@ -341,7 +341,7 @@ fn about_friday(message: Message) -> Message {
         Message::Leave(_) => Message::Leave(id("friday")),
         Message::Join(join) => {
             let resume = join.resume.into_iter().map(|held| Held { ssrc: source.video, ..held }).collect();
-            Message::Join(Join { broadcast: id("friday"), resume, trace: None })
+            Message::Join(Join { broadcast: id("friday"), resume, cause: None })
         }
         Message::JoinAnswer(answer) => {
             let broadcast = source.broadcast.clone();

@@ -11,6 +11,7 @@ mod media;
 mod right;
 mod role;
 mod rtp;
+mod trace;
 mod units;
 
 pub use broadcast::{Broadcast, BroadcastState, Layer, Track};
@@ -20,4 +21,5 @@ pub use media::{Codec, Kind, Mid, Rid, TokenError};
 pub use right::{Right, RightError};
 pub use role::{Role, RoleError};
 pub use rtp::{NtpTime, SeqNo, Ssrc};
+pub use trace::{JoinName, TraceParent, TraceParentError};
 pub use units::{Bitrate, MediaTime};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use model::{Broadcast, BroadcastId, Epoch, Ssrc};
+use model::{Broadcast, BroadcastId, Epoch, JoinName, Ssrc};
 
 use super::carried::Carried;
 use super::peer::{Offer, Relation};
@@ -92,10 +92,10 @@ impl Exchange {
         }
     }
 
-    /// Somebody at this node wants a broadcast, whom the log names so.
-    pub fn want_as(&mut self, now: Instant, id: &BroadcastId, trace: Option<u64>) {
+    /// Somebody at this node wants a broadcast, whose join is called so.
+    pub fn want_as(&mut self, now: Instant, id: &BroadcastId, cause: Option<JoinName>) {
         if self.wanted.contains_key(id) || self.wanted.len() < self.config.broadcasts_max {
-            self.wanted.entry(id.clone()).or_insert(trace);
+            self.wanted.entry(id.clone()).or_insert(cause);
         } else {
             self.drops.count(DropReason::BroadcastLimit);
         }

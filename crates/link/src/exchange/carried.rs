@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use model::{Broadcast, Kind, Ssrc};
+use model::{Broadcast, JoinName, Kind, Ssrc};
 
 use super::stats::StreamStats;
 use super::{ParentId, PeerId};
@@ -35,13 +35,14 @@ pub(super) struct Carried {
 /// A child's join: soft state.
 #[derive(Debug)]
 pub(super) struct ChildJoin {
+    pub(super) since: Instant,
     pub(super) refreshed: Instant,
     /// The JoinAnswer has been sent; it waits until there is a key.
     pub(super) is_answered: bool,
     /// What the child holds, until it is answered.
     pub(super) resume: Vec<Held>,
-    /// How the log names whoever made the child join.
-    pub(super) trace: Option<u64>,
+    /// What whoever made the child join is called.
+    pub(super) cause: Option<JoinName>,
 }
 
 impl Carried {

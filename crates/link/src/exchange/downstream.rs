@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{BroadcastId, Kind, NtpTime, SeqNo, Ssrc};
+use model::{BroadcastId, Kind, NodeId, NtpTime, SeqNo, Ssrc};
 
 use super::carried::ChildJoin;
 use super::peer::Relation;
@@ -53,11 +53,11 @@ impl Exchange {
             self.send(peer, Message::JoinRefused { broadcast: id, reason: JoinRefusal::Full });
             return;
         }
-        let Join { resume, trace, .. } = join;
-        carried.joins.insert(peer, ChildJoin { refreshed: now, is_answered: false, resume, trace });
-        let hello = self.peers.get(&peer).and_then(|peer| peer.hello.as_ref());
-        let child = hello.map(|hello| hello.node.clone());
-        self.outputs.push_back(Output::Event(Event::ChildJoined { broadcast: id.clone(), child, trace }));
+        let Join { resume, cause, .. } = join;
+        let child_join = ChildJoin { since: now, refreshed: now, is_answered: false, resume, cause };
+        carried.joins.insert(peer, child_join);
+        let child = self.name_of(peer);
+        self.outputs.push_back(Output::Event(Event::ChildJoined { broadcast: id.clone(), child, cause }));
         self.update_upstream(now, &id);
         self.answer_waiting(now, &id);
     }
@@ -81,6 +81,7 @@ impl Exchange {
         let Some(carried) = self.broadcasts.get_mut(id) else { return };
         let Some(join) = carried.joins.get_mut(&peer) else { return };
         join.is_answered = true;
+        let (cause, after) = (join.cause, now.saturating_duration_since(join.since));
         let resume = std::mem::take(&mut join.resume);
         let mut streams = Vec::new();
         for (ssrc, _) in carried.ssrcs() {
@@ -94,6 +95,13 @@ impl Exchange {
         let keys = carried.keyring.keys().cloned().collect();
         let answer = JoinAnswer { broadcast: carried.broadcast.clone(), keys, streams };
         self.send(peer, Message::JoinAnswer(answer));
+        let (broadcast, child) = (id.clone(), self.name_of(peer));
+        self.outputs.push_back(Output::Event(Event::ChildAnswered { broadcast, child, cause, after }));
+    }
+
+    /// What a node calls itself, once it has said hello.
+    fn name_of(&self, peer: PeerId) -> Option<NodeId> {
+        self.peers.get(&peer)?.hello.as_ref().map(|hello| hello.node.clone())
     }
 
     /// When the oldest picture was captured that a new child needs.

@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 
 use media_core::keyframe_request::KeyframeLimiter;
 use media_core::ring;
-use model::{Broadcast, BroadcastId, NodeId, Role, SeqNo, Ssrc};
+use model::{Broadcast, BroadcastId, JoinName, NodeId, Role, SeqNo, Ssrc};
 
 use crate::wire::GroupKey;
 use crate::wire::media::GroupSealer;
@@ -157,7 +157,7 @@ pub struct Exchange {
     delivers_locally: bool,
     group_key: Option<(GroupKey, GroupSealer)>,
     /// With the name of who wanted it first, if he has one.
-    wanted: BTreeMap<BroadcastId, Option<u64>>,
+    wanted: BTreeMap<BroadcastId, Option<JoinName>>,
     /// The newest packet of a stream that every viewer has whom this process found when it began.
     viewers_have: BTreeMap<Ssrc, SeqNo>,
     broadcasts: BTreeMap<BroadcastId, Carried>,

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use media_core::TreePacket;
-use model::{Broadcast, BroadcastId, NodeId, Ssrc};
+use model::{Broadcast, BroadcastId, JoinName, NodeId, Ssrc};
 
 use super::{ParentId, PeerId};
 use crate::wire::Version;
@@ -111,8 +112,19 @@ pub enum Event {
         broadcast: BroadcastId,
         /// Its name, once it has said hello.
         child: Option<NodeId>,
-        /// How the log names whoever made it join.
-        trace: Option<u64>,
+        /// What whoever made it join is called.
+        cause: Option<JoinName>,
+    },
+    /// A child that takes a broadcast has what it needs to begin: the keys, and what the rings hold.
+    ChildAnswered {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// Its name, once it has said hello.
+        child: Option<NodeId>,
+        /// What whoever made it join is called.
+        cause: Option<JoinName>,
+        /// Since it joined: a node that had nothing of the broadcast had to join its own parents first.
+        after: Duration,
     },
     /// Another injection node has published a later run of a broadcast that is published here.
     OriginSuperseded(BroadcastId),

@@ -78,8 +78,8 @@ impl Exchange {
         let newest = |ssrc: Ssrc| Some(Held { ssrc, newest: self.streams.get(&ssrc)?.newest()? });
         let resume = carried.ssrcs().filter_map(|(ssrc, _)| newest(ssrc)).collect();
         let here = self.wanted.get(id).copied().flatten();
-        let trace = here.or_else(|| carried.joins.values().find_map(|join| join.trace));
-        self.send(peer, Message::Join(Join { broadcast: id.clone(), resume, trace }));
+        let cause = here.or_else(|| carried.joins.values().find_map(|join| join.cause));
+        self.send(peer, Message::Join(Join { broadcast: id.clone(), resume, cause }));
     }
 
     pub(super) fn send_leave(&mut self, parent: ParentId, id: &BroadcastId) {

@@ -1,6 +1,6 @@
 //! Messages to bytes and back. Numbers of types and tags are part of the wire and never used twice.
 
-use model::{BroadcastId, Epoch, KeyGeneration, Role, SeqNo, Ssrc};
+use model::{BroadcastId, Epoch, JoinName, KeyGeneration, Role, SeqNo, Ssrc, TraceParent};
 
 use super::broadcast;
 use super::fields::{Field, Fields, Writer, push, required, seq_no};
@@ -43,8 +43,11 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
                     inner.u32(1, held.ssrc.get()).u64(2, held.newest.get());
                 });
             }
-            if let Some(trace) = join.trace {
-                writer.u64(3, trace);
+            if let Some(JoinName { id, span }) = join.cause {
+                writer.u64(3, id);
+                if let Some(span) = span {
+                    writer.bytes(4, &span.to_bytes());
+                }
             }
         }
         Message::JoinAnswer(answer) => encode_join_answer(answer, writer),
@@ -217,16 +220,18 @@ fn decode_hello(mut fields: Fields<'_>) -> Result<Hello, DecodeError> {
 }
 
 fn decode_join(mut fields: Fields<'_>) -> Result<Join, DecodeError> {
-    let (mut broadcast, mut resume, mut trace) = (None, Vec::new(), None);
+    let (mut broadcast, mut resume, mut id, mut span) = (None, Vec::new(), None, None);
     while let Some(field) = fields.pop()? {
         match field.tag {
             1 => broadcast = Some(field.broadcast_id()?),
             2 => push(&mut resume, STREAMS_MAX, 2, decode_held(Fields::new(field.value))?)?,
-            3 => trace = Some(field.u64()?),
+            3 => id = Some(field.u64()?),
+            4 => span = TraceParent::from_bytes(&field.array()?),
             _later_version => {}
         }
     }
-    Ok(Join { broadcast: required(broadcast, "Join", "broadcast")?, resume, trace })
+    let cause = id.map(|id| JoinName { id, span });
+    Ok(Join { broadcast: required(broadcast, "Join", "broadcast")?, resume, cause })
 }
 
 fn decode_held(mut fields: Fields<'_>) -> Result<Held, DecodeError> {

@@ -5,7 +5,7 @@
 //! bounded: no message is longer than [`MESSAGE_BYTES_MAX`], and one that travels unreliably fits a QUIC datagram
 //! on a path of 1200 bytes.
 
-use model::{Broadcast, BroadcastId, Epoch, NodeId, Role, SeqNo, Ssrc};
+use model::{Broadcast, BroadcastId, Epoch, JoinName, NodeId, Role, SeqNo, Ssrc};
 
 use super::{DecodeError, GroupKey, Version, encoding};
 
@@ -53,8 +53,8 @@ pub struct Join {
     pub broadcast: BroadcastId,
     /// For each RTP stream of which the child holds packets: the newest one. What came after it is sent first.
     pub resume: Vec<Held>,
-    /// How the log names whoever made the child join, for the log of those above it.
-    pub trace: Option<u64>,
+    /// What whoever made the child join is called, for logs and traces of those above it.
+    pub cause: Option<JoinName>,
 }
 
 /// What a child has of an RTP stream.

@@ -3,8 +3,8 @@
 use link::wire::message::*;
 use link::wire::{GroupKey, Version};
 use model::{
-    Broadcast, BroadcastId, BroadcastState, Codec, Epoch, KeyGeneration, Layer, NodeId, Rid, Role, SeqNo,
-    Ssrc, Track,
+    Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId, Rid, Role,
+    SeqNo, Ssrc, TraceParent, Track,
 };
 use proptest::prelude::*;
 
@@ -87,8 +87,16 @@ fn join_answer() -> impl Strategy<Value = JoinAnswer> {
 fn join() -> impl Strategy<Value = Join> {
     let held = (ssrc(), seq_no()).prop_map(|(ssrc, newest)| Held { ssrc, newest });
     let resume = prop::collection::vec(held, 0..=STREAMS_MAX);
-    let trace = any::<Option<u64>>();
-    (broadcast_id(), resume, trace).prop_map(|(broadcast, resume, trace)| Join { broadcast, resume, trace })
+    let span = prop::option::of(any::<[u8; TraceParent::BYTES]>());
+    let cause = (any::<u64>(), span).prop_map(|(id, span)| {
+        let span = span.and_then(|bytes| TraceParent::from_bytes(&bytes));
+        JoinName { id, span }
+    });
+    (broadcast_id(), resume, prop::option::of(cause)).prop_map(|(broadcast, resume, cause)| Join {
+        broadcast,
+        resume,
+        cause,
+    })
 }
 
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {
