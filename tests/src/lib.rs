@@ -4,6 +4,7 @@
 pub mod baseline;
 pub mod browser;
 pub mod clip;
+pub mod collector;
 pub mod crowd;
 pub mod docker;
 pub mod encoders;

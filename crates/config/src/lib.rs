@@ -20,11 +20,12 @@ pub use check::Problem;
 pub use rtp_in::{RtpIn, Sdp};
 pub use secret::{Secret, SecretError, Token, TokenError};
 pub use sections::{
-    Access, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops, Webhooks,
+    Access, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops, Traces,
+    Webhooks,
 };
 pub use sources::{ConfigError, Sources};
 pub use values::{
-    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent,
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
     PublisherConflict, Size, ValueError,
 };
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::secret::{Secret, Token};
 use crate::values::{
-    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent,
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
     PublisherConflict, Size,
 };
 
@@ -94,6 +94,18 @@ macro_rules! native {
 }
 
 native!(u16, None; u32, None; bool, Some("true"));
+
+impl Value for Part {
+    fn from_text(text: &str) -> Result<Self, String> {
+        parse(text)
+    }
+    fn from_file<'de, D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        Self::try_from(f64::deserialize(source)?).map_err(D::Error::custom)
+    }
+    fn to_file(&self) -> String {
+        self.to_string()
+    }
+}
 
 impl Value for PathBuf {
     fn from_text(text: &str) -> Result<Self, String> {

@@ -12,7 +12,7 @@ use crate::rtp_in::RtpIn;
 use crate::secret::{Secret, Token};
 use crate::section::{Documented, section};
 use crate::values::{
-    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent,
+    HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
     PublisherConflict, Size,
 };
 
@@ -290,6 +290,17 @@ section! {
     }
 }
 
+section! {
+    /// Spans of joins, for a collector of OpenTelemetry; see docs/operating/logs.md.
+    Traces, TracesFlags, "traces" {
+        /// URL of the collector, for OTLP over HTTP: `/v1/traces` is put behind it, unless it names a path itself. Spans name
+        /// broadcasts and nodes, and nobody's address. Default: there are no spans.
+        otlp: Option<HttpUrl> = None, "traces-otlp", r#""http://127.0.0.1:4318""#;
+        /// The part of the joins that is traced, from 0 to 1. Who asks with a `traceparent` of his own decides for his join.
+        sample: Part = Part::ALL, "traces-sample", "0.01";
+    }
+}
+
 fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
@@ -373,4 +384,5 @@ config! {
     egress: Egress, EgressFlags;
     limits: Limits, LimitsFlags;
     log: Log, LogFlags;
+    traces: Traces, TracesFlags;
 }

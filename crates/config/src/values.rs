@@ -44,6 +44,9 @@ pub enum ValueError {
     /// Not the URI of a STUN or TURN server.
     #[error("an ICE server is like stun:stun.example.net or turns:turn.example.net:443?transport=tcp")]
     IceServer,
+    /// No part of one.
+    #[error("a part is a number from 0 to 1, for instance 0.01")]
+    Part,
     /// None of the words that may stand here.
     #[error("one of {words} may stand here")]
     Word {
@@ -79,6 +82,42 @@ fn with_unit(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> f
 
 const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+/// A part of something: 0 is nothing of it, 1 is all of it.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Part(f64);
+
+impl Part {
+    /// All of it.
+    pub const ALL: Self = Self(1.0);
+
+    /// As a number from 0 to 1.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl TryFrom<f64> for Part {
+    type Error = ValueError;
+    fn try_from(number: f64) -> Result<Self, ValueError> {
+        if (0.0..=1.0).contains(&number) { Ok(Self(number)) } else { Err(ValueError::Part) }
+    }
+}
+
+impl FromStr for Part {
+    type Err = ValueError;
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        text.trim().parse::<f64>().map_err(|_| ValueError::Part)?.try_into()
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // With a point, as TOML wants numbers that may have one.
+        write!(f, "{:?}", self.0)
+    }
+}
 
 /// A duration as people write it: `500ms`, `15s`, `2m`, `1h`. Exact to the millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -484,6 +523,12 @@ mod tests {
         }
         for text in ["", "16", "16MB", "MiB"] {
             assert_eq!(text.parse::<Size>(), Err(ValueError::Size), "{text}");
+        }
+        for (text, part) in [("0", 0.0), ("0.01", 0.01), (" 1 ", 1.0), ("1e-3", 0.001)] {
+            assert_eq!(text.parse::<Part>().map(Part::get), Ok(part), "{text}");
+        }
+        for text in ["", "1.01", "-0.1", "NaN", "inf", "1%"] {
+            assert_eq!(text.parse::<Part>(), Err(ValueError::Part), "{text}");
         }
         assert_eq!("99999999999999999999s".parse::<HumanDuration>(), Err(ValueError::TooLarge));
         assert_eq!("18446744073709551615GiB".parse::<Size>(), Err(ValueError::TooLarge));

@@ -8,13 +8,12 @@ use std::time::{Duration, SystemTime};
 use egress::ViewerId;
 use ice_dtls::FailureReason;
 use ingest::PublisherId;
-use model::BroadcastId;
+use model::{BroadcastId, JoinName, NodeId};
 use signaling::whep::layers::Layer;
 use tokio::sync::mpsc;
 
 use crate::http::App;
-use crate::join::JoinId;
-use crate::sessions::Ending;
+use crate::sessions::{Ending, Session};
 
 /// Something happened to a session or a broadcast.
 #[derive(Debug)]
@@ -71,6 +70,17 @@ pub enum NodeEvent {
     },
     /// A publisher replaces another one of the same broadcast.
     PublisherTookOver,
+    /// A child that takes a broadcast has what it needs to begin. Told only if its join is traced.
+    ChildAnswered {
+        /// What it takes.
+        broadcast: BroadcastId,
+        /// Its name, once it has said hello.
+        child: Option<NodeId>,
+        /// What whoever made it join is called.
+        join: JoinName,
+        /// Since it joined.
+        after: Duration,
+    },
     /// A broadcast is no more.
     BroadcastRetired(BroadcastId),
     /// The publisher is gone, or never came.
@@ -112,8 +122,24 @@ pub enum ViewerEnding {
     BroadcastEnded,
 }
 
+/// Makes a span of a part of a join that went well.
+fn part(app: &App, name: &'static str, join: Option<JoinName>, after: Duration) {
+    if let Some(join) = join {
+        drop(app.traces.over(name, join, after));
+    }
+}
+
+/// Makes a span of a session that was answered and then came to nothing.
+fn never_connected(app: &App, name: &'static str, session: Option<Session>, reason: &str) {
+    if let Some(Session { join: Some(join), began, broadcast, .. }) = session {
+        let mut span = app.traces.over(name, join, began.elapsed());
+        span.broadcast(&broadcast);
+        span.failed(reason);
+    }
+}
+
 /// As the log has it; sessions of an earlier process have no name.
-fn named(join: Option<JoinId>) -> Option<String> {
+fn named(join: Option<JoinName>) -> Option<String> {
     join.map(|join| join.to_string())
 }
 
@@ -127,6 +153,7 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 app.pending.end(viewer);
                 app.directory.viewers_changed(&broadcast, 1);
                 app.metrics.viewer_connected(after);
+                part(&app, "viewer connect", app.sessions.join_of_viewer(viewer), after);
             }
             NodeEvent::ViewerResumed { viewer, broadcast } => {
                 tracing::debug!(%broadcast, viewer = viewer.get(), "viewer goes on");
@@ -136,6 +163,7 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 let (join, after_ms) = (named(app.sessions.join_of_viewer(viewer)), after.as_millis() as u64);
                 tracing::info!(viewer = viewer.get(), join, after_ms, "first frame");
                 app.metrics.first_frame(after);
+                part(&app, "viewer first frame", app.sessions.join_of_viewer(viewer), after);
             }
             NodeEvent::ViewerEnded { viewer, broadcast, shard, was_connected, ending } => {
                 let join = named(app.sessions.join_of_viewer(viewer));
@@ -150,8 +178,11 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                     });
                 }
                 app.shards[shard].occupied.fetch_sub(1, Ordering::Relaxed);
-                app.sessions.end_viewer(viewer);
+                let session = app.sessions.end_viewer(viewer);
                 let reason = ending.to_string();
+                if !was_connected {
+                    never_connected(&app, "viewer connect", session, &reason);
+                }
                 app.sessions.ended(Ending { at: SystemTime::now(), role: "viewer", broadcast, reason });
             }
             NodeEvent::Layers { shard, pictures } => app.layers_changed(shard, pictures),
@@ -160,8 +191,16 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 let after_ms = after.as_millis() as u64;
                 tracing::info!(publisher = publisher.0, join, after_ms, "publisher connected");
                 app.metrics.publisher_connected(after);
+                part(&app, "publisher connect", app.sessions.join_of_publisher(publisher), after);
             }
             NodeEvent::PublisherTookOver => app.metrics.publisher_took_over(),
+            NodeEvent::ChildAnswered { broadcast, child, join, after } => {
+                let mut span = app.traces.over("link join", join, after);
+                span.broadcast(&broadcast);
+                if let Some(child) = child {
+                    span.text("media_tree.child", child);
+                }
+            }
             NodeEvent::BroadcastRetired(broadcast) => app.metrics.broadcast_retired(&broadcast),
             NodeEvent::PublisherEnded { publisher, broadcast, was_connected, reason } => {
                 let join = named(app.sessions.join_of_publisher(publisher));
@@ -169,7 +208,10 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 if !was_connected {
                     app.metrics.publisher_not_connected();
                 }
-                app.sessions.end_publisher(publisher);
+                let session = app.sessions.end_publisher(publisher);
+                if !was_connected {
+                    never_connected(&app, "publisher connect", session, &reason);
+                }
                 app.sessions.ended(Ending { at: SystemTime::now(), role: "publisher", broadcast, reason });
             }
         }

@@ -36,6 +36,7 @@ mod shard_load;
 mod start;
 mod tls;
 mod tokens;
+mod traces;
 mod tree;
 mod webhooks;
 

@@ -15,6 +15,7 @@ use link::wire::message::Incarnation;
 use model::{Bitrate, NodeId, Role};
 use supervisor::Word;
 use telemetry::Identity;
+use telemetry::traces::Traces;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -46,6 +47,7 @@ use crate::shard_load::ShardLoad;
 use crate::start::{Start, StopSignals, Words};
 use crate::tls::{self, Tls};
 use crate::tokens;
+use crate::traces::{self, Exporting};
 use crate::tree::{self, LinkPort, PublishersConfig, Tree, TreeHandle};
 use crate::webhooks::Webhooks;
 
@@ -64,7 +66,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     let node_id = node_id(role, &config, &random)?;
     let exchange_config = exchange_config(&node_id, role, &config, &random);
     let incarnation = exchange_config.incarnation;
-    let metrics = introduce(role, &config, &node_id, start.deaths());
+    let (metrics, traces, exporting) = introduce(role, &config, &node_id, start.deaths())?;
     let run = (incarnation.counter, incarnation.random);
     let control = Control::prepare(role, &config, &node_id, run, &metrics)?;
     let published = Arc::new(Published::default());
@@ -113,7 +115,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
         next_id,
         gate: Gate::new(&config, publish_tokens.clone(), node_id.clone(), declared, metrics.access())?,
     };
-    let app = served.app(&config, control.as_ref().map(Prepared::control), &metrics);
+    let app = served.app(&config, control.as_ref().map(Prepared::control), (&metrics, traces));
     if let Some(control) = control {
         let media = Media { channels: channels.clone(), tree: tree_handle.clone(), published };
         control.start(&app, Some(media));
@@ -147,6 +149,9 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     if let Some(webhooks) = webhooks {
         webhooks.flush().await;
     }
+    if let Some(exporting) = exporting {
+        exporting.flush().await;
+    }
     channels.close().await;
     tree_handle.stop().await;
     let _ = tokio::task::spawn_blocking(move || tree_thread.join()).await;
@@ -166,13 +171,19 @@ async fn ending(
     }
 }
 
-/// From now on log and metrics say who this is, and how many of its processes died before.
-pub fn introduce(role: Role, config: &Config, node: &NodeId, deaths: u64) -> Arc<Metrics> {
+/// From now on log, metrics and spans say who this is, and metrics how many of its processes died before.
+pub fn introduce(
+    role: Role,
+    config: &Config,
+    node: &NodeId,
+    deaths: u64,
+) -> anyhow::Result<(Arc<Metrics>, Traces, Option<Exporting>)> {
     let identity = Identity { tree: config.node.tree_id.clone(), node: node.clone(), role };
     telemetry::log::identify(&identity);
     let metrics = Metrics::new(&identity);
     metrics.crashed(deaths);
-    Arc::new(metrics)
+    let (traces, exporting) = traces::start(&config.traces, &identity, metrics.traces())?;
+    Ok((Arc::new(metrics), traces, exporting))
 }
 
 /// Leaves sockets and sessions to the next process, without a word to any peer: waits until the tree thread and the
@@ -208,7 +219,12 @@ pub struct Served {
 
 impl Served {
     /// What requests share.
-    pub fn app(self, config: &Config, control: Option<&Arc<Control>>, metrics: &Arc<Metrics>) -> Arc<App> {
+    pub fn app(
+        self,
+        config: &Config,
+        control: Option<&Arc<Control>>,
+        (metrics, traces): (&Arc<Metrics>, Traces),
+    ) -> Arc<App> {
         Arc::new(App {
             directory: self.directory,
             ingest: self.ingest,
@@ -233,6 +249,7 @@ impl Served {
             publishers_max: config.limits.publishers_max.into(),
             shard_load_max: f64::from(config.limits.shard_load_max_percent) / 100.0,
             metrics: metrics.clone(),
+            traces,
             advice: Advice::default(),
             control: control.cloned(),
             operator_tokens: config.control.operator_tokens.clone(),

@@ -119,6 +119,12 @@ impl Metrics {
         &self.telemetry.rtmp
     }
 
+    /// Counts what becomes of spans.
+    #[must_use]
+    pub fn traces(&self) -> telemetry::traces::Metrics {
+        self.telemetry.traces.clone()
+    }
+
     /// Counts a publisher that came otherwise than over HTTP and was not taken.
     pub fn publisher_refused(&self, result: JoinResult) {
         self.telemetry.injection.publish(result);

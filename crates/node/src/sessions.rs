@@ -6,13 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use egress::ViewerId;
 use ingest::PublisherId;
-use model::{BroadcastId, Mid};
+use model::{BroadcastId, JoinName, Mid, TraceParent};
 use signaling::SessionId;
 use signaling::http::EntityTag;
 use signaling::sdp::IceCredentials;
 
 use crate::event_streams::EventStreams;
-use crate::join::JoinId;
 use crate::random;
 use crate::session_records::Resource;
 
@@ -54,8 +53,10 @@ pub struct Session {
     pub peer: Peer,
     /// The media id of its first m-line, whose transport is everybody's.
     pub first_mid: Option<Mid>,
-    /// How the log names its way in; `None` in sessions of an earlier process.
-    pub join: Option<JoinId>,
+    /// What its way in is called; `None` in sessions of an earlier process.
+    pub join: Option<JoinName>,
+    /// When it began, in this process.
+    pub began: Instant,
     /// What it tells a viewer's player; ends with it.
     pub events: Arc<EventStreams>,
     /// How often its player may report.
@@ -147,7 +148,7 @@ impl Tables {
 
 impl Sessions {
     /// A session begins.
-    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinId>, first_mid: Option<Mid>) {
+    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinName>, first_mid: Option<Mid>) {
         let Resource { id, broadcast, entity_tag, peer_ice, picture_line } = resource.clone();
         let mut tables = self.lock();
         match peer {
@@ -156,11 +157,14 @@ impl Sessions {
         };
         let events = Arc::new(EventStreams::new(picture_line));
         let reports = Arc::default();
-        let session = Session { broadcast, entity_tag, peer_ice, peer, first_mid, join, events, reports };
+        let began = Instant::now();
+        let session =
+            Session { broadcast, entity_tag, peer_ice, peer, first_mid, join, began, events, reports };
         tables.by_id.insert(id, session);
     }
 
-    /// A publisher's session begins that did not come over HTTP: its URL is told to nobody. Gives how the log names it.
+    /// A publisher's session begins that did not come over HTTP: its URL is told to nobody. Gives its name in logs and
+    /// traces; its parts are children of `span`.
     ///
     /// # Errors
     /// If there is no randomness.
@@ -168,8 +172,9 @@ impl Sessions {
         &self,
         publisher: PublisherId,
         broadcast: &BroadcastId,
-    ) -> anyhow::Result<JoinId> {
-        let join = JoinId::from(u64::from_be_bytes(random::bytes()?));
+        span: Option<TraceParent>,
+    ) -> anyhow::Result<JoinName> {
+        let join = JoinName { id: u64::from_be_bytes(random::bytes()?), span };
         let resource = Resource {
             id: SessionId::from_random(random::bytes()?),
             broadcast: broadcast.clone(),
@@ -207,16 +212,16 @@ impl Sessions {
         ended.is_some_and(|(_, has_words)| std::mem::take(has_words))
     }
 
-    /// How the log names a viewer's way in.
+    /// What a viewer's way in is called.
     #[must_use]
-    pub fn join_of_viewer(&self, viewer: ViewerId) -> Option<JoinId> {
+    pub fn join_of_viewer(&self, viewer: ViewerId) -> Option<JoinName> {
         let tables = self.lock();
         tables.by_id.get(tables.viewers.get(&viewer)?)?.join
     }
 
-    /// How the log names a publisher's way in.
+    /// What a publisher's way in is called.
     #[must_use]
-    pub fn join_of_publisher(&self, publisher: PublisherId) -> Option<JoinId> {
+    pub fn join_of_publisher(&self, publisher: PublisherId) -> Option<JoinName> {
         let tables = self.lock();
         tables.by_id.get(tables.publishers.get(&publisher)?)?.join
     }

@@ -15,14 +15,13 @@ use ice_dtls::{IceCredentials, Path, PeerCredentials};
 use media_core::TreePacket;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use model::{Broadcast, BroadcastId};
+use model::{Broadcast, BroadcastId, JoinName};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
 use crate::clock::wallclock;
 use crate::events::{NodeEvent, ViewerEnding as Ending};
 use crate::handshakes::{self, Offer};
-use crate::join::JoinId;
 use crate::metrics::ShardCounters;
 use crate::session_records::{Resource, ViewerRecords};
 use crate::sessions::{IceRestart, Sessions};
@@ -498,7 +497,7 @@ impl Shard {
     }
 
     /// Tells the tree thread when the first viewer of a broadcast comes.
-    fn watch(&mut self, broadcast: &BroadcastId, join: Option<JoinId>) {
+    fn watch(&mut self, broadcast: &BroadcastId, join: Option<JoinName>) {
         let count = self.watched.entry(broadcast.clone()).or_default();
         *count += 1;
         if *count == 1 {

@@ -214,7 +214,7 @@ mod tests {
             for method in ["POST", "PATCH", "DELETE"] {
                 assert!(header("Access-Control-Allow-Methods").contains(method));
             }
-            for name in ["Authorization", "Content-Type", "If-Match"] {
+            for name in ["Authorization", "Content-Type", "If-Match", "traceparent"] {
                 assert!(header("Access-Control-Allow-Headers").contains(name));
             }
             assert_eq!(header("Link"), "", "W13: no ICE servers in a preflight");

@@ -28,6 +28,7 @@ pub mod publishers;
 mod reference;
 pub mod rtmp;
 pub mod store;
+pub mod traces;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -87,6 +88,8 @@ pub struct Telemetry {
     pub access: access::Metrics,
     /// The store of the installation.
     pub store: store::Metrics,
+    /// What became of spans.
+    pub traces: traces::Metrics,
     /// Decisions. They are shown by processes that can have a controller.
     pub controller: controller::Metrics,
 }
@@ -108,6 +111,7 @@ impl Telemetry {
             player: player::Metrics::register(&mut registry),
             access: access::Metrics::register(&mut registry),
             store: store::Metrics::register(&mut registry),
+            traces: traces::Metrics::register(&mut registry),
             controller: match identity.role {
                 Role::All | Role::Controller => controller::Metrics::register(&mut registry),
                 Role::Injection | Role::Relay | Role::Egress => controller::Metrics::default(),

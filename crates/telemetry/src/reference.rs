@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use crate::exposition::{self, Exposition};
 use crate::publishers::{Layer, LayerNow, LayerTotals, Publisher};
-use crate::{access, controller, egress, injection, link, node, player, rtmp, store};
+use crate::{access, controller, egress, injection, link, node, player, rtmp, store, traces};
 
 /// Labels whose values are not a closed set, or too many to list.
 const OPEN_LABELS: [&str; 8] =
@@ -38,7 +38,7 @@ type Section = (&'static str, &'static str, fn(&mut Registry));
 #[must_use]
 pub fn reference() -> String {
     let mut text = INTRODUCTION.to_owned();
-    let sections: [Section; 9] = [
+    let sections: [Section; 10] = [
         ("Process and node", "Every process.", node_section),
         (
             "Publishers",
@@ -61,6 +61,7 @@ pub fn reference() -> String {
         ),
         ("Who is let in", "Every process that answers clients.", access_section),
         ("Store", "Every process that shares a store.", store_section),
+        ("Traces", "Every process; see `[traces]`.", traces_section),
         ("Controller", "Controllers, and `up`, which has one.", controller_section),
     ];
     for (title, about, fill) in sections {
@@ -145,6 +146,10 @@ fn access_section(registry: &mut Registry) {
 
 fn store_section(registry: &mut Registry) {
     store::Metrics::register(registry).publish(store::Snapshot::default());
+}
+
+fn traces_section(registry: &mut Registry) {
+    traces::Metrics::register(registry);
 }
 
 fn controller_section(registry: &mut Registry) {

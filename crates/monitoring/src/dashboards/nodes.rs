@@ -91,7 +91,7 @@ fn trouble() -> [Panel; 6] {
     ]
 }
 
-fn http() -> [Panel; 6] {
+fn http() -> [Panel; 7] {
     [
         Panel::lines("Requests", Unit::EventRate, "By what they were for.")
             .asks("sum by (endpoint) (rate(media_tree_http_requests_total{<node>}[$__rate_interval]))", "{{endpoint}}"),
@@ -111,6 +111,8 @@ fn http() -> [Panel; 6] {
             .asks("sum by (result) (rate(media_tree_webhook_events_total{<node>}[$__rate_interval]))", "{{result}}")
             .asks("sum(media_tree_webhook_events_waiting{<node>})", "waiting")
             .alert("MediaTreeWebhookEventsLost"),
+        Panel::lines("Spans for a collector", Unit::EventRate, "Traces of joins, by what became of their spans; none without `traces.otlp`.")
+            .asks("sum by (result) (rate(media_tree_trace_spans_total{<node>}[$__rate_interval]))", "{{result}}"),
     ]
 }
 

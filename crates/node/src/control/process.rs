@@ -30,7 +30,7 @@ pub async fn live(config: Config) -> anyhow::Result<()> {
     let me = life::node_id(Role::Controller, &config, &random)?;
     let incarnation =
         (unix_time().as_millis() as u64, u64::from_be_bytes(random[6..14].try_into().unwrap_or_default()));
-    let metrics = life::introduce(Role::Controller, &config, &me, 0);
+    let (metrics, traces, exporting) = life::introduce(Role::Controller, &config, &me, 0)?;
     let prepared = Control::prepare(Role::Controller, &config, &me, incarnation, &metrics)?;
     let prepared = prepared.context("a controller has a store")?;
     let control = prepared.control().clone();
@@ -47,7 +47,7 @@ pub async fn live(config: Config) -> anyhow::Result<()> {
         next_id: 1,
         gate,
     };
-    let app = served.app(&config, Some(&control), &metrics);
+    let app = served.app(&config, Some(&control), (&metrics, traces));
     prepared.start(&app, None);
     let tls = tls::of_config(&config)?;
     metrics.certificate(tls.as_ref());
@@ -65,5 +65,8 @@ pub async fn live(config: Config) -> anyhow::Result<()> {
     control.stop();
     control.part().await;
     let _ = tokio::time::timeout(STOP_WITHIN, stopped.wait_for(|is_stopped| *is_stopped)).await;
+    if let Some(exporting) = exporting {
+        exporting.flush().await;
+    }
     Ok(())
 }

@@ -30,10 +30,11 @@ use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use model::{BroadcastId, BroadcastState, Right};
+use model::{BroadcastId, BroadcastState, JoinName, Right, TraceParent};
 use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Reply, Resource};
 use signaling::whep::layers::Layer;
 use signaling::{SessionId, patch};
+use telemetry::traces::Traces;
 
 pub use admission::Admission;
 pub use beacon::Beacons;
@@ -50,7 +51,7 @@ use crate::clock::unix_time;
 use crate::control::Control;
 use crate::directory::Directory;
 use crate::gate::{Gate, Visitor};
-use crate::join::JoinId;
+use crate::join;
 use crate::metrics::Metrics;
 use crate::pending::PendingViewers;
 use crate::rate_limit::RateLimit;
@@ -59,6 +60,9 @@ use crate::shard::ShardHandle;
 use crate::shard_load::ShardLoad;
 use crate::tree::TreeHandle;
 use redirect::Place;
+
+/// The header of W3C Trace Context; in URLs of redirects a parameter is called so.
+const TRACE_PARENT: &str = "traceparent";
 
 /// When a viewer comes again who may not wait for the publisher.
 const NOT_LIVE_RETRY_SECS: u32 = 2;
@@ -132,6 +136,8 @@ pub struct App {
     pub shard_load_max: f64,
     /// What metrics read.
     pub metrics: Arc<Metrics>,
+    /// Where spans of joins are made.
+    pub traces: Traces,
     /// What publishers could do better.
     pub advice: Advice,
     /// This node in its installation, if it shares a store.
@@ -225,8 +231,8 @@ pub(crate) struct Posted {
     body: String,
     /// Another node has sent it here.
     has_ticket: bool,
-    /// How the log names its way in.
-    join: JoinId,
+    /// What its way in is called.
+    join: JoinName,
     /// What let it in, for the ticket if it is sent on.
     credential: Option<access::Credential>,
 }
@@ -319,11 +325,19 @@ async fn endpoint(
     request: Request,
     create: impl AsyncFnOnce(&Arc<App>, Posted) -> Result<Created, Problem>,
 ) -> Response {
+    match rules::action(resource, request.method().as_str()) {
+        Err(problem) => return with_cors(problem_response(&problem)),
+        Ok(Action::Reply(reply)) => return with_cors(reply_response(&reply)),
+        Ok(Action::Create | Action::Modify | Action::Listen | Action::Show | Action::Delete) => {}
+    }
+    let (name, route) = match resource {
+        Resource::WhipEndpoint => ("POST /whip/{broadcast}", "/whip/{broadcast}"),
+        _ => ("POST /whep/{broadcast}", "/whep/{broadcast}"),
+    };
+    let mut span = app.traces.answer(name, trace_parent(&request));
     let result = async {
-        if let Action::Reply(reply) = rules::action(resource, request.method().as_str())? {
-            return Ok(reply_response(&reply));
-        }
-        let posted = check_post(app, resource, door, request).await?;
+        let posted = check_post(app, resource, door, (request, span.context())).await?;
+        span.broadcast(&posted.broadcast);
         let right = if resource == Resource::WhipEndpoint { Right::Publish } else { Right::View };
         if right == Right::View && !app.comes_to_know(&posted.broadcast).await {
             let detail = format!("There is no broadcast named {}.", posted.broadcast);
@@ -332,12 +346,14 @@ async fn endpoint(
         if right == Right::View && !app.viewers_wait && !app.is_live(&posted.broadcast) {
             return Err(Problem::not_live(NOT_LIVE_RETRY_SECS));
         }
-        if !posted.has_ticket
-            && let Place::There(url) =
-                redirect::place(app, (right, &posted.broadcast), posted.credential).await?
-        {
-            return Ok(redirect::there(&url));
+        if !posted.has_ticket {
+            let with = (posted.credential, span.context());
+            if let Place::There(url, join) = redirect::place(app, (right, &posted.broadcast), with).await? {
+                span.join(join);
+                return Ok(redirect::there(&url, join));
+            }
         }
+        span.join(posted.join);
         if app.is_draining.load(Ordering::Relaxed) {
             return Err(Problem::overloaded(2));
         }
@@ -347,14 +363,30 @@ async fn endpoint(
         let ice_servers = app.ice_servers.links(unix_time(), created.session);
         Ok(created_response(created, &ice_servers))
     };
-    with_cors(result.await.unwrap_or_else(|problem| problem_response(&problem)))
+    let result: Result<Response, Problem> = result.await;
+    let response = with_cors(result.unwrap_or_else(|problem| problem_response(&problem)));
+    let status = response.status();
+    span.text("http.request.method", "POST");
+    span.text("http.route", route);
+    span.number("http.response.status_code", status.as_u16().into());
+    if status.is_server_error() {
+        span.failed(status);
+    }
+    response
+}
+
+/// What a request is a part of: as another node's redirect has it, or as the client does.
+fn trace_parent(request: &Request) -> Option<TraceParent> {
+    let of_pair = |pair: &str| pair.strip_prefix(TRACE_PARENT)?.strip_prefix('=')?.parse().ok();
+    let of_redirect = request.uri().query().and_then(|query| query.split('&').find_map(of_pair));
+    of_redirect.or_else(|| text(request.headers(), HeaderName::from_static(TRACE_PARENT))?.parse().ok())
 }
 
 async fn check_post(
     app: &App,
     resource: Resource,
     door: Door<'_>,
-    request: Request,
+    (request, span): (Request, Option<TraceParent>),
 ) -> Result<Posted, Problem> {
     let Door { addresses, ticket, .. } = door;
     take_allowance(app, addresses)?;
@@ -366,7 +398,7 @@ async fn check_post(
     rules::check_content_type(text(request.headers(), header::CONTENT_TYPE), rules::SDP)?;
     let origin = origin(app, &request, addresses);
     let body = read_body(request.into_body()).await?;
-    let join = JoinId::of(ticket)?;
+    let join = join::of(ticket, span)?;
     Ok(Posted { broadcast, addresses, origin, body, has_ticket: ticket.is_some(), join, credential })
 }
 

@@ -11,20 +11,20 @@ use access::tickets::Grant;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use controller::{Asker, Sent};
-use model::{BroadcastId, NodeId, Right};
+use model::{BroadcastId, JoinName, NodeId, Right, TraceParent};
 use signaling::SessionId;
 use signaling::http::Problem;
 
-use super::{App, random};
+use super::{App, TRACE_PARENT, random};
 use crate::control::Control;
-use crate::join::JoinId;
+use crate::join;
 
 /// Where a request belongs.
 pub(super) enum Place {
     /// Here.
     Here,
-    /// To this URL.
-    There(String),
+    /// To this URL, under this name.
+    There(String, JoinName),
 }
 
 /// Where a publisher or viewer belongs that has shown what lets it in.
@@ -34,7 +34,7 @@ pub(super) enum Place {
 pub(super) async fn place(
     app: &App,
     (right, broadcast): (Right, &BroadcastId),
-    credential: Option<Credential>,
+    (credential, span): (Option<Credential>, Option<TraceParent>),
 ) -> Result<Place, Problem> {
     let Some(control) = &app.control else { return Ok(Place::Here) };
     let is_draining = app.is_draining.load(std::sync::atomic::Ordering::Relaxed);
@@ -53,9 +53,9 @@ pub(super) async fn place(
         Sent::Here => Ok(Place::Here),
         Sent::To { node, url } => {
             let ticket = ticket(app, (right, broadcast, &node), credential)?;
-            let join = JoinId::of(Some(&ticket))?;
+            let join = join::of(Some(&ticket), span)?;
             tracing::info!(%broadcast, to = %node, %join, right = right.as_str(), "sent on to another node");
-            Ok(Place::There(target(&url, right, broadcast, &ticket)))
+            Ok(Place::There(target(&url, right, broadcast, &ticket), join))
         }
         // The node has not been seen by a controller yet, or none is there: it does what it can by itself.
         Sent::Nowhere(_) if here.is_some() => Ok(Place::Here),
@@ -66,9 +66,14 @@ pub(super) async fn place(
     }
 }
 
-/// The answer that sends somebody there.
-pub(super) fn there(url: &str) -> Response {
-    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, url), (header::CACHE_CONTROL, "no-store")])
+/// The answer that sends somebody there. A redirect cannot add a header to the next request, so the span that this one
+/// is a part of stands in the URL.
+pub(super) fn there(url: &str, join: JoinName) -> Response {
+    let url = match join.span {
+        Some(span) => format!("{url}?{TRACE_PARENT}={span}"),
+        None => url.to_owned(),
+    };
+    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, &*url), (header::CACHE_CONTROL, "no-store")])
         .into_response()
 }
 

@@ -15,7 +15,7 @@ use super::{
     Addresses, App, Created, CreatedKind, Posted, ShardPort, host_addresses, random, whep_events, whep_layers,
 };
 use crate::handshakes::{self, Offer, Pending};
-use crate::join::JoinId;
+use model::JoinName;
 use crate::session_records::Resource;
 use crate::sessions::Peer;
 use crate::shard_load::{self, Candidate, Refusal};
@@ -80,7 +80,7 @@ pub(super) struct Viewer {
     pub(super) session: SessionId,
     pub(super) entity_tag: EntityTag,
     pub(super) broadcast: BroadcastId,
-    pub(super) join: JoinId,
+    pub(super) join: JoinName,
     local: ice_dtls::IceCredentials,
     streams: Streams,
     cname: String,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use ingest::{CloseReason, Output, PublisherId};
-use model::{BroadcastId, Right};
+use model::{BroadcastId, JoinName, Right, TraceParent};
 use packetize::PictureError;
 use rtmp::{Connection, Event, PublishRequest, Refusal};
 use telemetry::JoinResult;
@@ -227,12 +227,18 @@ impl Served<'_> {
 
     async fn admit(&mut self, request: PublishRequest) -> anyhow::Result<()> {
         let now = Instant::now();
-        let publishing = match self.publisher(&request).await {
-            Ok(publishing) => publishing,
+        let mut span = self.app.traces.answer("RTMP publish", None);
+        let publishing = match self.publisher(&request, span.context()).await {
+            Ok((publishing, join)) => {
+                span.join(join);
+                span.text("media_tree.broadcast", &request.broadcast);
+                publishing
+            }
             Err(NotAdmitted { refusal, how, result, words }) => {
                 let broadcast: String = request.broadcast.chars().take(NAME_LOGGED_MAX).collect();
                 tracing::info!(broadcast, words, "publisher over RTMP refused");
                 self.connection.refuse_publish(refusal, &words);
+                span.failed(&words);
                 self.app.metrics.publisher_refused(result);
                 self.ended = Some(Ended::new(how, words));
                 return Ok(());
@@ -243,7 +249,11 @@ impl Served<'_> {
         Ok(self.connection.accept_publish(now)?)
     }
 
-    async fn publisher(&self, request: &PublishRequest) -> Result<Publishing, NotAdmitted> {
+    async fn publisher(
+        &self,
+        request: &PublishRequest,
+        span: Option<TraceParent>,
+    ) -> Result<(Publishing, JoinName), NotAdmitted> {
         let broadcast = BroadcastId::new(&request.broadcast).map_err(|error| {
             NotAdmitted::new(Refusal::BadName, format!("This is not the name of a broadcast: {error}."))
         })?;
@@ -284,16 +294,17 @@ impl Served<'_> {
             }
             Err(_gone) => return Err(NotAdmitted::new(Refusal::Denied, "The server stops.")),
         }
-        let join =
-            self.app.sessions.insert_without_url(id, &broadcast).map_err(|_| NotAdmitted::busy())?;
+        let join = self.app.sessions.insert_without_url(id, &broadcast, span);
+        let join = join.map_err(|_| NotAdmitted::busy())?;
         tracing::info!(%broadcast, publisher = id.0, %join, "publisher over RTMP accepted");
-        Ok(Publishing {
+        let publishing = Publishing {
             id,
             media: Media::new(ingest::Identity(identity)),
             closed,
             counters: self.app.metrics.rtmp().publisher(&broadcast),
             skipped_before: self.connection.stats().skipped_messages,
-        })
+        };
+        Ok((publishing, join))
     }
 
     /// Hands on what has become of the media.

@@ -7,17 +7,17 @@ use crossbeam_channel::Sender;
 use egress::{Selection, ViewerId};
 use ice_dtls::{FailureReason, IceCredentials, Path};
 use mio::Waker;
+use model::JoinName;
 use signaling::http::Problem;
 use tokio::sync::oneshot;
 
 use super::Established;
-use crate::join::JoinId;
 use crate::session_records::Resource;
 use crate::sessions::IceRestart;
 
 /// What a shard is told.
 pub(super) enum Command {
-    Register { viewer: ViewerId, resource: Box<Resource>, local: IceCredentials, join: JoinId },
+    Register { viewer: ViewerId, resource: Box<Resource>, local: IceCredentials, join: JoinName },
     PathSelected { viewer: ViewerId, path: Path },
     Established(Box<Established>),
     Transmit { path: Path, bytes: Bytes },
@@ -52,7 +52,7 @@ impl ShardHandle {
         viewer: ViewerId,
         resource: Resource,
         local: IceCredentials,
-        join: JoinId,
+        join: JoinName,
     ) -> bool {
         let command = Command::Register { viewer, resource: Box::new(resource), local, join };
         let is_taken = self.commands.try_send(command).is_ok();

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use ingest::PublisherId;
 use link::exchange::ParentId;
 use mio::Waker;
-use model::{BroadcastId, Epoch, SeqNo, Ssrc};
+use model::{BroadcastId, Epoch, JoinName, SeqNo, Ssrc};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::join::JoinId;
 use crate::link_channel::ChannelEvent;
 use crate::session_records::Resource;
 use crate::sessions::IceRestart;
@@ -21,7 +20,7 @@ pub const COMMANDS_MAX: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub enum Wish {
     /// Its first viewer came, by the name of its join.
-    Come(Option<JoinId>),
+    Come(Option<JoinName>),
     /// Its last viewer went.
     Gone,
 }

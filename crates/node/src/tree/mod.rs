@@ -25,7 +25,6 @@ pub use handle::{Publish, PublishEncoded, PublishError, TreeHandle, Wish};
 use crate::clock::wallclock;
 use crate::directory::Directory;
 use crate::events::NodeEvent;
-use crate::join::JoinId;
 use crate::link_socket::{self, Datagram};
 use crate::metrics::TreeCounters;
 use crate::session_records::PublisherRecords;
@@ -336,7 +335,7 @@ impl Tree {
                 *count += 1;
                 if *count == 1 {
                     self.leaving.remove(&broadcast);
-                    self.exchange.want_as(now, &broadcast, join.map(JoinId::get));
+                    self.exchange.want_as(now, &broadcast, join);
                 }
             }
             Wish::Gone => {
@@ -405,10 +404,15 @@ impl Tree {
                     tracing::warn!(%broadcast, "published elsewhere by a later publisher");
                     self.publishers.superseded(Instant::now(), &broadcast, None);
                 }
-                Output::Event(exchange::Event::ChildJoined { broadcast, child, trace }) => {
+                Output::Event(exchange::Event::ChildJoined { broadcast, child, cause }) => {
                     let child = child.as_ref().map(NodeId::as_str);
-                    let join = trace.map(|trace| JoinId::from(trace).to_string());
+                    let join = cause.map(|join| join.to_string());
                     tracing::info!(%broadcast, child, join, "a child takes the broadcast");
+                }
+                Output::Event(exchange::Event::ChildAnswered { broadcast, child, cause, after }) => {
+                    if let Some(join) = cause.filter(|join| join.span.is_some_and(|span| span.is_sampled)) {
+                        let _ = self.events.send(NodeEvent::ChildAnswered { broadcast, child, join, after });
+                    }
                 }
                 Output::Event(event) => tracing::info!(?event, "link"),
             }

@@ -6,10 +6,11 @@ pub const RESPONSE_HEADERS: [(&str, &str); 2] = [
     ("Access-Control-Expose-Headers", "Accept-Post, Content-Type, ETag, Link, Location, Retry-After"),
 ];
 
-/// Further headers of answers to OPTIONS. `Authorization` has to be named: `*` does not cover it.
+/// Further headers of answers to OPTIONS. `Authorization` has to be named: `*` does not cover it. Pages that trace send the
+/// headers of W3C Trace Context with all they ask.
 pub const PREFLIGHT_HEADERS: [(&str, &str); 3] = [
     ("Access-Control-Allow-Methods", "DELETE, GET, HEAD, OPTIONS, PATCH, POST"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, traceparent, tracestate"),
     // A day; browsers cap it at two hours or less.
     ("Access-Control-Max-Age", "86400"),
 ];
