@@ -144,6 +144,7 @@ fn a_damaged_frame_is_a_gap_and_many_are_the_end() {
         assert_eq!(audio.push(Source::Mp3, said(index as usize, 1152), noise()), Ok(()));
     }
     assert_eq!(audio.push(Source::Mp3, said(100, 1152), noise()), Err(PacketError::Damaged));
+    assert_eq!(audio.stats(), Stats { damaged_frames: DAMAGED_MAX.into(), ..Stats::default() });
     let mut audio = track();
     audio.configure(Source::Aac, STEREO).expect("AAC-LC");
     for (index, frame) in aac_frames().into_iter().enumerate() {
