@@ -319,6 +319,7 @@ impl Served<'_> {
     }
 
     async fn unpublish(&mut self, reason: String) {
+        self.count();
         self.send().await;
         let Some(mut publishing) = self.publishing.take() else { return };
         let stats = publishing.media.stats(Instant::now());

@@ -153,9 +153,6 @@ fn a_damaged_frame_is_a_gap_and_many_are_the_end() {
     }
     let packets = packets(&mut audio);
     assert!(packets.windows(2).all(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp) == 960));
-    let stats = audio.stats();
-    assert_eq!((stats.damaged_frames, stats.left_gaps), (1, 0), "{stats:?}");
-    assert_eq!(stats.recoded_frames, aac_frames().len() as u64 - 1);
 }
 
 #[test]
