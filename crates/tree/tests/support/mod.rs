@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub mod drawn;
+pub mod growing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
