@@ -1,0 +1,160 @@
+//! What a node prints, bounded, into this process's log.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// What is read at one look.
+const READ_MAX: usize = 64 * 1024;
+/// Lines of it that are passed on.
+const LINES_MAX: usize = 40;
+/// A file that is larger is emptied: what it had is in the log, or was too much for it.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a line that are passed on.
+const LINE_BYTES_MAX: usize = 1000;
+
+/// Follows the file that a node writes to.
+#[derive(Debug)]
+pub(super) struct Output {
+    path: PathBuf,
+    /// Where the next look begins.
+    at: u64,
+}
+
+/// One look.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub lines: Vec<String>,
+    /// Bytes that are not among them.
+    pub left_out: u64,
+}
+
+impl Output {
+    /// From its beginning.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, at: 0 }
+    }
+
+    /// From its present end: what is there was told by an earlier process.
+    pub fn from_end(path: PathBuf) -> Self {
+        let at = path.metadata().map_or(0, |file| file.len());
+        Self { path, at }
+    }
+
+    /// Lines that have come since; an unfinished one waits.
+    pub fn look(&mut self) -> Seen {
+        self.read().unwrap_or_default()
+    }
+
+    fn read(&mut self) -> std::io::Result<Seen> {
+        let length = self.path.metadata()?.len();
+        // It was emptied.
+        self.at = self.at.min(length);
+        if self.at == length {
+            return Ok(Seen::default());
+        }
+        let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut bytes = Vec::new();
+        (&file).take(READ_MAX as u64).read_to_end(&mut bytes)?;
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        // A line that fills a whole look is cut.
+        let taken = if complete == 0 && bytes.len() == READ_MAX { READ_MAX } else { complete };
+        let text = String::from_utf8_lossy(&bytes[..taken]);
+        let mut all = text.lines().filter(|line| !line.trim().is_empty());
+        let lines: Vec<String> = all.by_ref().take(LINES_MAX).map(shortened).collect();
+        let mut left_out: u64 = all.map(|line| line.len() as u64).sum();
+        self.at += taken as u64;
+        if length - self.at > READ_MAX as u64 {
+            // More comes than is read: the rest is passed over, so that the latest is seen.
+            left_out += length - self.at;
+            self.at = length;
+        }
+        if length > FILE_BYTES_MAX {
+            // It is appended to: the next line stands at the beginning.
+            left_out += length - self.at;
+            file.set_len(0)?;
+            self.at = 0;
+        }
+        Ok(Seen { lines, left_out })
+    }
+}
+
+fn shortened(line: &str) -> String {
+    let mut end = line.len().min(LINE_BYTES_MAX);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line[..end].to_owned()
+}
+
+/// Passes on what a node printed.
+pub(super) fn pass_on(node: &model::NodeId, seen: &Seen) {
+    for line in &seen.lines {
+        tracing::info!(%node, "{line}");
+    }
+    if seen.left_out > 0 {
+        tracing::info!(%node, bytes = seen.left_out, "it prints more than is passed on");
+    }
+}
+
+/// The file of a node.
+pub(super) fn file(home: &Path) -> PathBuf {
+    home.join("output")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    struct Writer(tempfile::TempDir);
+
+    impl Writer {
+        fn path(&self) -> PathBuf {
+            self.0.path().join("output")
+        }
+
+        fn append(&self, text: &str) {
+            let file = OpenOptions::new().create(true).append(true).open(self.path());
+            file.and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+        }
+    }
+
+    #[test]
+    fn whole_lines_are_passed_on_once() {
+        let writer = Writer(tempfile::tempdir().expect("a folder"));
+        let mut output = Output::new(writer.path());
+        assert_eq!(output.look(), Seen::default(), "there is no file yet");
+        writer.append("one\n\ntwo\nthr");
+        assert_eq!(output.look().lines, ["one", "two"]);
+        assert_eq!(output.look(), Seen::default());
+        writer.append("ee\n");
+        assert_eq!(output.look().lines, ["three"]);
+        assert_eq!(Output::from_end(writer.path()).look(), Seen::default());
+    }
+
+    #[test]
+    fn a_flood_is_counted_and_its_file_emptied() {
+        let writer = Writer(tempfile::tempdir().expect("a folder"));
+        let mut output = Output::new(writer.path());
+        writer.append(&"a line that comes too often\n".repeat(60_000));
+        let seen = output.look();
+        assert_eq!(seen.lines.len(), LINES_MAX);
+        assert!(seen.left_out > 1_500_000, "{}", seen.left_out);
+        assert_eq!(writer.path().metadata().expect("there").len(), 0);
+        writer.append("the next one\n");
+        assert_eq!(output.look().lines, ["the next one"]);
+    }
+
+    #[test]
+    fn a_line_without_end_does_not_stop_the_rest() {
+        let writer = Writer(tempfile::tempdir().expect("a folder"));
+        let mut output = Output::new(writer.path());
+        writer.append(&"x".repeat(READ_MAX));
+        assert_eq!(output.look().lines, ["x".repeat(LINE_BYTES_MAX)]);
+        writer.append("\nnext\n");
+        assert_eq!(output.look().lines, ["next"]);
+    }
+}
