@@ -253,6 +253,16 @@ fn a_provisioner_that_fails_is_asked_less_and_less_and_the_tree_says_so() {
 }
 
 #[test]
+fn after_a_failure_nothing_else_is_tried_at_once() {
+    let mut tree = Growing::new(4);
+    tree.crowd = 100;
+    tree.provisioning = Provisioning::Hangs;
+    assert!(tree.until(120, |tree| !tree.in_state(State::Stopping).is_empty()), "{:?}", tree.slots);
+    tree.pass(20);
+    assert_eq!(tree.starts.len(), 1, "{:?}", tree.starts);
+}
+
+#[test]
 fn the_part_of_a_sub_tree_that_came_in_time_is_taken() {
     let mut tree = at_rest();
     tree.provisioning = Provisioning::HangsForHalf;

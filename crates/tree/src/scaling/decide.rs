@@ -245,11 +245,17 @@ impl<'a> Decider<'a> {
 
     fn backing_off(&self) -> Option<Blocked> {
         let failed = self.o.slots.iter().filter(|slot| slot.is_ours && slot.failures > 0);
-        let until = |slot: &Slot| {
-            let doublings = slot.failures.saturating_sub(1).min(16);
-            slot.since + BACK_OFF_MIN.saturating_mul(1 << doublings).min(BACK_OFF_MAX)
+        let failed = failed.map(|slot| (slot.since, slot.failures));
+        // What fails in this very decision counts.
+        let failing = self.decisions.actions.iter().filter_map(|decision| match decision.action {
+            Action::Decommission { failures } => Some((self.now, failures?)),
+            _ => None,
+        });
+        let until = |(since, failures): (Instant, u32)| {
+            let doublings = failures.saturating_sub(1).min(16);
+            (since + BACK_OFF_MIN.saturating_mul(1 << doublings).min(BACK_OFF_MAX), failures)
         };
-        let (until, failures) = failed.map(|slot| (until(slot), slot.failures)).max()?;
+        let (until, failures) = failed.chain(failing).map(until).max()?;
         let left = until.checked_duration_since(self.now).filter(|left| !left.is_zero())?;
         Some(Blocked::BackingOff { failures, seconds: left.as_secs().max(1) })
     }
