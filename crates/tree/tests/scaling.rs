@@ -228,7 +228,8 @@ fn nodes_that_the_store_forgot_are_taken_up_again() {
     tree.pass(20);
     assert_eq!(tree.in_state(State::Attached), [number]);
     let mut found = tree.nodes_of(number, Role::Egress);
-    (names.sort(), found.sort());
+    names.sort();
+    found.sort();
     assert_eq!(found, names);
     assert_eq!((tree.nodes(), tree.in_state(State::Warm).len(), tree.cut), (nodes, 1, 0));
 }
@@ -332,7 +333,8 @@ fn a_dry_run_tells_and_does_nothing() {
     tree.swell(310, 240);
     tree.pass(30);
     assert_eq!((tree.starts.len(), tree.slots.len()), (0, 0));
-    let grows = tree.last.withheld.iter().any(|decision| matches!(decision.action, Action::Grow { egress: 4 }));
+    let grows =
+        tree.last.withheld.iter().any(|decision| matches!(decision.action, Action::Grow { egress: 4 }));
     assert!(grows, "{:?}", tree.last);
 }
 

@@ -46,14 +46,17 @@ impl Directory {
         }
         // Anybody may have made it in a directory that all users share, and nodes' files hold secrets.
         let found = fs::symlink_metadata(path)?;
-        let is_private = found.is_dir()
-            && found.uid() == rustix::process::geteuid().as_raw()
-            && found.mode() & 0o077 == 0;
+        let is_private =
+            found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
         if !is_private {
             return Err(io::Error::other("it is not a private directory of this user (mode 0700)"));
         }
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"))?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.canonicalize()?, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(io::Error::other("another process starts nodes there")),
@@ -102,7 +105,8 @@ impl Directory {
         let home = self.home(&spec.node);
         let output = OpenOptions::new().create(true).append(true).mode(0o600).open(output::file(&home))?;
         let mut command = Command::new(program);
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(SETTINGS)) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with(SETTINGS))
+        {
             command.env_remove(name);
         }
         command

@@ -105,7 +105,9 @@ impl Provisioner for Processes {
 
     fn stop_node<'a>(&'a self, node: &'a NodeId) -> BoxFuture<'a, Result<(), Unanswered>> {
         let node = node.clone();
-        self.work(move |options, opened| opened.stop(options, &node)).map(|stopped| stopped.map_err(Unanswered)).boxed()
+        self.work(move |options, opened| opened.stop(options, &node))
+            .map(|stopped| stopped.map_err(Unanswered))
+            .boxed()
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Unanswered>> {

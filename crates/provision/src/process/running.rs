@@ -77,9 +77,9 @@ pub(super) fn marked(mark: &str) -> Vec<(u32, String)> {
     let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let value = |pid: u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let own = environment.split(|byte| *byte == 0).find_map(|variable| {
-            std::str::from_utf8(variable).ok()?.strip_prefix(mark)?.strip_prefix('=')
-        });
+        let own = environment
+            .split(|byte| *byte == 0)
+            .find_map(|variable| std::str::from_utf8(variable).ok()?.strip_prefix(mark)?.strip_prefix('='));
         own.map(str::to_owned)
     };
     let marked: Vec<(u32, String)> = pids.filter_map(|pid| Some((pid, value(pid)?))).collect();

@@ -28,7 +28,9 @@ impl Slot {
         let mut slot = before.cloned().unwrap_or_else(new);
         let state = match action {
             Action::Delete => return None,
-            Action::Create | Action::Start { .. } | Action::Stop { .. } | Action::OrderDrain { .. } => slot.state,
+            Action::Create | Action::Start { .. } | Action::Stop { .. } | Action::OrderDrain { .. } => {
+                slot.state
+            }
             Action::TakeBack { .. } => slot.state,
             Action::Adopt { nodes } => {
                 slot.nodes = nodes.iter().map(|(id, role)| fresh(id.clone(), *role)).collect();

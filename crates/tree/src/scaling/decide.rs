@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use model::{NodeId, Role};
 
 use super::{
-    Action, BACK_OFF_MAX, BACK_OFF_MIN, Blocked, Change, Decision, Decisions, FAILURES_REMEMBERED, Finding, GROWN_AT_ONCE_MAX, Mode,
-    NODES_MAX, Observation, Order, Places, Reason, Slot, SlotNode, State,
+    Action, BACK_OFF_MAX, BACK_OFF_MIN, Blocked, Change, Decision, Decisions, FAILURES_REMEMBERED, Finding,
+    GROWN_AT_ONCE_MAX, Mode, NODES_MAX, Observation, Order, Places, Reason, Slot, SlotNode, State,
 };
 use crate::{Health, NodeView};
 
@@ -161,7 +161,9 @@ impl<'a> Decider<'a> {
             }
             State::Cold | State::Warming | State::Warm | State::Draining | State::Stopping => false,
         };
-        let of_slot = |slot: &'a Slot| slot.nodes.iter().filter(move |node| node.role.is_egress() && is_coming(slot, node));
+        let of_slot = |slot: &'a Slot| {
+            slot.nodes.iter().filter(move |node| node.role.is_egress() && is_coming(slot, node))
+        };
         let nodes = self.o.slots.iter().filter(|slot| slot.is_ours).flat_map(of_slot).count() as u64;
         match (nodes, self.places_each()) {
             (0, _) => 0,
@@ -292,7 +294,9 @@ impl<'a> Decider<'a> {
         let is_at_rest = |slot: &Slot| match slot.state {
             // Starts that fail are no change of the tree.
             State::Cold | State::Stopping if slot.failures > 0 => true,
-            State::Cold | State::Attached => !self.changed.contains(&slot.number) && self.has_lasted(slot, cool_down),
+            State::Cold | State::Attached => {
+                !self.changed.contains(&slot.number) && self.has_lasted(slot, cool_down)
+            }
             State::Warming | State::Warm => true,
             State::Growing | State::Draining | State::Stopping => false,
         };
@@ -322,11 +326,12 @@ impl<'a> Decider<'a> {
             let nodes = self.o.slots.iter().flat_map(|slot| &slot.nodes);
             nodes.map(|node| &node.id).any(|node| node == id)
         };
-        let is_own = |node: &&NodeView| {
+        let is_own = |node: &NodeView| {
             node.role != Role::Controller && node.health.is_alive() && !is_in_slot(&node.id)
         };
-        let is_sub_tree = |slot: &Slot| matches!(slot.state, State::Growing | State::Attached | State::Draining);
-        self.nodes.values().any(|node| is_own(&node)) || self.o.slots.iter().any(is_sub_tree)
+        let is_sub_tree =
+            |slot: &Slot| matches!(slot.state, State::Growing | State::Attached | State::Draining);
+        self.nodes.values().any(|node| is_own(node)) || self.o.slots.iter().any(is_sub_tree)
     }
 
     /// Keeps as many warm and cold slots as the template wants; none for a tree that nobody uses.
@@ -372,9 +377,10 @@ impl<'a> Decider<'a> {
                 self.change(number, Action::Create, reason);
             }
         } else if cold_there > wanted
-            && let Some(slot) = of(self, &[State::Cold]).into_iter().rev().find(|slot| {
-                slot.failures == 0 || self.has_lasted(slot, FAILURES_REMEMBERED)
-            })
+            && let Some(slot) = of(self, &[State::Cold])
+                .into_iter()
+                .rev()
+                .find(|slot| slot.failures == 0 || self.has_lasted(slot, FAILURES_REMEMBERED))
         {
             self.change(slot.number, Action::Delete, reason);
         }

@@ -77,10 +77,17 @@ impl fmt::Display for Reason {
                  {places}"
             ),
             Self::Calm { viewers, left } => {
-                write!(f, "at most {viewers} viewers during the cool-down, and {left} places are left without it")
+                write!(
+                    f,
+                    "at most {viewers} viewers during the cool-down, and {left} places are left without it"
+                )
             }
-            Self::Reserve { wanted, there } => write!(f, "the template wants {wanted} of them, there are {there}"),
-            Self::Healthy { after } => write!(f, "its nodes are healthy, {} s after the order", after.as_secs()),
+            Self::Reserve { wanted, there } => {
+                write!(f, "the template wants {wanted} of them, there are {there}")
+            }
+            Self::Healthy { after } => {
+                write!(f, "its nodes are healthy, {} s after the order", after.as_secs())
+            }
             Self::NotHealthy { nodes, within } => {
                 write!(f, "{nodes} of its nodes did not become healthy within {} s", within.as_secs())
             }

@@ -91,7 +91,8 @@ impl Decider<'_> {
             return self.start(slot);
         }
         // What has come is taken: viewers wait for it.
-        let has_come = |role| slot.nodes.iter().any(|node| node.role == role && !unhealthy.contains(&node.id));
+        let has_come =
+            |role| slot.nodes.iter().any(|node| node.role == role && !unhealthy.contains(&node.id));
         let reason = Reason::NotHealthy { nodes: unhealthy.len(), within };
         if has_come(Role::Relay) && has_come(Role::Egress) {
             self.change(slot.number, Action::Attach { without: unhealthy }, reason);
@@ -191,7 +192,9 @@ impl Decider<'_> {
         let Some(seen) = self.node(&node.id) else { return true };
         match (seen.health, seen.load) {
             (Health::Dead, _) => true,
-            (Health::Draining, Some(load)) => load.viewers == 0 && (node.role.is_egress() || load.children == 0),
+            (Health::Draining, Some(load)) => {
+                load.viewers == 0 && (node.role.is_egress() || load.children == 0)
+            }
             (Health::Draining, None) | (Health::Ready | Health::Suspect, _) => false,
         }
     }

@@ -191,7 +191,8 @@ impl Growing {
             .flat_map(|slot| slot.nodes.iter().map(|node| node.id.clone()))
             .collect();
         let now = self.now;
-        let is_there = |node: &Running| node.appears.is_some_and(|at| at <= now) && node.view.role == Role::Egress;
+        let is_there =
+            |node: &Running| node.appears.is_some_and(|at| at <= now) && node.view.role == Role::Egress;
         let mut leaving = 0;
         let mut open = Vec::new();
         for (id, node) in &mut self.nodes {
