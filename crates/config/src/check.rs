@@ -9,7 +9,7 @@ use model::Role;
 use crate::secret::Secret;
 use crate::sections::Config;
 use crate::sources::ConfigError;
-use crate::values::{KeySource, Parent};
+use crate::values::{KeySource, Parent, ScalingMode};
 
 /// The shortest cluster key, in characters.
 const CLUSTER_KEY_LENGTH_MIN: usize = 16;
@@ -160,6 +160,33 @@ pub enum Problem {
         "node.supervise keeps sessions of a node over its restarts, and a controller has none: take it away"
     )]
     SupervisedController,
+    /// A tree would grow and shrink at once.
+    #[error("scaling.in_percent is {shrinks}, it must be less than scaling.out_percent, which is {grows}")]
+    ScalingThresholds {
+        /// `in_percent`.
+        shrinks: u32,
+        /// `out_percent`.
+        grows: u32,
+    },
+    /// A time that is too short or too long.
+    #[error("{setting} must be from {least} to {most}")]
+    OutOfRange {
+        /// Which.
+        setting: &'static str,
+        /// The shortest.
+        least: &'static str,
+        /// The longest.
+        most: &'static str,
+    },
+    /// Nodes that are started could not reach the store of their controller.
+    #[error(
+        "scaling.mode is not off, and nodes that are started here could not use the embedded store: set {remedy}, or a \
+         store that they share (control.store)"
+    )]
+    ScalingStore {
+        /// What is missing.
+        remedy: &'static str,
+    },
     /// The built-in clip on a node that takes no publishers.
     #[error("--demo publishes on this node, and the role {role} takes no publishers")]
     DemoWithoutIngest {
@@ -218,6 +245,9 @@ impl Config {
         if self.demo && !role.is_injection() {
             problems.push(Problem::DemoWithoutIngest { role });
         }
+        if self.scales(role) {
+            self.check_scaling(&mut problems);
+        }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
     }
 
@@ -225,6 +255,12 @@ impl Config {
     #[must_use]
     pub fn supervises(&self, role: Role) -> bool {
         self.node.supervise.unwrap_or(role == Role::All)
+    }
+
+    /// Whether a node of this role may start and stop others.
+    #[must_use]
+    pub fn scales(&self, role: Role) -> bool {
+        self.scaling.mode != ScalingMode::Off && matches!(role, Role::All | Role::Controller)
     }
 
     /// Threads that serve viewers: the setting, or one for each core that the process may use.
@@ -334,6 +370,43 @@ impl Config {
         if http.ip() == ops.ip() || http.ip().is_unspecified() || ops.ip().is_unspecified() {
             let tcp = [("http.listen".to_owned(), http.port()), ("ops.listen".to_owned(), ops.port())];
             clashes("TCP", &tcp, problems);
+        }
+    }
+
+    fn check_scaling(&self, problems: &mut Vec<Problem>) {
+        let scaling = &self.scaling;
+        let (grows, shrinks) = (scaling.out_percent, scaling.in_percent);
+        if shrinks >= grows {
+            problems.push(Problem::ScalingThresholds { shrinks, grows });
+        }
+        let (second, hour, day) = (1, 3600, 24 * 3600);
+        let times = [
+            ("scaling.lead", &scaling.lead, hour, "1h"),
+            ("scaling.cool_down", &scaling.cool_down, hour, "1h"),
+            ("scaling.healthy_within", &scaling.healthy_within, hour, "1h"),
+            ("scaling.drain_within", &scaling.drain_within, day, "24h"),
+        ];
+        for (setting, time, longest, most) in times {
+            if !(second..=longest).contains(&time.get().as_secs()) {
+                problems.push(Problem::OutOfRange { setting, least: "1s", most });
+            }
+        }
+        let zeros = [
+            ("scaling.out_percent", grows == 0),
+            ("scaling.starts_per_hour", scaling.starts_per_hour == 0),
+            ("scaling.port", scaling.port == 0),
+        ];
+        problems.extend(
+            zeros.into_iter().filter(|(_, is_zero)| *is_zero).map(|(setting, _)| Problem::Zero { setting }),
+        );
+        let store = self.control.store.as_ref().map(Secret::expose);
+        if store.is_none_or(|store| store.starts_with("embedded")) {
+            if self.link.cluster_key.is_none() && !self.http.listen.ip().is_loopback() {
+                problems.push(Problem::ScalingStore { remedy: "link.cluster_key_file" });
+            }
+            if self.http.tls_certificate.is_some() && self.control.public_url.is_none() {
+                problems.push(Problem::ScalingStore { remedy: "control.public_url" });
+            }
         }
     }
 

@@ -20,13 +20,13 @@ pub use check::Problem;
 pub use rtp_in::{RtpIn, Sdp};
 pub use secret::{Secret, SecretError, Token, TokenError};
 pub use sections::{
-    Access, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops, Traces,
-    Webhooks,
+    Access, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops, Scaling,
+    Traces, Webhooks,
 };
 pub use sources::{ConfigError, Sources};
 pub use values::{
     HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
-    PublisherConflict, Size, ValueError,
+    PublisherConflict, ScalingMode, Size, ValueError,
 };
 
 /// The exit code of a program whose configuration is bad (`EX_USAGE` of `sysexits.h`).

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use crate::secret::{Secret, Token};
 use crate::values::{
     HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
-    PublisherConflict, Size,
+    PublisherConflict, ScalingMode, Size,
 };
 
 /// One value as it stands in a flag, in the environment and in the file.
@@ -61,9 +61,8 @@ textual!(
     Size,
     Parent,
     PublisherConflict,
+    ScalingMode,
     LogFormat,
-    Secret,
-    Token,
     NodeId,
     TreeId,
     BroadcastId,
@@ -73,6 +72,32 @@ textual!(
     Network,
     OptionalListen,
     KeySource,
+);
+
+/// Values that nothing but a private file may show.
+macro_rules! secret {
+    ($($type:ty: $expose:expr),+ $(,)?) => { $(
+        impl Value for $type {
+            fn from_text(text: &str) -> Result<Self, String> {
+                parse(text)
+            }
+            fn from_file<'de, D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+                Self::from_text(&String::deserialize(source)?).map_err(D::Error::custom)
+            }
+            fn to_file(&self) -> String {
+                let expose: fn(&Self) -> String = $expose;
+                toml::Value::String(expose(self)).to_string()
+            }
+        }
+    )+ };
+}
+
+secret!(
+    Secret: |secret| secret.expose().to_owned(),
+    Token: |token| match &token.broadcast {
+        Some(broadcast) => format!("{broadcast}={}", token.secret.expose()),
+        None => token.secret.expose().to_owned(),
+    },
 );
 
 /// Values that TOML knows.
@@ -273,6 +298,13 @@ macro_rules! section {
                     example: $example,
                     flag: $flag,
                 }),+]
+            }
+
+            /// The keys that are set, and their values as they stand in a file, secrets too.
+            pub(crate) fn written(&self) -> Vec<(&'static str, String)> {
+                use $crate::section::Setting as _;
+                let all = [$((stringify!($key), self.$key.show())),+];
+                all.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
             }
 
             pub(crate) fn apply(&mut self, flags: $flags) {

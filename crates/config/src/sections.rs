@@ -13,7 +13,7 @@ use crate::secret::{Secret, Token};
 use crate::section::{Documented, section};
 use crate::values::{
     HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
-    PublisherConflict, Size,
+    PublisherConflict, ScalingMode, Size,
 };
 
 section! {
@@ -179,6 +179,36 @@ section! {
         link_public: Option<Parent> = None, "link-public", r#""10.0.0.5:51000""#;
         /// Tokens that may use `/api/v1` and the dashboard. With none, only this machine may.
         operator_tokens: Vec<Secret> = Vec::new(), "operator-tokens", r#"["SECRET-4"]"#;
+    }
+}
+
+section! {
+    /// Whether trees grow by themselves: a controller, or `up`, then starts relay and egress nodes on its own machine when
+    /// places run short, and takes them away when they have long been idle. A tree has a reserve of slots if its
+    /// template says so, as `standard` does. See docs/operating/scaling.md.
+    Scaling, ScalingFlags, "scaling" {
+        /// `off`; `dry_run`: what would be done is told and not done; `approve`: an operator allows each sub-tree that comes
+        /// or goes; `on`.
+        mode: ScalingMode = ScalingMode::Off, "scaling", r#""on""#;
+        /// From which part of all places of a tree on, taken or expected to be, it grows, in percent.
+        out_percent: u32 = 75, "scaling-out-percent", "60";
+        /// A sub-tree is taken away when the others carry all viewers with no more than this part of their places, in percent.
+        in_percent: u32 = 40, "scaling-in-percent", "30";
+        /// How far ahead viewers are counted on who come at the present rate: as long as a sub-tree takes to be there.
+        lead: HumanDuration = HumanDuration::secs(60), "scaling-lead", r#""90s""#;
+        /// How long few have to have watched, and no sub-tree to have come or gone, before one is taken away. An hour at most.
+        cool_down: HumanDuration = HumanDuration::secs(300), "scaling-cool-down", r#""15m""#;
+        /// Nodes that are not healthy so long after they were started are given up.
+        healthy_within: HumanDuration = HumanDuration::secs(90), "scaling-healthy-within", r#""60s""#;
+        /// How long viewers get to leave a sub-tree that is taken away, before those who are still there are closed.
+        drain_within: HumanDuration = HumanDuration::secs(300), "scaling-drain-within", r#""1h""#;
+        /// Most nodes that are started in an hour.
+        starts_per_hour: u32 = 100, "scaling-starts-per-hour", "40";
+        /// First port of the nodes that are started. Each takes 3 and one for each shard: HTTP, operations, links, media.
+        port: u16 = 20_000, "scaling-port", "20000";
+        /// Private directory of their configurations, outputs and session records. Put it on memory-backed storage. Default:
+        /// one below `XDG_RUNTIME_DIR` or `/dev/shm`, named after the port of `ops.listen`.
+        directory: Option<PathBuf> = None, "scaling-directory", r#""/run/media-tree/nodes""#;
     }
 }
 
@@ -362,6 +392,19 @@ macro_rules! config {
                 $(self.$field.apply(flags.$field);)+
             }
 
+            /// All settings as a file, with every secret: for a private one.
+            #[must_use]
+            pub fn to_toml(&self) -> String {
+                let mut text = String::new();
+                for (table, settings) in [$(($section::TABLE, self.$field.written())),+] {
+                    text.push_str(&format!("[{table}]\n"));
+                    for (key, value) in settings {
+                        text.push_str(&format!("{key} = {value}\n"));
+                    }
+                }
+                text
+            }
+
             /// Each section: its name, its documentation, its settings.
             pub(crate) fn documented() -> Vec<(&'static str, &'static [&'static str], Vec<Documented>)> {
                 vec![$(($section::TABLE, $section::LINES, $section::documented())),+]
@@ -379,6 +422,7 @@ config! {
     ingest: Ingest, IngestFlags;
     link: Link, LinkFlags;
     control: Control, ControlFlags;
+    scaling: Scaling, ScalingFlags;
     access: Access, AccessFlags;
     webhooks: Webhooks, WebhooksFlags;
     egress: Egress, EgressFlags;

@@ -489,6 +489,20 @@ choice! {
 }
 
 choice! {
+    /// Whether trees grow and shrink by themselves.
+    ScalingMode, "off, dry_run, approve, on" {
+        /// They do not.
+        Off = "off",
+        /// What would be done is told and not done.
+        DryRun = "dry_run",
+        /// An operator allows each sub-tree that comes or goes.
+        Approve = "approve",
+        /// They do.
+        On = "on",
+    }
+}
+
+choice! {
     /// How log lines look.
     LogFormat, "auto, human, json" {
         /// Human on a terminal, JSON otherwise.

@@ -166,6 +166,8 @@ fn every_setting_can_be_given_in_all_three_ways() {
             "parents" | "link-public" => "127.0.0.1:7",
             "log-format" => "json",
             "publisher-conflict" => "refuse",
+            "scaling" => "on",
+            "scaling-lead" | "scaling-cool-down" | "scaling-healthy-within" | "scaling-drain-within" => "7s",
             "publish-tokens" | "view-tokens" | "cluster-key" => "a-long-enough-secret",
             "jwt-for" | "webhooks-access-for" => "view",
             "traces-sample" => "0.7",
@@ -420,6 +422,46 @@ fn a_controller_has_no_sessions_to_keep() {
     let config = from_file("[node]\nsupervise = true\n");
     assert_eq!(problems(&config, Role::Controller), [Problem::SupervisedController]);
     assert_eq!(problems(&config, Role::Injection), []);
+}
+
+#[test]
+fn a_configuration_that_is_written_down_comes_back_with_its_secrets() {
+    let shown: String = Config::example()
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let mut config = from_file(&shown);
+    config.access.publish_tokens = vec!["show=secret-of-the-show".parse().expect("a token")];
+    let written = config.to_toml();
+    assert_eq!(from_file(&written), config);
+    assert!(written.contains("secret-of-the-show"));
+    assert_eq!(from_file(&Config::default().to_toml()), Config::default());
+}
+
+#[test]
+fn scaling_that_could_not_work_is_refused_where_it_would_run() {
+    let scaling = |text: &str| from_file(&format!("[scaling]\nmode = \"on\"\n{text}"));
+    assert_eq!(problems(&scaling(""), Role::Controller), []);
+    let found = problems(&scaling("out_percent = 40\ncool_down = \"2h\"\nstarts_per_hour = 0\n"), Role::All);
+    assert_eq!(
+        found,
+        [
+            Problem::ScalingThresholds { shrinks: 40, grows: 40 },
+            Problem::OutOfRange { setting: "scaling.cool_down", least: "1s", most: "1h" },
+            Problem::Zero { setting: "scaling.starts_per_hour" },
+        ]
+    );
+    let open = "[http]\nlisten = \"0.0.0.0:80\"\ninsecure = true\n";
+    let remedy = "link.cluster_key_file";
+    assert_eq!(problems(&scaling(open), Role::Controller), [Problem::ScalingStore { remedy }]);
+    let redis = scaling(&format!("{open}[control]\nstore = \"redis://127.0.0.1\"\n"));
+    assert_eq!(problems(&redis, Role::Controller), []);
+    let tls = scaling("[http]\ntls_certificate = \"a\"\ntls_key = \"b\"\n");
+    assert_eq!(problems(&tls, Role::All), [Problem::ScalingStore { remedy: "control.public_url" }]);
+    assert_eq!(problems(&scaling("out_percent = 10\n"), Role::Egress).len(), 1, "it has no parents, either");
 }
 
 #[test]

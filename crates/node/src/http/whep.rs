@@ -15,10 +15,10 @@ use super::{
     Addresses, App, Created, CreatedKind, Posted, ShardPort, host_addresses, random, whep_events, whep_layers,
 };
 use crate::handshakes::{self, Offer, Pending};
-use model::JoinName;
 use crate::session_records::Resource;
 use crate::sessions::Peer;
 use crate::shard_load::{self, Candidate, Refusal};
+use model::JoinName;
 
 /// The MediaStream that every viewer sees.
 const STREAM_ID: &str = "media-tree";
