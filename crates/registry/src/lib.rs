@@ -14,6 +14,7 @@ mod leader;
 mod node;
 mod places;
 mod record;
+mod slots;
 mod text;
 mod tree;
 
@@ -30,6 +31,7 @@ pub use node::{
 };
 pub use places::{PLACES_MAX, Place, PlacesRecord};
 pub use record::{DecodeError, Stored, decode, encode};
+pub use slots::{Proposal, SlotEntry, SlotNode, SlotsRecord};
 pub use tree::{Shape, TreeRecord};
 
 #[cfg(test)]

@@ -137,3 +137,24 @@ fn a_full_part_of_the_places_fits_a_record() {
     let record = PlacesRecord { part: "16".into(), parts: 17, nodes: vec![place; PLACES_MAX] };
     assert!(encode(&record).len() <= store::VALUE_BYTES_MAX, "{} bytes", encode(&record).len());
 }
+
+#[test]
+fn the_slots_of_the_largest_tree_fit_a_record() {
+    let node = |number: u32| SlotNode {
+        node: NodeId::new(&format!("egress-{number:012}")).expect("id"),
+        role: model::Role::Egress,
+    };
+    let slot = |number: u32| SlotEntry {
+        number,
+        state: "attached".into(),
+        since: 1_800_000_000,
+        place: "process.a-machine-with-a-name.example.net".into(),
+        nodes: (0..10).map(|index| node(number * 10 + index)).collect(),
+        failures: 0,
+        drain: 1_800_000_000_000,
+        proposal: None,
+    };
+    let tree = TreeId::new("main").expect("id");
+    let record = SlotsRecord { tree, term: 1, slots: (0..80).map(slot).collect() };
+    assert!(encode(&record).len() < store::VALUE_BYTES_MAX, "{}", encode(&record).len());
+}

@@ -41,6 +41,8 @@ collections! {
     Leaders = "leaders",
     /// What controllers decided lately.
     Decisions = "decisions",
+    /// Slots that trees grow by, as the leading controller keeps them.
+    Slots = "slots",
     /// How many watch each broadcast, as the leading controller counts them.
     Audience = "audience",
     /// Which nodes take viewers and publishers, as the leading controller sees them.
