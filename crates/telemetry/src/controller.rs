@@ -31,6 +31,26 @@ closed! {
         Forget = "forget",
         /// A broadcast that nobody will come back to is over.
         End = "end",
+        /// A slot of the reserve was made, started, found ready, emptied or deleted.
+        Reserve = "reserve",
+        /// A sub-tree is started.
+        Grow = "grow",
+        /// It is healthy and has become part of its tree.
+        Attach = "attach",
+        /// Its viewers are sent elsewhere.
+        Drain = "drain",
+        /// It is kept after all.
+        Reactivate = "reactivate",
+        /// Nodes of a slot are stopped.
+        Decommission = "decommission",
+        /// A node of a slot is given up.
+        Lose = "lose",
+        /// Nodes that run and that the store had forgotten are taken up again.
+        Adopt = "adopt",
+        /// An operator is asked, or not any more.
+        Propose = "propose",
+        /// What was decided in a dry run, and not done.
+        DryRun = "dry_run",
     }
 }
 
@@ -46,6 +66,57 @@ closed! {
         /// Not heard for so long that it is out of every decision.
         Dead = "dead",
     }
+}
+
+closed! {
+    /// How far a slot has come.
+    SlotState, "state" {
+        /// Made, not started.
+        Cold = "cold",
+        /// Its relay is being started.
+        Warming = "warming",
+        /// Its relay runs and carries nothing.
+        Warm = "warm",
+        /// Its nodes are being started.
+        Growing = "growing",
+        /// Part of its tree.
+        Attached = "attached",
+        /// Its viewers move elsewhere.
+        Draining = "draining",
+        /// Its nodes are being stopped.
+        Stopping = "stopping",
+    }
+}
+
+closed! {
+    /// Why a node was not there when it was wanted.
+    ProvisionFailure, "reason" {
+        /// It could not be started.
+        Refused = "refused",
+        /// Whoever starts nodes did not answer.
+        TimedOut = "timed_out",
+        /// It was started and did not become healthy in time.
+        NotHealthy = "not_healthy",
+    }
+}
+
+/// Buckets of what a sub-tree takes to be there: nodes on this machine take a second, machines that have to be started a
+/// minute, and after 90 s they are given up by default.
+const PROVISION_SECONDS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 180.0];
+
+/// Trees that grow and shrink, all together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScalingSnapshot {
+    /// Slots in each state.
+    pub slots: BTreeMap<SlotState, u64>,
+    /// Warm slots that templates want.
+    pub warm_wanted: u64,
+    /// Viewers that fit.
+    pub places: u64,
+    /// Viewers that are there or expected.
+    pub demand: u64,
+    /// Changes that wait for an operator.
+    pub proposals: u64,
 }
 
 /// What a controller sees.
@@ -75,6 +146,9 @@ pub struct Metrics {
     leaderships: Counter,
     decide_seconds: Histogram,
     reconcile_seconds: Histogram,
+    provision_seconds: Histogram,
+    provision_failures: Family<Label<ProvisionFailure>, Counter>,
+    scaling: Arc<Mutex<Option<ScalingSnapshot>>>,
     snapshot: Arc<Mutex<Option<Snapshot>>>,
 }
 
@@ -86,6 +160,9 @@ impl Default for Metrics {
             leaderships: Counter::default(),
             decide_seconds: Histogram::new(LOOK_SECONDS),
             reconcile_seconds: Histogram::new(LOOK_SECONDS),
+            provision_seconds: Histogram::new(PROVISION_SECONDS),
+            provision_failures: counters(),
+            scaling: Arc::default(),
             snapshot: Arc::default(),
         }
     }
@@ -120,7 +197,18 @@ impl Metrics {
             "Time of one whole look, once a second: deciding, writing, and reading back",
             metrics.reconcile_seconds.clone(),
         );
+        own.register(
+            "provision_seconds",
+            "Time from the order to start a sub-tree, or a warm relay, until all its nodes were healthy",
+            metrics.provision_seconds.clone(),
+        );
+        own.register(
+            "provision_failures",
+            "Nodes that were wanted and could not be started, or did not become healthy in time",
+            metrics.provision_failures.clone(),
+        );
         own.register_collector(Box::new(Seen(metrics.snapshot.clone())));
+        own.register_collector(Box::new(Scaling(metrics.scaling.clone())));
         metrics
     }
 
@@ -132,6 +220,21 @@ impl Metrics {
     /// Counts a decision that could not be carried out.
     pub fn decision_failed(&self) {
         self.decision_failures.inc();
+    }
+
+    /// Nodes that were ordered are healthy, after so long.
+    pub fn provisioned(&self, took: Duration) {
+        self.provision_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Nodes that were wanted did not come.
+    pub fn provision_failed(&self, why: ProvisionFailure, nodes: u64) {
+        self.provision_failures.get_or_create(&Label(why)).inc_by(nodes);
+    }
+
+    /// How trees that grow and shrink are; `None` while this controller does not see to it.
+    pub fn scaled(&self, seen: Option<ScalingSnapshot>) {
+        *self.scaling.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
     /// What computing a plan took.
@@ -195,5 +298,38 @@ impl Collector for Seen {
             Name("controller_broadcasts", "Broadcasts of the installation, by state"),
             broadcasts.map(|(state, count)| (Labels(vec![("state", state)]), count as f64)),
         )
+    }
+}
+
+#[derive(Debug)]
+struct Scaling(Arc<Mutex<Option<ScalingSnapshot>>>);
+
+impl Collector for Scaling {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let snapshot = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(seen) = snapshot else { return Ok(()) };
+        let e = &mut encoder;
+        let slots = SlotState::ALL.iter().map(|state| {
+            let count = seen.slots.get(state).copied().unwrap_or(0);
+            (Labels(vec![(SlotState::NAME, state.as_str())]), count as f64)
+        });
+        gauge(
+            e,
+            Name("slots", "Slots that trees grow by, by state; told by the controller that acts"),
+            slots,
+        )?;
+        for (name, help, value) in [
+            ("slots_warm_wanted", "Warm slots that the templates of trees want", seen.warm_wanted),
+            (
+                "scaling_places",
+                "Viewers that egress nodes take, by what their viewers cost them now",
+                seen.places,
+            ),
+            ("scaling_demand", "Viewers that are there, and those expected within scaling.lead", seen.demand),
+            ("scaling_proposals", "Changes that wait for an operator's approval", seen.proposals),
+        ] {
+            gauge(e, Name(name, help), plain(value as f64))?;
+        }
+        Ok(())
     }
 }

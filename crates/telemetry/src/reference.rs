@@ -153,7 +153,9 @@ fn traces_section(registry: &mut Registry) {
 }
 
 fn controller_section(registry: &mut Registry) {
-    controller::Metrics::register(registry).looked(controller::Snapshot::default(), Duration::ZERO);
+    let metrics = controller::Metrics::register(registry);
+    metrics.looked(controller::Snapshot::default(), Duration::ZERO);
+    metrics.scaled(Some(controller::ScalingSnapshot::default()));
 }
 
 fn broadcast() -> BroadcastId {

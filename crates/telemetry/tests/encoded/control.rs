@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::Role;
-use telemetry::controller::{self, DecisionKind, NodeState};
+use telemetry::controller::{self, DecisionKind, NodeState, ProvisionFailure, ScalingSnapshot, SlotState};
 use telemetry::{Distribution, store};
 
 use crate::{telemetry, telemetry_of, value, value_of_role};
@@ -51,6 +51,40 @@ fn a_controller_shows_what_it_sees_and_does() {
     ] {
         assert_eq!(value(name, labels), Some(expected), "{name} {labels:?}");
     }
+}
+
+#[test]
+fn a_controller_shows_how_trees_grow_while_it_sees_to_it() {
+    let telemetry = telemetry_of(Role::Controller);
+    let value = |name: &str, labels: &[&str]| value_of_role(&telemetry.encode(), "controller", name, labels);
+    let controller = &telemetry.controller;
+    assert_eq!(value("media_tree_slots_warm_wanted", &[]), None, "it does not act");
+    controller.provisioned(Duration::from_secs(3));
+    controller.provision_failed(ProvisionFailure::NotHealthy, 2);
+    controller.scaled(Some(ScalingSnapshot {
+        slots: [(SlotState::Warm, 1), (SlotState::Attached, 3)].into(),
+        warm_wanted: 1,
+        places: 40_000,
+        demand: 30_000,
+        proposals: 1,
+    }));
+    for (name, labels, expected) in [
+        ("media_tree_slots", &[r#"state="warm""#][..], 1.0),
+        ("media_tree_slots", &[r#"state="attached""#], 3.0),
+        ("media_tree_slots", &[r#"state="cold""#], 0.0),
+        ("media_tree_slots_warm_wanted", &[], 1.0),
+        ("media_tree_scaling_places", &[], 40_000.0),
+        ("media_tree_scaling_demand", &[], 30_000.0),
+        ("media_tree_scaling_proposals", &[], 1.0),
+        ("media_tree_provision_seconds_count", &[], 1.0),
+        ("media_tree_provision_seconds_sum", &[], 3.0),
+        ("media_tree_provision_failures_total", &[r#"reason="not_healthy""#], 2.0),
+        ("media_tree_provision_failures_total", &[r#"reason="timed_out""#], 0.0),
+    ] {
+        assert_eq!(value(name, labels), Some(expected), "{name} {labels:?}");
+    }
+    controller.scaled(None);
+    assert_eq!(value("media_tree_slots", &[r#"state="warm""#]), None, "another one acts");
 }
 
 #[test]
