@@ -91,11 +91,11 @@ impl Actor<'_> {
             }
             Action::Forget { .. } => (DecisionKind::Forget, format!("{node} is gone")),
         };
-        Some(self.decided(tree, kind, node, reason))
+        Some(self.decided(tree, kind, Some(node), reason))
     }
 
     /// Something was done: logged, counted, and on its way into the book.
-    fn decided(self, tree: TreeId, kind: DecisionKind, node: &NodeId, reason: String) -> Done {
+    pub fn decided(self, tree: TreeId, kind: DecisionKind, node: Option<&NodeId>, reason: String) -> Done {
         self.metrics.decided(kind);
         let kind = kind.as_str();
         tracing::info!(%tree, kind, "{reason}");
@@ -104,7 +104,7 @@ impl Actor<'_> {
             at,
             controller: self.controller.to_string(),
             kind: kind.into(),
-            node: Some(node.to_string()),
+            node: node.map(ToString::to_string),
             reason,
         };
         Done { tree, decision }
@@ -136,7 +136,12 @@ impl Actor<'_> {
                 Ok(false) => {}
                 Ok(true) => {
                     let reason = format!("{} is over: {} is gone", record.broadcast, record.origin);
-                    done.push(self.decided(record.tree.clone(), DecisionKind::End, &record.origin, reason));
+                    done.push(self.decided(
+                        record.tree.clone(),
+                        DecisionKind::End,
+                        Some(&record.origin),
+                        reason,
+                    ));
                 }
                 Err(error) => tracing::debug!(broadcast = %record.broadcast, %error, "not forgotten yet"),
             }

@@ -4,6 +4,7 @@
 //! together.
 
 mod broadcasts;
+mod slots;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub fn router(controller: Handle) -> Router {
         .route("/api/v1/decisions", get(decisions))
         .route("/api/v1/targets", get(targets))
         .merge(broadcasts::router())
+        .merge(slots::router())
         .with_state(api)
 }
 
@@ -169,6 +171,9 @@ struct NewTree {
     relay: Option<u32>,
     egress: Option<u32>,
     nodes_max: Option<u32>,
+    sub_tree_egress: Option<u32>,
+    warm_slots: Option<u32>,
+    cold_slots: Option<u32>,
 }
 
 fn standard() -> String {
@@ -191,6 +196,9 @@ async fn create_tree(
     template.injection = new.injection.unwrap_or(template.injection);
     template.relay = new.relay.unwrap_or(template.relay);
     template.egress = new.egress.unwrap_or(template.egress);
+    template.egress_per_relay = new.sub_tree_egress.unwrap_or(template.egress_per_relay);
+    template.slots_warm = new.warm_slots.unwrap_or(template.slots_warm);
+    template.slots_cold = new.cold_slots.unwrap_or(template.slots_cold);
     template.limits.max_nodes = new.nodes_max.unwrap_or(template.limits.max_nodes);
     template.check().map_err(|error| unprocessable(format!("{error}.")))?;
     let record = tree_record(id, &new.template, &template);

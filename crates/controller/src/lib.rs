@@ -13,9 +13,13 @@ mod elect;
 mod front_door;
 mod observer;
 mod run;
+mod scaling;
 mod view;
 
 pub use declared::{DeclareError, Declared, DeclaredBroadcast, Opens};
 pub use front_door::{Asker, FrontDoor, Sent};
 pub use run::{Controller, Handle, Identity};
-pub use view::{BroadcastState, DecisionView, Findings, InstallationView, NodeView, ParentView, TreeView};
+pub use scaling::{Mode, Policy, Scaling};
+pub use view::{
+    BroadcastState, DecisionView, Findings, InstallationView, NodeView, ParentView, SlotView, TreeView,
+};

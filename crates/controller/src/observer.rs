@@ -11,6 +11,7 @@ use tree::viewers::{Report, ViewerCounts};
 use tree::{Assigned, BroadcastView, Health, NodeView, Observation, TreeView};
 
 use crate::convert;
+use crate::scaling::SlotsSeen;
 
 /// Everything that was seen.
 pub struct Observer {
@@ -18,6 +19,7 @@ pub struct Observer {
     pub assignments: BTreeMap<NodeId, Versioned<Assignment>>,
     pub broadcasts: BTreeMap<BroadcastId, BroadcastRecord>,
     pub trees: BTreeMap<TreeId, TreeRecord>,
+    pub slots: SlotsSeen,
     pub membership: Membership,
     pub viewers: ViewerCounts,
     /// Broadcasts whose injection node is dead, and since when.
@@ -39,6 +41,7 @@ impl Observer {
             assignments: BTreeMap::new(),
             broadcasts: BTreeMap::new(),
             trees: BTreeMap::new(),
+            slots: SlotsSeen::default(),
             membership: Membership::new(now),
             viewers: ViewerCounts::new(),
             orphans: BTreeMap::new(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::{NodeId, TreeId};
 use registry::{
-    Assignment, BroadcastRecord, DecisionsRecord, LeaderRecord, NodeRecord, Registry, TreeRecord,
+    Assignment, BroadcastRecord, DecisionsRecord, LeaderRecord, NodeRecord, Registry, SlotsRecord, TreeRecord,
 };
 use store::{StoreState, Watch, Write};
 use telemetry::controller::NodeState;
@@ -20,6 +20,7 @@ use crate::declared::Declared;
 use crate::elect::{self, Elector};
 use crate::front_door::FrontDoor;
 use crate::observer::Observer;
+use crate::scaling::{Scaler, Scaling};
 use crate::view::{self, InstallationView};
 
 /// How often the lease is looked after.
@@ -40,6 +41,7 @@ pub struct Controller {
     shared: Arc<Shared>,
     changed: watch::Sender<()>,
     metrics: telemetry::controller::Metrics,
+    scaling: Option<Scaling>,
 }
 
 struct Shared {
@@ -124,6 +126,7 @@ impl Controller {
             shared,
             changed,
             metrics,
+            scaling: None,
         };
         (controller, handle)
     }
@@ -132,6 +135,12 @@ impl Controller {
     #[must_use]
     pub fn with_metrics(self, metrics: telemetry::controller::Metrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Lets trees grow and shrink while it leads.
+    #[must_use]
+    pub fn with_scaling(self, scaling: Scaling) -> Self {
+        Self { scaling: Some(scaling), ..self }
     }
 
     /// Works until `stop` is ready, then gives its lease back.
@@ -150,7 +159,7 @@ impl Controller {
         let mut observer = Observer::new(Instant::now());
         let Ok(mut lease) = self.registry.watch_one::<LeaderRecord>(elect::RECORD) else { return };
         let mut watches = Watches::new(&self.registry);
-        let mut told = Told::default();
+        let mut told = Told { scaler: self.scaling.as_ref().map(Scaler::new), ..Told::default() };
         let mut election = tokio::time::interval(ELECTION_INTERVAL);
         let mut deciding = tokio::time::interval(DECIDE_INTERVAL);
         election.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -166,6 +175,7 @@ impl Controller {
                 Some(event) = watches.assignments.next() => observer.assignments_changed(event),
                 Some(event) = watches.broadcasts.next() => observer.broadcasts_changed(event),
                 Some(event) = watches.trees.next() => self.restore_trees(observer.trees_changed(event)).await,
+                Some(event) = watches.slots.next() => observer.slots.changed(Instant::now(), event),
                 _ = deciding.tick() => self.look(&mut observer, elector, &mut told).await,
                 // A death is decided on when it is one.
                 () = until(observer.membership.poll_timeout()) => {
@@ -186,17 +196,21 @@ impl Controller {
         }
         observer.tick(now);
         let observation = observer.observation(now);
+        // Nodes in reserve are no part of their tree yet: nobody takes media from them, nobody is sent there.
+        let mut in_use = observation.clone();
+        tree::scaling::hold_back(&mut in_use.nodes, observer.slots.nodes());
         let started = Instant::now();
-        let plan = decide(&observation);
+        let plan = decide(&in_use);
         let took = started.elapsed();
         self.metrics.computed(took);
         let urls = observer.nodes.values().filter_map(|node| Some((node.node.clone(), node.url.clone()?)));
         told.has_settled |= observation.is_settled;
         // Until then the list in the store knows more; what was seen last holds while the store is away.
         if told.has_settled {
-            self.front_door.feed(&observation, urls.collect(), observer.audience());
+            self.front_door.feed(&in_use, urls.collect(), observer.audience());
         }
-        let findings = plan.findings.iter().map(ToString::to_string).collect();
+        let mut findings: Vec<String> = plan.findings.iter().map(ToString::to_string).collect();
+        let mut scaled = None;
         if elector.is_leader() && observation.is_settled {
             let actor = Actor {
                 controller: &self.me,
@@ -204,9 +218,21 @@ impl Controller {
                 registry: &self.registry,
                 metrics: &self.metrics,
             };
-            self.act(actor, observer, plan, &observation).await;
+            self.act(actor, observer, plan, &in_use).await;
             actor.publish_audience(observer, &mut told.audience).await;
+            if let Some(scaler) = &mut told.scaler {
+                let mut looked = scaler.look(now, (actor, observer), &observation).await;
+                findings.extend(looked.findings.iter().map(ToString::to_string));
+                if !looked.done.is_empty() {
+                    actor.record(std::mem::take(&mut looked.done)).await;
+                }
+                scaled = Some(looked.seen);
+            }
+            scaled.get_or_insert_default();
+        } else if let Some(scaler) = &mut told.scaler {
+            scaler.rest();
         }
+        self.metrics.scaled(scaled);
         let decisions = self.registry.list::<DecisionsRecord>().await.unwrap_or_default();
         let about = view::About {
             controller: self.me.to_string(),
@@ -318,6 +344,8 @@ struct Told {
     audience: AudienceTold,
     /// It has seen everything once.
     has_settled: bool,
+    /// Lets trees grow and shrink.
+    scaler: Option<Scaler>,
 }
 
 struct Watches {
@@ -325,6 +353,7 @@ struct Watches {
     assignments: Watch,
     broadcasts: Watch,
     trees: Watch,
+    slots: Watch,
 }
 
 impl Watches {
@@ -334,6 +363,7 @@ impl Watches {
             assignments: registry.watch::<Assignment>(),
             broadcasts: registry.watch::<BroadcastRecord>(),
             trees: registry.watch::<TreeRecord>(),
+            slots: registry.watch::<SlotsRecord>(),
         }
     }
 }

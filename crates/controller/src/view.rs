@@ -34,6 +34,8 @@ pub struct InstallationView {
     pub nodes: Vec<NodeView>,
     /// All broadcasts.
     pub broadcasts: Vec<BroadcastState>,
+    /// Slots that trees grow by.
+    pub slots: Vec<SlotView>,
     /// The latest decisions, latest first.
     pub decisions: Vec<DecisionView>,
     /// Nodes that died without having drained, for monitoring only: nobody else has to do with them any more.
@@ -168,6 +170,27 @@ pub struct AdviceView {
     pub remedy: String,
 }
 
+/// One slot.
+#[derive(Debug, Clone, Serialize)]
+pub struct SlotView {
+    /// Its tree.
+    pub tree: String,
+    /// Its number there.
+    pub number: u32,
+    /// `cold`, `warming`, `warm`, `growing`, `attached`, `draining`, `stopping`.
+    pub state: String,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// Who starts and stops its nodes.
+    pub place: String,
+    /// Names of its nodes.
+    pub nodes: Vec<String>,
+    /// Failed starts in a row.
+    pub failures: u32,
+    /// What waits for an operator.
+    pub proposal: Option<registry::Proposal>,
+}
+
 /// One decision.
 #[derive(Debug, Clone, Serialize)]
 pub struct DecisionView {
@@ -241,6 +264,7 @@ pub fn installation(
         trees: trees.collect(),
         broadcasts: broadcasts(observer, declared),
         nodes,
+        slots: crate::scaling::entries(&observer.slots),
         decisions: latest,
         missing: observer.missing().map(|missing| node(observer, missing, Health::Dead)).collect(),
     }

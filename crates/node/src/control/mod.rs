@@ -9,6 +9,7 @@ mod drain;
 mod parents;
 pub mod process;
 mod report;
+mod scaling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +101,12 @@ impl Control {
                 default_tree: tree,
             };
             let (controller, handle) = Controller::new(registry.clone(), identity, front_door.clone());
-            (Some(controller.with_metrics(metrics.controller())), Some(handle))
+            let controller = controller.with_metrics(metrics.controller());
+            let controller = match scaling::of_config(config, &about.host)? {
+                Some(scaling) => controller.with_scaling(scaling),
+                None => controller,
+            };
+            (Some(controller), Some(handle))
         } else {
             (None, None)
         };
