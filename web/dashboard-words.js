@@ -98,3 +98,13 @@ export function parentsShort(links) {
   const from = carrying.length === 0 ? "from nobody" : `from ${carrying.join(", ")}`;
   return links.length === 0 ? "" : [from, ...others].join(", ");
 }
+
+const SLOT_STATES = ["warm", "warming", "growing", "attached", "draining", "stopping", "cold"];
+
+/** What a tree has to grow by: "1 warm, 2 attached, 2 cold"; "none" where it does not grow by itself. */
+export function slots(all) {
+  const counts = SLOT_STATES.map((state) => [all.filter((slot) => slot.state === state).length, state]);
+  const waiting = all.filter(({ proposal }) => proposal !== null && !proposal.is_approved).length;
+  const states = counts.filter(([number]) => number > 0).map(([number, state]) => `${number} ${state}`);
+  return [...states, ...(waiting > 0 ? [`${waiting} waits for approval`] : [])].join(", ") || "none";
+}

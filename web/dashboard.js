@@ -127,6 +127,7 @@ function summarize(nodes) {
   setText(by("nodes"), states.filter(([number]) => number > 0).map(([number, health]) => `${words.count(number)} ${health}`).join(", ") || "none");
   setText(by("broadcasts-count"), own.length === 0 ? "none" : `${words.count(live)} live${own.length > live ? `, ${words.count(own.length - live)} waiting` : ""}`);
   setText(by("sent"), sent.length === 0 ? "–" : words.megabits(sent.reduce((sum, value) => sum + value, 0)));
+  setText(by("slots"), words.slots((view.slots ?? []).filter((slot) => slot.tree === tree)));
   setText(by("controller"), view.leader === null ? "none leads" : view.is_leader ? `${view.controller} leads` : `${view.leader} leads, ${view.controller} answers`);
   setText(by("store"), view.is_store_up ? "up" : "away: media goes on, nothing is decided");
   setHidden(by("findings"), view.findings.length === 0);

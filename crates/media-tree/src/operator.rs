@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Failure;
 use http::{CallError, Client};
-use views::{Audience, Decision, Installation, Node, PublishKey, Tree};
+use views::{Audience, Decision, Installation, Node, PublishKey, Slot, Tree};
 
 /// What an operator may ask and order.
 #[derive(Subcommand)]
@@ -85,9 +85,33 @@ pub enum TreeCommand {
         /// The most nodes that it may have.
         #[arg(long, value_name = "N")]
         nodes_max: Option<u32>,
+        /// Egress nodes of each sub-tree that it grows by.
+        #[arg(long, value_name = "N")]
+        sub_tree_egress: Option<u32>,
+        /// Relays that run in reserve.
+        #[arg(long, value_name = "N")]
+        warm_slots: Option<u32>,
+        /// Slots beyond those that are made and not started.
+        #[arg(long, value_name = "N")]
+        cold_slots: Option<u32>,
     },
     /// All trees.
     List,
+    /// Slots that trees grow by: reserve and sub-trees, and what waits for an operator.
+    Slots {
+        /// Of this tree alone.
+        name: Option<TreeId>,
+    },
+    /// Lets a sub-tree come or go that waits for it (`scaling.mode = "approve"`).
+    Approve {
+        /// The tree.
+        name: TreeId,
+        /// The number of the slot.
+        slot: u32,
+        /// What is allowed.
+        #[arg(value_enum)]
+        change: ChangeName,
+    },
     /// One tree and its nodes.
     Show {
         /// Its name.
@@ -172,6 +196,12 @@ pub enum TemplateName {
     Standard,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ChangeName {
+    Grow,
+    Shrink,
+}
+
 /// Whom to ask, and how to print what he says.
 #[derive(Args)]
 pub struct Connection {
@@ -231,14 +261,31 @@ async fn perform(command: Command) -> Result<String, CallError> {
 
 async fn tree(command: TreeCommand, connection: &Connection) -> Result<String, CallError> {
     match command {
-        TreeCommand::Create { name, template, injection, relay, egress, nodes_max } => {
+        TreeCommand::Create {
+            name,
+            template,
+            injection,
+            relay,
+            egress,
+            nodes_max,
+            sub_tree_egress,
+            warm_slots,
+            cold_slots,
+        } => {
             let template = match template {
                 TemplateName::Minimal => "minimal",
                 TemplateName::Standard => "standard",
             };
             let mut body = json!({ "id": name.as_str(), "template": template });
-            let counts =
-                [("injection", injection), ("relay", relay), ("egress", egress), ("nodes_max", nodes_max)];
+            let counts = [
+                ("injection", injection),
+                ("relay", relay),
+                ("egress", egress),
+                ("nodes_max", nodes_max),
+                ("sub_tree_egress", sub_tree_egress),
+                ("warm_slots", warm_slots),
+                ("cold_slots", cold_slots),
+            ];
             for (key, count) in counts {
                 if let Some(count) = count {
                     body[key] = count.into();
@@ -257,6 +304,27 @@ async fn tree(command: TreeCommand, connection: &Connection) -> Result<String, C
             let tree: Tree = parse(&client, &client.get(&path).await?)?;
             let nodes: Vec<Node> = parse(&client, &client.get("/api/v1/nodes").await?)?;
             Ok(show::tree(&tree, &nodes))
+        }
+        TreeCommand::Slots { name } => {
+            let client = connection.client()?;
+            let body = client.get("/api/v1/slots").await?;
+            let is_wanted = |of: &str| name.as_ref().is_none_or(|tree| tree.as_str() == of);
+            if connection.json {
+                let mut slots: Vec<Value> = parse(&client, &body)?;
+                slots.retain(|slot| slot["tree"].as_str().is_some_and(is_wanted));
+                return Ok(pretty(&slots.into()));
+            }
+            let slots: Vec<Slot> = parse(&client, &body)?;
+            Ok(show::slots(&slots.iter().filter(|slot| is_wanted(&slot.tree)).collect::<Vec<_>>()))
+        }
+        TreeCommand::Approve { name, slot, change } => {
+            let change = match change {
+                ChangeName::Grow => "grow",
+                ChangeName::Shrink => "shrink",
+            };
+            let (path, body) = (format!("/api/v1/approvals/{name}/{slot}"), json!({ "change": change }));
+            connection.client()?.call(Method::POST, &path, Some(body.to_string())).await?;
+            Ok(told(connection, format!("Slot {slot} of {name} may {change}.\n")))
         }
         TreeCommand::Delete { name } => {
             let path = format!("/api/v1/trees/{name}");

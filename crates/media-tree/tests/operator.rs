@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use controller::{Controller, Declared, FrontDoor, Identity};
 use model::{NodeId, TreeId};
-use registry::{Assignment, NodeRecord, Registry};
+use registry::{Assignment, NodeRecord, Registry, SlotsRecord};
 use serde_json::{Value, json};
 use store::{Embedded, Sealer, Write};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -113,6 +113,31 @@ fn node(id: &str) -> NodeRecord {
         "parents": [], "broadcasts": [{ "broadcast": "demo", "viewers": 412 }], "version": "0.1.0"
     }))
     .expect("a node record")
+}
+
+#[tokio::test]
+async fn slots_are_shown_and_what_waits_for_an_operator_is_allowed() {
+    let installation = installation().await;
+    let none = installation.ok(&["tree", "slots"]).await;
+    assert_eq!(none, "There are no slots.\n");
+    let record: SlotsRecord = serde_json::from_value(json!({
+        "tree": "main", "term": 0, "slots": [
+            { "number": 0, "state": "attached", "since": 1, "place": "process.rack7", "failures": 0, "drain": 0,
+              "nodes": [{ "node": "relay-1", "role": "relay" }, { "node": "egress-1", "role": "egress" }],
+              "proposal": { "change": "shrink", "is_approved": false, "reason": "few watch" } },
+        ]
+    }))
+    .expect("slots");
+    installation.registry.put(&record, Write::any()).await.expect("written");
+    let shown = installation.until(&["tree", "slots", "main"], "attached").await;
+    assert!(shown.starts_with("TREE ") && shown.contains("shrink: few watch"), "{shown}");
+    assert_eq!(installation.ok(&["tree", "slots", "other"]).await, "There are no slots.\n");
+    let (code, words) = installation.refused(&["tree", "approve", "main", "0", "grow"]).await;
+    assert!(code == 1 && words.contains("does not wait"), "{words}");
+    let allowed = installation.ok(&["tree", "approve", "main", "0", "shrink"]).await;
+    assert_eq!(allowed, "Slot 0 of main may shrink.\n");
+    let approved = installation.until(&["tree", "slots", "--json"], "\"is_approved\": true").await;
+    assert!(approved.contains("\"few watch\""), "{approved}");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! What the answers look like for people.
 
 use super::table::{Align, Table, facts, number, time};
-use super::views::{Advice, Audience, Broadcast, Decision, Installation, Node, Parent, PublishKey, Tree};
+use super::views::{
+    Advice, Audience, Broadcast, Decision, Installation, Node, Parent, PublishKey, Slot, Tree,
+};
 
 const LEFT: Align = Align::Left;
 const RIGHT: Align = Align::Right;
@@ -58,6 +60,33 @@ pub fn tree(tree: &Tree, all_nodes: &[Node]) -> String {
     ]);
     let own: Vec<&Node> = all_nodes.iter().filter(|node| node.tree == tree.id).collect();
     format!("{about}\n{}", nodes(&own))
+}
+
+/// Slots.
+pub fn slots(slots: &[&Slot]) -> String {
+    let columns = [
+        ("TREE", LEFT),
+        ("SLOT", RIGHT),
+        ("STATE", LEFT),
+        ("SINCE", LEFT),
+        ("NODES", RIGHT),
+        ("FAILURES", RIGHT),
+        ("WAITS FOR APPROVAL", LEFT),
+    ];
+    let mut table = Table::new(&columns);
+    for slot in slots {
+        let waits = slot.proposal.as_ref().filter(|proposal| !proposal.is_approved);
+        table.row([
+            slot.tree.clone(),
+            slot.number.to_string(),
+            slot.state.clone(),
+            time(slot.since),
+            slot.nodes.len().to_string(),
+            slot.failures.to_string(),
+            waits.map_or_else(String::new, |waits| format!("{}: {}", waits.change, waits.reason)),
+        ]);
+    }
+    or_none(&table, slots.is_empty(), "There are no slots.")
 }
 
 /// Nodes.

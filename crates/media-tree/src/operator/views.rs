@@ -43,6 +43,26 @@ pub struct Shape {
     pub standbys: u8,
 }
 
+/// One slot.
+#[derive(Deserialize)]
+pub struct Slot {
+    pub tree: String,
+    pub number: u32,
+    pub state: String,
+    pub since: u64,
+    pub nodes: Vec<String>,
+    pub failures: u32,
+    pub proposal: Option<Proposal>,
+}
+
+/// What a slot waits for.
+#[derive(Deserialize)]
+pub struct Proposal {
+    pub change: String,
+    pub is_approved: bool,
+    pub reason: String,
+}
+
 /// One node.
 #[derive(Deserialize)]
 pub struct Node {
