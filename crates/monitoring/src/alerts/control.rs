@@ -6,7 +6,7 @@ use crate::alert::{Alert, counter, gauge, gone};
 use crate::dashboards::{CONTROL, OVERVIEW};
 
 pub(super) fn all() -> Vec<Alert> {
-    [deciding(), consequences()].concat()
+    [deciding(), growing(), consequences()].concat()
 }
 
 fn deciding() -> Vec<Alert> {
@@ -64,6 +64,44 @@ fn deciding() -> Vec<Alert> {
             [counter("media_tree_controller_decision_failures_total{tree_id='t',node_id='c',node_type='controller'}", 0.0, 1.0)],
             [50, 80, 310],
         ),
+    ]
+}
+
+fn growing() -> Vec<Alert> {
+    let series = |name: &str| format!("{name},tree_id='t',node_id='c',node_type='controller'}}");
+    vec![
+        Alert::new("MediaTreeNoWarmSlot", Warning, r#"max(media_tree_slots{state="warm"})"#, "< 1")
+            // Templates without slots want none, and so does who does not let trees grow.
+            .only_while("and on () max(media_tree_slots_warm_wanted) > 0")
+            .lasting("3m")
+            .says(
+                "No warm slot is left",
+                "The next sub-tree begins without a relay that runs already, and the reserve is not filled again: \
+                 `media-tree status` says why.",
+                Number,
+            )
+            .seen_on(CONTROL)
+            .trial(
+                [
+                    gauge(series("media_tree_slots{state='warm'"), 1.0, 0.0),
+                    gauge("media_tree_slots_warm_wanted{tree_id='t',node_id='c',node_type='controller'}", 1.0, 1.0),
+                ],
+                [170, 200, 10],
+            ),
+        Alert::new(
+            "MediaTreeProvisioningFailed",
+            Warning,
+            "increase(media_tree_provision_failures_total[10m])",
+            "> 0",
+        )
+        .says(
+            "Nodes that were wanted did not come: {{ $labels.reason }}",
+            "They could not be started, or were not healthy in time. It is tried again later and later; until then the tree \
+             does not grow.",
+            Number,
+        )
+        .seen_on(CONTROL)
+        .trial([counter(series("media_tree_provision_failures_total{reason='refused'"), 0.0, 1.0)], [-10, 20, 620]),
     ]
 }
 

@@ -11,6 +11,7 @@ pub(super) fn dashboard() -> Dashboard {
     )
     .section("The installation", installation())
     .section("What is left", headroom())
+    .section("Growing and shrinking", growing())
     .section("Controllers", controllers())
     .section("Store", store())
 }
@@ -68,6 +69,30 @@ fn headroom() -> [Panel; 6] {
             .asks("media_tree_link_children{<node>}", "{{node_id}} children")
             .asks("media_tree_link_parents{<node>}", "{{node_id}} parents")
             .limits(48.0, 64.0),
+    ]
+}
+
+fn growing() -> [Panel; 6] {
+    [
+        Panel::lines("Slots", Unit::Count, "Slots that trees grow by: the reserve (warm, cold), sub-trees, and what is on its way.")
+            .asks("sum by (state) (max by (tree_id, state) (media_tree_slots{<tree>}))", "{{state}}")
+            .alert("MediaTreeNoWarmSlot"),
+        Panel::lines("Headroom", Unit::Share, "The part of all places that is neither taken nor expected to be. Trees grow when less than 25 % is left, unless configured otherwise.")
+            .asks("1 - max(media_tree_scaling_demand{<tree>}) / max(media_tree_scaling_places{<tree>})", "left")
+            .limits(0.25, 0.1)
+            .maximum(1.0),
+        Panel::lines("Places and demand", Unit::Count, "Viewers that egress nodes take by what theirs cost them now, and viewers that are there or expected.")
+            .asks("max(media_tree_scaling_places{<tree>})", "places")
+            .asks("max(media_tree_scaling_demand{<tree>})", "there or expected"),
+        Panel::lines("Time until healthy, p95", Unit::Seconds, "From the order to start a sub-tree or a warm relay until all its nodes were healthy.")
+            .asks("histogram_quantile(0.95, sum by (le) (rate(media_tree_provision_seconds_bucket{<tree>}[$__rate_interval])))", "until healthy")
+            .limits(60.0, 90.0),
+        Panel::lines("Nodes that did not come", Unit::Count, "Nodes that were wanted and could not be started, or were not healthy in time, in ten minutes.")
+            .asks("sum by (reason) (increase(media_tree_provision_failures_total{<tree>}[10m]))", "{{reason}}")
+            .limits(0.5, 1.0)
+            .alert("MediaTreeProvisioningFailed"),
+        Panel::lines("Waiting for approval", Unit::Count, "Sub-trees that are to come or go as soon as an operator lets them: `media-tree tree slots`.")
+            .asks("max(media_tree_scaling_proposals{<tree>})", "wait"),
     ]
 }
 
