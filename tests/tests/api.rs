@@ -16,6 +16,9 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// What any operation may answer that comes too often, from nobody, or with a broken body.
 const GENERAL: [&str; 6] = ["400", "401", "403", "415", "429", "503"];
 
+/// With it a test is one more user of the store.
+const CLUSTER_KEY: &str = "the-cluster-key-of-this-test";
+
 /// The document, and what was seen of it.
 struct Described {
     document: Value,
@@ -125,12 +128,45 @@ async fn broadcasts(api: &mut Described, c: &Program) -> Result {
     Ok(())
 }
 
+/// Every operation on slots. Where trees do not grow by themselves nobody touches a slot that a test writes.
+async fn slots(api: &mut Described, c: &Program) -> Result {
+    const APPROVAL: &str = "/api/v1/approvals/{tree}/{slot}";
+    let access_key = Some(store::AccessKey::new(CLUSTER_KEY.as_bytes()));
+    let store = store::open(&c.url(""), &store::Options { access_key, allows_plain_http: false })?;
+    let slot: registry::SlotEntry = serde_json::from_value(json!({
+        "number": 4, "state": "warm", "since": 1, "place": "process.here", "failures": 0, "drain": 0,
+        "nodes": [{"node": "relay-1", "role": "relay"}],
+        "proposal": {"change": "grow", "is_approved": false, "reason": "many come"},
+    }))?;
+    let record = registry::SlotsRecord { tree: model::TreeId::new("main")?, term: 0, slots: vec![slot] };
+    registry::Registry::new(store).put(&record, store::Write::any()).await?;
+    let approvals = c.url("/api/v1/approvals");
+    until("the approval is asked for", async || {
+        Ok(reqwest::get(&approvals).await?.json::<Value>().await?[0]["slot"] == 4)
+    })
+    .await?;
+    for path in ["/api/v1/slots", "/api/v1/approvals"] {
+        let list = api.call(c, ("get", path, path), None, 200).await?;
+        ensure!(list.as_array().is_some_and(|list| list.len() == 1), "{list}");
+    }
+    let (grow, shrink) = (json!({"change": "grow"}), json!({"change": "shrink"}));
+    let at = "/api/v1/approvals/main/4";
+    api.call(c, ("post", APPROVAL, at), Some(&shrink), 404).await?;
+    api.call(c, ("post", APPROVAL, "/api/v1/approvals/main/four"), Some(&grow), 404).await?;
+    api.call(c, ("post", APPROVAL, at), Some(&grow), 202).await?;
+    until("it is allowed", async || {
+        Ok(reqwest::get(&approvals).await?.json::<Value>().await?[0]["is_approved"] == true)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_openapi_document_holds() -> Result {
-    let controller = program::node("controller").start().await?;
+    let cluster_key = ["--cluster-key", CLUSTER_KEY];
+    let controller = program::node("controller").with(&cluster_key).start().await?;
     let installation = Installation::of(&controller);
-    let injection = installation.node("injection", "in").start().await?;
-    let _egress = installation.node("egress", "out").start().await?;
+    let injection = installation.node("injection", "in").with(&cluster_key).start().await?;
+    let _egress = installation.node("egress", "out").with(&cluster_key).start().await?;
     let _source = Source::publish(&injection.url("/whip/show"), Shape::TINY).await?;
     let client = Client::new();
     // All there is to say about is there.
@@ -176,6 +212,7 @@ async fn the_openapi_document_holds() -> Result {
     api.call(c, ("delete", TREE, "/api/v1/trees/friday"), None, 204).await?;
 
     broadcasts(&mut api, c).await?;
+    slots(&mut api, c).await?;
 
     const NODE: &str = "/api/v1/nodes/{node}";
     const DRAIN: &str = "/api/v1/nodes/{node}/drain";
@@ -207,7 +244,7 @@ async fn what_is_not_described_is_not_there() -> Result {
     let paths: BTreeSet<&String> = operations.iter().map(|(path, ..)| path).collect();
     for path in paths {
         let concrete = path.replace("{tree}", "nothing").replace("{node}", "nothing");
-        let concrete = concrete.replace("{broadcast}", "nothing");
+        let concrete = concrete.replace("{broadcast}", "nothing").replace("{slot}", "0");
         let is_described =
             |method: &str| operations.iter().any(|(at, known, _)| at == path && known == method);
         for method in METHODS.into_iter().filter(|method| !is_described(method)) {
