@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use model::{NodeId, TreeId};
-use registry::{Assignment, Drain, RegistryError, TreeRecord};
+use registry::{Assignment, Drain, RegistryError, SlotsRecord, TreeRecord};
 use serde::{Deserialize, Serialize};
 use store::{Expect, Write};
 use tokio::sync::Semaphore;
@@ -229,6 +229,8 @@ async fn delete_tree(State(api): State<Api>, Path(id): Path<String>) -> Result<S
         return Err(Problem::new(StatusCode::CONFLICT, "in use", detail));
     }
     let is_deleted = api.controller.registry().delete::<TreeRecord>(&id, Expect::Any).await?;
+    // Its slots are empty: their nodes would be nodes of the tree.
+    api.controller.registry().delete::<SlotsRecord>(&id, Expect::Any).await?;
     if is_deleted { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("tree", &id)) }
 }
 

@@ -235,6 +235,21 @@ fn nodes_that_the_store_forgot_are_taken_up_again() {
 }
 
 #[test]
+fn nodes_of_which_the_store_has_only_an_old_word_are_taken_up_again() {
+    let mut tree = at_rest();
+    let old = tree.slots.clone();
+    tree.swell(310, 240);
+    assert!(tree.until(120, |tree| !tree.in_state(State::Attached).is_empty()), "{:?}", tree.slots);
+    tree.pass(10);
+    let (number, nodes) = (tree.in_state(State::Attached)[0], tree.nodes());
+    tree.slots = old;
+    tree.restart_controller();
+    tree.pass(20);
+    assert_eq!(tree.in_state(State::Attached), [number]);
+    assert_eq!((tree.nodes(), tree.cut), (nodes, 0), "nobody is cut");
+}
+
+#[test]
 fn a_provisioner_that_fails_is_asked_less_and_less_and_the_tree_says_so() {
     for provisioning in [Provisioning::Fails, Provisioning::Hangs] {
         let mut tree = at_rest();

@@ -37,13 +37,15 @@ pub fn of_config(config: &Config, host: &str) -> anyhow::Result<Option<Scaling>>
         starts_per_hour: scaling.starts_per_hour,
     };
     let recipe = Recipe::new(config, host);
+    let directory = scaling.directory.clone().unwrap_or_else(|| default_directory(config));
+    let directory = std::env::current_dir().unwrap_or_default().join(directory);
     let processes = Processes::new(Options {
-        directory: scaling.directory.clone().unwrap_or_else(|| default_directory(config)),
+        place: place(host, &directory),
+        directory,
         program: std::env::current_exe().context("find this program")?,
         first_port: scaling.port,
         shards: recipe.shards,
         stop_within: STOP_WITHIN,
-        place: place(host),
         configure: Box::new(move |spec, ports, home| recipe.configuration(spec, ports, home)),
     });
     Ok(Some(Scaling { policy, provisioner: Arc::new(processes) }))
@@ -57,11 +59,15 @@ fn default_directory(config: &Config) -> PathBuf {
     root.join(format!("media-tree-nodes-{}", config.ops.listen.port()))
 }
 
-/// A word for this machine, in the grammar of ids.
-fn place(host: &str) -> String {
+/// A word for the directory of nodes on this machine, in the grammar of ids: another controller here has another one.
+fn place(host: &str, directory: &Path) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
-    let host: String = host.to_lowercase().chars().map(allowed).take(50).collect();
-    format!("process.{host}")
+    let host: String = host.to_lowercase().chars().map(allowed).take(40).collect();
+    // FNV-1a: the same in every version of the program.
+    let bytes = directory.as_os_str().as_encoded_bytes();
+    let hash =
+        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("process.{host}.{hash:08x}")
 }
 
 /// From the configuration of a controller to those of the nodes that it starts.
@@ -183,9 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn the_word_for_a_machine_follows_the_grammar() {
+    fn the_word_for_a_directory_follows_the_grammar_and_is_its_own() {
+        let directory = Path::new("/dev/shm/media-tree-nodes-9600");
         for host in ["rack7-blade3", "Föhn PC", &"x".repeat(200), ""] {
-            assert!(NodeId::new(&place(host)).is_ok(), "{host}");
+            assert!(NodeId::new(&place(host, directory)).is_ok(), "{host}");
         }
+        let other = Path::new("/dev/shm/media-tree-nodes-9601");
+        assert_ne!(place("rack7", directory), place("rack7", other), "two controllers of one machine");
+        assert_eq!(place("rack7", Path::new("")), "process.rack7.811c9dc5");
     }
 }

@@ -1,5 +1,6 @@
 //! What is under way in each slot.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{NodeId, Role};
@@ -10,17 +11,26 @@ use super::{DRAIN_GRACE, FAILURES_REMEMBERED};
 use crate::{Health, NodeView};
 
 impl Decider<'_> {
-    /// Takes up what the store has forgotten: nodes that run for a slot of which there is no record.
+    /// Takes up what the store has forgotten: nodes that run for a slot of which there is no record, or an old one.
     pub fn adopt(&mut self) {
         let Some(provisioned) = self.o.provisioned else { return };
-        let mut forgotten: std::collections::BTreeMap<u32, Vec<(NodeId, Role)>> = Default::default();
+        let mut by_slot: BTreeMap<u32, Vec<(NodeId, Role)>> = BTreeMap::new();
         for (id, node) in provisioned {
-            if self.slot(node.slot).is_none() {
-                forgotten.entry(node.slot).or_default().push((id.clone(), node.role));
-            }
+            by_slot.entry(node.slot).or_default().push((id.clone(), node.role));
         }
-        for (number, nodes) in forgotten {
-            self.change(number, Action::Adopt { nodes }, Reason::Forgotten);
+        for (number, nodes) in by_slot {
+            let is_forgotten = match self.slot(number) {
+                None => true,
+                // Before a slot is in reserve, nothing of it runs any more.
+                Some(slot) => {
+                    let is_named = |id: &NodeId| slot.nodes.iter().any(|known| known.id == *id);
+                    let is_reserve = matches!(slot.state, State::Cold | State::Warming | State::Warm);
+                    slot.is_ours && is_reserve && !nodes.iter().all(|(id, _)| is_named(id))
+                }
+            };
+            if is_forgotten {
+                self.change(number, Action::Adopt { nodes }, Reason::Forgotten);
+            }
         }
     }
 
@@ -29,7 +39,11 @@ impl Decider<'_> {
         let Some(provisioned) = self.o.provisioned else { return };
         for (id, node) in provisioned {
             let Some(slot) = self.slot(node.slot) else { continue };
-            let is_wanted = slot.state != State::Stopping && slot.nodes.iter().any(|wanted| wanted.id == *id);
+            let is_adopted = self.decisions.actions.iter().any(|decision| {
+                decision.slot == node.slot && matches!(decision.action, Action::Adopt { .. })
+            });
+            let is_wanted = is_adopted
+                || slot.state != State::Stopping && slot.nodes.iter().any(|wanted| wanted.id == *id);
             if !is_wanted {
                 self.order(node.slot, Action::Stop { node: id.clone() }, Reason::Unwanted);
             }
@@ -216,7 +230,7 @@ pub(super) fn is_unwell(o: &Observation<'_>, node: &NodeId) -> bool {
 impl Observation<'_> {
     /// The nodes of attached slots that are dead, silent or gone: for [`super::Meter::health`].
     #[must_use]
-    pub fn unwell(&self) -> std::collections::BTreeSet<NodeId> {
+    pub fn unwell(&self) -> BTreeSet<NodeId> {
         let nodes = self.slots.iter().filter(|slot| slot.is_ours).flat_map(|slot| &slot.nodes);
         nodes.map(|node| &node.id).filter(|id| is_unwell(self, id)).cloned().collect()
     }
