@@ -87,8 +87,8 @@ fn growing() -> [Panel; 6] {
         Panel::lines("Time until healthy, p95", Unit::Seconds, "From the order to start a sub-tree or a warm relay until all its nodes were healthy.")
             .asks("histogram_quantile(0.95, sum by (le) (rate(media_tree_provision_seconds_bucket{<tree>}[$__rate_interval])))", "until healthy")
             .limits(60.0, 90.0),
-        Panel::lines("Nodes that did not come", Unit::Count, "Nodes that were wanted and could not be started, or were not healthy in time, in ten minutes.")
-            .asks("sum by (reason) (increase(media_tree_provision_failures_total{<tree>}[10m]))", "{{reason}}")
+        Panel::lines("Nodes that did not come", Unit::Count, "Nodes that were wanted and could not be started, or were not healthy in time.")
+            .asks("sum by (reason) (increase(media_tree_provision_failures_total{<tree>}[$__rate_interval]))", "{{reason}}")
             .limits(0.5, 1.0)
             .alert("MediaTreeProvisioningFailed"),
         Panel::lines("Waiting for approval", Unit::Count, "Sub-trees that are to come or go as soon as an operator lets them: `media-tree tree slots`.")
