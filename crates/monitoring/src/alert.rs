@@ -131,6 +131,8 @@ pub struct Alert {
     measure: String,
     /// When it is too much, or too little: an operator and a number.
     condition: &'static str,
+    /// What stands for the measure on a healthy installation, where that has no series; empty: itself.
+    stand_in: &'static str,
     /// It is watched only where this has a series; empty: always.
     only_while: String,
     /// How long it must be so.
@@ -153,6 +155,7 @@ impl Alert {
             severity,
             measure: one_line(measure),
             condition,
+            stand_in: "",
             only_while: String::new(),
             lasting: None,
             summary: "",
@@ -167,6 +170,13 @@ impl Alert {
     #[must_use]
     pub fn only_while(mut self, expression: &str) -> Self {
         self.only_while = one_line(expression);
+        self
+    }
+
+    /// The measure has a series in trouble only; this, of which it is a part, has one before.
+    #[must_use]
+    pub const fn measured_by(mut self, whole: &'static str) -> Self {
+        self.stand_in = whole;
         self
     }
 
@@ -213,7 +223,8 @@ impl Alert {
         let watched = words.split_once(") ").map_or(words, |(_, expression)| expression);
         let compared = watched.rsplit_once(" > ").or_else(|| watched.rsplit_once(" == "));
         let watched = compared.map_or(watched, |(measure, _)| measure);
-        [self.measure.as_str(), watched].into_iter().filter(|it| !it.is_empty()).collect()
+        let measure = if self.stand_in.is_empty() { self.measure.as_str() } else { self.stand_in };
+        [measure, watched].into_iter().filter(|it| !it.is_empty()).collect()
     }
 
     /// The whole expression.

@@ -99,6 +99,24 @@ mod tests {
     }
 
     #[test]
+    fn alerts_name_codes_that_the_broadcaster_doctor_has() {
+        // Made from the doctor's own table.
+        let page = include_str!("../../../docs/operating/broadcasters.md");
+        let codes: Vec<String> = alerts()
+            .iter()
+            .filter_map(|alert| {
+                let expression = alert.expression();
+                let (_, rest) = expression.split_once("media_tree_publisher_advice{code=\"")?;
+                Some(rest.split('"').next().unwrap_or_default().to_owned())
+            })
+            .collect();
+        assert_eq!(codes.len(), 3, "{codes:?}");
+        for code in codes {
+            assert!(page.contains(&format!("\n## `{code}`\n")), "{code}");
+        }
+    }
+
+    #[test]
     fn every_alert_has_a_trial_a_page_of_the_runbook_and_a_dashboard() {
         let alerts = alerts();
         let names: BTreeSet<_> = alerts.iter().map(|alert| alert.name).collect();

@@ -37,7 +37,7 @@ fn publisher(broadcast: BroadcastId) -> Publisher {
         codec: Some(Codec::H264),
         profile_level_id: Some([0x64, 0, 0x1f]),
         size: Some((1280, 720)),
-        has_b_frames: false,
+        had_b_frames: false,
     };
     let totals = LayerTotals { packets: 123_456_789, bytes: 123_456_789_000, ..LayerTotals::default() };
     let layer = |kind, layer| Layer { kind, layer, totals, now: Some(now.clone()) };

@@ -45,8 +45,8 @@ pub struct LayerNow {
     pub profile_level_id: Option<[u8; 3]>,
     /// H.264: width and height in pixels.
     pub size: Option<(u32, u32)>,
-    /// H.264: frames that depend on later ones.
-    pub has_b_frames: bool,
+    /// Frames that depend on later ones have come since the publisher did.
+    pub had_b_frames: bool,
 }
 
 /// One layer.
@@ -167,10 +167,11 @@ impl Collector for PublishedCollector {
             e,
             Name(
                 "publisher_b_frames",
-                "1 if the picture has frames that depend on later ones, which browsers do not show well",
+                "1 if the picture has had frames that depend on later ones since its publisher came; whether it still has \
+                 is told by the advice b-frames",
             ),
             pictures.filter_map(|(labels, layer)| {
-                Some((labels, f64::from(u8::from(layer.now.as_ref()?.has_b_frames))))
+                Some((labels, f64::from(u8::from(layer.now.as_ref()?.had_b_frames))))
             }),
         )?;
         encode_streams(e, &publishers)?;

@@ -88,7 +88,7 @@ fn publishers(registry: &mut Registry) {
         codec: Some(Codec::H264),
         profile_level_id: Some([0; 3]),
         size: Some((0, 0)),
-        has_b_frames: false,
+        had_b_frames: false,
     };
     let sound = LayerNow { keyframe_interval: None, keyframe_at: None, size: None, ..now.clone() };
     let layer = |kind, layer, now: &LayerNow| Layer {

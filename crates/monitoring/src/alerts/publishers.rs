@@ -1,7 +1,7 @@
 //! What publishers send.
 
 use crate::alert::Severity::Warning;
-use crate::alert::Shown::{Duration, Number, Share};
+use crate::alert::Shown::{Number, Share};
 use crate::alert::{Alert, counter, gauge};
 use crate::dashboards::RTP;
 
@@ -14,42 +14,39 @@ fn of(metric: &str) -> String {
     format!("{metric}{{tree_id='t',node_id='in',node_type='injection',broadcast='b',kind='video',layer='0'}}")
 }
 
+/// What the broadcaster doctor finds: it knows which publishers send keyframes when asked, which layers are sent at all,
+/// and what follows from what; and it waits some seconds before it tells and before it tells no more.
+fn found(name: &'static str, code: &str) -> Alert {
+    let series = format!(
+        "media_tree_publisher_advice{{tree_id='t',node_id='in',node_type='injection',broadcast='b',code='{code}'}}"
+    );
+    Alert::new(name, Warning, &format!("media_tree_publisher_advice{{code=\"{code}\"}}"), "== 1")
+        .seen_on(RTP)
+        // A code has a series from the first time that it is told.
+        .measured_by("media_tree_publisher_advice")
+        .trial([gauge(series, 0.0, 1.0)], [-10, 10, 10])
+}
+
 fn encoding() -> Vec<Alert> {
     vec![
-        Alert::new("MediaTreePublisherNoKeyframe", Warning, "media_tree_publisher_keyframe_age_seconds", "> 10")
-            .says(
-                "{{ $labels.broadcast }} has had no keyframe for 10 seconds",
-                "New viewers wait for one, and losses stay visible until it comes. The encoder's keyframe interval is too \
-                 long, or it ignores requests.",
-                Duration,
-            )
-            .seen_on(RTP)
-            .trial([gauge(of("media_tree_publisher_keyframe_age_seconds"), 1.0, 12.0)], [-10, 10, 10]),
-        Alert::new(
-            "MediaTreePublisherLongGop",
-            Warning,
-            "media_tree_publisher_keyframe_interval_seconds",
-            "> 4",
-        )
-        .lasting("30s")
-        .says(
-            "{{ $labels.broadcast }} has keyframes more than 4 seconds apart",
+        found("MediaTreePublisherNoKeyframe", "no-keyframe").says(
+            "{{ $labels.broadcast }} has had no keyframe for more than 10 seconds",
+            "New viewers wait for one, and losses stay visible until it comes. The encoder's keyframe interval is too \
+             long, and it does not send one when asked.",
+            Number,
+        ),
+        found("MediaTreePublisherLongGop", "keyframe-interval").says(
+            "{{ $labels.broadcast }} has keyframes more than 3 seconds apart",
             "New viewers are shown up to that much old media in fast motion, and it all is kept in memory. Set the \
              encoder's keyframe interval to 1 or 2 seconds.",
-            Duration,
-        )
-        .seen_on(RTP)
-        .trial([gauge(of("media_tree_publisher_keyframe_interval_seconds"), 2.0, 8.3)], [20, 50, 10]),
-        Alert::new("MediaTreePublisherBFrames", Warning, "media_tree_publisher_b_frames", "== 1")
-            .lasting("10s")
-            .says(
-                "{{ $labels.broadcast }} is encoded with B-frames",
-                "Browsers show them jerking or not at all. Set the encoder to no B-frames (`bframes=0`, tune \
-                 `zerolatency`, profile baseline).",
-                Number,
-            )
-            .seen_on(RTP)
-            .trial([gauge(of("media_tree_publisher_b_frames"), 0.0, 1.0)], [0, 30, 10]),
+            Number,
+        ),
+        found("MediaTreePublisherBFrames", "b-frames").says(
+            "{{ $labels.broadcast }} is encoded with B-frames",
+            "Browsers show them jerking or not at all. Set the encoder to no B-frames (`bframes=0`, tune `zerolatency`, \
+             profile baseline).",
+            Number,
+        ),
     ]
 }
 

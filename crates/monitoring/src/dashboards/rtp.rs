@@ -104,16 +104,16 @@ fn encoded() -> [Panel; 7] {
         Panel::lines(
             "Keyframe interval",
             Unit::Seconds,
-            "Media time between the latest two keyframes. One or two seconds are good.",
+            "Media time between the latest two keyframes. One or two seconds are good; browsers send them when asked.",
         )
         .asks("max by (broadcast, layer) (media_tree_publisher_keyframe_interval_seconds{<broadcast>})", "{{broadcast}} {{layer}}")
-        .limits(2.5, 4.0)
+        .limits(2.5, 3.2)
         .alert("MediaTreePublisherLongGop"),
         Panel::lines("Age of the newest keyframe", Unit::Seconds, "Without a new one, newcomers and losses wait.")
             .asks("max by (broadcast, layer) (media_tree_publisher_keyframe_age_seconds{<broadcast>})", "{{broadcast}} {{layer}}")
             .limits(5.0, 10.0)
             .alert("MediaTreePublisherNoKeyframe"),
-        Panel::lines("B-frames", Unit::Count, "1 where a stream has B-frames, which browsers do not show well.")
+        Panel::lines("B-frames", Unit::Count, "1 where a stream has had B-frames since its publisher came; the advice says whether it still has.")
             .asks("max by (broadcast, layer) (media_tree_publisher_b_frames{<broadcast>})", "{{broadcast}} {{layer}}")
             .limits(0.5, 1.0)
             .alert("MediaTreePublisherBFrames"),

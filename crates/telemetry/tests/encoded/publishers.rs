@@ -22,7 +22,7 @@ fn layer_now() -> LayerNow {
         codec: Some(Codec::H264),
         profile_level_id: Some([0x64, 0x00, 0x1f]),
         size: Some((1280, 720)),
-        has_b_frames: true,
+        had_b_frames: true,
     }
 }
 
@@ -35,7 +35,7 @@ fn how_each_layer_of_a_publisher_arrives_is_shown() {
         codec: Some(Codec::Opus),
         profile_level_id: None,
         size: None,
-        has_b_frames: false,
+        had_b_frames: false,
         ..layer_now()
     };
     let publisher = Publisher {

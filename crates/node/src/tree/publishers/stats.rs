@@ -116,7 +116,7 @@ const fn now(layer: &LayerStats) -> LayerNow {
         codec: layer.codec,
         profile_level_id: layer.profile_level_id,
         size: layer.size,
-        has_b_frames: layer.facts.b_frames > 0,
+        had_b_frames: layer.facts.b_frames > 0,
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
             keyframe_requests: 16,
         };
         assert_eq!(layer.totals, totals);
-        assert!(layer.now.as_ref().is_some_and(|now| now.has_b_frames));
+        assert!(layer.now.as_ref().is_some_and(|now| now.had_b_frames));
         assert_eq!(all.broadcasts[0].round_trip, Some(Duration::from_millis(30)));
 
         past.forget(&show);
