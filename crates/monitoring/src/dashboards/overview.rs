@@ -16,7 +16,7 @@ pub(super) fn dashboard() -> Dashboard {
 
 fn now() -> [Panel; 12] {
     [
-        Panel::number("Live broadcasts", Unit::Count, "Broadcasts whose media flows through at least one node.")
+        Panel::number("Live broadcasts", Unit::Count, "Broadcasts whose media comes to at least one node.")
             .asks("sum(max by (tree_id, broadcast) (pipeline_up{<broadcast>}))", "live"),
         Panel::number("Viewers", Unit::Count, "Viewers with ICE and DTLS connected.")
             .asks("sum(media_tree_viewers{<broadcast>})", "viewers"),
@@ -25,7 +25,7 @@ fn now() -> [Panel; 12] {
             "sent",
         ),
         Panel::number(
-            "Latency, p95",
+            "Latency to sending, p95",
             Unit::Seconds,
             "From capture to sending, of 95 % of the frames of all viewers. Promised: below 500 ms.",
         )
@@ -37,7 +37,7 @@ fn now() -> [Panel; 12] {
             .limits(0.0005, 0.001)
             .alert("MediaTreeLossHigh"),
         Panel::number(
-            "First picture, p95",
+            "First picture sent, p95",
             Unit::Seconds,
             "From a viewer's POST to its first whole keyframe being sent, of 95 % of those who came lately.",
         )
@@ -86,9 +86,14 @@ fn first_frame(part: f64) -> String {
     format!("histogram_quantile({part}, {rates})")
 }
 
-fn promises() -> [Panel; 3] {
+/// What players report.
+fn reported(part: f64, metric: &str) -> String {
+    format!("histogram_quantile({part}, sum by (le) (rate({metric}_bucket{{<node>}}[$__rate_interval])))")
+}
+
+fn promises() -> [Panel; 5] {
     [
-        Panel::lines("Latency", Unit::Seconds, "From capture to sending, for each video frame and live viewer.")
+        Panel::lines("Latency to sending", Unit::Seconds, "From capture to sending, for each video frame and live viewer.")
             .asks(&latency(0.5), "half of the frames")
             .asks(&latency(0.95), "95 %")
             .asks(&latency(0.99), "99 %")
@@ -115,6 +120,16 @@ fn promises() -> [Panel; 3] {
             )
             .limits(0.0005, 0.001)
             .alert("MediaTreeLossHigh"),
+        Panel::lines("Latency on screen, p95", Unit::Seconds, "From capture to the screen, as 95 % of the players' reports say.")
+            .asks(&reported(0.95, "media_tree_player_latency_seconds"), "95 %")
+            .limits(0.3, 0.5),
+        Panel::lines(
+            "First picture on screen, p95",
+            Unit::Seconds,
+            "From POST to the first picture that was shown, as 95 % of the players' reports say.",
+        )
+        .asks(&reported(0.95, "media_tree_player_first_frame_seconds"), "95 %")
+        .limits(0.5, 1.5),
     ]
 }
 
