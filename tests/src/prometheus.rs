@@ -119,6 +119,26 @@ impl Alertmanager {
         let more = ["--storage.path=data", "--cluster.listen-address="].map(Into::into);
         Ok(Self(Server::start(PARTS[1], &files, &more).await?))
     }
+
+    /// Tells it of these alerts, which fire from now on, as Prometheus would.
+    ///
+    /// # Errors
+    /// If it does not take them.
+    pub async fn fire(&self, labels: &[Value]) -> anyhow::Result<()> {
+        let alerts: Vec<Value> =
+            labels.iter().map(|labels| serde_json::json!({ "labels": labels })).collect();
+        let answer = reqwest::Client::new().post(self.0.url("/api/v2/alerts")).json(&alerts).send().await?;
+        ensure!(answer.status().is_success(), "{}: {}", answer.status(), answer.text().await?);
+        Ok(())
+    }
+
+    /// All that it knows of, each with what it does about it.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn alerts(&self) -> anyhow::Result<Vec<Value>> {
+        Ok(reqwest::get(self.0.url("/api/v2/alerts")).await?.error_for_status()?.json().await?)
+    }
 }
 
 /// Prometheus.

@@ -92,6 +92,55 @@ fn alerts_are_told_to_those_they_are_for() -> Result {
     Ok(())
 }
 
+/// A cause, what follows from it, and the label that both must share; empty: none.
+const INHIBITED: [[&str; 3]; 6] = [
+    ["MediaTreeNodeDown", "MediaTreePipelineInterrupted", "node_id"],
+    ["MediaTreeNodeCrashLooping", "MediaTreePipelineCrashed", "node_id"],
+    ["MediaTreeLatencyBurnsFast", "MediaTreeLatencyBurnsSlowly", "tree_id"],
+    ["MediaTreePublisherNoKeyframe", "MediaTreePublisherLongGop", "broadcast"],
+    ["MediaTreeStoreUnreachable", "MediaTreeNoControllerLeader", ""],
+    ["MediaTreeStoreUnreachable", "MediaTreeDecisionsFail", ""],
+];
+
+#[tokio::test]
+async fn people_are_told_of_causes_and_not_of_what_follows() -> Result {
+    if !has_all("people_are_told_of_causes_and_not_of_what_follows") {
+        return Ok(());
+    }
+    let slack = Slack::start().await?;
+    let alertmanager = Alertmanager::start(&slack.url()).await?;
+    // Each case has a tree of its own.
+    let labels = |name: &str, tree: &str, changed: &str| {
+        ensure!(monitoring::alerts().iter().any(|alert| alert.name == name), "no alert {name}");
+        let mut labels = serde_json::json!({
+            "alertname": name, "tree_id": tree, "node_id": "here", "broadcast": "show",
+        });
+        if !changed.is_empty() {
+            labels[changed] = "another".into();
+        }
+        Ok(labels)
+    };
+    let (mut told, mut untold) = (Vec::new(), Vec::new());
+    for [cause, effect, shared] in INHIBITED {
+        let tree = format!("tree of {effect}");
+        told.push(labels(cause, &tree, "")?);
+        untold.push(labels(effect, &tree, "")?);
+        if !shared.is_empty() {
+            told.push(labels(effect, &tree, shared)?);
+        }
+    }
+    alertmanager.fire(&[&told[..], &untold[..]].concat()).await?;
+    until("what follows is not told, and all else is", async || {
+        let known = alertmanager.alerts().await?;
+        let is_so = |labels: &Value, is_inhibited: bool| {
+            let alert = known.iter().find(|alert| alert["labels"] == *labels);
+            alert.is_some_and(|alert| list(alert, "/status/inhibitedBy").is_empty() != is_inhibited)
+        };
+        Ok(told.iter().all(|it| is_so(it, false)) && untold.iter().all(|it| is_so(it, true)))
+    })
+    .await
+}
+
 /// A query of a dashboard, or what an alert watches.
 struct Question {
     /// Who asks.
