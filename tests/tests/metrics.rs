@@ -1,10 +1,11 @@
 //! What an operator sees of a running installation: figures, and the log.
 
 use anyhow::{Context as _, ensure};
-use client::{Whep, WhepSession};
+use client::{Whep, WhepSession, Whip, WhipSession, demo, whip};
+use model::Codec;
 use reqwest::{Client, StatusCode, header};
 use serde_json::Value;
-use tests::installation::{Installation, Viewer, until_live, until_parents};
+use tests::installation::{Installation, Viewer, receive, until_live, until_parents};
 use tests::program::{Program, node, until};
 use tests::source::{Shape, Source};
 
@@ -70,6 +71,70 @@ async fn a_publisher_and_a_viewer_are_seen_in_figures() -> Result {
     ensure!(program.metric_with("media_tree_broadcasts{", r#"state="live""#).await? == 1.0);
     ensure!(program.metric("media_tree_port_pool_used{").await? == 1.0);
     receiving.abort();
+    Ok(())
+}
+
+/// Plays to a publisher while this is done. Then it stays connected and sends nothing.
+async fn while_played<T>(
+    publisher: &WhipSession,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let clip = demo::Clip::built_in();
+    tokio::select! {
+        ending = demo::play(&clip, publisher) => anyhow::bail!("the publisher ended: {ending:?}"),
+        done = work => done,
+    }
+}
+
+/// Waits until each of these nodes says so of the only broadcast that it has a series of.
+async fn until_pipelines(what: &str, wanted: &[(&Program, f64)]) -> Result {
+    until(what, || async {
+        for (node, wanted) in wanted {
+            let text = text(node).await?;
+            let values = text.lines().filter(|line| line.starts_with("pipeline_up{"));
+            let values: Vec<f64> = values.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+            if values != [*wanted] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_that_does_not_come_is_seen_where_it_is_missing() -> Result {
+    let controller = node("controller").start().await?;
+    let installation = Installation::of(&controller);
+    let injection = installation.node("injection", "in").start().await?;
+    let watched = installation.node("egress", "watched").start().await?;
+    let idle = installation.node("egress", "idle").start().await?;
+    for name in ["watched", "idle"] {
+        until_parents(&controller, name, &["in"]).await?;
+    }
+    let codecs = [Codec::Opus, Codec::H264];
+    let publisher =
+        Whip::connect(&injection.url("/whip/show"), None, &codecs, whip::Options::default()).await?;
+    let viewer = while_played(&publisher, async {
+        until_live(&watched, "show").await?;
+        let mut viewer = Whep::connect(&watched.url("/whep/show"), None).await?;
+        receive(&mut viewer, 10).await?;
+        let all = [(&injection, 1.0), (&watched, 1.0), (&idle, 1.0)];
+        until_pipelines("media flows, and would where nobody watches", &all).await?;
+        Ok(viewer)
+    })
+    .await?;
+    let silent = [(&injection, 0.0), (&watched, 0.0), (&idle, 1.0)];
+    until_pipelines("the publisher is connected and silent", &silent).await?;
+    until_live(&watched, "show").await?;
+    while_played(&publisher, async {
+        let all = [(&injection, 1.0), (&watched, 1.0), (&idle, 1.0)];
+        until_pipelines("media flows again", &all).await?;
+        injection.signal("KILL")?;
+        until_pipelines("no parent is left", &[(&watched, 0.0), (&idle, 0.0)]).await
+    })
+    .await?;
+    drop(viewer);
     Ok(())
 }
 

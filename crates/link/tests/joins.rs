@@ -62,6 +62,31 @@ fn a_viewer_may_wait_for_a_broadcast_that_does_not_exist_yet() {
 }
 
 #[test]
+fn a_node_says_which_packets_are_to_come_and_whether_anybody_could_send_them() {
+    let mut network = star(2);
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.want(2, &id("friday"));
+    network.run_millis(200);
+    let states = |network: &Network| {
+        [0, 1, 2, 3].map(|node| {
+            let stats = network.stats(node).broadcasts[&id("friday")];
+            (stats.is_due, stats.is_offered)
+        })
+    };
+    let idle = (false, true);
+    assert_eq!(states(&network), [(true, true), (true, true), (true, true), idle]);
+
+    network.kill(1);
+    network.run_millis(1000);
+    assert_eq!(states(&network)[2..], [(true, false), (false, false)], "their only parent is silent");
+
+    let waiting = Broadcast { state: BroadcastState::Waiting, ..source.broadcast };
+    network.with(0, |exchange, now| exchange.publish_changed(now, waiting)).expect("published");
+    assert_eq!(states(&network)[0], idle, "nobody publishes it");
+}
+
+#[test]
 fn the_last_leave_goes_all_the_way_up() {
     let mut network = star(2);
     let source = Source::new("friday", 1);

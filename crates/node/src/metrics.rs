@@ -1,7 +1,9 @@
 //! From the threads' plain numbers to the metrics of this process.
 
+mod flow;
 mod shard;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +68,7 @@ impl Metrics {
             published: telemetry.injection.published(),
             patients: watch::channel(Vec::new()).0,
             parents: Mutex::default(),
+            flows: Mutex::default(),
         });
         Self { telemetry, sampler: Mutex::default(), began: Instant::now(), tree }
     }
@@ -192,14 +195,26 @@ impl Metrics {
         self.telemetry.node.broadcasts(live, entries.len() - live);
         for entry in &entries {
             self.telemetry.egress.viewers(&entry.broadcast.id, entry.viewers);
-            let is_up = entry.broadcast.state == BroadcastState::Live;
-            self.telemetry.node.pipeline(&entry.broadcast.id, is_up);
         }
+        self.telemetry.node.pipelines(self.pipelines(now, app, &entries));
         self.telemetry.link.publish(self.tree.snapshot());
         if let Some(control) = &app.control {
             self.telemetry.store.publish(store_snapshot(control.registry.store().as_ref()));
         }
         self.telemetry.encode_as(exposition)
+    }
+
+    /// Each broadcast that is known or watched here, and whether its media flows. Who watches one that is not known, or
+    /// not any more, sees nothing.
+    fn pipelines(&self, now: Instant, app: &App, entries: &[Entry]) -> BTreeMap<BroadcastId, bool> {
+        let watched = app.directory.viewers().into_iter().map(|(id, _)| (id, false));
+        let flows = self.tree.flows.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = entries.iter().map(|Entry { broadcast, .. }| {
+            let is_live = broadcast.state == BroadcastState::Live;
+            (broadcast.id.clone(), is_live && flows.is_up(now, &broadcast.id))
+        });
+        // Of both, what is known counts.
+        watched.chain(known).collect()
     }
 
     /// Ends the series of a broadcast.
@@ -394,6 +409,7 @@ pub struct TreeCounters {
     published: Arc<Published>,
     patients: watch::Sender<Vec<Patient>>,
     parents: Mutex<Vec<exchange::ParentStats>>,
+    flows: Mutex<flow::Flows>,
 }
 
 impl TreeCounters {
@@ -428,10 +444,11 @@ impl TreeCounters {
     }
 
     /// Copies the cores' numbers.
-    pub fn publish(&self, links: &exchange::Stats, publishers: PublisherStats) {
+    pub fn publish(&self, now: Instant, links: &exchange::Stats, publishers: PublisherStats) {
         self.link_drops.publish(LinkDrop::ALL.map(|reason| links.drops.get(reason)));
         self.injection_drops.publish(injection_drops(&publishers.drops));
         self.published.set(publishers.broadcasts);
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner).observe(now, &links.broadcasts);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot(links);
         *self.parents.lock().unwrap_or_else(PoisonError::into_inner) =
             links.parents.values().cloned().collect();

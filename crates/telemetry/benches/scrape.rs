@@ -57,8 +57,8 @@ fn full_node() -> Telemetry {
         ring_since: Some(Instant::now()),
         ..RtpTotals::default()
     };
+    telemetry.node.pipelines(names().into_iter().map(|id| (id, true)).collect());
     let broadcasts = names().into_iter().map(|id| {
-        telemetry.node.pipeline(&id, true);
         telemetry.egress.viewers(&id, 250);
         BroadcastTotals { id, destinations: 16, parents: 2, audio: totals, video: totals }
     });

@@ -124,7 +124,6 @@ impl Telemetry {
 
     /// Ends the series of a broadcast that is no more.
     pub fn remove_broadcast(&self, broadcast: &BroadcastId) {
-        self.node.remove_broadcast(broadcast);
         self.egress.remove_broadcast(broadcast);
         self.rtmp.remove_broadcast(broadcast);
     }

@@ -1,13 +1,15 @@
 //! The node as a whole: what the machine gives it, what HTTP asks of it, what it drops.
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use model::BroadcastId;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -212,7 +214,7 @@ pub struct Metrics {
     port_pool_used: Gauge,
     port_pool_size: Gauge,
     broadcasts: Family<Label<BroadcastState>, Gauge>,
-    pipelines: Family<OfBroadcast, Gauge>,
+    pipelines: Arc<Mutex<BTreeMap<BroadcastId, bool>>>,
     network: Arc<NetworkCounters>,
     requests: Family<Request, Counter>,
     drops: Family<Label<NodeDrop>, Counter>,
@@ -247,11 +249,7 @@ impl Metrics {
             "Used part of the node's media capacity (viewers or publishers over their maximum), in percent",
             metrics.port_pool_percent.clone(),
         );
-        registry.register(
-            "pipeline_up",
-            "1 if media of the broadcast flows through this node, 0 if it is known here and none flows",
-            metrics.pipelines.clone(),
-        );
+        registry.register_collector(Box::new(Pipelines(metrics.pipelines.clone())));
         let own = own_names(registry);
         own.register(
             "build",
@@ -380,9 +378,9 @@ impl Metrics {
         self.port_pool_size.set(slots as i64);
     }
 
-    /// Shows whether media of a broadcast flows through this node.
-    pub fn pipeline(&self, broadcast: &BroadcastId, is_up: bool) {
-        self.pipelines.get_or_create(&OfBroadcast(broadcast.clone())).set(i64::from(is_up));
+    /// Shows of each broadcast whether its media flows through this node. The series of one that is missing end.
+    pub fn pipelines(&self, all: BTreeMap<BroadcastId, bool>) {
+        *self.pipelines.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     /// Counts an answered HTTP request.
@@ -425,10 +423,6 @@ impl Metrics {
     pub fn records(&self) -> RecordCounters {
         self.records.clone()
     }
-
-    pub(crate) fn remove_broadcast(&self, broadcast: &BroadcastId) {
-        self.pipelines.remove(&OfBroadcast(broadcast.clone()));
-    }
 }
 
 #[derive(Debug)]
@@ -439,6 +433,25 @@ impl Collector for Certificate {
         let help = "When the certificate of the public listener expires, in seconds since 1970";
         let name = Name("tls_certificate_expiry_timestamp_seconds", help);
         gauge(&mut encoder, name, self.0.get().into_iter().flat_map(|at| plain(*at)))
+    }
+}
+
+#[derive(Debug)]
+struct Pipelines(Arc<Mutex<BTreeMap<BroadcastId, bool>>>);
+
+impl Collector for Pipelines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let help = "1 if media of the broadcast comes to this node, or would if anybody took it here; 0 if the \
+                    broadcast waits for its publisher or media is missing";
+        let mut metric = encoder.encode_descriptor("pipeline_up", help, None, MetricType::Gauge)?;
+        for (broadcast, is_up) in all {
+            metric.encode_family(&OfBroadcast(broadcast))?.encode_gauge(&i64::from(is_up))?;
+        }
+        Ok(())
     }
 }
 

@@ -74,7 +74,7 @@ pub fn reference() -> String {
 
 fn node_section(registry: &mut Registry) {
     let metrics = node::Metrics::register(registry);
-    metrics.pipeline(&broadcast(), true);
+    metrics.pipelines([(broadcast(), true)].into());
     metrics.broadcasts(1, 0);
     metrics.certificate_expires(Duration::ZERO);
 }

@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 
 use media_core::keyframe_request::KeyframeLimiter;
 use media_core::ring;
-use model::{Broadcast, BroadcastId, JoinName, NodeId, Role, SeqNo, Ssrc};
+use model::{Broadcast, BroadcastId, BroadcastState, JoinName, NodeId, Role, SeqNo, Ssrc};
 
 use crate::wire::GroupKey;
 use crate::wire::media::GroupSealer;
@@ -273,6 +273,8 @@ impl Exchange {
             let mut broadcast = BroadcastStats {
                 destinations: carried.joins.len(),
                 parents: carried.upstream.len(),
+                is_due: carried.broadcast.state == BroadcastState::Live && self.is_taken(id, carried),
+                is_offered: carried.is_local || self.is_offered(id),
                 ..BroadcastStats::default()
             };
             for kind in [model::Kind::Audio, model::Kind::Video] {

@@ -28,6 +28,10 @@ pub struct BroadcastStats {
     pub destinations: usize,
     /// Parents that it comes from now.
     pub parents: usize,
+    /// It is live and its packets are to come: it is published here, or somebody here or below takes it.
+    pub is_due: bool,
+    /// Published here, or offered by a parent that is heard.
+    pub is_offered: bool,
     /// Its sound.
     pub audio: StreamStats,
     /// Its picture, all layers.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use model::{BroadcastId, Ssrc};
 
+use super::carried::Carried;
+use super::peer::Parent;
 use super::timer::Timer;
 use super::{DropReason, Event, Exchange, Output, ParentId, PeerId};
 use crate::wire::message::{Held, Join, JoinAnswer, Message, NACK_SEQ_NOS_MAX, Nack, Report};
@@ -18,7 +20,7 @@ impl Exchange {
     /// Makes the joins of a broadcast what they should be now.
     pub(super) fn update_upstream(&mut self, now: Instant, id: &BroadcastId) {
         let Some(carried) = self.broadcasts.get(id) else { return };
-        let is_needed = !carried.is_local && (self.wanted.contains_key(id) || !carried.joins.is_empty());
+        let is_needed = !carried.is_local && self.is_taken(id, carried);
         let desired = if is_needed { self.select_parents(now, id) } else { BTreeSet::new() };
         let Some(carried) = self.broadcasts.get_mut(id) else { return };
         let before = std::mem::replace(&mut carried.upstream, desired.clone());
@@ -48,6 +50,17 @@ impl Exchange {
     pub(super) fn update_all_upstream(&mut self, now: Instant) {
         let all: Vec<_> = self.broadcasts.keys().cloned().collect();
         all.iter().for_each(|id| self.update_upstream(now, id));
+    }
+
+    /// Whether its packets are to be here: it is published here, or somebody here or below wants it.
+    pub(super) fn is_taken(&self, id: &BroadcastId, carried: &Carried) -> bool {
+        carried.is_local || self.wanted.contains_key(id) || !carried.joins.is_empty()
+    }
+
+    /// Whether a parent offers it that is heard.
+    pub(super) fn is_offered(&self, id: &BroadcastId) -> bool {
+        let heard = |parent: &&Parent| parent.peer.is_some() && !parent.is_silent;
+        self.parents.values().filter(heard).any(|parent| parent.offers.contains_key(id))
     }
 
     /// The best parents that offer the broadcast. Alive before silent, up to date before behind, joined before not,

@@ -37,7 +37,8 @@ fn broken() -> Vec<Alert> {
         .lasting("30s")
         .says(
             "{{ $labels.broadcast }} does not reach {{ $labels.node_id }}",
-            "The broadcast is being published, and no media of it flows through this node: its viewers see nothing.",
+            "Media of the broadcast comes from its publisher and not to this node, though it is taken there, or no parent \
+             offers it: viewers here and below see nothing.",
             Number,
         )
         .seen_on(RTP)

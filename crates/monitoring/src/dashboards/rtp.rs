@@ -193,7 +193,7 @@ fn media() -> [Panel; 9] {
             ),
         Panel::lines("Bit rate", Unit::BitRate, "Bytes of those packets, by broadcast and kind, over all nodes.")
             .asks(&format!("{} * 8", rate("media_tree_rtp_bytes_total", "broadcast, kind, direction")), "{{broadcast}} {{kind}} {{direction}}"),
-        Panel::lines("Flows", Unit::Count, "1 where media of the broadcast flows through the node, 0 where it is known only.")
+        Panel::lines("Flows", Unit::Count, "1 where media of the broadcast comes to the node, or would if anybody took it there; 0 where it is missing.")
             .asks("min by (node_id, broadcast) (pipeline_up{<broadcast>})", "{{broadcast}} at {{node_id}}")
             .alert("MediaTreePipelineInterrupted"),
         Panel::lines("Destinations and sources", Unit::Count, "Children that a broadcast is sent to, parents that it comes from.")

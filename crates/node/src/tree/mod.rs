@@ -187,7 +187,7 @@ impl Tree {
             self.drain(now);
             if now >= self.stats_at {
                 self.stats_at = now + STATS_INTERVAL;
-                self.counters.publish(&self.exchange.stats(), self.publishers.stats());
+                self.counters.publish(now, &self.exchange.stats(), self.publishers.stats());
                 self.counters.show(self.publishers.patients());
                 self.counters.observe([self.ingest.as_ref(), self.link.as_ref().map(|port| &*port.socket)]);
             }

@@ -57,7 +57,7 @@ fn value_of_role(text: &str, role: &str, name: &str, labels: &[&str]) -> Option<
 #[test]
 fn every_series_says_which_node_it_is_of() {
     let telemetry = telemetry();
-    telemetry.node.pipeline(&demo(), true);
+    telemetry.node.pipelines([(demo(), true)].into());
     let text = telemetry.encode();
     let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     assert!(series.len() > 100, "{} series", series.len());
@@ -446,12 +446,13 @@ fn links_and_the_media_of_each_broadcast_are_shown() {
 fn the_series_of_a_broadcast_end_with_it() {
     let telemetry = telemetry();
     telemetry.link.publish(snapshot(2));
-    telemetry.node.pipeline(&demo(), false);
+    telemetry.node.pipelines([(demo(), false)].into());
     telemetry.egress.viewers(&demo(), 7);
     let text = telemetry.encode();
     assert_eq!(value(&text, "pipeline_up", &[r#"broadcast="demo""#]), Some(0.0));
     assert_eq!(value(&text, "media_tree_viewers", &[r#"broadcast="demo""#]), Some(7.0));
     telemetry.remove_broadcast(&demo());
+    telemetry.node.pipelines([].into());
     telemetry.link.publish(Snapshot::default());
     assert!(!telemetry.encode().contains("broadcast="));
 }
