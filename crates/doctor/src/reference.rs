@@ -21,7 +21,7 @@ told.
 | `GET /whip/{broadcast}/{session}/advice` | who made the WHIP session at that URL, with the same token |
 | `media-tree broadcast show NAME`, `GET /api/v1/broadcasts/{broadcast}` | operators, over RTMP too ([api.md](api.md)) |
 | the event `advice` | your server ([access.md](access.md#your-server-is-told)) |
-| `media_tree_publisher_advice{broadcast,code}` | Prometheus; the panel *Advice for publishers* |
+| `media_tree_publisher_advice{broadcast,code}` | Prometheus; the panel *Advice for publishers*, the alerts on keyframes and B-frames |
 | the log of the injection node, `advice for a publisher` | whoever reads it |
 
     {\"advice\": [{\"code\": \"keyframe-interval\", \"severity\": \"warning\", \"what\": \"Keyframes are 8.3 s apart.\",
