@@ -1,6 +1,7 @@
 // The page of the browser publisher: source, devices, level, buttons and words around a Publisher.
 
 import { setAttribute, setText, translate } from "./dom.js";
+import { EncoderPanel } from "./encoder-panel.js";
 import { Publisher } from "./publisher.js";
 import * as sources from "./sources.js";
 import { sendableCodecs } from "./whip.js";
@@ -17,6 +18,7 @@ const words = wordsFor(parameters.get("lang"));
 const broadcast = decodeURIComponent(location.pathname.split("/").pop());
 const path = encodeURIComponent(broadcast);
 const publisher = new Publisher(`/whip/${path}`, words);
+const encoderPanel = new EncoderPanel(broadcast);
 const keyName = `media-tree key ${broadcast}`;
 
 let source = null;
@@ -34,10 +36,9 @@ at("name").textContent = broadcast;
 at("notice").textContent = words.text("no_picture");
 document.title = `${words.text("publish")} ${broadcast} – Media-Tree`;
 at("link").value = `${location.origin}/watch/${path}`;
-at("obs-server").value = `${location.origin}/whip/${path}`;
 // A key in the fragment never leaves the browser but as an Authorization header.
 at("key").value = new URLSearchParams(location.hash.slice(1)).get("key") ?? sessionStorage.getItem(keyName) ?? "";
-at("obs-token").value = at("key").value;
+encoderPanel.setKey(at("key").value);
 const wantedSource = form.querySelector(`[name="source"][value="${CSS.escape(parameters.get("source") ?? "")}"]`);
 if (wantedSource) wantedSource.checked = true;
 
@@ -264,9 +265,7 @@ at("source").addEventListener("change", () => {
 });
 for (const id of ["camera", "microphone"]) at(id).addEventListener("change", closeSource);
 at("bitrate").addEventListener("change", () => publisher.setBitrate(Number(at("bitrate").value)));
-at("key").addEventListener("input", () => {
-  at("obs-token").value = at("key").value;
-});
+at("key").addEventListener("input", () => encoderPanel.setKey(at("key").value));
 for (const button of document.querySelectorAll("[data-copy]")) {
   setAttribute(button, "aria-label", words.text("copy_what", { what: labelOf(button.dataset.copy) }));
   button.addEventListener("click", () => copy(at(button.dataset.copy)));

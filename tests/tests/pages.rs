@@ -94,6 +94,62 @@ async fn a_test_picture_can_be_read_where_it_is_watched_and_closed_windows_leave
     tokio::time::timeout(AT_ONCE, left).await.context("a closed window leaves at once")?
 }
 
+/// Clicks the button beside a field; gives the field's value and what the button hands to the clipboard.
+async fn copied(page: &Page, field: &str) -> anyhow::Result<(Value, Value)> {
+    let click = format!(
+        "(async () => {{
+            const written = new Promise((resolve) => {{ Clipboard.prototype.writeText = async (text) => resolve(text); }});
+            document.querySelector('[data-copy=\"{field}\"]').click();
+            return await written;
+        }})()"
+    );
+    let written = page.evaluate(&click).await?;
+    Ok((page.evaluate(&format!("document.getElementById('{field}').value")).await?, written))
+}
+
+#[tokio::test]
+async fn the_publish_page_has_what_encoders_want_for_whip_and_where_rtmp_is_taken_for_rtmp() -> Result {
+    if !tools::has("the_publish_page_has_what_encoders_want", "/usr/bin/chromium") {
+        return Ok(());
+    }
+    let program = node("up").start().await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/publish/show#key=a%2Bb%26c")).await?;
+    page.evaluate("document.getElementById('encoder').open = true").await?;
+    page.wait_until("document.getElementById('rtmp-server').checkVisibility()", SOON).await?;
+    for (field, expected) in [
+        ("obs-service", "WHIP".to_owned()),
+        ("obs-server", program.url("/whip/show")),
+        ("obs-token", "a+b&c".to_owned()),
+        ("rtmp-server", format!("rtmp://127.0.0.1:{}/live", program.rtmp.port())),
+        ("rtmp-key", "show?key=a%2Bb%26c".to_owned()),
+    ] {
+        let (shown, written) = copied(&page, field).await?;
+        assert_eq!((&shown, &written), (&expected.as_str().into(), &expected.as_str().into()), "{field}");
+    }
+    page.evaluate("document.getElementById('key').value = ''").await?;
+    page.evaluate("document.getElementById('key').dispatchEvent(new Event('input'))").await?;
+    assert_eq!(copied(&page, "rtmp-key").await?.0, "show");
+    // Browsers write down that nobody published.
+    ensure!(page.errors().iter().all(|error| error.contains("404")), "{:?}", page.errors());
+
+    // A node that takes no RTMP names none.
+    let parent = format!("127.0.0.1:{}", program.link_port);
+    let egress = node("egress").with(&["--parents", &parent]).start().await?;
+    let page = browser.open(&egress.url("/publish/show")).await?;
+    page.evaluate("document.getElementById('encoder').open = true").await?;
+    page.wait_until(
+        "performance.getEntriesByName(new URL('/api/v1/publishing', location).href)
+            .some((entry) => entry.responseEnd > 0 && entry.responseStatus === 200)",
+        SOON,
+    )
+    .await?;
+    let seen = "['obs-server', 'rtmp-server'].map((id) => document.getElementById(id).checkVisibility())";
+    assert_eq!(page.evaluate(seen).await?, serde_json::json!([true, false]));
+    ensure!(page.errors().iter().all(|error| error.contains("404")), "{:?}", page.errors());
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_player_waits_for_its_broadcaster_and_goes_on_without_a_reload() -> Result {
     if !tools::has("a_player_waits_for_its_broadcaster", "/usr/bin/chromium") {

@@ -110,6 +110,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
         sessions,
         ingest: ingest_port.map(|port| (tree_handle.clone(), port)),
         shards: shard_ports,
+        rtmp: ports.rtmp.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         tcp_ports: serve_media_tcp(ports.media_tcp, &metrics)?,
         certificate,
         next_id,
@@ -210,6 +211,8 @@ pub struct Served {
     /// The tree thread and the port of its publishers' socket.
     pub ingest: Option<(TreeHandle, u16)>,
     pub shards: Vec<ShardPort>,
+    /// Where RTMP is taken.
+    pub rtmp: Option<SocketAddr>,
     /// Ports of media that can be reached over TCP, too.
     pub tcp_ports: BTreeSet<u16>,
     pub certificate: Arc<ice_dtls::Certificate>,
@@ -253,6 +256,7 @@ impl Served {
             advice: Advice::default(),
             control: control.cloned(),
             operator_tokens: config.control.operator_tokens.clone(),
+            rtmp: self.rtmp,
             tcp_ports: self.tcp_ports,
             trusted_proxies: config.http.trusted_proxies.clone(),
             has_cluster_key: config.link.cluster_key.is_some(),

@@ -42,6 +42,7 @@ pub async fn live(config: Config) -> anyhow::Result<()> {
         sessions: Arc::new(Sessions::default()),
         ingest: None,
         shards: Vec::new(),
+        rtmp: None,
         tcp_ports: BTreeSet::new(),
         certificate: Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?),
         next_id: 1,

@@ -1,15 +1,17 @@
 //! `/api/v1`: what pages and operators read.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
+use axum::http::HeaderMap;
 use model::BroadcastId;
 use serde::Serialize;
 
-use super::App;
+use super::{Addresses, App, operators};
 
 /// One broadcast, as `/api/v1/broadcasts` lists it.
 #[derive(Serialize)]
@@ -101,4 +103,53 @@ pub async fn endings(State(app): State<Arc<App>>) -> Json<Vec<EndingView>> {
         reason: ending.reason,
     };
     Json(app.sessions.endings().into_iter().map(view).collect())
+}
+
+/// Ways to publish that this node has beside WHIP, as `/api/v1/publishing` tells them.
+#[derive(Serialize)]
+pub struct PublishingView {
+    /// `null` where RTMP is not taken, or not from where the asker is.
+    rtmp: Option<RtmpView>,
+}
+
+/// What comes before and after the host in the address of RTMP.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct RtmpView {
+    /// `rtmp` or `rtmps`.
+    scheme: &'static str,
+    port: u16,
+}
+
+/// `GET /api/v1/publishing`: what the publish page shows to whoever sets an encoder up.
+pub async fn publishing(
+    State(app): State<Arc<App>>,
+    ConnectInfo(addresses): ConnectInfo<Addresses>,
+    headers: HeaderMap,
+) -> Json<PublishingView> {
+    let is_local = operators::is_local(addresses.peer.ip(), &headers);
+    Json(PublishingView { rtmp: app.rtmp.and_then(|listen| rtmp(listen, app.is_tls, is_local)) })
+}
+
+/// RTMP for whoever sits at this machine, or does not.
+fn rtmp(listen: SocketAddr, is_tls: bool, is_local: bool) -> Option<RtmpView> {
+    let reaches = is_local || !listen.ip().to_canonical().is_loopback();
+    // Plain RTMP is always taken from this machine, whose names the certificate may not have.
+    let scheme = if is_tls && !is_local { "rtmps" } else { "rtmp" };
+    reaches.then_some(RtmpView { scheme, port: listen.port() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rtmp_is_told_to_whom_it_reaches() {
+        let (private, public) = (([127, 0, 0, 1], 1935).into(), ([0, 0, 0, 0], 1936).into());
+        let plain = |port| Some(RtmpView { scheme: "rtmp", port });
+        assert_eq!(rtmp(private, false, true), plain(1935));
+        assert_eq!(rtmp(private, true, true), plain(1935));
+        assert_eq!(rtmp(private, true, false), None);
+        assert_eq!(rtmp(public, false, false), plain(1936));
+        assert_eq!(rtmp(public, true, false), Some(RtmpView { scheme: "rtmps", port: 1936 }));
+    }
 }

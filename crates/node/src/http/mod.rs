@@ -19,7 +19,7 @@ mod whep_layers;
 mod whip;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -144,6 +144,8 @@ pub struct App {
     pub control: Option<Arc<Control>>,
     /// What operators show; with none, only this machine operates.
     pub operator_tokens: Vec<config::Secret>,
+    /// Where RTMP is taken, on nodes that take it.
+    pub rtmp: Option<SocketAddr>,
     /// Ports of media that can be reached over TCP, too.
     pub tcp_ports: BTreeSet<u16>,
     /// Proxies that are believed whom they ask for.
@@ -204,6 +206,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/assets/{file}", get(pages::asset))
         .route("/api/v1/broadcasts", get(api::broadcasts))
         .route("/api/v1/endings", get(api::endings))
+        .route("/api/v1/publishing", get(api::publishing))
         .route("/whip/{broadcast}", any(whip_endpoint))
         .route("/whep/{broadcast}", any(whep_endpoint))
         .route("/whip/{broadcast}/t/{ticket}", any(whip_by_ticket))

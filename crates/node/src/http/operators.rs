@@ -82,7 +82,7 @@ fn is_foreign_page(headers: &HeaderMap) -> bool {
 
 /// Whether the asker sits at this machine: not behind a proxy on it, and not led here by a name that somebody else
 /// points at it (DNS rebinding).
-fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
+pub(super) fn is_local(peer: IpAddr, headers: &HeaderMap) -> bool {
     let is_forwarded = headers.keys().any(|name| {
         let name = name.as_str();
         name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "via" | "x-real-ip")
