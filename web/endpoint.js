@@ -129,6 +129,21 @@ export async function adviceOf({ location, token }) {
   }
 }
 
+/**
+ * What whoever publishes at a WHIP endpoint could do better. Resolves to the status of the server's answer, 0 if there is
+ * none, to the advice, or null, and to the code of the problem, if there is one. Never rejects.
+ */
+export async function adviceAt(url, token) {
+  try {
+    const signal = AbortSignal.timeout(3000);
+    const response = await fetch(`${url}/advice`, { headers: headersWith(token, {}), cache: "no-store", signal });
+    const { advice = null, code = null } = await response.json();
+    return { status: response.status, advice, code };
+  } catch {
+    return { status: 0, advice: null, code: null };
+  }
+}
+
 /** Adds parameters to the Opus format of an SDP, so that both channels are carried. */
 export function withStereo(sdp) {
   const payloadType = /a=rtpmap:(\d+) opus\/48000/i.exec(sdp)?.[1];

@@ -1,5 +1,6 @@
 // The page of the browser publisher: source, devices, level, buttons and words around a Publisher.
 
+import { showAdvice } from "./advice.js";
 import { setAttribute, setText, translate } from "./dom.js";
 import { EncoderPanel } from "./encoder-panel.js";
 import { Publisher } from "./publisher.js";
@@ -18,7 +19,7 @@ const words = wordsFor(parameters.get("lang"));
 const broadcast = decodeURIComponent(location.pathname.split("/").pop());
 const path = encodeURIComponent(broadcast);
 const publisher = new Publisher(`/whip/${path}`, words);
-const encoderPanel = new EncoderPanel(broadcast);
+const encoderPanel = new EncoderPanel(broadcast, words);
 const keyName = `media-tree key ${broadcast}`;
 
 let source = null;
@@ -170,6 +171,7 @@ function handleChange() {
 
 function showState() {
   const { state, message } = publisher;
+  encoderPanel.setPaused(isWanted);
   const isUnderWay = state === "connecting" || state === "live" || state === "reconnecting";
   const badge = at("badge");
   const text = isUnderWay ? message : words.text(isWanted ? "starting" : "not_live");
@@ -181,28 +183,18 @@ function showState() {
     field.disabled = isWanted;
   }
   if (state !== "live") at("facts").textContent = "";
-  if (!isUnderWay) showAdvice([]);
+  if (!isUnderWay) showOwnAdvice([]);
 }
 
 /** What is said stays while a session is made anew: why the one before could not connect is of use. */
 async function askForAdvice() {
   const advice = await publisher.advice();
-  if (advice && isWanted) showAdvice(advice);
+  if (advice && isWanted) showOwnAdvice(advice);
 }
 
-function showAdvice(advice) {
-  const items = advice.map(({ severity, what, remedy }) => {
-    const item = document.createElement("li");
-    item.className = severity;
-    const sentence = document.createElement("strong");
-    sentence.textContent = what;
-    item.append(sentence, ` ${remedy}`);
-    return item;
-  });
-  const text = items.map((item) => item.textContent).join("");
-  // Unchanged words are left alone: a screen reader would read them again.
-  if (at("advice-list").textContent !== text) at("advice-list").replaceChildren(...items);
-  at("advice").hidden = items.length === 0;
+function showOwnAdvice(advice) {
+  showAdvice(at("advice-list"), advice);
+  at("advice").hidden = advice.length === 0;
 }
 
 let last = null;

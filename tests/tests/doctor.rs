@@ -5,18 +5,22 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
+use client::Whip;
+use model::Codec;
 use reqwest::{Client, StatusCode, header};
 use serde_json::Value;
-use tests::installation::until_live;
+use tests::browser::{Browser, Page};
+use tests::installation::{Installation, until_live};
 use tests::offers::{CHROMIUM_PUBLISHER, crlf};
 use tests::operator::{Operator, SECRET};
-use tests::program::{self, Program, until};
+use tests::program::{self, PATIENCE, Program, until};
 use tests::tools;
 use tokio::process::{Child, Command};
 
 type Result = anyhow::Result<()>;
 
 const FFMPEG: &str = "/usr/bin/ffmpeg";
+const CHROMIUM: &str = "/usr/bin/chromium";
 const TOKEN: &str = "the-secret-of-the-publisher";
 
 /// ffmpeg over RTMP, with so many pictures between keyframes, 30 in a second.
@@ -133,5 +137,107 @@ async fn a_publisher_whose_udp_is_blocked_is_told_under_its_session_and_nobody_e
     .await?;
     let metric = program.metric_with("media_tree_publisher_advice{", r#"code="udp-blocked""#).await?;
     ensure!(metric == 1.0, "it is remembered for whoever looks a moment later");
+    Ok(())
+}
+
+/// The publish page with the panel for encoders open.
+async fn panel(browser: &Browser, program: &Program, path: &str, token: &str) -> anyhow::Result<Page> {
+    let page = browser.open(&program.url(&format!("/publish/{path}#key={token}"))).await?;
+    page.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
+    page.evaluate("document.getElementById('encoder').open = true").await?;
+    Ok(page)
+}
+
+/// Waits until the panel says this and lists so many pieces of advice.
+async fn until_told(page: &Page, state: &str, pieces: usize) -> Result {
+    let told = format!(
+        "document.getElementById('encoder-state').textContent === '{state}'
+            && document.getElementById('encoder-advice').childElementCount === {pieces}"
+    );
+    page.wait_until(&told, PATIENCE).await.context(state.to_owned())
+}
+
+async fn first_piece(page: &Page) -> anyhow::Result<(Value, Value)> {
+    let text = page.evaluate("document.querySelector('#encoder-advice li').innerText").await?;
+    Ok((page.evaluate("document.querySelector('#encoder-advice li').className").await?, text))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publish_page_tells_whoever_publishes_with_an_encoder_over_whip_what_could_be_better() -> Result {
+    if !tools::has("the_publish_page_tells_whoever_publishes_with_an_encoder_over_whip", CHROMIUM) {
+        return Ok(());
+    }
+    let program = program::node("up").with(&["--publish-tokens", TOKEN]).start().await?;
+    let browser = Browser::chromium().await?;
+    let page = panel(&browser, &program, "show", TOKEN).await?;
+    let stranger = panel(&browser, &program, "show", "wrong").await?;
+    let nobody = "Nobody publishes yet. When your encoder does, this tells what could be better.";
+    until_told(&page, nobody, 0).await?;
+    until_told(&stranger, "The server does not take the key above.", 0).await?;
+
+    let url = program.url("/whip/show");
+    let tracks = [Codec::Opus, Codec::H264];
+    let encoder = Whip::connect(&url, Some(TOKEN), &tracks, client::whip::Options::default()).await?;
+    until_told(&page, "What could be better", 1).await?;
+    let (severity, text) = first_piece(&page).await?;
+    ensure!(severity == "problem", "{severity}");
+    ensure!(text.as_str().is_some_and(|text| text.contains("Neither sound nor picture comes")), "{text}");
+    let clip = client::demo::Clip::built_in();
+    tokio::select! {
+        ending = client::demo::play(&clip, &encoder) => anyhow::bail!("{ending}"),
+        told = until_told(&page, "Your encoder is on the air, and all is well.", 0) => told?,
+    }
+    until_told(&stranger, "The server does not take the key above.", 0).await?;
+    // Browsers write down that nobody published.
+    ensure!(page.errors().iter().all(|error| error.contains("404")), "{:?}", page.errors());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_for_a_broadcast_is_told_at_every_node_to_whoever_may_publish_it() -> Result {
+    let tokens = ["--publish-tokens", TOKEN];
+    let controller = program::node("controller").with(&tokens).start().await?;
+    let injection = Installation::of(&controller).node("injection", "in").with(&tokens).start().await?;
+    let http = Client::new();
+    let resource = controller.url("/whip/show/advice");
+    let get = |url: &str| http.get(url).bearer_auth(TOKEN).send();
+    let nobody = get(&resource).await?;
+    ensure!(nobody.status() == StatusCode::NOT_FOUND, "{}", nobody.status());
+    ensure!(nobody.headers()[header::CONTENT_TYPE] == "application/problem+json");
+    ensure!(nobody.json::<Value>().await?["code"] == "not-published");
+    ensure!(get(&controller.url("/whip/Not-A-Name/advice")).await?.status() == StatusCode::NOT_FOUND);
+
+    let url = injection.url("/whip/show");
+    let tracks = [Codec::Opus, Codec::H264];
+    let encoder = Whip::connect(&url, Some(TOKEN), &tracks, client::whip::Options::default()).await?;
+    // Before it is on the air only the node that it has come to knows of it.
+    until("the node itself tells what is wrong", async || {
+        let answer = get(&injection.url("/whip/show/advice")).await?;
+        Ok(answer.status() == StatusCode::OK && codes(&answer.json().await?) == ["no-media"])
+    })
+    .await?;
+    let led = until("who asks the controller is led to that node", async || {
+        let answer = get(&resource).await?;
+        let is_led = answer.url().as_str().starts_with(&injection.url("/whip/show/t/"));
+        Ok(answer.status() == StatusCode::OK && is_led && answer.json::<Value>().await?["advice"].is_array())
+    });
+    let clip = client::demo::Clip::built_in();
+    tokio::select! {
+        ending = client::demo::play(&clip, &encoder) => anyhow::bail!("{ending}"),
+        led = led => led?,
+    }
+    for node in [&controller, &injection] {
+        let resource = node.url("/whip/show/advice");
+        let statuses = async || {
+            anyhow::Ok([
+                http.get(&resource).send().await?.status(),
+                http.get(&resource).bearer_auth("another").send().await?.status(),
+                http.post(&resource).bearer_auth(TOKEN).send().await?.status(),
+            ])
+        };
+        let expected = [StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED, StatusCode::METHOD_NOT_ALLOWED];
+        until("others are refused, once there is leave to ask", async || Ok(statuses().await? == expected))
+            .await?;
+    }
     Ok(())
 }

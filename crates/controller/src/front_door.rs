@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use model::{BroadcastId, Epoch, NodeId, TreeId};
-use registry::{Audience, AudienceRecord, BroadcastRecord, Place, PlacesRecord, Registry};
+use registry::{Audience, AudienceRecord, BroadcastRecord, Place, PlacesRecord, RecordedState, Registry};
 use store::WatchEvent;
 use tokio::sync::watch;
 use tree::placement::{Answer, Nowhere, Placement, Request};
@@ -187,6 +187,14 @@ impl FrontDoor {
         let mut places = self.lock();
         let answer = places.placement.place_publisher(Instant::now(), &self.request(&tree, asker), draw);
         places.sent(answer)
+    }
+
+    /// The node that a broadcast is published to at present, and its scheme, host and port. Promises nobody a place.
+    pub async fn origin(&self, id: &BroadcastId) -> Option<(NodeId, String)> {
+        let record = self.broadcast(id).filter(|record| record.state == RecordedState::Live)?;
+        self.refresh().await;
+        let url = self.lock().urls.get(&record.origin).cloned()?;
+        Some((record.origin, url))
     }
 
     /// How many watch a broadcast in the whole installation, as it was counted last: some seconds ago, or, with the

@@ -18,6 +18,8 @@ told.
 | Where | Who |
 |---|---|
 | the publish page, *What could be better* | who publishes from a browser |
+| the publish page, *Use OBS instead* | who publishes with an encoder, over WHIP or RTMP, and has typed in its key |
+| `GET /whip/{broadcast}/advice` | who may publish the broadcast: a token as for publishing; 404 and `not-published` while nobody does, 307 to the node that it is published to |
 | `GET /whip/{broadcast}/{session}/advice` | who made the WHIP session at that URL, with the same token |
 | `media-tree broadcast show NAME`, `GET /api/v1/broadcasts/{broadcast}` | operators, over RTMP too ([api.md](api.md)) |
 | the event `advice` | your server ([access.md](access.md#your-server-is-told)) |
@@ -28,7 +30,7 @@ told.
       \"remedy\": \"Set the keyframe interval to 1 or 2 seconds. ...\"}]}
 
 The codes are stable, the words are not. Why somebody could not connect at all is remembered for a minute after the
-attempt. A publisher that stands by or replaces another has advice of its own under its session.
+attempt, by the node that it tried. A publisher that stands by or replaces another has advice of its own under its session.
 
 Over RTMP, B-frames are refused when they come, and the encoder is told why; nothing is lost on TCP, so a line that is
 too thin shows as media that falls behind.

@@ -69,6 +69,8 @@ struct Tables {
     publishers: BTreeMap<PublisherId, Vec<AdviceView>>,
     /// Those with advice only.
     broadcasts: BTreeMap<BroadcastId, Vec<AdviceView>>,
+    /// Those that somebody publishes, with advice or without.
+    published: BTreeSet<BroadcastId>,
 }
 
 impl Advice {
@@ -76,6 +78,14 @@ impl Advice {
     #[must_use]
     pub fn of_publisher(&self, publisher: PublisherId) -> Vec<AdviceView> {
         self.lock().publishers.get(&publisher).cloned().unwrap_or_default()
+    }
+
+    /// For whoever publishes this broadcast, or could not connect to do so; `None` if nobody does.
+    #[must_use]
+    pub fn of_broadcast(&self, broadcast: &BroadcastId) -> Option<Vec<AdviceView>> {
+        let tables = self.lock();
+        let advice = tables.broadcasts.get(broadcast).cloned();
+        advice.or_else(|| tables.published.contains(broadcast).then(Vec::new))
     }
 
     /// Broadcasts whose publishers could do better, and how.
@@ -151,6 +161,7 @@ impl Practice {
             let advice: Vec<AdviceView> = findings.iter().map(AdviceView::from).collect();
             tables.publishers.insert(patient.publisher, advice.clone());
             if patient.is_current {
+                tables.published.insert(patient.broadcast.clone());
                 tables.broadcasts.insert(patient.broadcast.clone(), advice);
             } else {
                 others.push((patient.broadcast.clone(), advice));
@@ -261,6 +272,20 @@ mod tests {
         let tables = (0..15).map(look).last().expect("15");
         assert_eq!(codes(&tables), ["no-media"]);
         assert_eq!(tables.publishers[&PublisherId(2)][0].code, "udp-blocked");
+    }
+
+    #[test]
+    fn a_broadcast_without_advice_is_told_from_one_that_nobody_publishes() {
+        let (start, mut practice, told) = (Instant::now(), Practice::default(), Advice::default());
+        let show = BroadcastId::new("show").expect("an id");
+        let mut look = |second, patients: &[Patient]| {
+            told.set(practice.examine(start + Duration::from_secs(second), patients));
+            told.of_broadcast(&show)
+        };
+        assert_eq!(look(0, &[]), None);
+        assert_eq!(look(1, &[patient(1, Connection::Awaited)]), None, "nothing came of it yet");
+        assert_eq!(look(2, &[patient(2, Connection::Connected)]), Some(Vec::new()));
+        assert_eq!(look(3, &[]), None);
     }
 
     #[test]

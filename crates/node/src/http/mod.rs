@@ -211,6 +211,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/whep/{broadcast}", any(whep_endpoint))
         .route("/whip/{broadcast}/t/{ticket}", any(whip_by_ticket))
         .route("/whep/{broadcast}/t/{ticket}", any(whep_by_ticket))
+        .route("/whip/{broadcast}/advice", any(advice::show_of_broadcast))
+        .route("/whip/{broadcast}/t/{ticket}/advice", any(advice::show_by_ticket))
         .route("/whip/{broadcast}/{session}", any(session))
         .route("/whip/{broadcast}/{session}/advice", any(advice::show))
         .route("/whep/{broadcast}/{session}", any(session))
@@ -353,7 +355,7 @@ async fn endpoint(
             let with = (posted.credential, span.context());
             if let Place::There(url, join) = redirect::place(app, (right, &posted.broadcast), with).await? {
                 span.join(join);
-                return Ok(redirect::there(&url, join));
+                return Ok(redirect::there(&url, join.span));
             }
         }
         span.join(posted.join);

@@ -66,10 +66,29 @@ pub(super) async fn place(
     }
 }
 
+/// The URL of a broadcast at the node that it is published to, if that is another one, for somebody who has shown what lets
+/// a publisher in.
+///
+/// # Errors
+/// If no ticket can be made.
+pub(super) async fn origin(
+    app: &App,
+    broadcast: &BroadcastId,
+    credential: Option<Credential>,
+) -> Result<Option<String>, Problem> {
+    let Some(control) = &app.control else { return Ok(None) };
+    let Some((node, url)) = control.front_door.origin(broadcast).await else { return Ok(None) };
+    if node == control.about.node {
+        return Ok(None);
+    }
+    let ticket = ticket(app, (Right::Publish, broadcast, &node), credential)?;
+    Ok(Some(target(&url, Right::Publish, broadcast, &ticket)))
+}
+
 /// The answer that sends somebody there. A redirect cannot add a header to the next request, so the span that this one
 /// is a part of stands in the URL.
-pub(super) fn there(url: &str, join: JoinName) -> Response {
-    let url = match join.span {
+pub(super) fn there(url: &str, span: Option<TraceParent>) -> Response {
+    let url = match span {
         Some(span) => format!("{url}?{TRACE_PARENT}={span}"),
         None => url.to_owned(),
     };
