@@ -78,6 +78,6 @@ export class EncoderPanel {
   #show(word, advice) {
     const text = word && this.#words.text(word);
     if (at("encoder-state").textContent !== text) at("encoder-state").textContent = text;
-    showAdvice(at("encoder-advice"), advice);
+    showAdvice(at("encoder-advice"), advice, this.#words);
   }
 }

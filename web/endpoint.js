@@ -118,7 +118,7 @@ export async function isKnown({ location, token }) {
   }
 }
 
-/** What the publisher of a session could do better: `[{ code, severity, what, remedy }]`, or null. Never rejects. */
+/** What the publisher of a session could do better, a list as advice.js shows it, or null. Never rejects. */
 export async function adviceOf({ location, token }) {
   try {
     const signal = AbortSignal.timeout(1000);

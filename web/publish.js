@@ -193,7 +193,7 @@ async function askForAdvice() {
 }
 
 function showOwnAdvice(advice) {
-  showAdvice(at("advice-list"), advice);
+  showAdvice(at("advice-list"), advice, words);
   at("advice").hidden = advice.length === 0;
 }
 

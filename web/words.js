@@ -56,6 +56,11 @@ export class Words {
       : `${this.#decimal(bitsPerSecond / 1e6)} Mbit/s`;
   }
 
+  /** A number with one decimal at most: "10", "8.3". */
+  number(number) {
+    return number.toLocaleString(this.language, { maximumFractionDigits: 1, useGrouping: false });
+  }
+
   /** Seconds as "8 s", "12 min", "3 h 05 min". */
   duration(seconds) {
     if (seconds < 60) return `${Math.max(0, Math.floor(seconds))} s`;

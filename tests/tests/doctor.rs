@@ -228,16 +228,53 @@ async fn advice_for_a_broadcast_is_told_at_every_node_to_whoever_may_publish_it(
     }
     for node in [&controller, &injection] {
         let resource = node.url("/whip/show/advice");
-        let statuses = async || {
-            anyhow::Ok([
-                http.get(&resource).send().await?.status(),
-                http.get(&resource).bearer_auth("another").send().await?.status(),
-                http.post(&resource).bearer_auth(TOKEN).send().await?.status(),
-            ])
-        };
+        let statuses = [
+            http.get(&resource).send().await?.status(),
+            http.get(&resource).bearer_auth("another").send().await?.status(),
+            http.post(&resource).bearer_auth(TOKEN).send().await?.status(),
+        ];
         let expected = [StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED, StatusCode::METHOD_NOT_ALLOWED];
-        until("others are refused, once there is leave to ask", async || Ok(statuses().await? == expected))
-            .await?;
+        ensure!(statuses == expected, "{resource}: {statuses:?}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publish_page_tells_an_rtmp_encoder_in_the_language_of_its_reader() -> Result {
+    const NAME: &str = "the_publish_page_tells_an_rtmp_encoder_in_the_language_of_its_reader";
+    if !tools::has(NAME, FFMPEG) || !tools::has(NAME, CHROMIUM) {
+        return Ok(());
+    }
+    let program = program::node("up").with(&["--publish-tokens", TOKEN]).start().await?;
+    let _encoder = encoder(&program, "show", "165")?;
+    let browser = Browser::chromium().await?;
+    for (query, state, what, remedy) in [
+        ("?lang=de", "Was besser ginge", "Keyframes kommen im Abstand von 5,5 s.", "Einstellungen, Ausgabe"),
+        ("?lang=it", "Che cosa si può migliorare", "I keyframe distano 5,5 s", "Impostazioni, Uscita"),
+        ("?lang=en", "What could be better", "Keyframes are 5.5 s apart.", "Settings, Output"),
+    ] {
+        let page = panel(&browser, &program, &format!("show{query}"), TOKEN).await?;
+        until_told(&page, state, 1).await?;
+        let says = format!("document.querySelector('#encoder-advice li').innerText.startsWith('{what}')");
+        page.wait_until(&says, PATIENCE).await.with_context(|| what.to_owned())?;
+        let (severity, text) = first_piece(&page).await?;
+        ensure!(severity == "warning" && text.as_str().is_some_and(|text| text.contains(remedy)), "{text}");
+        ensure!(page.errors().is_empty(), "{:?}", page.errors());
+    }
+    // What the page does not know it says in the server's words.
+    let page = browser.open(&program.url("/publish/other?lang=de")).await?;
+    let shown = "(async () => {
+        const [{ showAdvice }, { Words }] = await Promise.all([import('/assets/advice.js'), import('/assets/words.js')]);
+        const list = document.createElement('ul');
+        const piece = { severity: 'advice', what: 'It is new.', remedy: 'Learn it.', figures: {} };
+        const codes = ['of-tomorrow', 'toString', 'keyframe-interval', 'silence'];
+        showAdvice(list, codes.map((code) => ({ ...piece, code })), new Words('de'));
+        return [...list.children].map(({ lang, textContent }) => [lang, textContent]);
+    })()";
+    let shown = page.evaluate(shown).await?;
+    for index in 0..3 {
+        ensure!(shown[index] == serde_json::json!(["en", "It is new. Learn it."]), "{shown:#}");
+    }
+    ensure!(shown[3][0] == "de", "{shown:#}");
     Ok(())
 }

@@ -5,6 +5,7 @@ use model::{Codec, Kind};
 use crate::code::Code;
 use crate::finding::Signs;
 use crate::history::{Change, History};
+use crate::sign::Sign;
 
 /// What browsers decode (ITU-T H.264, annex A): baseline, main, high.
 const PROFILES: [u8; 3] = [66, 77, 100];
@@ -51,32 +52,43 @@ fn bitstream(change: &Change<'_>, signs: &mut Signs) {
     }
     let Some([profile, _, level]) = layer.profile_level_id else { return };
     if !PROFILES.contains(&profile) {
-        let what = format!("The picture is in the H.264 profile {}.", profile_name(profile));
-        signs.insert(Code::H264Profile, what);
+        signs.insert(Code::H264Profile, unknown_profile(profile));
     }
-    let size = layer.size.map(|(width, height)| format!(" at {width}x{height}")).unwrap_or_default();
-    let what = format!("The H.264 level is {}.{}{size}.", level / 10, level % 10);
-    if level > LEVEL_MAX {
-        signs.insert(Code::H264LevelTooHigh, what);
-    } else if level > LEVEL_COMMON {
-        signs.insert(Code::H264Level, what);
-    }
+    let code = match level {
+        _ if level > LEVEL_MAX => Code::H264LevelTooHigh,
+        _ if level > LEVEL_COMMON => Code::H264Level,
+        _ => return,
+    };
+    let level = format!("{}.{}", level / 10, level % 10);
+    let sign = match layer.size {
+        Some((width, height)) => {
+            let size = format!("{width}x{height}");
+            Sign::from(format!("The H.264 level is {level} at {size}.")).name("size", size)
+        }
+        None => Sign::from(format!("The H.264 level is {level}.")),
+    };
+    signs.insert(code, sign.name("level", level));
 }
 
-fn profile_name(profile: u8) -> String {
-    match profile {
-        88 => "Extended".into(),
-        110 => "High 10 (10 bits)".into(),
-        122 => "High 4:2:2".into(),
-        244 => "High 4:4:4".into(),
-        other => format!("number {other}"),
-    }
+fn unknown_profile(profile: u8) -> Sign {
+    let name = match profile {
+        88 => "Extended",
+        110 => "High 10",
+        122 => "High 4:2:2",
+        244 => "High 4:4:4",
+        other => {
+            let what = format!("The picture is in the H.264 profile number {other}.");
+            return Sign::from(what).number("profile_number", other.into());
+        }
+    };
+    Sign::from(format!("The picture is in the H.264 profile {name}.")).name("profile", name)
 }
 
 fn frame_rate(change: &Change<'_>, signs: &mut Signs) {
     let Some(rate) = change.frame_rate() else { return };
     if rate > FRAME_RATE_MAX {
-        signs.insert(Code::FrameRateHigh, format!("The publisher sends {rate:.0} pictures per second."));
+        let what = format!("The publisher sends {rate:.0} pictures per second.");
+        signs.insert(Code::FrameRateHigh, Sign::from(what).number("rate", rate.round()));
     }
     let claimed = change.now.facts.frame_rate.filter(|claimed| *claimed <= FRAME_RATE_CLAIM_MAX);
     // A browser's camera takes fewer pictures in the dark, by itself, whatever its encoder was told.
@@ -84,7 +96,8 @@ fn frame_rate(change: &Change<'_>, signs: &mut Signs) {
     let share = rate / claimed;
     if share < 1.0 - FRAMES_MISSING_MAX && !FIELD_RATES.contains(&share) {
         let what = format!("Of {claimed:.0} pictures per second that the stream claims, {rate:.0} come.");
-        signs.insert(Code::FrameRateUnsteady, what);
+        let sign = Sign::from(what).number("claimed", claimed.round()).number("rate", rate.round());
+        signs.insert(Code::FrameRateUnsteady, sign);
     }
 }
 
@@ -92,11 +105,14 @@ fn frame_rate(change: &Change<'_>, signs: &mut Signs) {
 fn speed(history: &History, signs: &mut Signs) {
     let slowest = speeds(history, SPAN_SECONDS).fold(f64::INFINITY, f64::min);
     if slowest.is_finite() && slowest > SPEED_MAX {
-        signs.insert(Code::AheadOfTime, format!("Media comes {slowest:.1} times as fast as it plays."));
+        let what = format!("Media comes {slowest:.1} times as fast as it plays.");
+        signs.insert(Code::AheadOfTime, Sign::from(what).number("speed", slowest));
     }
     let fastest = speed_max(history, SPAN_SECONDS);
     if fastest > 0.0 && fastest < SPEED_MIN {
-        signs.insert(Code::FallsBehind, format!("In ten seconds come {:.1} s of media.", fastest * 10.0));
+        let media = fastest * 10.0;
+        let what = format!("In ten seconds come {media:.1} s of media.");
+        signs.insert(Code::FallsBehind, Sign::from(what).number("media", media));
     }
 }
 

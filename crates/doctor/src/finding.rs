@@ -8,15 +8,18 @@ use ingest::{Connection, Stats};
 use crate::code::{Code, Entry};
 use crate::history::History;
 use crate::keyframes::Keyframes;
+use crate::sign::{Figures, Sign};
 use crate::{encoder, keyframes, presence, uplink};
 
 /// Something that could be better.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// What.
     pub code: Code,
     /// What it is at present, in a sentence with figures.
     pub what: String,
+    /// The figures.
+    pub figures: Figures,
     /// Since when it is told.
     pub since: Instant,
 }
@@ -30,7 +33,7 @@ pub struct Doctor {
 }
 
 /// What is true at one look, with the figures.
-pub(crate) type Signs = BTreeMap<Code, String>;
+pub(crate) type Signs = BTreeMap<Code, Sign>;
 
 #[derive(Debug, Default)]
 struct Watch {
@@ -38,7 +41,7 @@ struct Watch {
     true_since: Option<Instant>,
     /// Untrue without a break since then.
     untrue_since: Option<Instant>,
-    told: Option<(Instant, String)>,
+    told: Option<(Instant, Sign)>,
 }
 
 /// The cause, and what is not told while it is: it follows from it, or the same remedy helps.
@@ -114,8 +117,8 @@ impl Doctor {
         let follows =
             |code: &Code| CAUSES.iter().any(|(cause, effects)| effects.contains(code) && is_told(cause));
         let told = self.watches.iter().filter(|(code, _)| !follows(code)).filter_map(|(code, watch)| {
-            let (since, what) = watch.told.clone()?;
-            Some(Finding { code: *code, what, since })
+            let (since, Sign { what, figures }) = watch.told.clone()?;
+            Some(Finding { code: *code, what, figures, since })
         });
         let mut findings: Vec<Finding> = told.collect();
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.code.entry().severity));
@@ -124,8 +127,8 @@ impl Doctor {
 }
 
 impl Watch {
-    fn follow(&mut self, now: Instant, entry: &Entry, sign: Option<String>) {
-        let Some(what) = sign else {
+    fn follow(&mut self, now: Instant, entry: &Entry, sign: Option<Sign>) {
+        let Some(sign) = sign else {
             self.true_since = None;
             let untrue_since = *self.untrue_since.get_or_insert(now);
             if now.saturating_duration_since(untrue_since) >= entry.ends_after {
@@ -136,9 +139,9 @@ impl Watch {
         self.untrue_since = None;
         let true_since = *self.true_since.get_or_insert(now);
         match &mut self.told {
-            Some((_, told)) => *told = what,
+            Some((_, told)) => *told = sign,
             None if now.saturating_duration_since(true_since) >= entry.begins_after => {
-                self.told = Some((now, what));
+                self.told = Some((now, sign));
             }
             None => {}
         }
@@ -158,7 +161,7 @@ mod tests {
         let (start, mut watch) = (Instant::now(), Watch::default());
         let look = |(second, sign): (usize, char)| {
             let now = start + Duration::from_secs(second as u64);
-            watch.follow(now, entry, (sign == 'x').then(String::new));
+            watch.follow(now, entry, (sign == 'x').then(Sign::default));
             if watch.told.is_some() { 'x' } else { '.' }
         };
         signs.chars().enumerate().map(look).collect()

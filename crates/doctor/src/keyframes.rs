@@ -9,6 +9,7 @@ use model::{Codec, Kind, Ssrc};
 use crate::code::Code;
 use crate::finding::Signs;
 use crate::history::History;
+use crate::sign::Sign;
 
 /// Keyframes farther apart than this are worth a word: 2 s are recommended, and encoders round.
 const INTERVAL_MAX: Duration = Duration::from_millis(3200);
@@ -95,7 +96,7 @@ pub(crate) fn check(keyframes: &Keyframes, history: &History, now: Instant, sign
         let bare = known.keyframes.saturating_sub(known.keyframes_with_sets);
         if layer.codec == Some(Codec::H264) && bare >= BARE_KEYFRAMES_MIN {
             let what = format!("The last {bare} keyframes came without parameter sets.");
-            signs.insert(Code::ParameterSets, what);
+            signs.insert(Code::ParameterSets, Sign::from(what).number("keyframes", bare as f64));
         }
         let Some(age) = layer.keyframe_at.map(|at| now.saturating_duration_since(at)) else { continue };
         if known.answers(layer) {
@@ -103,15 +104,23 @@ pub(crate) fn check(keyframes: &Keyframes, history: &History, now: Instant, sign
         }
         let interval = known.interval();
         if age > AGE_MAX.max(interval.unwrap_or_default() * 2) {
-            signs.insert(Code::NoKeyframe, format!("There was no keyframe for {} s.", age.as_secs()));
+            let what = format!("There was no keyframe for {} s.", age.as_secs());
+            signs.insert(Code::NoKeyframe, Sign::from(what).number("age", age.as_secs() as f64));
         }
         let apart = interval.unwrap_or_default().max(age);
         if apart > INTERVAL_MAX {
-            let what = match interval.filter(|interval| *interval >= age) {
-                Some(interval) => format!("Keyframes are {:.1} s apart.", interval.as_secs_f64()),
-                None => format!("The latest keyframe is {} s old.", age.as_secs()),
+            let sign = match interval.filter(|interval| *interval >= age) {
+                Some(interval) => {
+                    let seconds = interval.as_secs_f64();
+                    Sign::from(format!("Keyframes are {seconds:.1} s apart.")).number("interval", seconds)
+                }
+                None => {
+                    let seconds = age.as_secs();
+                    let what = format!("The latest keyframe is {seconds} s old.");
+                    Sign::from(what).number("age", seconds as f64)
+                }
             };
-            signs.insert(Code::KeyframeInterval, what);
+            signs.insert(Code::KeyframeInterval, sign);
         }
     }
 }

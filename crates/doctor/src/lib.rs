@@ -12,8 +12,10 @@ mod history;
 mod keyframes;
 mod presence;
 mod reference;
+mod sign;
 mod uplink;
 
 pub use code::{Code, Entry, Severity};
 pub use finding::{Doctor, Finding};
 pub use reference::reference;
+pub use sign::{FIGURES, Figure, Figures};

@@ -8,6 +8,7 @@ use model::Kind;
 use crate::code::Code;
 use crate::finding::Signs;
 use crate::history::History;
+use crate::sign::Sign;
 
 /// Opus below it, in bit/s of payload, codes silence.
 const SILENCE_BPS_MAX: u64 = 6000;
@@ -23,10 +24,10 @@ pub(crate) fn unconnected(history: &History, now: Instant, signs: &mut Signs) {
     if connection == Some(Connection::Awaited) {
         let what =
             format!("The server has waited {seconds} s for the publisher and has got nothing over UDP.");
-        signs.insert(Code::UdpBlocked, what);
+        signs.insert(Code::UdpBlocked, Sign::from(what).number("waited", seconds as f64));
     } else {
         let what = format!("UDP comes from the publisher, but after {seconds} s there is no connection.");
-        signs.insert(Code::HandshakeStuck, what);
+        signs.insert(Code::HandshakeStuck, Sign::from(what).number("waited", seconds as f64));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::code::Entry;
+use crate::sign::FIGURES;
 
 const INTRODUCTION: &str = "\
 # Advice for broadcasters
@@ -27,10 +28,16 @@ told.
 | the log of the injection node, `advice for a publisher` | whoever reads it |
 
     {\"advice\": [{\"code\": \"keyframe-interval\", \"severity\": \"warning\", \"what\": \"Keyframes are 8.3 s apart.\",
-      \"remedy\": \"Set the keyframe interval to 1 or 2 seconds. ...\"}]}
+      \"figures\": {\"interval\": 8.3}, \"remedy\": \"Set the keyframe interval to 1 or 2 seconds. ...\"}]}
 
 The codes are stable, the words are not. Why somebody could not connect at all is remembered for a minute after the
-attempt, by the node that it tried. A publisher that stands by or replaces another has advice of its own under its session.
+attempt, by the node that it tried. A publisher that stands by or replaces another has advice of its own under its
+session.
+
+The publish page says all this in the language of its reader. Whoever else does finds the figures of a sentence under
+`figures` by their names, which are stable, too, and may become more:
+
+FIGURES
 
 Over RTMP, B-frames are refused when they come, and the encoder is told why; nothing is lost on TCP, so a line that is
 too thin shows as media that falls behind.
@@ -46,7 +53,9 @@ be better.
 /// The page.
 #[must_use]
 pub fn reference() -> String {
-    let mut text = INTRODUCTION.to_owned();
+    let figure = |(name, meaning): &(&str, &str)| format!("| `{name}` | {meaning} |\n");
+    let figures = "| Figure | |\n|---|---|\n".to_owned() + &FIGURES.iter().map(figure).collect::<String>();
+    let mut text = INTRODUCTION.replace("FIGURES\n", &figures);
     for entry in &Entry::ALL {
         let Entry { name, meaning, remedy, .. } = entry;
         let (severity, begins) = (entry.severity.as_str(), entry.begins_after.as_secs());

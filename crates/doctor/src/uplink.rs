@@ -8,6 +8,7 @@ use crate::code::Code;
 use crate::encoder;
 use crate::finding::Signs;
 use crate::history::{History, Sum};
+use crate::sign::Sign;
 
 /// Packets from which a share says something.
 const PACKETS_MIN: u64 = 100;
@@ -45,22 +46,31 @@ pub(crate) fn check(history: &History, signs: &mut Signs) {
     if let Some((bitrate, _)) = best.max()
         && bitrate > BITRATE_MAX
     {
-        signs.insert(Code::BitrateHigh, format!("The picture takes {bitrate}."));
+        let sign = Sign::from(format!("The picture takes {bitrate}."));
+        signs.insert(Code::BitrateHigh, sign.number("bitrate", bitrate.as_bps() as f64));
     }
     let flowing = history.changes(2).filter(|change| change.is_flowing());
     let jitter = flowing.map(|change| history.jitter(change.now.ssrc, 5)).max();
     if let Some(jitter) = jitter.filter(|jitter| *jitter > JITTER_MAX) {
-        signs.insert(Code::UplinkJitter, format!("Packets come unevenly by {} ms.", jitter.as_millis()));
+        let millis = jitter.as_millis();
+        let sign = Sign::from(format!("Packets come unevenly by {millis} ms."));
+        signs.insert(Code::UplinkJitter, sign.number("jitter", millis as f64));
     }
     let Some((_, stats)) = history.newest() else { return };
     if let Some(round_trip) = stats.round_trip.filter(|round_trip| *round_trip > ROUND_TRIP_MAX) {
-        let what = format!("To the publisher and back it takes {} ms.", round_trip.as_millis());
-        signs.insert(Code::RoundTripLong, what);
+        let millis = round_trip.as_millis();
+        let sign = Sign::from(format!("To the publisher and back it takes {millis} ms."));
+        signs.insert(Code::RoundTripLong, sign.number("round_trip", millis as f64));
     }
     if let Some(skew) = stats.picture_delay.filter(|skew| skew.abs() > SKEW_MAX) {
-        let (later, earlier) = if skew > 0.0 { ("picture", "sound") } else { ("sound", "picture") };
-        let what = format!("The {later} arrives {:.0} ms later than the {earlier}.", skew.abs() * 1000.0);
-        signs.insert(Code::AvSkew, what);
+        let (later, earlier, figure) = if skew > 0.0 {
+            ("picture", "sound", "picture_late")
+        } else {
+            ("sound", "picture", "sound_late")
+        };
+        let millis = (skew.abs() * 1000.0).round();
+        let sign = Sign::from(format!("The {later} arrives {millis} ms later than the {earlier}."));
+        signs.insert(Code::AvSkew, sign.number(figure, millis));
     }
 }
 
@@ -77,27 +87,28 @@ fn loss(history: &History, signs: &mut Signs) {
                 || lateness > LATENESS_WITH_LOSS_MAX
                 || loss_rises_with_rate(&history.steps()));
     if is_full {
-        let lost = if is_lossy {
-            format!(", and {:.1} % are lost at first", recent.missed_share() * 100.0)
+        let (bitrate, late) = (recent.bitrate(), lateness.as_millis());
+        let what = format!("At {bitrate} packets of the publisher are {late} ms late");
+        let sign = if is_lossy {
+            let lost = recent.missed_share() * 100.0;
+            Sign::from(format!("{what}, and {lost:.1} % are lost at first.")).number("lost", lost)
         } else {
-            String::new()
+            Sign::from(format!("{what}."))
         };
-        let what = format!(
-            "At {} packets of the publisher are {} ms late{lost}.",
-            recent.bitrate(),
-            lateness.as_millis()
-        );
-        signs.insert(Code::BitrateBeyondLink, what);
+        let sign = sign.number("bitrate", bitrate.as_bps() as f64).number("late", late as f64);
+        signs.insert(Code::BitrateBeyondLink, sign);
     }
     // Sound is hardly ever sent again, and hides it well.
     let longer = history.sum_of(Kind::Video, 10);
     if longer.packets >= PACKETS_MIN && longer.given_up_share() > GIVEN_UP_MAX {
-        let what = format!("{:.1} % of the picture's packets never come.", longer.given_up_share() * 100.0);
-        signs.insert(Code::UplinkDamage, what);
+        let lost = longer.given_up_share() * 100.0;
+        let what = format!("{lost:.1} % of the picture's packets never come.");
+        signs.insert(Code::UplinkDamage, Sign::from(what).number("lost", lost));
     }
     if is_lossy {
-        let what = format!("{:.1} % of the packets do not come at first.", recent.missed_share() * 100.0);
-        signs.insert(Code::UplinkLoss, what);
+        let lost = recent.missed_share() * 100.0;
+        let what = format!("{lost:.1} % of the packets do not come at first.");
+        signs.insert(Code::UplinkLoss, Sign::from(what).number("lost", lost));
     }
 }
 

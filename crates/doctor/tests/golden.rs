@@ -16,11 +16,13 @@ mod film;
 mod harness;
 #[path = "golden/stage.rs"]
 mod stage;
+mod words;
 
 use std::collections::BTreeMap;
 
 use But::{At, Over, Well, With};
 use doctor::Code::{self, self as C};
+use doctor::Finding;
 use film::Film;
 use model::Codec;
 use stage::By::{self, Browser, Obs, Rtmp};
@@ -175,6 +177,17 @@ fn films() -> BTreeMap<&'static str, Film> {
     films
 }
 
+/// The languages in which pages have no sentence for a finding's figures.
+fn unsaid(finding: &Finding) -> Vec<String> {
+    let can_be_said =
+        |what: &String| words::placeholders(what).into_iter().all(|name| finding.figures.contains_key(name));
+    let mute = words::tables().into_iter().filter(|(_, table)| {
+        let said = &table[finding.code.as_str()];
+        !said.what.iter().any(can_be_said) || said.remedy.is_empty()
+    });
+    mute.map(|(language, _)| format!("{language} has no words for {:?}", finding.figures)).collect()
+}
+
 /// Plays all of them; what was not as it should be, in lines of a table.
 fn play(films: &BTreeMap<&'static str, Film>, cases: &[Case]) -> Vec<String> {
     let names = |codes: &[Code]| codes.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(", ");
@@ -193,7 +206,10 @@ fn play(films: &BTreeMap<&'static str, Film>, cases: &[Case]) -> Vec<String> {
         told.sort();
         let line = format!("{name:36} {:8} {:40} [ever: {}]", format!("{by:?}"), names(&told), names(&ever));
         println!("{line}");
-        findings.iter().for_each(|finding| println!("    {}", finding.what));
+        for finding in &findings {
+            println!("    {}", finding.what);
+            wrong.extend(unsaid(finding).into_iter().map(|what| format!("{line}: {what}")));
+        }
         let is_right = told == *expected && (!expected.is_empty() || ever.is_empty());
         if !is_right {
             wrong.push(format!("{line}, not {}", names(expected)));

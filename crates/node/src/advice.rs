@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use doctor::{Code, Doctor, Finding};
+use doctor::{Code, Doctor, Figure, Finding};
 use ingest::PublisherId;
 use model::BroadcastId;
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub struct Patient {
 }
 
 /// One piece of advice, as everybody is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdviceView {
     /// Stable name of what was found.
     pub code: &'static str,
@@ -41,8 +41,29 @@ pub struct AdviceView {
     pub severity: &'static str,
     /// What is not as it could be.
     pub what: String,
+    /// The figures in it by name ([`doctor::FIGURES`]), for whoever says it in another language.
+    pub figures: BTreeMap<&'static str, FigureView>,
     /// What helps.
     pub remedy: &'static str,
+}
+
+/// One figure, as everybody is told.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum FigureView {
+    /// Rounded to tenths.
+    Number(f64),
+    /// The same in every language.
+    Name(String),
+}
+
+impl From<&Figure> for FigureView {
+    fn from(figure: &Figure) -> Self {
+        match figure {
+            Figure::Number(number) => Self::Number(*number),
+            Figure::Name(name) => Self::Name(name.clone()),
+        }
+    }
 }
 
 impl From<&Finding> for AdviceView {
@@ -52,6 +73,7 @@ impl From<&Finding> for AdviceView {
             code: entry.name,
             severity: entry.severity.as_str(),
             what: finding.what.clone(),
+            figures: finding.figures.iter().map(|(name, figure)| (*name, figure.into())).collect(),
             remedy: entry.remedy,
         }
     }
@@ -64,7 +86,7 @@ pub struct Advice {
     changes: watch::Sender<()>,
 }
 
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 struct Tables {
     publishers: BTreeMap<PublisherId, Vec<AdviceView>>,
     /// Those with advice only.
@@ -294,8 +316,13 @@ mod tests {
         let mut changes = advice.changes();
         changes.mark_unchanged();
         let told = |what: &str| {
-            let view =
-                AdviceView { code: "b-frames", severity: "problem", what: what.into(), remedy: "None." };
+            let view = AdviceView {
+                code: "b-frames",
+                severity: "problem",
+                what: what.into(),
+                figures: BTreeMap::new(),
+                remedy: "None.",
+            };
             let broadcasts = [(BroadcastId::new("show").expect("an id"), vec![view])].into();
             Tables { broadcasts, ..Tables::default() }
         };

@@ -13,8 +13,8 @@ use signaling::SessionId;
 use signaling::http::{self as rules, Action, Problem, Resource};
 
 use super::{
-    Addresses, App, Door, authorize, broadcast_id, problem_response, redirect, reply_response, take_allowance, text,
-    with_cors,
+    Addresses, App, Door, authorize, broadcast_id, problem_response, redirect, reply_response,
+    take_allowance, text, with_cors,
 };
 use crate::advice::AdviceView;
 use crate::gate::Visitor;
