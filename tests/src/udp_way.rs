@@ -2,6 +2,7 @@
 //! another one: who begins anew, from another port, gets through.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,13 +69,13 @@ async fn carry(front: &Arc<UdpSocket>, server: SocketAddr, cuts: &Arc<AtomicU64>
     let mut buffer = [0; 2048];
     loop {
         let (length, from) = front.recv_from(&mut buffer).await?;
-        if !flows.contains_key(&from) {
+        if let Entry::Vacant(vacant) = flows.entry(from) {
             let upstream = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
             upstream.connect(server).await?;
             let now = cuts.load(Ordering::Relaxed);
             let returning =
                 tokio::spawn(bring_back(upstream.clone(), front.clone(), from, (now, cuts.clone())));
-            flows.insert(from, Flow { upstream, cuts: now, returning });
+            vacant.insert(Flow { upstream, cuts: now, returning });
         }
         let flow = &flows[&from];
         if flow.cuts == cuts.load(Ordering::Relaxed) {

@@ -147,16 +147,21 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
         () = drain(&app, &tree_handle, demo) => {}
         _ = words.next(&mut signals) => tracing::info!("stopped at once"),
     }
+    flush(webhooks, exporting).await;
+    channels.close().await;
+    tree_handle.stop().await;
+    let _ = tokio::task::spawn_blocking(move || tree_thread.join()).await;
+    Ok(())
+}
+
+/// Gives what waits for others its last chance.
+async fn flush(webhooks: Option<Arc<Webhooks>>, exporting: Option<Exporting>) {
     if let Some(webhooks) = webhooks {
         webhooks.flush().await;
     }
     if let Some(exporting) = exporting {
         exporting.flush().await;
     }
-    channels.close().await;
-    tree_handle.stop().await;
-    let _ = tokio::task::spawn_blocking(move || tree_thread.join()).await;
-    Ok(())
 }
 
 /// What ends the node. Without one of its threads it would serve nobody and say that it is well: then its supervisor must

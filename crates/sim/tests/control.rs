@@ -5,7 +5,7 @@ use std::time::Duration;
 use sim::control::{flash, life};
 
 /// Lives that are played where nothing else is asked for.
-const SEEDS: u64 = 800;
+const SEEDS: u64 = 300;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number of seeds, or a seed"))

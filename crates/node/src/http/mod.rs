@@ -13,6 +13,7 @@ mod operators;
 mod pages;
 mod proxies;
 mod redirect;
+mod responses;
 mod whep;
 mod whep_events;
 mod whep_layers;
@@ -27,11 +28,11 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use model::{BroadcastId, BroadcastState, JoinName, Right, TraceParent};
-use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Reply, Resource};
+use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Resource};
 use signaling::whep::layers::Layer;
 use signaling::{SessionId, patch};
 use telemetry::traces::Traces;
@@ -60,6 +61,7 @@ use crate::shard::ShardHandle;
 use crate::shard_load::ShardLoad;
 use crate::tree::TreeHandle;
 use redirect::Place;
+use responses::{ProblemCode, created_response, insert, problem_response, reply_response, with_cors};
 
 /// The header of W3C Trace Context; in URLs of redirects a parameter is called so.
 const TRACE_PARENT: &str = "traceparent";
@@ -568,59 +570,4 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
     crate::random::bytes().map_err(|_| {
         Problem::new(500, "no-randomness", "This server cannot make random numbers at the moment.")
     })
-}
-
-fn created_response(created: Created, ice_servers: &[Link]) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, rules::SDP.to_owned()),
-        (header::LOCATION, created.location),
-        (header::ETAG, created.entity_tag.to_string()),
-    ];
-    let status = match created.kind {
-        CreatedKind::Answer => StatusCode::CREATED,
-        CreatedKind::CounterOffer => StatusCode::NOT_ACCEPTABLE,
-    };
-    let mut response = (status, headers, created.description).into_response();
-    for link in ice_servers.iter().chain(&created.extensions) {
-        insert(response.headers_mut(), "Link", &link.to_string());
-    }
-    response
-}
-
-fn reply_response(reply: &Reply) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in &reply.headers {
-        insert(response.headers_mut(), name, value);
-    }
-    response
-}
-
-/// Which problem a response tells of, for those who count.
-#[derive(Debug, Clone, Copy)]
-struct ProblemCode(&'static str);
-
-fn problem_response(problem: &Problem) -> Response {
-    let mut response = Response::new(Body::from(problem.body()));
-    response.extensions_mut().insert(ProblemCode(problem.code));
-    *response.status_mut() =
-        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    insert(response.headers_mut(), "Content-Type", rules::PROBLEM_JSON);
-    for (name, value) in &problem.headers {
-        insert(response.headers_mut(), name, value);
-    }
-    response
-}
-
-fn with_cors(mut response: Response) -> Response {
-    for (name, value) in rules::RESPONSE_HEADERS {
-        insert(response.headers_mut(), name, value);
-    }
-    response
-}
-
-fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
-    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-        headers.append(name, value);
-    }
 }
