@@ -582,8 +582,9 @@ async function measure(entry) {
 function notePictures(entry, now, pictures, decoded) {
   if (pictures !== entry.pictures) entry.pictureAt = now;
   entry.pictures = pictures;
+  const areComing = pictures > 0 && now - entry.pictureAt < SILENCE_MAX_MS;
   // In the background a browser may spare itself the decoding.
-  const isUndecoded = pictures > 0 && decoded === 0 && !document.hidden;
+  const isUndecoded = areComing && decoded === 0 && !document.hidden;
   entry.undecodedSince = isUndecoded ? (entry.undecodedSince ?? now) : null;
 }
 

@@ -1,7 +1,6 @@
 //! Broadcasts that an operator has made ahead of their first publisher, as every node knows them: viewers of one may
 //! come and wait, and its key, or a right of the configuration, is what lets publish it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +12,7 @@ use store::{Expect, SealError, Sealer, WatchEvent, Write};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::observer;
+use crate::observer::Kept;
 
 /// Random bytes of a key that nobody chose.
 const KEY_BYTES: usize = 24;
@@ -59,7 +58,7 @@ pub enum DeclareError {
 pub struct Declared {
     registry: Registry,
     sealer: Sealer,
-    known: RwLock<BTreeMap<BroadcastId, DeclaredBroadcast>>,
+    known: RwLock<Kept<BroadcastId, DeclaredBroadcast>>,
     /// Whether the store has told of them.
     is_told: watch::Sender<bool>,
 }
@@ -99,29 +98,26 @@ impl Declared {
     pub async fn follow(&self, restores: bool) {
         let mut watch = self.registry.watch::<DeclaredRecord>();
         while let Some(event) = watch.next().await {
-            if !observer::is_forgotten(&self.read(), &event) {
-                self.changed(event);
-            } else if restores {
+            let is_all = matches!(event, WatchEvent::Snapshot(_));
+            self.changed(event);
+            if restores && is_all {
                 self.restore().await;
             }
         }
     }
 
     async fn restore(&self) {
-        let records: Vec<DeclaredRecord> = self.read().values().map(|known| known.record.clone()).collect();
-        tracing::warn!(
-            broadcasts = records.len(),
-            "the store has lost the broadcasts with keys; it gets them again"
-        );
-        let put = |record: DeclaredRecord| async move {
-            self.registry.put(&record, Write::if_absent().durable()).await
+        let lost = self.read().lost();
+        let put = |lost: DeclaredBroadcast| async move {
+            let outcome = self.registry.put(&lost.record, Write::if_absent().durable()).await;
+            (lost.record.broadcast, outcome)
         };
-        let mut writes = stream::iter(records).map(put).buffer_unordered(WRITES_MAX);
-        while let Some(outcome) = writes.next().await {
-            if let Err(error) = outcome
-                && !error.is_conflict()
-            {
-                tracing::warn!(%error, "a broadcast with a key was not written again");
+        let mut writes = stream::iter(lost).map(put).buffer_unordered(WRITES_MAX);
+        while let Some((broadcast, outcome)) = writes.next().await {
+            match outcome {
+                Ok(_) => tracing::warn!(%broadcast, "the store had lost a broadcast's key and got it again"),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => tracing::warn!(%broadcast, %error, "the store has lost a broadcast's key"),
             }
         }
     }
@@ -136,7 +132,7 @@ impl Declared {
             DeclaredBroadcast { tree: record.tree.clone(), created: record.created, key: key.ok(), record }
         };
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        observer::changed(&mut known, event, |id| BroadcastId::new(id).ok(), keep);
+        known.changed(event, |id| BroadcastId::new(id).ok(), keep);
         self.is_told.send_replace(true);
     }
 
@@ -230,7 +226,7 @@ impl Declared {
         self.registry.delete::<DeclaredRecord>(id.as_str(), Expect::Any).await
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<BroadcastId, DeclaredBroadcast>> {
+    fn read(&self) -> RwLockReadGuard<'_, Kept<BroadcastId, DeclaredBroadcast>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! What a controller has seen: the latest records, and who of their writers is alive.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use model::{BroadcastId, NodeId, TreeId};
@@ -18,7 +19,7 @@ pub struct Observer {
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     pub assignments: BTreeMap<NodeId, Versioned<Assignment>>,
     pub broadcasts: BTreeMap<BroadcastId, BroadcastRecord>,
-    pub trees: BTreeMap<TreeId, TreeRecord>,
+    pub trees: Kept<TreeId, TreeRecord>,
     pub slots: SlotsSeen,
     pub membership: Membership,
     pub viewers: ViewerCounts,
@@ -40,7 +41,7 @@ impl Observer {
             nodes: BTreeMap::new(),
             assignments: BTreeMap::new(),
             broadcasts: BTreeMap::new(),
-            trees: BTreeMap::new(),
+            trees: Kept::default(),
             slots: SlotsSeen::default(),
             membership: Membership::new(now),
             viewers: ViewerCounts::new(),
@@ -160,13 +161,8 @@ impl Observer {
         changed(&mut self.broadcasts, event, |id| BroadcastId::new(id).ok(), |found| found.record);
     }
 
-    /// A tree's record, or that it is gone. Gives those that the store has lost and should get again.
-    pub fn trees_changed(&mut self, event: WatchEvent) -> Vec<TreeRecord> {
-        if is_forgotten(&self.trees, &event) {
-            return self.trees.values().cloned().collect();
-        }
-        changed(&mut self.trees, event, |id| TreeId::new(id).ok(), |found| found.record);
-        Vec::new()
+    pub fn trees_changed(&mut self, event: WatchEvent) {
+        self.trees.changed(event, |id| TreeId::new(id).ok(), |found| found.record);
     }
 
     /// What a decision rests on.
@@ -245,9 +241,55 @@ fn read<T: Stored>(record: &Record) -> Option<Versioned<T>> {
         .ok()
 }
 
-/// Whether the store, which was away, has lost everything of a table: nobody deletes all of it meanwhile.
-pub fn is_forgotten<K, V>(table: &BTreeMap<K, V>, event: &WatchEvent) -> bool {
-    matches!(event, WatchEvent::Snapshot(records) if records.is_empty()) && !table.is_empty()
+/// A table that outlives the store's memory: what the store has lost stays until the store has it again.
+pub struct Kept<K, V> {
+    table: BTreeMap<K, V>,
+    /// What the store has to be told again.
+    lost: BTreeMap<K, V>,
+}
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self { table: BTreeMap::new(), lost: BTreeMap::new() }
+    }
+}
+
+impl<K, V> Deref for Kept<K, V> {
+    type Target = BTreeMap<K, V>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.table
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> Kept<K, V> {
+    /// Keeps it in step with a watch. A store that was away and has nothing has lost it: nobody deletes all meanwhile.
+    pub fn changed<T: Stored>(
+        &mut self,
+        event: WatchEvent,
+        key: impl Fn(&str) -> Option<K>,
+        keep: impl Fn(Versioned<T>) -> V,
+    ) {
+        match &event {
+            WatchEvent::Snapshot(records) if records.is_empty() => self.lost.clone_from(&self.table),
+            WatchEvent::Snapshot(_) => {
+                changed(&mut self.table, event, key, keep);
+                self.lost.retain(|key, _| !self.table.contains_key(key));
+                self.table.extend(self.lost.iter().map(|(key, value)| (key.clone(), value.clone())));
+            }
+            WatchEvent::Put(Record { key: name, .. }) | WatchEvent::Gone(name) => {
+                if let Some(key) = key(name.id.as_str()) {
+                    self.lost.remove(&key);
+                }
+                changed(&mut self.table, event, key, keep);
+            }
+        }
+    }
+
+    /// What the store has to be told again.
+    pub fn lost(&self) -> Vec<V> {
+        self.lost.values().cloned().collect()
+    }
 }
 
 /// Keeps a table in step with a watch.
@@ -266,5 +308,48 @@ pub fn changed<K: Ord, T: Stored, V>(
                 table.remove(&key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry::Registry;
+    use store::Write;
+
+    use super::*;
+
+    fn tree(name: &str) -> TreeRecord {
+        let id = TreeId::new(name).expect("an id");
+        crate::run::tree_record(id, "minimal", &tree::Template::minimal())
+    }
+
+    /// What a watch tells at first, of a store that has these trees.
+    async fn snapshot(trees: &[&str]) -> WatchEvent {
+        let registry = Registry::new(store::open("embedded", &store::Options::default()).expect("a store"));
+        for name in trees {
+            registry.put(&tree(name), Write::any()).await.expect("written");
+        }
+        registry.watch::<TreeRecord>().next().await.expect("a snapshot")
+    }
+
+    #[tokio::test]
+    async fn what_the_store_has_lost_stays_until_it_is_there_again() {
+        let mut observer = Observer::new(Instant::now());
+        let names = |observer: &Observer| observer.trees.keys().map(ToString::to_string).collect::<Vec<_>>();
+        let lost = |observer: &Observer| {
+            observer.trees.lost().iter().map(|tree| tree.tree.to_string()).collect::<Vec<_>>()
+        };
+        observer.trees_changed(snapshot(&["gala", "main"]).await);
+        observer.trees_changed(snapshot(&["main"]).await);
+        assert_eq!((names(&observer), lost(&observer)), (vec!["main".into()], vec![]), "deleted meanwhile");
+        observer.trees_changed(snapshot(&["gala", "main"]).await);
+        observer.trees_changed(snapshot(&[]).await);
+        assert_eq!((names(&observer).len(), lost(&observer).len()), (2, 2));
+        // The store went away again while it was told.
+        observer.trees_changed(snapshot(&["main"]).await);
+        assert_eq!((names(&observer).len(), lost(&observer)), (2, vec!["gala".to_owned()]));
+        let WatchEvent::Snapshot(mut records) = snapshot(&["gala"]).await else { panic!("no snapshot") };
+        observer.trees_changed(WatchEvent::Put(records.remove(0)));
+        assert_eq!((names(&observer).len(), lost(&observer).len()), (2, 0));
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::join_all;
 use model::{NodeId, TreeId};
 use registry::{
     Assignment, BroadcastRecord, DecisionsRecord, LeaderRecord, NodeRecord, Registry, SlotsRecord, TreeRecord,
 };
-use store::{StoreState, Watch, Write};
+use store::{StoreState, Watch, WatchEvent, Write};
 use telemetry::controller::NodeState;
 use tokio::sync::watch;
 use tree::template::Template;
@@ -174,7 +175,13 @@ impl Controller {
                 Some(event) = watches.nodes.next() => observer.nodes_changed(Instant::now(), event),
                 Some(event) = watches.assignments.next() => observer.assignments_changed(event),
                 Some(event) = watches.broadcasts.next() => observer.broadcasts_changed(event),
-                Some(event) = watches.trees.next() => self.restore_trees(observer.trees_changed(event)).await,
+                Some(event) = watches.trees.next() => {
+                    let is_all = matches!(event, WatchEvent::Snapshot(_));
+                    observer.trees_changed(event);
+                    if is_all {
+                        self.restore_trees(observer.trees.lost()).await;
+                    }
+                }
                 Some(event) = watches.slots.next() => observer.slots.changed(Instant::now(), event),
                 _ = deciding.tick() => self.look(&mut observer, elector, &mut told).await,
                 // A death is decided on when it is one.
@@ -268,12 +275,12 @@ impl Controller {
 
     /// Tells the store which trees there are, after it has lost them.
     async fn restore_trees(&self, trees: Vec<TreeRecord>) {
-        for tree in trees {
-            tracing::warn!(tree = %tree.tree, "the store has lost a tree; it gets it again");
-            if let Err(error) = self.registry.put(&tree, Write::if_absent()).await
-                && !error.is_conflict()
-            {
-                tracing::warn!(tree = %tree.tree, %error, "the tree was not written again");
+        let writes = trees.iter().map(|tree| self.registry.put(tree, Write::if_absent()));
+        for (tree, outcome) in trees.iter().zip(join_all(writes).await) {
+            match outcome {
+                Ok(_) => tracing::warn!(tree = %tree.tree, "the store had lost a tree and got it again"),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => tracing::warn!(tree = %tree.tree, %error, "the store has lost a tree"),
             }
         }
     }

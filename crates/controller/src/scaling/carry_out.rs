@@ -24,9 +24,10 @@ impl Scaler {
         }
         let place = self.provisioning.place().to_owned();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut is_led_by_another = false;
         let change = |found: Option<&SlotsRecord>| {
-            // A later leader has decided.
-            if found.is_some_and(|found| found.term > actor.term) {
+            is_led_by_another = found.is_some_and(|found| found.term > actor.term);
+            if is_led_by_another {
                 return None;
             }
             let stored = found.map_or(&[][..], |found| &found.slots);
@@ -39,7 +40,7 @@ impl Scaler {
         };
         match actor.registry.update(tree.as_str(), change).await {
             Ok(true) => self.unwritten.remove(tree),
-            Ok(false) => return Some(Vec::new()),
+            Ok(false) => return (!is_led_by_another).then(Vec::new),
             Err(error) => {
                 actor.metrics.decision_failed();
                 if self.unwritten.insert(tree.clone()) {

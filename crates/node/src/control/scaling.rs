@@ -62,11 +62,11 @@ fn default_directory(config: &Config) -> PathBuf {
 /// A word for the directory of nodes on this machine, in the grammar of ids: another controller here has another one.
 fn place(host: &str, directory: &Path) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
-    let host: String = host.to_lowercase().chars().map(allowed).take(40).collect();
-    // FNV-1a: the same in every version of the program.
-    let bytes = directory.as_os_str().as_encoded_bytes();
+    // FNV-1a: the same in every version of the program. Of the whole name of the host: what follows is only its beginning.
+    let bytes = host.as_bytes().iter().chain(directory.as_os_str().as_encoded_bytes());
     let hash =
-        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let host: String = host.to_lowercase().chars().map(allowed).take(40).collect();
     format!("process.{host}.{hash:08x}")
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,9 @@ async fn begin(
         Problem::new(400, "answer-unreadable", format!("The answer cannot be read: {error}."))
     })?;
     let accepted = counter_offer::accept(&answer, &whep::policy(app, broadcast))?;
+    if app.is_draining.load(Ordering::Relaxed) {
+        return Err(Problem::overloaded(2));
+    }
     let open = app.counter_offers.take(id).ok_or_else(Problem::session_not_found)?;
     let slot = match Slot::take(app, open.viewer.id, client, Ok(open.shard)) {
         Ok(slot) => slot,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use egress::{OutTrack, ViewerId};
 use model::{BroadcastId, BroadcastState, Kind, Ssrc, Track};
@@ -195,11 +195,15 @@ pub(super) async fn begin(
     Ok(())
 }
 
+/// A run that is so young may still be described by what its publisher has offered and not sent yet.
+const UNSURE: Duration = Duration::from_secs(2);
+
 /// What viewers must be able to play: the tracks of a live broadcast. Those of one that waits are of a run that is over,
 /// and the next may be coded otherwise.
 fn on_air(app: &App, broadcast: &BroadcastId) -> Vec<Track> {
     let entry = app.directory.get(broadcast);
-    let live = entry.filter(|entry| entry.broadcast.state == BroadcastState::Live);
+    let is_sure = |since: SystemTime| since.elapsed().is_ok_and(|age| age >= UNSURE);
+    let live = entry.filter(|entry| entry.broadcast.state == BroadcastState::Live && is_sure(entry.since));
     live.map(|entry| entry.broadcast.tracks).unwrap_or_default()
 }
 

@@ -27,8 +27,6 @@ use crate::tree::{PublishEncoded, PublishError, TreeHandle};
 const READ_BYTES: usize = 64 << 10;
 /// A peer that does not take our answers for so long is gone.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// Characters of a name that is perhaps none.
-const NAME_LOGGED_MAX: usize = 64;
 /// A connection without anything to wait for is looked at this often.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -235,7 +233,9 @@ impl Served<'_> {
                 publishing
             }
             Err(NotAdmitted { refusal, how, result, words }) => {
-                let broadcast: String = request.broadcast.chars().take(NAME_LOGGED_MAX).collect();
+                // Whoever fills in one field too few sends the key in place of the name.
+                let known = BroadcastId::new(&request.broadcast).ok().filter(|id| self.app.knows(id));
+                let broadcast = known.as_ref().map_or("unknown", BroadcastId::as_str);
                 tracing::info!(broadcast, words, "publisher over RTMP refused");
                 self.connection.refuse_publish(refusal, &words);
                 span.failed(&words);

@@ -1,5 +1,6 @@
 //! Where the nodes of one provisioner live: a private directory, and one below it for each node.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -69,7 +70,7 @@ impl Directory {
         self.path.join(node.as_str())
     }
 
-    /// The nodes that run already. What is left of others is removed.
+    /// The nodes that run already. What is left of others is removed, and nothing that was never a node's.
     pub fn found(&self) -> Vec<(NodeSpec, Ports, Running)> {
         let running = marked(MARK);
         let mut found = Vec::new();
@@ -77,9 +78,12 @@ impl Directory {
         for home in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
             let process = running.iter().find(|(_, of)| Path::new(of) == home);
             let process = process.and_then(|(pid, _)| Running::adopted(*pid).ok());
-            match process.and_then(|process| Some((About::of(&home)?, process))) {
-                Some(((spec, ports), process)) => found.push((spec, ports, process)),
-                None => remove(&home),
+            let about = About::of(&home);
+            let about = about.filter(|(spec, _)| home.file_name() == Some(OsStr::new(spec.node.as_str())));
+            match (about, process) {
+                (Some((spec, ports)), Some(process)) => found.push((spec, ports, process)),
+                (Some(_), None) => remove(&home),
+                (None, _) => {}
             }
         }
         found

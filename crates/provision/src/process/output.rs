@@ -65,14 +65,16 @@ impl Output {
         let lines: Vec<String> = all.by_ref().take(LINES_MAX).map(shortened).collect();
         let mut left_out: u64 = all.map(|line| line.len() as u64).sum();
         self.at += taken as u64;
-        if length - self.at > READ_MAX as u64 {
+        // It grows while it is read.
+        let left = length.saturating_sub(self.at);
+        if left > READ_MAX as u64 {
             // More comes than is read: the rest is passed over, so that the latest is seen.
-            left_out += length - self.at;
+            left_out += left;
             self.at = length;
         }
         if length > FILE_BYTES_MAX {
             // It is appended to: the next line stands at the beginning.
-            left_out += length - self.at;
+            left_out += length.saturating_sub(self.at);
             file.set_len(0)?;
             self.at = 0;
         }

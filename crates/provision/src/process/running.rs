@@ -18,23 +18,25 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// A process that was just started.
-    pub fn own(child: std::process::Child) -> io::Result<Self> {
-        let pid = child.id();
-        Self::of(pid, Some(child))
+    /// A process that was just started. One that cannot be watched over is ended.
+    pub fn own(mut child: std::process::Child) -> io::Result<Self> {
+        match Self::adopted(child.id()) {
+            Ok(running) => Ok(Self { own: Some(child), ..running }),
+            Err(error) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
     }
 
     /// A process that an earlier one started.
     pub fn adopted(pid: u32) -> io::Result<Self> {
-        Self::of(pid, None)
-    }
-
-    fn of(pid: u32, own: Option<std::process::Child>) -> io::Result<Self> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| io::Error::other("no number of a process"))?;
         let handle = pidfd_open(number, PidfdFlags::empty())?;
         let began = Stat::of(pid).ok_or_else(|| io::Error::other("the process is gone"))?.began;
-        Ok(Self { pid, began, handle, own })
+        Ok(Self { pid, began, handle, own: None })
     }
 
     /// Whether it has ended; in words how, where that is known.
