@@ -2,6 +2,7 @@
 
 import { bar, element, setAttribute, setBar, setChildren, setHidden, setShape, setText, shape, svg } from "./dashboard-dom.js";
 import { layout, members } from "./dashboard-layout.js";
+import { watching } from "./dashboard-model.js";
 import * as words from "./dashboard-words.js";
 
 /** With more links than these, those that carry nothing are drawn only for the node that is looked at. */
@@ -282,7 +283,7 @@ function carried({ role, load }) {
   if (role === "relay") return words.counted(load.children, "child", "children");
   if (role === "injection") return words.counted(load.publishers, "publisher");
   if (role === "controller") return "no media";
-  return words.counted(load.viewers, "viewer");
+  return words.counted(watching(load), "viewer");
 }
 
 function newGroup() {
@@ -307,7 +308,7 @@ function fillGroup(parts, { key, column, members: nodes, parent, isOpen }) {
   const shares = nodes.map(({ fill }) => fill?.share ?? NaN).filter(Number.isFinite);
   const fullest = shares.length === 0 ? NaN : Math.max(...shares);
   setBar(parts.bar, shares.length === 0 ? NaN : shares.reduce((total, share) => total + share, 0) / shares.length);
-  const carries = column === "relay" ? words.counted(sum(({ load }) => load.children), "child", "children") : words.counted(sum(({ load }) => load.viewers), "viewer");
+  const carries = column === "relay" ? words.counted(sum(({ load }) => load.children), "child", "children") : words.counted(sum(({ load }) => watching(load)), "viewer");
   setText(parts.load, `${carries} · fullest ${words.percent(fullest)}`);
   const packets = sum(({ links }) => links.reduce((total, { rate }) => total + (Number.isFinite(rate) ? rate : 0), 0));
   setText(parts.from, parent === null ? "no parent" : `mainly from ${parent}, ${words.rate(packets)} in all`);

@@ -133,6 +133,11 @@ function healthChange({ id, health }, old) {
   return health === "dead" ? `${id} is dead` : `${id} is draining`;
 }
 
+/** Viewers of a node that are connected, not only expected. */
+export function watching(load) {
+  return load.connected ?? load.viewers;
+}
+
 /** `carries`, `standby`, `unassigned` or `down`. */
 export function linkState({ is_alive, is_assigned, joined }) {
   if (!is_alive) return "down";

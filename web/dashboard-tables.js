@@ -1,7 +1,7 @@
 // The same in tables: nodes, broadcasts, and what changed.
 
 import { Rows, element, setChildren, setHidden, setShape, setText, shape } from "./dashboard-dom.js";
-import { HEALTHS, byName } from "./dashboard-model.js";
+import { HEALTHS, byName, watching } from "./dashboard-model.js";
 import * as words from "./dashboard-words.js";
 
 /** More rows are not read; the filter finds what is wanted. */
@@ -28,7 +28,7 @@ export function nodeTable(table) {
     { title: "State", cell: ({ health }) => ({ text: health, health }), sort: ({ health }) => HEALTHS.indexOf(health) },
     { title: "Region", cell: ({ region }) => region, sort: ({ region }) => region },
     { title: "Host", cell: ({ host }) => host, sort: ({ host }) => host },
-    { title: "Viewers", isNumber: true, cell: ({ load }) => words.count(load.viewers), sort: ({ load }) => load.viewers },
+    { title: "Viewers", isNumber: true, cell: ({ load }) => words.count(watching(load)), sort: ({ load }) => watching(load) },
     { title: "Load", isNumber: true, cell: ({ fill }) => words.percent(fill?.share), sort: ({ fill }) => orLast(fill?.share) },
     { title: "Processor", isNumber: true, cell: ({ load }) => words.percent(known(load.cpu_percent) / 100), sort: ({ load }) => orLast(known(load.cpu_percent)) },
     { title: "Sends", isNumber: true, cell: ({ load }) => words.megabits(known(load.transmit_mbps)), sort: ({ load }) => orLast(known(load.transmit_mbps)) },
