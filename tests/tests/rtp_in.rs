@@ -183,12 +183,17 @@ async fn parameter_sets_of_the_description_reach_viewers_and_browsers() -> Resul
     until_live(&node, "show").await?;
     let mut viewer = Whep::connect(&node.url("/whep/show"), None).await?;
     let keyframes = watch(&mut viewer, PICTURES).await?;
-    // Two units in one payload (RFC 6184, section 5.7.1), the first of them a sequence parameter set; then the picture.
-    ensure!(!keyframes.is_empty(), "no keyframe comes");
-    for pair in keyframes.chunks_exact(2) {
-        let [sets, picture] = [&pair[0], &pair[1]];
-        ensure!(sets[0] & 0x1f == 24 && sets[3] & 0x1f == 7, "{sets:02x?}");
-        ensure!(picture[0] & 0x1f == 28 && picture[1] & 0x1f == 5, "{:02x?}", &picture[..8]);
+    // The first slice of a picture begins with macroblock 0, whose number is coded as one bit (RFC 6184, section 5.8; ITU-T
+    // H.264, section 7.3.3). Before it come two units in one payload (RFC 6184, section 5.7.1), the first of them a sequence
+    // parameter set.
+    let is_picture =
+        |payload: &[u8]| payload[0] & 0x1f == 28 && payload[1] & 0x9f == 0x85 && payload[2] & 0x80 != 0;
+    let has_sets = |payload: &[u8]| payload[0] & 0x1f == 24 && payload[3] & 0x1f == 7;
+    let pictures: Vec<usize> = (0..keyframes.len()).filter(|index| is_picture(&keyframes[*index])).collect();
+    ensure!(!pictures.is_empty(), "no keyframe comes");
+    for picture in pictures {
+        let before = picture.checked_sub(1).map(|before| &keyframes[before]);
+        ensure!(before.is_some_and(|before| has_sets(before)), "keyframe {picture} has no parameter sets");
     }
     if !tools::has(NAME, CHROMIUM) {
         return Ok(());

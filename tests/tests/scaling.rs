@@ -229,6 +229,8 @@ async fn a_tree_grows_when_its_places_are_taken_and_shrinks_without_cutting_anyb
     ensure!(c.metric_with("media_tree_slots{", r#"state="attached""#).await? == 1.0);
     ensure!(c.metric("media_tree_provision_seconds_count{").await? >= 2.0, "a warm relay and a sub-tree");
     ensure!(c.metric("media_tree_provision_failures_total{").await? == 0.0);
+    ensure!(c.metric("media_tree_scaling_places{").await? > 0.0);
+    ensure!(c.metric("media_tree_scaling_demand{").await? >= 0.0);
 
     for viewer in crowd {
         viewer.close().await?;

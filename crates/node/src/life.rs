@@ -1,7 +1,9 @@
 //! The life of a node: assembled from its parts, served, drained.
 
 use std::collections::BTreeSet;
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -511,8 +513,8 @@ fn kept_node_id(path: &Path, drawn: NodeId) -> anyhow::Result<NodeId> {
         Ok(text) => NodeId::new(text.trim()).with_context(|| format!("{} holds no node id", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if let Some(directory) = path.parent() {
-                std::fs::create_dir_all(directory)
-                    .with_context(|| format!("make {}", directory.display()))?;
+                let made = DirBuilder::new().mode(0o700).recursive(true).create(directory);
+                made.with_context(|| format!("make {}", directory.display()))?;
             }
             std::fs::write(path, drawn.as_str()).with_context(|| format!("write {}", path.display()))?;
             Ok(drawn)

@@ -64,8 +64,7 @@ fn place(host: &str, directory: &Path) -> String {
     let allowed = |c: char| if c.is_ascii_alphanumeric() || ".-_".contains(c) { c } else { '-' };
     // FNV-1a: the same in every version of the program. Of the whole name of the host: what follows is only its beginning.
     let bytes = host.as_bytes().iter().chain(directory.as_os_str().as_encoded_bytes());
-    let hash =
-        bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     let host: String = host.to_lowercase().chars().map(allowed).take(40).collect();
     format!("process.{host}.{hash:08x}")
 }
