@@ -1,9 +1,10 @@
 //! The life of a node: assembled from its parts, served, drained.
 
 use std::collections::BTreeSet;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -516,7 +517,9 @@ fn kept_node_id(path: &Path, drawn: NodeId) -> anyhow::Result<NodeId> {
                 let made = DirBuilder::new().mode(0o700).recursive(true).create(directory);
                 made.with_context(|| format!("make {}", directory.display()))?;
             }
-            std::fs::write(path, drawn.as_str()).with_context(|| format!("write {}", path.display()))?;
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            let written = file.and_then(|mut file| file.write_all(drawn.as_str().as_bytes()));
+            written.with_context(|| format!("write {}", path.display()))?;
             Ok(drawn)
         }
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
