@@ -140,10 +140,17 @@ async fn a_node_that_does_not_stop_is_killed() {
 #[tokio::test]
 async fn what_is_left_of_nodes_that_ended_meanwhile_is_removed() {
     let machine = Machine::new();
-    std::fs::create_dir_all(machine.directory().join("egress-old/state")).expect("made");
+    for made in ["egress-old/state", "somebody-else/state"] {
+        std::fs::create_dir_all(machine.directory().join(made)).expect("made");
+    }
+    let about = r#"{"node":"egress-old","tree":"main","slot":0,"role":"egress","first_port":20000}"#;
+    for home in ["egress-old", "somebody-else"] {
+        std::fs::write(machine.directory().join(home).join("node.json"), about).expect("written");
+    }
     std::fs::set_permissions(machine.directory(), std::fs::Permissions::from_mode(0o700)).expect("private");
     assert_eq!(machine.processes().list().await.expect("it answers"), []);
     assert!(!machine.directory().join("egress-old").exists());
+    assert!(machine.directory().join("somebody-else/state").exists(), "what is no node's home stays");
 }
 
 #[tokio::test]

@@ -195,6 +195,8 @@ mod tests {
         }
         let other = Path::new("/dev/shm/media-tree-nodes-9601");
         assert_ne!(place("rack7", directory), place("rack7", other), "two controllers of one machine");
-        assert_eq!(place("rack7", Path::new("")), "process.rack7.811c9dc5");
+        let pods = ["a", "b"].map(|last| place(&format!("{}{last}", "pod-".repeat(12)), directory));
+        assert_ne!(pods[0], pods[1], "names that differ in their ends");
+        assert_eq!(place("rack7", Path::new("")), "process.rack7.d08e199f");
     }
 }
