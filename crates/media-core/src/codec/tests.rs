@@ -255,7 +255,7 @@ fn vp9_says_its_profile() {
     // libvpx: 4:2:0 in 8 and in 10 bits.
     assert_eq!(read(&[0x08, 0x82, 0x49, 0x83, 0x42]), Some(Profile::Vp9 { profile: 0 }));
     assert_eq!(read(&[0x08, 0x92, 0x49, 0x83, 0x42]), Some(Profile::Vp9 { profile: 2 }));
-    let described = |descriptor: &[u8]| read(&[descriptor, &[0x92, 0x49]].concat());
+    let described = |descriptor: &[u8]| read(&[descriptor, &[0x92, 0x49, 0x83, 0x42]].concat());
     let expected = Some(Profile::Vp9 { profile: 2 });
     // Of Chromium: one layer of 320x180, one group with three pictures.
     let structure = [0x18, 0x01, 0x40, 0x00, 0xb4, 3, 0x00, 0x04, 1, 0x08, 1, 2];
@@ -266,6 +266,11 @@ fn vp9_says_its_profile() {
     assert_eq!(read(&[0x0a, 0x08, 0xff]), None, "more pictures than there are bytes");
     assert_eq!(read(&[0x48, 0x92]), None, "inter predicted");
     assert_eq!(read(&[0x08, 0x12]), None, "no frame");
+    assert_eq!(read(&[0x08, 0xb1, 0x24, 0xc1, 0xa1, 0x00]), Some(Profile::Vp9 { profile: 3 }), "a reserved bit");
+    assert_eq!(read(&[0x08, 0x80]), None, "cut in the header");
+    assert_eq!(read(&[0x08, 0x82, 0x49, 0x83, 0x43]), None, "no sync code");
+    assert_eq!(read(&[0x08, 0x86, 0x49, 0x83, 0x42]), None, "not a keyframe");
+    assert_eq!(read(&[0x08, 0x8a, 0x49, 0x83, 0x42]), None, "an earlier frame shown again");
 }
 
 #[test]

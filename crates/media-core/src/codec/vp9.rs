@@ -17,6 +17,12 @@ const STRUCTURE_GROUPS: u8 = 0x08;
 /// `frame_marker` of every frame.
 const FRAME_MARKER: u32 = 2;
 
+/// `frame_sync_code` of every keyframe.
+const SYNC_CODE: u32 = 0x49_83_42;
+
+/// The one profile whose headers have a reserved bit.
+const LAST_PROFILE: u32 = 3;
+
 /// The payload begins a frame of the lowest spatial layer that no other picture is needed for.
 pub(super) fn starts_keyframe(payload: &[u8]) -> bool {
     lowest_intra_start(payload).is_some()
@@ -31,7 +37,17 @@ pub(super) fn profile(payload: &[u8]) -> Option<Profile> {
         return None;
     }
     let (low, high) = (bits.bits(1)?, bits.bits(1)?);
-    Some(Profile::Vp9 { profile: (high << 1 | low) as u8 })
+    let profile = high << 1 | low;
+    if profile == LAST_PROFILE {
+        bits.bits(1)?;
+    }
+    let (shows_existing, is_inter) = (bits.bits(1)? == 1, bits.bits(1)? == 1);
+    if shows_existing || is_inter {
+        return None;
+    }
+    // show_frame and error_resilient_mode
+    bits.bits(2)?;
+    (bits.bits(24)? == SYNC_CODE).then_some(Profile::Vp9 { profile: profile as u8 })
 }
 
 /// Where the layer indices stand, or would.
