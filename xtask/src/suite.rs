@@ -11,16 +11,12 @@ use crate::{encoders, packages, run};
 /// Tests append a line `name: reason` here when a part of this machine is missing.
 const SKIPPED_VARIABLE: &str = "MEDIA_TREE_SKIPPED";
 
-fn is_ci() -> bool {
-    std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
-}
-
 /// The first tier: everything that fits 40 minutes on two cores.
 ///
 /// # Errors
 /// If a test fails, or with `CI` set if one could not run.
 pub fn test(install: bool) -> anyhow::Result<()> {
-    if install || is_ci() {
+    if install || run::is_ci() {
         packages::install(packages::TESTS)?;
         encoders::install()?;
     }
@@ -78,7 +74,7 @@ fn cargo_test(arguments: &[&str]) -> anyhow::Result<()> {
     );
     ensure!(again.as_ref().unwrap_or(&first).is_success, "tests failed");
     ensure!(first.passed > 0, "no test ran");
-    if is_ci() && skipped > 0 {
+    if run::is_ci() && skipped > 0 {
         bail!("{skipped} tests could not run, and CI allows none");
     }
     Ok(())
@@ -98,8 +94,7 @@ struct Outcome {
 
 impl Outcome {
     fn of(arguments: &[&str], skipped_file: &Path) -> anyhow::Result<Self> {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-        let mut child = Command::new(cargo)
+        let mut child = run::cargo_command()
             .args(["test", "--no-fail-fast", "--tests"])
             .args(arguments)
             .current_dir(run::root())
@@ -135,7 +130,7 @@ impl Outcome {
 /// # Errors
 /// If an invariant breaks; the output names the seed.
 pub fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
-    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    let mut command = run::cargo_command();
     command.args(["test", "--package", "sim", "--release"]).env("SIM_SEEDS", seeds.to_string());
     if let Some(seed) = seed {
         command.env("SIM_SEED", seed.to_string());
