@@ -266,7 +266,11 @@ fn vp9_says_its_profile() {
     assert_eq!(read(&[0x0a, 0x08, 0xff]), None, "more pictures than there are bytes");
     assert_eq!(read(&[0x48, 0x92]), None, "inter predicted");
     assert_eq!(read(&[0x08, 0x12]), None, "no frame");
-    assert_eq!(read(&[0x08, 0xb1, 0x24, 0xc1, 0xa1, 0x00]), Some(Profile::Vp9 { profile: 3 }), "a reserved bit");
+    assert_eq!(
+        read(&[0x08, 0xb1, 0x24, 0xc1, 0xa1, 0x00]),
+        Some(Profile::Vp9 { profile: 3 }),
+        "a reserved bit"
+    );
     assert_eq!(read(&[0x08, 0x80]), None, "cut in the header");
     assert_eq!(read(&[0x08, 0x82, 0x49, 0x83, 0x43]), None, "no sync code");
     assert_eq!(read(&[0x08, 0x86, 0x49, 0x83, 0x42]), None, "not a keyframe");
