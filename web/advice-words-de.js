@@ -8,7 +8,7 @@ export default {
   },
   "handshake-stuck": {
     what: ["UDP kommt vom Sender an, aber nach {waited} s besteht keine Verbindung."],
-    remedy: "Schalten Sie VPN und Firewall zur Probe aus. Ein ffmpeg mit GnuTLS braucht ein ECDSA-Zertifikat, gegeben mit -cert_file und -key_file, GStreamer eines in der Eigenschaft „pem“ von dtlsdec.",
+    remedy: "Schalten Sie VPN und Firewall zur Probe aus. Ein ffmpeg mit GnuTLS braucht ein ECDSA-Zertifikat, gegeben mit -cert_file und -key_file.",
   },
   "no-media": {
     what: ["Vom Sender kommt weder Ton noch Bild."],

@@ -8,7 +8,7 @@ export default {
   },
   "handshake-stuck": {
     what: ["UDP arriva da chi trasmette, ma dopo {waited} s non c’è una connessione."],
-    remedy: "Per prova, disattivare VPN e firewall. Un ffmpeg con GnuTLS vuole un certificato ECDSA dato con -cert_file e -key_file, GStreamer nella proprietà «pem» di dtlsdec.",
+    remedy: "Per prova, disattivare VPN e firewall. Un ffmpeg con GnuTLS vuole un certificato ECDSA dato con -cert_file e -key_file.",
   },
   "no-media": {
     what: ["Da chi trasmette non arrivano né audio né immagine."],

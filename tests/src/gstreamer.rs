@@ -1,6 +1,5 @@
-//! GStreamer as publisher and as viewer: runs the commands and the program of `docs/gstreamer.md` as they stand there.
+//! GStreamer as publisher and as viewer: runs the program of `docs/gstreamer.md` as it stands there.
 
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -32,15 +31,6 @@ const PAGE: &str = include_str!("../../docs/gstreamer.md");
 /// How long it may take to end when asked to.
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
 
-/// Which certificate the program is given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Certificate {
-    /// The one that the page tells to make: ECDSA P-256.
-    OfThePage,
-    /// None, so that GStreamer makes its own: RSA.
-    Default,
-}
-
 /// The running program.
 pub struct GStreamer {
     child: Child,
@@ -62,16 +52,16 @@ impl GStreamer {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn publish(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
-        Self::start("publish", url, certificate, "H264").await
+    pub async fn publish(url: &str) -> anyhow::Result<Self> {
+        Self::publish_as(url, "H264").await
     }
 
-    /// The same with the certificate of the page and another codec, in the words of SDP.
+    /// The same with another codec, in the words of SDP.
     ///
     /// # Errors
     /// If it cannot be started.
     pub async fn publish_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("publish", url, Certificate::OfThePage, codec).await
+        Self::start("publish", url, codec).await
     }
 
     /// Watches what is published so.
@@ -79,26 +69,22 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn watch_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("watch", url, Certificate::OfThePage, codec).await
+        Self::start("watch", url, codec).await
     }
 
     /// Watches the WHEP endpoint `url`.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn watch(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
-        Self::start("watch", url, certificate, "H264").await
+    pub async fn watch(url: &str) -> anyhow::Result<Self> {
+        Self::watch_as(url, "H264").await
     }
 
-    async fn start(mode: &str, url: &str, certificate: Certificate, codec: &str) -> anyhow::Result<Self> {
+    async fn start(mode: &str, url: &str, codec: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the program")?;
         std::fs::write(folder.path().join("webrtc.py"), block("python")?).context("write the program")?;
-        make_certificate(folder.path()).await?;
         let mut command = Command::new(PYTHON);
-        command.current_dir(folder.path()).args(["webrtc.py", mode, url]);
-        if certificate == Certificate::OfThePage {
-            command.args(["identity.pem", codec]);
-        }
+        command.current_dir(folder.path()).args(["webrtc.py", mode, url, codec]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("start Python")?;
         let output = child.stdout.take().context("its output")?;
@@ -158,13 +144,6 @@ fn decoded(line: &str) -> Option<Decoded> {
     let (pictures, sounds) = line.strip_prefix("decoded ")?.split_once(" pictures, ")?;
     let sounds = sounds.strip_suffix(" sounds")?;
     Some(Decoded { pictures: pictures.parse().ok()?, sounds: sounds.parse().ok()? })
-}
-
-/// Runs the page's first commands, which make the certificate.
-async fn make_certificate(folder: &Path) -> anyhow::Result<()> {
-    let output = Command::new("sh").args(["-ec", block("sh")?]).current_dir(folder).output().await?;
-    ensure!(output.status.success(), "no certificate: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
 
 /// The page's first block in this language.

@@ -1,12 +1,12 @@
 //! A foreign encoder and player: GStreamer's `webrtcbin` publishes and watches.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use client::Whep;
 use model::Kind;
-use tests::gstreamer::{Certificate, Decoded, GStreamer, PARTS, PARTS_OF_HEVC};
+use tests::gstreamer::{Decoded, GStreamer, PARTS, PARTS_OF_HEVC};
 use tests::program::{self, Program, until};
 use tests::tools;
 
@@ -34,7 +34,7 @@ async fn gstreamer_publishes_to_our_viewer_and_to_its_own() -> Result {
     }
     let program = program::node("up").start().await?;
     let started = Instant::now();
-    let mut publisher = GStreamer::publish(&program.url("/whip/test"), Certificate::OfThePage).await?;
+    let mut publisher = GStreamer::publish(&program.url("/whip/test")).await?;
     publisher.until_state("connected").await?;
     let connected = started.elapsed();
     until_live(&program, "test").await?;
@@ -61,7 +61,7 @@ async fn gstreamer_publishes_to_our_viewer_and_to_its_own() -> Result {
     }
     assert_eq!(viewer.stats().video.lost, 0);
 
-    let mut player = GStreamer::watch(&program.url("/whep/test"), Certificate::OfThePage).await?;
+    let mut player = GStreamer::watch(&program.url("/whep/test")).await?;
     let decoded = player.until_decoded(Decoded { pictures: 60, sounds: 60 }).await?;
     player.close().await?;
     publisher.close().await?;
@@ -80,7 +80,7 @@ async fn gstreamer_plays_the_demo_clip() -> Result {
     }
     let program = program::node("up").with(&["--demo"]).start().await?;
     until_live(&program, "demo").await?;
-    let mut player = GStreamer::watch(&program.url("/whep/demo"), Certificate::OfThePage).await?;
+    let mut player = GStreamer::watch(&program.url("/whep/demo")).await?;
     player.until_state("connected").await?;
     let connected = Instant::now();
     let decoded = player.until_decoded(Decoded { pictures: 90, sounds: 100 }).await?;
@@ -116,34 +116,4 @@ async fn hevc_of_gstreamer_goes_through_three_nodes_and_a_late_viewer_decodes_it
         player.close().await?;
     }
     publisher.close().await
-}
-
-#[tokio::test]
-async fn an_rsa_certificate_is_refused_with_the_remedy() -> Result {
-    if !is_here("an_rsa_certificate_is_refused_with_the_remedy") {
-        return Ok(());
-    }
-    let program = program::node("up").with(&["--demo"]).start().await?;
-    until_live(&program, "demo").await?;
-    let started = Instant::now();
-    let mut publisher = GStreamer::publish(&program.url("/whip/test"), Certificate::Default).await?;
-    let mut viewer = GStreamer::watch(&program.url("/whep/demo"), Certificate::Default).await?;
-    publisher.until_state("failed").await?;
-    viewer.until_state("failed").await?;
-    let took = started.elapsed();
-    assert!(took < Duration::from_secs(15), "refused, not timed out: {took:?}");
-    let endings: serde_json::Value =
-        reqwest::get(program.url("/api/v1/endings")).await?.text().await?.parse()?;
-    for role in ["publisher", "viewer"] {
-        let all = endings.as_array().context("a list")?;
-        let ending = all.iter().find(|ending| ending["role"] == role).with_context(|| endings.to_string())?;
-        let reason = ending["reason"].as_str().context("a reason")?;
-        assert!(reason.contains("ECDSA") && reason.contains("RSA"), "{reason}");
-        let logged = serde_json::to_string(reason)?;
-        assert!(program.log().contains(&logged), "{logged} in {}", program.log());
-    }
-    let failures = "media_tree_handshake_failures_total{";
-    assert_eq!(program.metric(failures).await?, 1.0);
-    println!("gstreamer with RSA: both sessions refused after {took:?} including start-up");
-    Ok(())
 }

@@ -148,7 +148,7 @@ impl Entry {
             "UDP comes from the publisher, but no connection comes of it: answers do not reach it, or it has a \
              certificate that this server does not take.",
             "Switch VPN and firewall off for a try. An ffmpeg with GnuTLS wants an ECDSA certificate given by \
-             -cert_file and -key_file, GStreamer by the property \"pem\" of dtlsdec.",
+             -cert_file and -key_file.",
         ),
         entry(
             (C::NoMedia, "no-media", Problem),

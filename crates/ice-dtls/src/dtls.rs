@@ -30,8 +30,11 @@ pub enum FailureReason {
     /// The peer's certificate is not the one that its description announced.
     #[error("the peer's certificate does not have the fingerprint of its description")]
     FingerprintMismatch,
-    /// The peer's certificate, or the lack of one, cannot be used here: RSA, mostly.
-    #[error("the peer has no ECDSA certificate: use an ECDSA P-256 certificate instead of an RSA one")]
+    /// The peer's certificate, or the lack of one, cannot be used here.
+    #[error(
+        "the peer has no certificate that can be verified here: use an ECDSA P-256 one; RSA of 2048 bits and more is \
+         verified only of a peer that says hello first (a=setup:actpass or active)"
+    )]
     UnsupportedCertificate,
     /// The peer does not do DTLS-SRTP, or has no profile in common with us.
     #[error("no SRTP profile in common")]
@@ -53,7 +56,9 @@ pub enum FailureReason {
 /// `handshake_failure`: what a server without ECDSA certificate answers to our hello.
 const HANDSHAKE_FAILURE: u8 = 40;
 /// Object identifier 1.2.840.10045.2.1, id-ecPublicKey, in DER: in every certificate of an EC key.
-const EC_PUBLIC_KEY: [u8; 9] = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const EC_PUBLIC_KEY: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// Object identifier 1.2.840.113549.1.1.1, rsaEncryption, in DER: in every certificate of an RSA key.
+const RSA_ENCRYPTION: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 /// First try for a buffer: any record, most certificates.
 const OUTPUT_LEN: usize = 2048;
 /// The longest certificate that is looked at.
@@ -139,7 +144,7 @@ impl Association {
                     if !self.remote.is_of(certificate) {
                         return Err(FailureReason::FingerprintMismatch);
                     }
-                    if !certificate.windows(EC_PUBLIC_KEY.len()).any(|window| window == EC_PUBLIC_KEY) {
+                    if !is_verifiable(certificate) {
                         return Err(FailureReason::UnsupportedCertificate);
                     }
                     self.is_remote_known = true;
@@ -195,6 +200,7 @@ impl Association {
             )
             | Error::CryptoError(
                 CryptoError::UnsupportedPublicKeyAlgorithm
+                | CryptoError::RsaVerificationFailed { .. }
                 | CryptoError::UnsupportedEcCurve
                 | CryptoError::UnsupportedSignatureAlgorithm(_)
                 | CryptoError::UnsupportedSignaturePair { .. }
@@ -211,4 +217,9 @@ impl Association {
             other => FailureReason::Protocol { detail: other.to_string() },
         }
     }
+}
+
+/// Whether the library verifies what the key of this certificate signs. Two names are enough: it looks closer itself.
+fn is_verifiable(certificate: &[u8]) -> bool {
+    [EC_PUBLIC_KEY, RSA_ENCRYPTION].iter().any(|name| certificate.windows(name.len()).any(|at| at == *name))
 }

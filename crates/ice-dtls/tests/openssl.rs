@@ -52,8 +52,8 @@ impl Identity {
         Self::new(test, &["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
     }
 
-    fn rsa(test: &str) -> Option<Self> {
-        Self::new(test, &["rsa:2048"])
+    fn rsa(test: &str, bits: u32) -> Option<Self> {
+        Self::new(test, &[&format!("rsa:{bits}")])
     }
 }
 
@@ -253,14 +253,32 @@ fn a_client_without_srtp_is_refused() {
 }
 
 #[test]
-fn an_rsa_client_is_refused_with_the_remedy() {
-    let Some(identity) = Identity::rsa("rsa-client") else { return };
+fn an_rsa_client_agrees_with_us() {
+    let Some(identity) = Identity::rsa("rsa-client", 2048) else { return };
+    for hash in ["SHA256", "SHA384"] {
+        let (mut local, foreign) = Local::server(&identity.fingerprint, |address| {
+            let algorithms = format!("RSA+{hash}:ECDSA+SHA256");
+            let arguments =
+                ["-connect", address, "-use_srtp", "SRTP_AEAD_AES_128_GCM", "-sigalgs", &algorithms];
+            Foreign::start("s_client", &identity, &arguments)
+        });
+        let End::Keys(got, keys) = local.run() else { panic!("no keys with {hash}") };
+        assert_eq!(got, Profile::AeadAes128Gcm);
+        assert_eq!(keys, expected(got, &foreign.keying_material(got), DtlsRole::Server));
+    }
+}
+
+#[test]
+fn an_rsa_key_that_is_too_short_is_refused() {
+    let Some(identity) = Identity::rsa("rsa-short", 1024) else { return };
     let (mut local, _foreign) = Local::server(&identity.fingerprint, |address| {
-        Foreign::start("s_client", &identity, &["-connect", address, "-use_srtp", "SRTP_AEAD_AES_128_GCM"])
+        // OpenSSL itself would show no such certificate.
+        let arguments = ["-connect", address, "-use_srtp", "SRTP_AEAD_AES_128_GCM", "-cipher"];
+        Foreign::start("s_client", &identity, &[&arguments[..], &["DEFAULT:@SECLEVEL=0"]].concat())
     });
-    let End::Failed(reason) = local.run() else { panic!("dimpl verifies no RSA") };
+    let End::Failed(reason) = local.run() else { panic!("1024 bits are too few") };
     assert_eq!(reason, FailureReason::UnsupportedCertificate);
-    assert!(reason.to_string().contains("use an ECDSA P-256 certificate"));
+    assert!(reason.to_string().contains("use an ECDSA P-256 one"));
 }
 
 const SERVER: [&str; 5] = ["-4", "-accept", "127.0.0.1:0", "-Verify", "1"];
@@ -284,7 +302,7 @@ fn as_dtls_client_we_agree_with_an_openssl_server() {
 
 #[test]
 fn an_rsa_server_is_refused_with_the_remedy() {
-    let Some(identity) = Identity::rsa("rsa-server") else { return };
+    let Some(identity) = Identity::rsa("rsa-server", 2048) else { return };
     let arguments = [&SERVER[..], &["-use_srtp", "SRTP_AEAD_AES_128_GCM"]].concat();
     let foreign = Foreign::start("s_server", &identity, &arguments);
     let mut local = Local::client(&foreign, &identity.fingerprint);

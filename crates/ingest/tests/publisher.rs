@@ -447,22 +447,36 @@ fn an_offer_like_ffmpegs_is_answered_by_a_dtls_client() {
     assert!(!answer.contains("rtcp-fb:106 nack"), "no more feedback than was offered: {answer}");
 }
 
+/// A world whose publisher shows a certificate of this algorithm, but signs with an ECDSA key.
+fn with_certificate_of(algorithm: &'static rcgen::SignatureAlgorithm) -> World {
+    let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+    let theirs = rcgen::CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
+    let ours = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
+    let certificate =
+        str0m::config::DtlsCert { certificate: theirs.der().to_vec(), private_key: ours.private_key };
+    offer.config = offer.config.set_dtls_cert(certificate);
+    World::new(offer)
+}
+
 #[test]
 fn a_certificate_that_cannot_be_verified_is_refused_with_a_remedy() {
-    for algorithm in [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_ECDSA_P521_SHA512] {
-        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
-        let theirs = rcgen::CertificateParams::new(["x".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let mut offer = only(&[EngineCodec::Opus, EngineCodec::Vp8]);
-        let ours = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
-        let certificate =
-            str0m::config::DtlsCert { certificate: theirs.der().to_vec(), private_key: ours.private_key };
-        offer.config = offer.config.set_dtls_cert(certificate);
-        let mut world = World::new(offer);
-        world.run(Duration::from_secs(1));
-        assert_eq!(world.closed, Some(CloseReason::UnsupportedCertificate));
-    }
+    let mut world = with_certificate_of(&rcgen::PKCS_ECDSA_P521_SHA512);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.closed, Some(CloseReason::UnsupportedCertificate));
     let remedy = CloseReason::UnsupportedCertificate.to_string();
-    assert!(remedy.contains("dtlsdec") && remedy.contains("cert_file"), "{remedy}");
+    assert!(remedy.contains("P-256") && remedy.contains("cert_file"), "{remedy}");
+}
+
+#[test]
+fn whoever_shows_an_rsa_certificate_has_to_sign_with_its_key() {
+    let mut world = with_certificate_of(&rcgen::PKCS_RSA_SHA256);
+    world.run(Duration::from_secs(16));
+    assert_eq!(world.connected, 0);
+    let Some(CloseReason::NeverConnected { handshake: Some(error) }) = world.closed else {
+        panic!("{:?}", world.closed)
+    };
+    assert!(error.contains("public key algorithm"), "{error}");
 }
 
 #[test]

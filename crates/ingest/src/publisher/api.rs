@@ -123,11 +123,11 @@ pub enum CloseReason {
     /// Neither connectivity checks nor media for 30 s (RFC 7675).
     #[error("nothing heard from the publisher for 30 seconds")]
     ConsentExpired,
-    /// The publisher's DTLS certificate is not ECDSA on a usual curve.
+    /// The publisher's DTLS certificate is neither ECDSA on a usual curve, nor RSA of one who says hello first.
     #[error(
-        "the publisher has no ECDSA certificate with curve P-256 or P-384, the only kind that this server verifies; \
-         GStreamer makes an RSA one unless the \"pem\" property of its dtlsdec element holds another, and ffmpeg with \
-         GnuTLS wants one given by cert_file and key_file"
+        "the publisher has no certificate that this server verifies: ECDSA with curve P-256 or P-384, or RSA of 2048 \
+         bits and more where the offer says a=setup:actpass or active; ffmpeg with GnuTLS wants an ECDSA one given by \
+         cert_file and key_file"
     )]
     UnsupportedCertificate,
     /// The publisher's DTLS certificate is not the one of its offer.

@@ -22,6 +22,8 @@ use zeroize::Zeroizing;
 const OID_P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 /// Contents of the curve OID `secp384r1`, 1.3.132.0.34.
 const OID_P384: [u8; 5] = [0x2b, 0x81, 0x04, 0x00, 0x22];
+/// Contents of the algorithm OID `rsaEncryption`, 1.2.840.113549.1.1.1 (RFC 8017, appendix A.1).
+const OID_RSA: [u8; 9] = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
 /// What DTLS-SRTP agreed on.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,8 +43,8 @@ impl fmt::Debug for Keys {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) keys: Option<Keys>,
-    /// The peer's certificate cannot be verified: it is RSA or of another curve, or it was withheld because only ECDSA
-    /// was asked for.
+    /// The peer's certificate cannot be verified: its key is of another kind or curve, it is RSA and the peer waits for
+    /// our hello, or it was withheld because the like was not asked for.
     pub(super) unsupported_certificate: bool,
     /// The last error of the handshake, for people.
     pub(super) error: Option<String>,
@@ -114,8 +116,8 @@ struct Tapped {
 impl Tapped {
     /// Takes down why a handshake fails. An established session's errors come from strays.
     fn note(&self, error: &DtlsImplError, is_refusal: bool) {
-        // Seen with OpenSSL and an RSA certificate: as client it sends none, since only ECDSA was asked for; as server
-        // it finds no cipher suite and answers the ClientHello with handshake_failure.
+        // Seen with OpenSSL: a client whose certificate is neither ECDSA nor RSA sends none; a server with an RSA
+        // certificate finds no cipher suite and answers the ClientHello with handshake_failure.
         let is_certificate = is_refusal || matches!(error, DtlsImplError::CertificateError(_));
         self.tap.with(|seen| {
             if seen.keys.is_none() {
@@ -256,10 +258,10 @@ impl DtlsInstance for Resumed {
     }
 }
 
-/// Whether the key is on a curve that DTLS here verifies. An RSA key is on none.
+/// Whether DTLS here verifies the key: on one of two curves, or RSA.
 fn is_verifiable(certificate: &[u8]) -> bool {
-    let names = |curve: &[u8]| certificate.windows(curve.len()).any(|window| window == curve);
-    names(&OID_P256) || names(&OID_P384)
+    let names = |oid: &[u8]| certificate.windows(oid.len()).any(|window| window == oid);
+    names(&OID_P256) || names(&OID_P384) || names(&OID_RSA)
 }
 
 fn profile_of(profile: SrtpProfile) -> Option<Profile> {
