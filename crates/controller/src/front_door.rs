@@ -58,6 +58,8 @@ pub struct FrontDoor {
     /// The tree that is meant where nothing else is known of a broadcast.
     tree: TreeId,
     region: String,
+    /// Second publishers stand by: they go to another node than the first.
+    has_backups: bool,
     broadcasts: RwLock<BTreeMap<BroadcastId, BroadcastRecord>>,
     /// Told of each change of `broadcasts`.
     broadcasts_seen: watch::Sender<()>,
@@ -97,6 +99,7 @@ impl FrontDoor {
             registry,
             tree,
             region,
+            has_backups: false,
             broadcasts: RwLock::default(),
             broadcasts_seen: watch::channel(()).0,
             declared,
@@ -105,6 +108,33 @@ impl FrontDoor {
             closed: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Whether second publishers stand by. They are sent to another node than the first one's if there is one, so that the
+    /// loss of a host takes one of them only.
+    #[must_use]
+    pub fn with_backups(self, has_backups: bool) -> Self {
+        Self { has_backups, ..self }
+    }
+
+    /// What [`FrontDoor::with_backups`] said.
+    #[must_use]
+    pub const fn has_backups(&self) -> bool {
+        self.has_backups
+    }
+
+    /// What other nodes than `me` publish at present, and in which runs. Those that the list does not have any more are
+    /// dead, and publish nothing.
+    #[must_use]
+    pub fn published_elsewhere(&self, me: &NodeId) -> BTreeMap<BroadcastId, Epoch> {
+        let places = self.lock();
+        let is_alive = |origin: &NodeId| places.urls.is_empty() || places.urls.contains_key(origin);
+        let is_elsewhere = |record: &&BroadcastRecord| {
+            record.state == RecordedState::Live && record.origin != *me && is_alive(&record.origin)
+        };
+        let broadcasts = self.broadcasts.read().unwrap_or_else(PoisonError::into_inner);
+        let elsewhere = broadcasts.values().filter(is_elsewhere);
+        elsewhere.filter_map(|record| Some((record.broadcast.clone(), record.epoch?.into()))).collect()
     }
 
     /// Follows the broadcasts of the installation for ever; `changed` is told of each event after it counts.
@@ -189,8 +219,10 @@ impl FrontDoor {
     pub async fn publisher(&self, asker: Asker<'_>, draw: &mut (dyn FnMut() -> u64 + Send)) -> Sent {
         self.refresh().await;
         let tree = self.tree_of(asker.broadcast);
+        let first = self.broadcast(asker.broadcast).filter(|record| record.state == RecordedState::Live);
+        let first = first.filter(|_| self.has_backups).map(|record| record.origin);
         let mut places = self.lock();
-        let lost = places.node_at(asker.lost);
+        let lost = places.node_at(asker.lost).or(first);
         let request = self.request((&tree, lost.as_ref()), asker);
         let answer = places.placement.place_publisher(Instant::now(), &request, draw);
         places.sent(answer)
