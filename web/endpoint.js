@@ -11,6 +11,8 @@ export class Refused extends Error {
   }
 }
 
+/** Between two questions to a server that refuses connections. */
+const ASK_AGAIN_MS = 150;
 /** What an ICE agent proves itself with. */
 const ICE_CREDENTIALS = ["ice-ufrag", "ice-pwd"];
 
@@ -108,14 +110,32 @@ export async function isReachable(url) {
   }
 }
 
-/** Whether the server answers within a second and knows the session. Never rejects. */
-export async function isKnown({ location, token }) {
-  try {
-    const signal = AbortSignal.timeout(1000);
-    return (await fetch(location, { headers: headersWith(token, {}), cache: "no-store", signal })).ok;
-  } catch {
-    return false;
+/**
+ * How a session stands: "known" to its server, "unknown" there, or "silent" if the server does not answer in `patience` ms.
+ * Never rejects.
+ */
+export async function standing({ location, token }, patience) {
+  const signal = AbortSignal.timeout(patience);
+  while (!signal.aborted) {
+    try {
+      const response = await fetch(location, { headers: headersWith(token, {}), cache: "no-store", signal });
+      return response.ok ? "known" : "unknown";
+    } catch {
+      // Refused: its process may be about to start again, and goes on with its sessions then.
+      if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+    }
   }
+  return "silent";
+}
+
+/** `url`, with a word on the server at `lost`, which does not answer: whoever is asked there sends nobody to it. */
+export function withoutServer(lost, url) {
+  const asked = new URL(url, document.baseURI);
+  if (lost === null) return asked.href;
+  const { host } = new URL(lost);
+  // Whoever does not answer cannot be asked either.
+  if (host !== asked.host) asked.search += `${asked.search ? "&" : "?"}lost=${host}`;
+  return asked.href;
 }
 
 /** What the publisher of a session could do better, a list as advice.js shows it, or null. Never rejects. */

@@ -5,7 +5,7 @@
 // dark in between; the old one is closed after that. While the old one still plays, the new one takes over only when it
 // shows the same moment: it begins a few seconds in the past and catches up.
 
-import { Refused } from "./endpoint.js";
+import { Refused, withoutServer } from "./endpoint.js";
 import { layersOf } from "./layers.js";
 import { Places } from "./places.js";
 import { WhepSession } from "./whep.js";
@@ -22,9 +22,12 @@ const PAUSE_MAX_MS = 10_000;
 const CHECK_INTERVAL_MS = 250;
 /** Without new media for so long, the broadcaster is away. */
 const SILENCE_MAX_MS = 2500;
-/** Before that, the server is asked whether it is still there, each viewer a little later than another. */
-const PROBE_AFTER_MS = 800;
-const PROBE_SPREAD_MS = 400;
+/**
+ * Without a picture for so long, nothing is well; without sound as well, the server is asked whether it is still there, each
+ * viewer a little later than another. A host that is lost is so left long before ICE gives up.
+ */
+const PROBE_AFTER_MS = 600;
+const PROBE_SPREAD_MS = 300;
 /** Sound that came within this time goes on. */
 const SOUND_MAX_MS = 1000;
 /** So many pictures that have come in such a time, and not one of them decoded: this browser cannot do it. */
@@ -49,6 +52,8 @@ export class Player extends EventTarget {
   #next = null;
   /** Where the server sent us, while we are not there yet. */
   #target = null;
+  /** The URL of a session whose server does not answer; null while one does. */
+  #lost = null;
   #attempt = 0;
   #retryTimer = null;
   #checkTimer = null;
@@ -86,6 +91,7 @@ export class Player extends EventTarget {
     this.stop();
     this.#token = token;
     this.#attempt = 0;
+    this.#lost = null;
     this.#setState("connecting", (words) => words.text("connecting"));
     this.#checkTimer = setInterval(() => this.#check(), CHECK_INTERVAL_MS);
     this.#connect();
@@ -210,7 +216,7 @@ export class Player extends EventTarget {
     const url = this.#places.pick(Math.max(0, this.#attempt - 1), this.#target);
     const entry = this.#next = this.#newEntry();
     try {
-      await entry.session.open(url, this.#token);
+      await entry.session.open(withoutServer(this.#lost, url), this.#token);
     } catch (error) {
       if (this.#next === entry) {
         this.#drop(entry);
@@ -298,6 +304,7 @@ export class Player extends EventTarget {
     this.#active = entry;
     this.#next = null;
     this.#target = null;
+    this.#lost = null;
     this.#attempt = 0;
     clearTimeout(this.#retryTimer);
     if (old) old.video.muted = true;
@@ -470,9 +477,10 @@ export class Player extends EventTarget {
 
   /** Nothing new to be seen has come. */
   #checkSilent(active) {
-    const hasSound = performance.now() - active.soundAt < SOUND_MAX_MS;
+    const soundless = performance.now() - active.soundAt;
+    const hasSound = soundless < SOUND_MAX_MS;
     // Who sends sound is there.
-    if (!hasSound && silence(active) > PROBE_AFTER_MS) this.#probe(active);
+    if (Math.min(soundless, silence(active)) > PROBE_AFTER_MS) this.#probe(active);
     if (silence(active) < SILENCE_MAX_MS) return;
     if (hasSound) this.#setState("stalled", (words) => words.text("picture_stopped"));
     else this.#wait();
@@ -505,15 +513,18 @@ export class Player extends EventTarget {
     if (!this.#isWell() || next.caughtUpChecks >= CAUGHT_UP_CHECKS || isOther || isLate) this.#promote(next);
   }
 
-  /** Asks once in a silence whether the server still knows the session: a dead one is left long before ICE gives up. */
+  /** Asks once in a silence whether the server still knows the session. */
   async #probe(entry) {
     if (entry.isProbed) return;
     entry.isProbed = true;
     // Not every viewer of a broadcast that has just ended asks in the same moment.
     await new Promise((resolve) => setTimeout(resolve, Math.random() * PROBE_SPREAD_MS));
     const isSilent = () => entry === this.#active && entry.isProbed && this.state !== "reconnecting";
-    if (!isSilent() || (await entry.session.isKnown()) || !isSilent()) return;
+    if (!isSilent()) return;
+    const standing = await entry.session.standing();
+    if (standing === "known" || !isSilent()) return;
     if (entry.place) this.#places.lose(entry.place);
+    if (standing === "silent") this.#lost = entry.session.location;
     this.#reconnect();
   }
 
@@ -524,6 +535,7 @@ export class Player extends EventTarget {
       this.#drop(this.#next);
       this.#attempt = 0;
     }
+    this.#lost = null;
     this.#setState("live", (words) => words.text("live"));
   }
 

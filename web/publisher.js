@@ -1,6 +1,6 @@
 // Keeps one broadcast on air: opens WHIP sessions and reconnects by itself until it is stopped.
 
-import { Refused, isReachable } from "./endpoint.js";
+import { Refused, isReachable, withoutServer } from "./endpoint.js";
 import { WhipSession } from "./whip.js";
 import { english } from "./words.js";
 
@@ -16,7 +16,7 @@ const MENDING_MAX_MS = 25_000;
 const MENDING_PAUSE_MS = 500;
 /** How often it is looked whether anything comes from the server, and after how many times it is asked over HTTP. */
 const LISTEN_INTERVAL_MS = 500;
-const SILENT_LOOKS_MAX = 4;
+const SILENT_LOOKS_MAX = 3;
 
 export class Publisher extends EventTarget {
   #url;
@@ -28,6 +28,8 @@ export class Publisher extends EventTarget {
   #listener = null;
   /** The session for which a new way is looked for. */
   #mended = null;
+  /** The session's URL at a server that does not answer; null while one does. */
+  #lost = null;
 
   /** "idle", "connecting", "live", "reconnecting", "key" or "refused". */
   state = "idle";
@@ -49,6 +51,7 @@ export class Publisher extends EventTarget {
     this.stop();
     this.#settings = settings;
     this.#attempt = 0;
+    this.#lost = null;
     this.#setState("connecting", this.#words.text("connecting"));
     this.#connect();
   }
@@ -84,14 +87,17 @@ export class Publisher extends EventTarget {
     this.#listener = setInterval(this.#listen(session), LISTEN_INTERVAL_MS);
     const { stream, token } = this.#settings;
     try {
-      await session.open(this.#url, token, stream, this.#settings);
+      await session.open(withoutServer(this.#lost, this.#url), token, stream, this.#settings);
     } catch (error) {
       session.close();
       if (session === this.#session) this.#handleRefusal(error);
     }
   }
 
-  /** Looks whether a session is heard; leaves it if it is silent and the server does not know it any more. */
+  /**
+   * Looks whether a session is heard; leaves it if it is silent and the server does not know it any more, or does not
+   * answer while the one that sent us there does. Where nobody answers, our own network may be what is gone.
+   */
   #listen(session) {
     let heard = 0;
     let silentLooks = 0;
@@ -103,17 +109,28 @@ export class Publisher extends EventTarget {
       silentLooks = heard > before || this.state !== "live" ? 0 : silentLooks + 1;
       if (silentLooks < SILENT_LOOKS_MAX || isAsking) return;
       isAsking = true;
-      const isKnown = await session.isKnown();
+      const standing = await session.standing();
+      const isLost = standing === "silent" && this.#isSentOn(session) && (await isReachable(this.#url));
       isAsking = false;
-      const isStillSilent = silentLooks >= SILENT_LOOKS_MAX && session === this.#session;
-      if (isStillSilent && !isKnown) this.#reconnect();
+      const isStillSilent = (await session.heard()) <= before;
+      if (session !== this.#session || !isStillSilent || standing === "known") return;
+      if (isLost) this.#lost = session.location;
+      // ICE may have noticed meanwhile: then a new way to the server is looked for.
+      else if (this.state !== "live") return;
+      this.#reconnect();
     };
+  }
+
+  /** Whether a session is not where it was asked for. */
+  #isSentOn(session) {
+    return new URL(session.location).host !== new URL(this.#url, document.baseURI).host;
   }
 
   #handleState(state) {
     clearTimeout(this.#timer);
     if (state === "connected") {
       this.#attempt = 0;
+      this.#lost = null;
       this.liveSince ??= Date.now();
       this.#setState("live", this.#words.text("live"));
     } else if (state === "disconnected") {
@@ -177,6 +194,8 @@ export class Publisher extends EventTarget {
   #reconnect(retryAfter = null) {
     clearTimeout(this.#timer);
     this.#session?.close();
+    // Whoever still looks for a way for it sees that it is over.
+    this.#session = null;
     this.#attempt += 1;
     this.#setState("reconnecting", this.#words.reconnecting(this.#attempt));
     const pause = PAUSES_MS[Math.min(this.#attempt, PAUSES_MS.length) - 1];

@@ -1,6 +1,6 @@
 // One WHEP session: from the POST to the DELETE. What to do when it ends is its owner's business.
 
-import { configuration, deleteSession, isKnown, postOffer, withCaptureTime, withStereo } from "./endpoint.js";
+import { configuration, deleteSession, postOffer, standing, withCaptureTime, withStereo } from "./endpoint.js";
 import { layersEntry, selectLayer } from "./layers.js";
 import { QualityReports } from "./quality.js";
 import { SessionEvents, eventsEntry } from "./whep-events.js";
@@ -8,6 +8,11 @@ import { SessionEvents, eventsEntry } from "./whep-events.js";
 /** NTP counts from 1900, everybody else from 1970. */
 const NTP_TO_UNIX_MS = 2_208_988_800_000;
 const DELAY_MAX_MS = 30_000;
+/**
+ * A server that says nothing of a session for so long is away; one that does all the same keeps its viewer, who plays on as
+ * soon as media comes.
+ */
+const STANDING_MAX_MS = 700;
 /** A server that has not answered an offer by then is away; its address may lead nowhere for minutes. */
 const ANSWER_MAX_MS = 4000;
 /** What is listened to, where the server tells. */
@@ -136,9 +141,9 @@ export class WhepSession {
     return delays.find((delay) => delay >= 0 && delay < DELAY_MAX_MS) ?? null;
   }
 
-  /** Whether the server answers and knows this session. */
-  isKnown() {
-    return this.#resource ? isKnown(this.#resource) : Promise.resolve(false);
+  /** How it stands with the server: "known", "unknown" or "silent". */
+  standing() {
+    return this.#resource ? standing(this.#resource, STANDING_MAX_MS) : Promise.resolve("unknown");
   }
 
   /** Ends the session here and on the server. */

@@ -4,9 +4,9 @@ import {
   adviceOf,
   configuration,
   deleteSession,
-  isKnown,
   patchIce,
   postOffer,
+  standing,
   withCaptureTime,
   withCredentialsOf,
   withStereo,
@@ -20,6 +20,8 @@ const START_BITRATE_MAX = 1_000_000;
 const ANSWER_MAX_MS = 5000;
 /** An answer to a restart of ICE, which a server has at once, comes by then or not at all. */
 const RESTART_MAX_MS = 2000;
+/** A server that says nothing of a session for so long is away. */
+const STANDING_MAX_MS = 1000;
 /**
  * The sizes of a simulcast picture, smallest first, as browsers want them: parts of its sides, and of its bitrate.
  * A layer that is worth having has about a quarter of the one above.
@@ -168,9 +170,14 @@ export class WhipSession {
     return pairs.reduce((sum, { bytesReceived = 0 }) => sum + bytesReceived, 0);
   }
 
-  /** Whether the server answers within a second and knows the session. */
-  isKnown() {
-    return this.#resource ? isKnown(this.#resource) : Promise.resolve(false);
+  /** Where the session is, as the server named it; null before the answer. */
+  get location() {
+    return this.#resource?.location ?? null;
+  }
+
+  /** How it stands with the server: "known", "unknown" or "silent". */
+  standing() {
+    return this.#resource ? standing(this.#resource, STANDING_MAX_MS) : Promise.resolve("unknown");
   }
 
   /** What the server finds that could be better, the gravest first; null if it does not say. */

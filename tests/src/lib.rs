@@ -1,6 +1,7 @@
 //! Harness of the end-to-end tests: starts the real program, drives browsers and encoders.
 #![forbid(unsafe_code)]
 
+pub mod apart;
 pub mod baseline;
 pub mod browser;
 pub mod clip;
@@ -19,6 +20,7 @@ pub mod installation;
 pub mod joining;
 pub mod lean_child;
 pub mod load_run;
+pub mod losses;
 pub mod network;
 pub mod offers;
 pub mod operator;

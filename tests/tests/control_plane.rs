@@ -184,6 +184,12 @@ impl Regions {
         installation::parents(&self.controller, "out").await
     }
 
+    /// The relay of this name.
+    fn relay(&self, name: &str) -> anyhow::Result<&Program> {
+        let number: usize = name.trim_start_matches("relay-").parse().context("a relay")?;
+        number.checked_sub(1).and_then(|index| self.relays.get(index)).context("a relay of this tree")
+    }
+
     async fn until_two_relays(&self) -> Result {
         let waited = until("the egress has two relays", async || {
             let parents = self.parents().await?;
@@ -207,8 +213,7 @@ async fn a_relay_that_dies_is_replaced_before_anybody_looks() -> Result {
 
     let before = tree.parents().await?;
     let name = before.first().context("a parent")?.clone();
-    let index: usize = name.trim_start_matches("relay-").parse()?;
-    tree.relays[index - 1].signal("KILL")?;
+    tree.relay(&name)?.signal("KILL")?;
     viewer.watch(PICTURES).await?;
     until("the dead relay is out of every decision", async || {
         let parents = tree.parents().await?;
@@ -218,6 +223,28 @@ async fn a_relay_that_dies_is_replaced_before_anybody_looks() -> Result {
     viewer.watch(PICTURES).await?;
     println!("parents {before:?}, {name} killed: {}", viewer.summary());
     assert_eq!(viewer.seens.missing(), 0, "two parents: no packet is missing");
+
+    // Store and controller are gone as well, which are one process here: nobody names another parent, and there is one
+    // that stands by.
+    let left = tree.parents().await?;
+    tree.controller.signal("KILL")?;
+    let name = left.first().context("a parent")?;
+    tree.relay(name)?.signal("KILL")?;
+    viewer.watch(PICTURES).await?;
+    let others = left.iter().filter(|other| *other != name && other.starts_with("relay"));
+    for other in others {
+        let other = tree.relay(other)?;
+        until("media comes by the relay that is left", async || {
+            Ok(other.metric("media_tree_link_destinations{").await? == 1.0)
+        })
+        .await?;
+    }
+    let mut joined =
+        Viewer::join(&tree.egress.url("/whep/show")).await.context("join without a controller")?;
+    joined.watch(PICTURES / 2).await?;
+    viewer.watch(PICTURES).await?;
+    println!("{name} of {left:?} killed without store and controller: {}", viewer.summary());
+    assert_eq!(viewer.seens.missing() + joined.seens.missing(), 0, "no packet is missing");
     drop(source);
     Ok(())
 }
@@ -386,13 +413,62 @@ async fn a_relay_that_is_told_to_stop_is_left_by_its_children_first() -> Result 
     let mut viewer = Viewer::join(&tree.egress.url("/whep/show")).await?;
     viewer.watch(PICTURES).await?;
     let name = tree.parents().await?.first().context("a parent")?.clone();
-    let leaving = &tree.relays[name.trim_start_matches("relay-").parse::<usize>()? - 1];
+    let leaving = tree.relay(&name)?;
     leaving.signal("TERM")?;
     let health = format!("http://{}/healthz", leaving.ops);
     until("the relay has ended", async || Ok(reqwest::get(&health).await.is_err())).await?;
     viewer.watch(PICTURES).await?;
     assert_eq!(viewer.seens.missing(), 0, "{}", viewer.summary());
     drop(source);
+    Ok(())
+}
+
+/// Two trees with media at once: what happens in one is nothing to the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_goes_on_while_another_one_loses_its_nodes() -> Result {
+    let controller = program::node("controller").start().await?;
+    let made = reqwest::Client::new().post(controller.url("/api/v1/trees"));
+    let made = made.json(&json!({"id": "friday", "template": "minimal"})).send().await?;
+    assert_eq!(made.status(), 201);
+    let installation = Installation::of(&controller);
+    let mut nodes = Vec::new();
+    for (tree, [injection, egress]) in [("main", ["in-m", "out-m"]), ("friday", ["in-f", "out-f"])] {
+        for (role, name) in [("injection", injection), ("egress", egress)] {
+            nodes.push(installation.node(role, name).with(&["--tree-id", tree]).start().await?);
+        }
+        // Of the other tree's injection node nobody takes anything.
+        until_parents(&controller, egress, &[injection]).await?;
+    }
+    let [in_main, out_main, in_friday, out_friday] = &nodes[..] else { anyhow::bail!("four nodes") };
+    let _sources = [
+        Source::publish(&in_main.url("/whip/gala"), Shape::OBS).await?,
+        Source::publish(&in_friday.url("/whip/show"), Shape::OBS).await?,
+    ];
+    // By one door to both: the broadcast says which tree it is.
+    let mut viewers = Vec::new();
+    for (broadcast, egress) in [("gala", out_main), ("show", out_friday)] {
+        until_live(egress, broadcast).await?;
+        let mut viewer = Viewer::join(&controller.url(&format!("/whep/{broadcast}"))).await?;
+        ensure!(viewer.url().starts_with(&egress.url("/")), "led to {}", viewer.url());
+        viewer.watch(FEW).await?;
+        viewers.push(viewer);
+    }
+    let decided_on_main = async || {
+        let decisions = view(&controller).await?["decisions"].as_array().cloned().unwrap_or_default();
+        anyhow::Ok(decisions.iter().filter(|decision| decision["tree"] == "main").count())
+    };
+    let before = decided_on_main().await?;
+    in_friday.signal("KILL")?;
+    until("the other tree's injection node is dead", async || {
+        let view = view(&controller).await?;
+        let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
+        Ok(!nodes.iter().any(|node| node["id"] == "in-f" && node["health"] != "dead"))
+    })
+    .await?;
+    viewers[0].watch(2 * PICTURES).await?;
+    println!("another tree lost its injection node: {}", viewers[0].summary());
+    assert_eq!(viewers[0].seens.missing(), 0);
+    assert_eq!(decided_on_main().await?, before, "nothing was decided about the tree that is well");
     Ok(())
 }
 

@@ -16,6 +16,8 @@ type Result = anyhow::Result<()>;
 
 /// Two seconds of pictures.
 const PICTURES: usize = 60;
+/// The controllers.
+const NAMES: [&str; 2] = ["controller-1", "controller-2"];
 
 fn has_redis(name: &str) -> bool {
     PARTS.iter().all(|part| tools::has(name, part))
@@ -35,8 +37,8 @@ impl Tree {
     async fn grow(store: &str) -> anyhow::Result<Self> {
         let installation = Installation::new(store);
         let controllers = [
-            installation.node("controller", "controller-1").start().await?,
-            installation.node("controller", "controller-2").start().await?,
+            installation.node("controller", NAMES[0]).start().await?,
+            installation.node("controller", NAMES[1]).start().await?,
         ];
         let injection = installation.node("injection", "in").start().await?;
         let egress = [
@@ -52,6 +54,12 @@ impl Tree {
         let mut viewer = Viewer::join(&controllers[1].url("/whep/show")).await?;
         viewer.watch(PICTURES).await?;
         Ok(Self { controllers, installation, egress, injection, _source: source, viewer })
+    }
+
+    /// Somebody joins at a node while no controller is there.
+    async fn join_at_egress(&self) -> Result {
+        let joined = Viewer::join(&self.egress[0].url("/whep/show")).await;
+        joined.context("join without a controller")?.watch(PICTURES / 4).await
     }
 
     /// Somebody joins while the store is away, at a node and through a front door.
@@ -92,6 +100,13 @@ impl Tree {
         let request = Client::new().post(self.injection.url("/whip/friday"));
         let answer = request.header("Content-Type", "application/sdp").body(offer).send().await?;
         Ok(answer.status() == StatusCode::UNAUTHORIZED)
+    }
+
+    async fn until_leads(&self, controller: usize) -> Result {
+        until("this controller leads", async || {
+            Ok(view(&self.controllers[controller]).await?["is_leader"] == true)
+        })
+        .await
     }
 
     fn assert_nothing_missing(&self, what: &str) {
@@ -171,6 +186,12 @@ async fn nobody_notices_that_sentinel_fails_over() -> Result {
     Ok(())
 }
 
+/// How often any node was told its parents, by the store's own count.
+fn assignments_written(redis: &Redis) -> anyhow::Result<u64> {
+    let count = redis.ask(&["GET", "media-tree:assignments!revision"])?;
+    count.parse().with_context(|| format!("a count: {count:?}"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_controller_leads_when_the_leader_dies() -> Result {
     if !has_redis("another_controller_leads_when_the_leader_dies") {
@@ -179,30 +200,43 @@ async fn another_controller_leads_when_the_leader_dies() -> Result {
     let redis = Redis::server().await?;
     let mut tree = Tree::grow(&redis.url()).await?;
     let leader = view(&tree.controllers[0]).await?["leader"].as_str().context("a leader")?.to_owned();
-    let (dead, alive) = if leader == "controller-1" { (0, 1) } else { (1, 0) };
+    let mut names = NAMES;
+    if leader == NAMES[1] {
+        tree.controllers.swap(0, 1);
+        names.swap(0, 1);
+    }
+    let (written, decided) = (assignments_written(&redis)?, tree.decisions().await?.len());
+    assert!(written > 0, "the count is the right one");
     let died = Instant::now();
-    tree.controllers[dead].signal("KILL")?;
-    until("the other controller leads", async || {
-        let view = view(&tree.controllers[alive]).await?;
-        Ok(view["is_leader"] == true)
-    })
-    .await?;
+    tree.controllers[0].signal("KILL")?;
+    tree.controllers[0].exit_code().await?;
+    tree.until_leads(1).await?;
     println!("the other controller leads after {:?}", died.elapsed());
+
+    // Then no controller is left, and one comes again: whoever leads leaves everything as it is.
+    tree.controllers[1].signal("KILL")?;
+    tree.join_at_egress().await?;
+    let again = tree.installation.node("controller", names[0]).in_place_of(&tree.controllers[0]);
+    tree.controllers[0] = again.start().await?;
+    tree.until_leads(0).await?;
+    tree.until_settled().await?;
+    tree.viewer.watch(PICTURES).await?;
+    assert_eq!(assignments_written(&redis)?, written, "no node was told anything");
+    assert_eq!(tree.decisions().await?.len(), decided, "nothing was decided");
     // It decides: a new node gets its parents.
     let third = tree.installation.node("egress", "out-3").start().await?;
-    until_parents(&tree.controllers[alive], "out-3", &["in"]).await?;
+    until_parents(&tree.controllers[0], "out-3", &["in"]).await?;
     tree.viewer.watch(PICTURES).await?;
-    tree.assert_nothing_missing("the leading controller killed");
+    tree.assert_nothing_missing("both controllers killed, one came again");
 
     // A clean stop gives the lease back; a controller that comes waits for nobody.
     let again = tree.installation.node("controller", "controller-3").start().await?;
     until("the newcomer knows the leader", async || {
-        Ok(view(&again).await?["leader"].as_str()
-            == Some(if alive == 0 { "controller-1" } else { "controller-2" }))
+        Ok(view(&again).await?["leader"].as_str() == Some(names[0]))
     })
     .await?;
     let stopped = Instant::now();
-    tree.controllers[alive].signal("TERM")?;
+    tree.controllers[0].signal("TERM")?;
     until("the newcomer leads", async || Ok(view(&again).await?["is_leader"] == true)).await?;
     println!("after a clean stop the next one leads after {:?}", stopped.elapsed());
     drop(third);

@@ -4,75 +4,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use client::demo::{self, Clip};
-use client::{Whep, Whip, whip};
-use model::Codec;
-use tests::browser::Browser;
-use tests::installation::{self, OPERATOR_TOKEN, Viewer, receive, until_live, until_parents, view};
-use tests::network::{Host, Hosts, PUBLISH_TOKEN, Path};
-use tests::program::{Builder, PATIENCE, Program, until};
+use tests::apart::{CLEAR, CUT, Installation, LIVELY};
+use tests::installation::{self, OPERATOR_TOKEN, Viewer, until_live, until_parents, view};
+use tests::losses::{self, CHROMIUM, InjectionLost};
+use tests::network::{Hosts, PUBLISH_TOKEN};
+use tests::program::{Program, until};
 use tests::redis::{PARTS, Redis};
-use tests::source::{Shape, Source};
-use tests::{screening, tools, watching};
+use tests::source::Source;
+use tests::tools;
 
 type Result = anyhow::Result<()>;
 
 /// Two seconds of pictures.
 const PICTURES: usize = 60;
-/// Nothing gets through.
-const CUT: Path =
-    Path { loss: 1.0, delay: Duration::ZERO, jitter: Duration::ZERO, bitrate: None, lets_no_udp: false };
-/// The usual way.
-const CLEAR: Path = Path { loss: 0.0, ..CUT };
-/// Pictures of the encoder that healing is watched with: a keyframe each second.
-const LIVELY: Shape = Shape { frames_a_group: 30, ..Shape::OBS };
-const CHROMIUM: &str = "/usr/bin/chromium";
-
-/// A controller with its store on a host of its own, and nodes on theirs.
-struct Installation {
-    hosts: Hosts,
-    store: String,
-    controller: Program,
-}
-
-impl Installation {
-    async fn begin(seed: u64, names: &[&str]) -> anyhow::Result<Self> {
-        let hosts = Hosts::new(seed, &[&["controller"], names].concat())?;
-        let controller = hosts.node("controller", "controller", &[]);
-        let controller = controller.with(&["--operator-tokens", OPERATOR_TOKEN]).start().await?;
-        Ok(Self { store: controller.url(""), hosts, controller })
-    }
-
-    fn node(&self, role: &'static str, name: &str) -> Builder {
-        self.hosts.node(role, name, &[]).with(&[
-            "--store",
-            &self.store,
-            "--node-id",
-            name,
-            "--host-name",
-            name,
-        ])
-    }
-
-    fn host(&self, name: &str) -> &Host {
-        self.hosts.host(name)
-    }
-
-    async fn publish(&self, door: &Program) -> anyhow::Result<Source> {
-        Source::publish_as(&door.url("/whip/show"), Some(PUBLISH_TOKEN), LIVELY).await
-    }
-
-    /// As the controller sees it; `gone` where it does not know the node any more.
-    async fn health(&self, name: &str) -> anyhow::Result<String> {
-        let view = view(&self.controller).await?;
-        let node = view["nodes"].as_array().into_iter().flatten().find(|node| node["id"] == name);
-        Ok(node.and_then(|node| node["health"].as_str()).unwrap_or("gone").to_owned())
-    }
-
-    async fn until_health(&self, name: &str, wanted: &str) -> Result {
-        until(&format!("{name} is {wanted}"), async || Ok(self.health(name).await? == wanted)).await
-    }
-}
 
 /// The host of the injection node is lost: the broadcaster comes in somewhere else, and viewers stay where they are. The
 /// old host comes back to life with a publishing run that is over.
@@ -133,6 +77,18 @@ async fn viewers_stay_when_the_injection_host_is_lost() -> Result {
     Ok(())
 }
 
+/// The same with a second publisher that stands by on another host: nobody has to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_on_another_host_goes_on_when_the_injection_host_is_lost() -> Result {
+    const NAME: &str = "a_backup_on_another_host_goes_on_when_the_injection_host_is_lost";
+    if !tools::is_root(NAME) {
+        return Ok(());
+    }
+    let seen = losses::injection_with_backup(38).await?;
+    println!("{NAME}: the viewer saw {seen:?}");
+    Ok(())
+}
+
 /// The publisher's network is gone for 20 seconds: the last picture stays, then it goes on in the same sessions.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broadcast_goes_on_when_the_publishers_network_is_back() -> Result {
@@ -141,29 +97,8 @@ async fn a_broadcast_goes_on_when_the_publishers_network_is_back() -> Result {
     if !tools::is_root(NAME) {
         return Ok(());
     }
-    let it = Installation::begin(32, &["in", "out"]).await?;
-    let injection = it.node("injection", "in").start().await?;
-    let egress = it.node("egress", "out").start().await?;
-    until_parents(&it.controller, "out", &["in"]).await?;
-    let source = it.publish(&injection).await?;
-    until_live(&egress, "show").await?;
-    let mut viewer = Viewer::join(&egress.url("/whep/show")).await?;
-    viewer.watch(PICTURES).await?;
-    let url = viewer.url().to_owned();
-
-    it.hosts.join(it.hosts.here(), it.host("in").address, CUT);
-    tokio::time::sleep(GONE).await;
-    it.hosts.join(it.hosts.here(), it.host("in").address, CLEAR);
-    let back = Instant::now();
-    viewer.watch(PICTURES / 2).await?;
-    println!(
-        "{NAME}: half a second of pictures {:.1?} after its return; {}",
-        back.elapsed(),
-        viewer.summary()
-    );
-    ensure!(viewer.url() == url && egress.metric("media_tree_viewers{").await? == 1.0);
-    ensure!(injection.metric("media_tree_whip_sessions{").await? == 1.0, "the publisher's session stayed");
-    drop(source);
+    let seen = losses::network_of_publisher(32, GONE).await?;
+    println!("{NAME}: the next picture came {:.1?} after its return; {} missing", seen.dark, seen.missing);
     Ok(())
 }
 
@@ -231,7 +166,8 @@ async fn what_is_cut_off_one_way_is_routed_around() -> Result {
     Ok(())
 }
 
-/// Clocks that are a minute ahead and a minute behind: everybody finds everybody, tickets open, pictures flow.
+/// Clocks that are a minute ahead and a minute behind: everybody finds everybody, tickets open, pictures flow. A broadcast
+/// goes from a node that is ahead to one that is two minutes behind it: the later run wins, whatever the clocks say.
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_may_be_off_by_a_minute() -> Result {
     const NAME: &str = "clocks_may_be_off_by_a_minute";
@@ -247,22 +183,26 @@ async fn clocks_may_be_off_by_a_minute() -> Result {
             variable("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ]
     };
-    let it = Installation::begin(34, &["in", "out-1", "out-2"]).await?;
-    let injection = it.node("injection", "in").environment(&off("-60s")).start().await?;
+    let it = Installation::begin(34, &["in-1", "in-2", "out-1", "out-2"]).await?;
+    let first = it.node("injection", "in-1").environment(&off("+60s")).start().await?;
     // Of four viewers each gets two.
     let room = ["--viewers-max", "2"];
     let ahead = it.node("egress", "out-1").with(&room).environment(&off("+60s")).start().await?;
     let right = it.node("egress", "out-2").with(&room).start().await?;
     for name in ["out-1", "out-2"] {
-        until_parents(&it.controller, name, &["in"]).await?;
+        until_parents(&it.controller, name, &["in-1"]).await?;
     }
     let source = it.publish(&it.controller).await?;
     for egress in [&ahead, &right] {
         until_live(egress, "show").await?;
     }
+    let second = it.node("injection", "in-2").environment(&off("-60s")).start().await?;
+    for name in ["out-1", "out-2"] {
+        until_parents(&it.controller, name, &["in-1", "in-2"]).await?;
+    }
     // The controller's tickets, at a node ahead of it and at one beside it; and the injection node's, a minute behind.
     let mut viewers = Vec::new();
-    for door in [&it.controller, &it.controller, &injection, &injection] {
+    for door in [&it.controller, &it.controller, &second, &second] {
         viewers.push(Viewer::join(&door.url("/whep/show")).await?);
     }
     let served = installation::spread(viewers.iter().map(Viewer::url));
@@ -272,10 +212,26 @@ async fn clocks_may_be_off_by_a_minute() -> Result {
         assert_eq!(viewer.seens.missing(), 0);
         println!("{NAME}: at {}: {}", viewer.url(), viewer.summary());
     }
-    for name in ["in", "out-1", "out-2"] {
+    for name in ["in-1", "in-2", "out-1", "out-2"] {
         ensure!(it.health(name).await? == "ready", "{name}");
     }
-    drop(source);
+
+    let order = reqwest::Client::new().post(it.controller.url("/api/v1/nodes/in-1/drain"));
+    let order = order.bearer_auth(OPERATOR_TOKEN).json(&serde_json::json!({ "deadline_secs": 60 }));
+    order.send().await?.error_for_status()?;
+    it.until_health("in-1", "draining").await?;
+    let later = it.publish(&it.controller).await?;
+    ensure!(later.url().starts_with(&second.url("/")), "led to {}", later.url());
+    until("the earlier publisher is superseded", async || {
+        Ok(first.metric("media_tree_whip_sessions{").await? == 0.0)
+    })
+    .await?;
+    for viewer in &mut viewers {
+        viewer.watch(PICTURES).await?;
+        println!("{NAME}: superseded by a node two minutes behind: {}", viewer.summary());
+        assert_eq!(viewer.seens.missing(), 0, "sequence numbers leave no gap");
+    }
+    drop((source, later));
     Ok(())
 }
 
@@ -350,34 +306,11 @@ async fn a_player_whose_egress_host_is_lost_is_back_by_itself() -> Result {
     if !tools::is_root(NAME) || !tools::has(NAME, CHROMIUM) {
         return Ok(());
     }
-    let it = Installation::begin(36, &["in", "out-1", "out-2"]).await?;
-    let injection = it.node("injection", "in").start().await?;
-    let egress = [it.node("egress", "out-1").start().await?, it.node("egress", "out-2").start().await?];
-    for name in ["out-1", "out-2"] {
-        until_parents(&it.controller, name, &["in"]).await?;
-    }
-    // Real pictures, because a decoder looks at them.
-    let codecs = [Codec::Opus, Codec::H264];
-    let (door, options) = (injection.url("/whip/show"), whip::Options::default());
-    let publisher = Whip::connect(&door, Some(PUBLISH_TOKEN), &codecs, options).await?;
-    let publishing = tokio::spawn(async move { demo::play(&Clip::built_in(), &publisher).await });
-    for egress in &egress {
-        until_live(egress, "show").await?;
-    }
-    let browser = Browser::chromium().await?;
-    let page = watching::open_player(&browser, &it.controller.url("/watch/show")).await?;
-    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
-    screening::follow(&page).await?;
-    let viewers = async |index: usize| egress[index].metric("media_tree_viewers{").await;
-    let at = usize::from(viewers(1).await? > 0.0);
-    it.hosts.partition(it.host(["out-1", "out-2"][at]));
-    let cut = Instant::now();
-    until("the other egress serves it", async || Ok(viewers(1 - at).await? > 0.0)).await?;
-    let led = cut.elapsed();
-    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
-    let seen = screening::screening(&page).await?;
-    println!("{NAME}: at the other host after {led:.1?}: {seen}");
-    publishing.abort();
+    let seen = losses::egress(36).await?;
+    println!("{NAME}: {seen}");
+    ensure!(seen.switches().len() == 1, "straight to the other one: {seen}");
+    ensure!(seen.stops.is_empty(), "the last picture stayed: {:?}", seen.stops);
+    assert_eq!(seen.states, ["live", "reconnecting", "live"], "said in words, and over");
     Ok(())
 }
 
@@ -389,27 +322,8 @@ async fn a_publish_page_whose_injection_host_is_lost_is_back_by_itself() -> Resu
     if !tools::is_root(NAME) || !tools::has(NAME, CHROMIUM) {
         return Ok(());
     }
-    let it = Installation::begin(37, &["in-1", "in-2", "out"]).await?;
-    let injections =
-        [it.node("injection", "in-1").start().await?, it.node("injection", "in-2").start().await?];
-    let egress = it.node("egress", "out").start().await?;
-    until_parents(&it.controller, "out", &["in-1", "in-2"]).await?;
-    let browser = Browser::chromium().await?;
-    let door = format!("{}#key={PUBLISH_TOKEN}", it.controller.url("/publish/show"));
-    let page = watching::publish_test_picture(&browser, &door, "vp8").await?;
-    until_live(&egress, "show").await?;
-    let mut viewer = Whep::connect(&it.controller.url("/whep/show"), None).await?;
-    receive(&mut viewer, PICTURES).await?;
-    let publishers = async |index: usize| injections[index].metric("media_tree_whip_sessions{").await;
-    let at = usize::from(publishers(1).await? > 0.0);
-    it.hosts.partition(it.host(["in-1", "in-2"][at]));
-    let cut = Instant::now();
-    page.wait_until("mediaTree.state !== 'live'", PATIENCE).await?;
-    let noticed = cut.elapsed();
-    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
-    let back = cut.elapsed();
-    ensure!(publishers(1 - at).await? == 1.0, "on the other host");
-    receive(&mut viewer, PICTURES).await?;
-    println!("{NAME}: noticed after {noticed:.1?}, live again after {back:.1?}");
+    let InjectionLost { noticed, live, viewer } = losses::injection(37).await?;
+    println!("{NAME}: noticed after {noticed:.1?}, live again after {live:.1?}, the viewer saw {viewer:?}");
+    assert_eq!(viewer.missing, 0, "sequence numbers leave no gap");
     Ok(())
 }

@@ -8,10 +8,13 @@ use tests::baseline;
 use tests::browser::{Browser, Page};
 use tests::event_stream;
 use tests::front_door::FrontDoor;
+use tests::installation::{Installation, until_live, until_parents};
 use tests::program::{self, PATIENCE, Program, until};
 use tests::screening::{self, Screening};
+use tests::supervised;
 use tests::tools;
 use tests::watching;
+use tokio::process::Command;
 
 type Result = anyhow::Result<()>;
 
@@ -120,6 +123,80 @@ async fn e13_a_viewer_sent_to_another_server_sees_no_gap() -> Result {
     assert!(switch.step_ms > -200.0, "the picture went back: {after}");
     ensure!(page.errors().is_empty(), "{:?}", page.errors());
     Ok(())
+}
+
+/// Supervised nodes with a store, as operators run them: the node of a player is drained by the command line, then the one
+/// that it went to is killed, then the publisher's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_sees_no_gap_when_its_node_is_drained_and_stays_when_it_is_killed() -> Result {
+    const NAMES: [&str; 2] = ["out-1", "out-2"];
+    let name = "a_player_sees_no_gap_when_its_node_is_drained_and_stays_when_it_is_killed";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let controller = program::node("controller").start().await?;
+    let installation = Installation::of(&controller);
+    let node = |role, name| installation.node(role, name).supervised().start();
+    let injection = node("injection", "in").await?;
+    let egress = [node("egress", NAMES[0]).await?, node("egress", NAMES[1]).await?];
+    let publisher = Browser::chromium().await?;
+    for name in NAMES {
+        until_parents(&controller, name, &["in"]).await?;
+    }
+    let publishing =
+        watching::publish_test_picture(&publisher, &controller.url("/publish/show"), "h264").await?;
+    for egress in &egress {
+        until_live(egress, "show").await?;
+    }
+    let browser = Browser::chromium().await?;
+    let page = watching::open_player(&browser, &controller.url("/watch/show")).await?;
+    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    let at = usize::from(sessions(&egress[1]).await? > 0.0);
+    let (left, next) = (&egress[at], &egress[1 - at]);
+    until("the player listens", || async { Ok(left.metric("media_tree_event_streams{").await? > 0.0) })
+        .await?;
+    screening::follow(&page).await?;
+    more_pictures(&page).await?;
+
+    let mut order = Command::new(program::path()?);
+    order.args(["node", "drain", NAMES[at], "--deadline", "20s", "--api", &controller.url("")]);
+    let output = order.output().await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    until_served_by(&page, next.http).await?;
+    until("the old session is closed", || async { Ok(sessions(left).await? == 0.0) }).await?;
+    more_pictures(&page).await?;
+    let seen = screening::screening(&page).await?;
+    println!("{name}: drained: {seen}; longest picture {} ms", seen.longest(0.0).as_millis());
+    assert_eq!(seen.states, ["live"], "a viewer is not told of what it cannot see");
+    assert!(seen.stops.is_empty(), "{:?}", seen.stops);
+    let [switch] = seen.switches()[..] else { anyhow::bail!("one switch: {seen}") };
+    assert!(switch.step_ms > -200.0, "the picture went back: {seen}");
+    ensure!(page.errors().is_empty(), "{:?}", page.errors());
+
+    for (role, struck) in [("egress", next), ("injection", &injection)] {
+        let from = page.evaluate("performance.now()").await?.as_f64().context("a time")?;
+        let back = supervised::kill(struck).await?;
+        until("its session goes on", || async {
+            Ok(struck.metric("media_tree_sessions_resumed_total").await? == 1.0)
+        })
+        .await?;
+        more_pictures(&page).await?;
+        let seen = screening::screening(&page).await?;
+        println!(
+            "{name}: kill -9 of {role}: back after {} ms, longest picture {} ms: {seen}",
+            back.as_millis(),
+            seen.longest(from).as_millis()
+        );
+        assert!(seen.stops.is_empty(), "{:?}", seen.stops);
+    }
+    ensure!(publishing.evaluate("mediaTree.state").await? == "live", "the publisher's session goes on");
+    Ok(())
+}
+
+/// Three more seconds on screen.
+async fn more_pictures(page: &Page) -> Result {
+    let shown = page.evaluate("screening.pictures.length").await?.as_u64().context("a count")?;
+    page.wait_until(&format!("screening.pictures.length > {shown} + 90"), PATIENCE).await
 }
 
 /// The gap between the last picture of a server and the first of the next, of a player whose server is killed.

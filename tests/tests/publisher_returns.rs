@@ -1,8 +1,8 @@
 //! The publisher goes, and comes back or does not: what its viewers see.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use client::demo::{self, Clip};
 use client::{ConnectError, Ending, Whep, WhepSession, Whip, WhipSession, whip};
 use model::{Codec, Kind};
@@ -68,11 +68,18 @@ async fn viewers_stay_when_another_publisher_takes_over() -> Result {
     let mut recording = Recording::default();
     watch(&mut recording, &mut viewer).await?;
 
-    first.abort();
+    // The first one is on the air until the second one's media comes, and is told then.
     let second = play(publish(&injection, Codec::H264).await?);
+    let posted = Instant::now();
+    let ending = tokio::time::timeout(PATIENCE, first).await.context("the first one goes on")??;
+    println!(
+        "the first publisher was told {:?} after the second one had its answer: {ending}",
+        posted.elapsed()
+    );
+    assert_eq!(ending, Ending::ServerClosed);
     watch(&mut recording, &mut viewer).await?;
     second.abort();
-    println!("another publisher took over: {}", recording.summary());
+    println!("another publisher took over from one on the air: {}", recording.summary());
     for kind in [Kind::Audio, Kind::Video] {
         let track = recording.track(kind);
         assert_eq!(track.missing(), [0; 0], "{kind} sequence numbers leave a gap");
@@ -125,7 +132,7 @@ async fn a_broadcast_outlives_a_goodbye_by_its_grace_period() -> Result {
 
     let _ = stop.send(());
     publisher.await??;
-    let gone = std::time::Instant::now();
+    let gone = Instant::now();
     until("the broadcast waits", async || Ok(broadcasts(&program).await?.contains("\"waiting\""))).await?;
     assert_eq!(program.metric("media_tree_viewers{").await?, 1.0, "the viewer stays for the grace period");
     let ending = tokio::time::timeout(PATIENCE, viewer.closed()).await?;
@@ -168,7 +175,7 @@ async fn viewers_stay_when_a_backup_goes_on_for_a_publisher_that_vanished() -> R
     assert_eq!(program.metric("media_tree_publisher_take_overs_total{").await?, 0.0, "the backup waits");
 
     first.abort();
-    let vanished = std::time::Instant::now();
+    let vanished = Instant::now();
     until("the backup goes on", async || {
         Ok(program.metric("media_tree_publisher_take_overs_total{").await? == 1.0)
     })

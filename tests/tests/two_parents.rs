@@ -5,6 +5,7 @@ use std::time::Duration;
 use client::demo::{self, Clip};
 use client::{Whep, WhepSession, Whip, whip};
 use model::{Codec, Kind};
+use tests::losses;
 use tests::network::{Hosts, PUBLISH_TOKEN, Path};
 use tests::program::{Program, until};
 use tests::recording::Recording;
@@ -134,6 +135,19 @@ async fn a_standby_parent_takes_the_place_of_a_killed_one() -> Result {
     tree.relays[1].signal("KILL")?;
     tree.watch().await?;
     tree.assert_nothing_missing("two of three relays killed, one after the other").await
+}
+
+/// No second parent is left: the picture stands until the one that stood by has sent what the others did not.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_relays_lost_in_one_moment_are_made_good_from_the_ring_of_a_third() -> Result {
+    const NAME: &str = "both_relays_lost_in_one_moment_are_made_good_from_the_ring_of_a_third";
+    if !is_root(NAME) {
+        return Ok(());
+    }
+    let seen = losses::relays(14, 2).await?;
+    println!("{NAME}: the viewer saw {seen:?}");
+    assert_eq!(seen.missing, 0, "packets are missing");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

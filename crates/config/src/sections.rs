@@ -135,7 +135,9 @@ section! {
         grace_period: HumanDuration = HumanDuration::secs(60), "grace-period", r#""60s""#;
         /// What happens to a second publisher of a broadcast: `take_over`, `refuse`, or `backup`. An encoder that restarts is
         /// the second publisher until its first connection is given up, so `refuse` keeps it out for up to half a minute.
-        /// With `backup` it stays connected, and goes on when the first one goes or sends nothing for 2 s; viewers stay.
+        /// With `backup` it stays connected, and goes on when the first one goes or sends nothing for 2 s; viewers stay. Nodes
+        /// that share a store send it to another node than the first one's, where it goes on when the first one or its
+        /// node is gone: say so on all of them, controllers too.
         publisher_conflict: PublisherConflict = PublisherConflict::TakeOver, "publisher-conflict", r#""refuse""#;
     }
 }

@@ -47,6 +47,9 @@ pub struct Asker<'a> {
     pub broadcast: &'a BroadcastId,
     /// The node that was asked; `None` for a controller.
     pub here: Option<&'a NodeId>,
+    /// Host and port, as in its URL, of a node that does not answer the asker: it is sent there only if nobody else takes
+    /// it. A client finds that out before any controller does.
+    pub lost: Option<&'a str>,
 }
 
 /// Where places are.
@@ -55,6 +58,8 @@ pub struct FrontDoor {
     /// The tree that is meant where nothing else is known of a broadcast.
     tree: TreeId,
     region: String,
+    /// Second publishers stand by: they go to another node than the first.
+    has_backups: bool,
     broadcasts: RwLock<BTreeMap<BroadcastId, BroadcastRecord>>,
     /// Told of each change of `broadcasts`.
     broadcasts_seen: watch::Sender<()>,
@@ -94,6 +99,7 @@ impl FrontDoor {
             registry,
             tree,
             region,
+            has_backups: false,
             broadcasts: RwLock::default(),
             broadcasts_seen: watch::channel(()).0,
             declared,
@@ -102,6 +108,33 @@ impl FrontDoor {
             closed: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Whether second publishers stand by. They are sent to another node than the first one's if there is one, so that the
+    /// loss of a host takes one of them only.
+    #[must_use]
+    pub fn with_backups(self, has_backups: bool) -> Self {
+        Self { has_backups, ..self }
+    }
+
+    /// What [`FrontDoor::with_backups`] said.
+    #[must_use]
+    pub const fn has_backups(&self) -> bool {
+        self.has_backups
+    }
+
+    /// What other nodes than `me` publish at present, and in which runs. Those that the list does not have any more are
+    /// dead, and publish nothing.
+    #[must_use]
+    pub fn published_elsewhere(&self, me: &NodeId) -> BTreeMap<BroadcastId, Epoch> {
+        let places = self.lock();
+        let is_alive = |origin: &NodeId| places.urls.is_empty() || places.urls.contains_key(origin);
+        let is_elsewhere = |record: &&BroadcastRecord| {
+            record.state == RecordedState::Live && record.origin != *me && is_alive(&record.origin)
+        };
+        let broadcasts = self.broadcasts.read().unwrap_or_else(PoisonError::into_inner);
+        let elsewhere = broadcasts.values().filter(is_elsewhere);
+        elsewhere.filter_map(|record| Some((record.broadcast.clone(), record.epoch?.into()))).collect()
     }
 
     /// Follows the broadcasts of the installation for ever; `changed` is told of each event after it counts.
@@ -176,7 +209,9 @@ impl FrontDoor {
     pub fn viewer_at_once(&self, asker: Asker<'_>, draw: &mut dyn FnMut() -> u64) -> Sent {
         let tree = self.tree_of(asker.broadcast);
         let mut places = self.lock();
-        let answer = places.placement.place_viewer(Instant::now(), &self.request(&tree, asker), draw);
+        let lost = places.node_at(asker.lost);
+        let request = self.request((&tree, lost.as_ref()), asker);
+        let answer = places.placement.place_viewer(Instant::now(), &request, draw);
         places.sent(answer)
     }
 
@@ -184,8 +219,12 @@ impl FrontDoor {
     pub async fn publisher(&self, asker: Asker<'_>, draw: &mut (dyn FnMut() -> u64 + Send)) -> Sent {
         self.refresh().await;
         let tree = self.tree_of(asker.broadcast);
+        let first = self.broadcast(asker.broadcast).filter(|record| record.state == RecordedState::Live);
+        let first = first.filter(|_| self.has_backups).map(|record| record.origin);
         let mut places = self.lock();
-        let answer = places.placement.place_publisher(Instant::now(), &self.request(&tree, asker), draw);
+        let lost = places.node_at(asker.lost).or(first);
+        let request = self.request((&tree, lost.as_ref()), asker);
+        let answer = places.placement.place_publisher(Instant::now(), &request, draw);
         places.sent(answer)
     }
 
@@ -231,8 +270,12 @@ impl FrontDoor {
         self.audience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn request<'a>(&'a self, tree: &'a TreeId, asker: Asker<'a>) -> Request<'a> {
-        Request { tree, broadcast: asker.broadcast, region: Some(&self.region), here: asker.here }
+    fn request<'a>(
+        &'a self,
+        (tree, lost): (&'a TreeId, Option<&'a NodeId>),
+        asker: Asker<'a>,
+    ) -> Request<'a> {
+        Request { tree, broadcast: asker.broadcast, region: Some(&self.region), here: asker.here, lost }
     }
 
     fn tree_of(&self, broadcast: &BroadcastId) -> TreeId {
@@ -350,6 +393,13 @@ impl FrontDoor {
 }
 
 impl Places {
+    /// The node whose URL has this host and port.
+    fn node_at(&self, authority: Option<&str>) -> Option<NodeId> {
+        let authority = authority?;
+        let is_there = |url: &String| authority_of(url).is_some_and(|of| of.eq_ignore_ascii_case(authority));
+        self.urls.iter().find(|(_, url)| is_there(url)).map(|(node, _)| node.clone())
+    }
+
     fn sent(&self, answer: Answer) -> Sent {
         match answer {
             Answer::Here => Sent::Here,
@@ -360,6 +410,14 @@ impl Places {
             Answer::Nowhere(nowhere) => Sent::Nowhere(nowhere),
         }
     }
+}
+
+/// Host and port of a URL, without the port that its scheme has anyhow: as browsers write it.
+fn authority_of(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let usual = if scheme == "https" { ":443" } else { ":80" };
+    Some(authority.strip_suffix(usual).unwrap_or(authority))
 }
 
 fn node_view(place: &Place) -> Option<NodeView> {
@@ -379,4 +437,19 @@ fn node_view(place: &Place) -> Option<NodeView> {
         assigned: Some(Assigned { parents: parents.clone(), paths: 2 }),
         connected: parents,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::authority_of;
+
+    #[test]
+    fn an_authority_is_written_as_browsers_do() {
+        let of = |url| authority_of(url).unwrap_or("none");
+        assert_eq!(of("http://198.51.100.7:8080"), "198.51.100.7:8080");
+        assert_eq!(of("https://out-1.example.net:443/live/"), "out-1.example.net");
+        assert_eq!(of("http://[2001:db8::1]:80/"), "[2001:db8::1]");
+        assert_eq!(of("https://out-1.example.net:80"), "out-1.example.net:80");
+        assert_eq!(of("out-1"), "none");
+    }
 }

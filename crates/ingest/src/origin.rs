@@ -95,6 +95,8 @@ pub struct Origin {
     publisher: Option<PublisherId>,
     /// In the order in which they came.
     standbys: Vec<Standby>,
+    /// The run in which another node publishes the broadcast, as far as is known.
+    elsewhere: Option<Epoch>,
     /// When the publisher counts as silent, unless it is heard.
     silent_at: Option<Instant>,
     is_silent: bool,
@@ -114,6 +116,7 @@ impl Origin {
             broadcast,
             publisher: None,
             standbys: Vec::new(),
+            elsewhere: None,
             silent_at: None,
             is_silent: false,
             ends_at: None,
@@ -156,7 +159,25 @@ impl Origin {
     }
 
     fn has_publisher(&self) -> bool {
-        self.broadcast.state == BroadcastState::Live && self.publisher.is_some()
+        let is_here = self.broadcast.state == BroadcastState::Live && self.publisher.is_some();
+        is_here || self.elsewhere.is_some()
+    }
+
+    /// Another node publishes the broadcast, in this run, or, with `None`, no other one does any more. Where second
+    /// publishers stand by, they do so for a first one elsewhere, too, and go on when that one, or its node, is gone.
+    pub fn published_elsewhere(&mut self, run: Option<Epoch>) {
+        if self.config.second_publisher != SecondPublisher::StandsBy {
+            return;
+        }
+        let before = std::mem::replace(&mut self.elsewhere, run);
+        if self.publisher.is_some() {
+            return;
+        }
+        // The next run here counts on from there.
+        self.broadcast.epoch = self.broadcast.epoch.max(run);
+        if let (Some(_), None, Some(index)) = (before, run, self.latest_standby()) {
+            self.go_on(index);
+        }
     }
 
     /// A publisher's media has begun: a new publishing run, with these tracks. Until this call the one before goes on,
@@ -187,6 +208,7 @@ impl Origin {
             && self.publisher != Some(publisher)
         {
             self.standbys.push(Standby { publisher, tracks, drawn, heard_at: None });
+            self.ends_at = None;
             return Ok(epoch);
         }
         Ok(self.begin_next(publisher, drawn, tracks))
@@ -233,12 +255,14 @@ impl Origin {
     pub fn publisher_gone(&mut self, publisher: PublisherId, now: Instant) {
         self.standbys.retain(|standby| standby.publisher != publisher);
         if self.publisher != Some(publisher) {
+            if self.publisher.is_none() && self.standbys.is_empty() && self.ends_at.is_none() {
+                // Nobody is here any more, of those who stood by for another node's.
+                self.wait(now);
+            }
             return;
         }
         self.publisher = None;
-        // Whoever was heard last is the likeliest to go on.
-        let latest = self.standbys.iter().enumerate().max_by_key(|(_, standby)| standby.heard_at);
-        if let Some((index, _)) = latest {
+        if let Some(index) = self.latest_standby() {
             self.go_on(index);
             return;
         }
@@ -285,6 +309,12 @@ impl Origin {
         let tracks = self.broadcast.tracks.clone();
         self.standbys.push(Standby { publisher: silent, tracks, drawn: epoch, heard_at: None });
         self.go_on(index);
+    }
+
+    /// Whoever was heard last is the likeliest to go on.
+    fn latest_standby(&self) -> Option<usize> {
+        let latest = self.standbys.iter().enumerate().max_by_key(|(_, standby)| standby.heard_at);
+        latest.map(|(index, _)| index)
     }
 
     fn go_on(&mut self, index: usize) {

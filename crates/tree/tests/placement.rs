@@ -17,6 +17,7 @@ struct Door {
     random: u64,
     here: Option<NodeId>,
     region: Option<&'static str>,
+    lost: Option<NodeId>,
 }
 
 impl Door {
@@ -27,6 +28,7 @@ impl Door {
             random: seed,
             here: here.map(node_id),
             region: Some("eu"),
+            lost: None,
         }
     }
 
@@ -36,8 +38,13 @@ impl Door {
 
     fn ask(&mut self, is_viewer: bool) -> Answer {
         let (tree, broadcast) = (tree_id(), broadcast_id("demo"));
-        let request =
-            Request { tree: &tree, broadcast: &broadcast, region: self.region, here: self.here.as_ref() };
+        let request = Request {
+            tree: &tree,
+            broadcast: &broadcast,
+            region: self.region,
+            here: self.here.as_ref(),
+            lost: self.lost.as_ref(),
+        };
         let random = &mut self.random;
         let mut draw = || {
             *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -150,6 +157,38 @@ fn the_reason_says_what_is_missing() {
     assert_eq!(ask(&world), Answer::Nowhere(Nowhere::NotReady));
     assert_eq!(ask(&World::new(1, 0, 0)), Answer::Nowhere(Nowhere::NoNode));
     assert_eq!(ask(&World::new(1, 0, 1)), Answer::Nowhere(Nowhere::OutOfReach), "no link yet");
+}
+
+#[test]
+fn nobody_is_sent_to_a_node_that_does_not_answer_him_unless_there_is_no_other() {
+    let mut world = world(3, 100);
+    for name in ["e001", "e002"] {
+        load(&mut world, name, |load| load.viewers = 50);
+    }
+    let mut door = Door::new(3, None);
+    door.lost = Some(node_id("e000"));
+    door.see(&world);
+    for _ in 0..50 {
+        assert!(matches!(door.view(), Answer::Redirect(node) if node != node_id("e000")));
+    }
+    // The only one there is may answer again by then.
+    world.get("e001").health = Health::Dead;
+    world.get("e002").health = Health::Dead;
+    door.see(&world);
+    assert_eq!(door.view(), Answer::Redirect(node_id("e000")));
+}
+
+#[test]
+fn a_publisher_does_not_come_back_to_a_node_that_does_not_answer_him_unless_there_is_no_other() {
+    let mut world = World::new(2, 0, 1);
+    world.settle();
+    let mut door = Door::new(1, None);
+    door.lost = Some(node_id("i000"));
+    door.see(&world);
+    assert_eq!(door.publish(), Answer::Redirect(node_id("i001")));
+    world.get("i001").health = Health::Draining;
+    door.see(&world);
+    assert_eq!(door.publish(), Answer::Redirect(node_id("i000")));
 }
 
 #[test]

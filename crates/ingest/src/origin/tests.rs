@@ -294,3 +294,51 @@ fn only_so_many_stand_by() {
     origin.publisher_gone(SECOND, now);
     assert_eq!((origin.check(), origin.publisher()), (Ok(()), Some(FIRST)));
 }
+
+#[test]
+fn one_that_stands_by_for_another_nodes_goes_on_when_that_one_is_gone() {
+    let now = Instant::now();
+    let config = OriginConfig { second_publisher: SecondPublisher::StandsBy, ..OriginConfig::default() };
+    let mut origin = Origin::new(id(), config, now);
+    let there = Epoch { counter: 900, random: 9 };
+    origin.published_elsewhere(Some(there));
+    assert_eq!(origin.publisher_started(FIRST, tracks(1), drawn(1)), Ok(there), "the run that is on the air");
+    assert!(!origin.heard(FIRST, now));
+    assert_eq!(
+        (drain(&mut origin), origin.poll_timeout()),
+        (vec![], None),
+        "nobody hears of it, and it stays"
+    );
+
+    // Another run of the other node is no end of it.
+    origin.published_elsewhere(Some(Epoch { counter: 901, random: 9 }));
+    assert_eq!(drain(&mut origin), []);
+    origin.published_elsewhere(None);
+    let changes = drain(&mut origin);
+    let [OriginOutput::Changed(broadcast), OriginOutput::StandbyGoesOn { publisher: FIRST }] = &changes[..]
+    else {
+        panic!("{changes:?}")
+    };
+    assert_eq!(broadcast.epoch, Some(Epoch { counter: 902, random: 1 }));
+    assert!(origin.heard(FIRST, now));
+
+    // The other node comes back with the run that has lost: nobody here steps back for it.
+    origin.published_elsewhere(Some(there));
+    origin.published_elsewhere(None);
+    assert_eq!(drain(&mut origin), []);
+    assert!(origin.heard(FIRST, now));
+}
+
+#[test]
+fn a_broadcast_of_another_node_is_forgotten_here_when_nobody_stands_by_for_it_any_more() {
+    let now = Instant::now();
+    let config = OriginConfig { second_publisher: SecondPublisher::StandsBy, ..OriginConfig::default() };
+    let mut origin = Origin::new(id(), config, now);
+    origin.published_elsewhere(Some(Epoch { counter: 900, random: 9 }));
+    origin.publisher_started(FIRST, tracks(1), drawn(1)).unwrap();
+    origin.publisher_gone(FIRST, now);
+    origin.published_elsewhere(None);
+    assert_eq!(drain(&mut origin), [], "nobody is there to go on");
+    origin.handle_timeout(now + config.grace);
+    assert_eq!(drain(&mut origin), [OriginOutput::Ended]);
+}

@@ -10,6 +10,7 @@ mod parents;
 pub mod process;
 mod report;
 mod scaling;
+mod standby;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +90,9 @@ impl Control {
         let sealer = store::Sealer::new(crate::life::cluster_key(config).as_bytes());
         let declared = Arc::new(Declared::new(registry.clone(), sealer));
         let region = config.control.region.clone();
-        let front_door = Arc::new(FrontDoor::new(registry.clone(), tree.clone(), region, declared));
+        let has_backups = config.ingest.publisher_conflict == config::PublisherConflict::Backup;
+        let front_door = FrontDoor::new(registry.clone(), tree.clone(), region, declared);
+        let front_door = Arc::new(front_door.with_backups(has_backups));
         let is_embedded = url.starts_with(EMBEDDED);
         // `up` in the store of another controller leaves decisions to that one.
         let decides = role == Role::Controller || (has_controller && !url.starts_with("http"));
@@ -202,6 +205,9 @@ impl Prepared {
             front_door.follow_broadcasts(|_| broadcasts_changed.send_replace(())).await;
         });
         let Some(media) = media else { return };
+        if control.front_door.has_backups() && control.about.role.is_injection() {
+            tokio::spawn(standby::follow(control.clone(), media.tree.clone(), changes.clone()));
+        }
         tokio::spawn(broadcasts::announce(
             control.clone(),
             media.tree.clone(),

@@ -65,6 +65,8 @@ use responses::{ProblemCode, created_response, insert, problem_response, reply_r
 
 /// The header of W3C Trace Context; in URLs of redirects a parameter is called so.
 const TRACE_PARENT: &str = "traceparent";
+/// In the query of a POST: host and port of a server that does not answer the client any more.
+const LOST: &str = "lost";
 
 /// When a viewer comes again who may not wait for the publisher.
 const NOT_LIVE_RETRY_SECS: u32 = 2;
@@ -342,6 +344,7 @@ async fn endpoint(
         _ => ("POST /whep/{broadcast}", "/whep/{broadcast}"),
     };
     let mut span = app.traces.answer(name, trace_parent(&request));
+    let lost = in_query(&request, LOST).map(str::to_owned);
     let result = async {
         let posted = check_post(app, resource, door, (request, span.context())).await?;
         span.broadcast(&posted.broadcast);
@@ -355,7 +358,8 @@ async fn endpoint(
         }
         if !posted.has_ticket {
             let with = (posted.credential, span.context());
-            if let Place::There(url, join) = redirect::place(app, (right, &posted.broadcast), with).await? {
+            let wish = (right, &posted.broadcast, lost.as_deref());
+            if let Place::There(url, join) = redirect::place(app, wish, with).await? {
                 span.join(join);
                 return Ok(redirect::there(&url, join.span));
             }
@@ -384,9 +388,14 @@ async fn endpoint(
 
 /// What a request is a part of: as another node's redirect has it, or as the client does.
 fn trace_parent(request: &Request) -> Option<TraceParent> {
-    let of_pair = |pair: &str| pair.strip_prefix(TRACE_PARENT)?.strip_prefix('=')?.parse().ok();
-    let of_redirect = request.uri().query().and_then(|query| query.split('&').find_map(of_pair));
+    let of_redirect = in_query(request, TRACE_PARENT).and_then(|text| text.parse().ok());
     of_redirect.or_else(|| text(request.headers(), HeaderName::from_static(TRACE_PARENT))?.parse().ok())
+}
+
+/// The value of this name in the query of a URL, as it stands there.
+fn in_query<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    let of_pair = |pair: &'a str| pair.strip_prefix(name)?.strip_prefix('=');
+    request.uri().query()?.split('&').find_map(of_pair)
 }
 
 async fn check_post(

@@ -27,13 +27,14 @@ pub(super) enum Place {
     There(String, JoinName),
 }
 
-/// Where a publisher or viewer belongs that has shown what lets it in.
+/// Where a publisher or viewer belongs that has shown what lets it in; not, if it can be helped, at the node that is `lost`
+/// to it, by host and port.
 ///
 /// # Errors
 /// If nobody takes it.
 pub(super) async fn place(
     app: &App,
-    (right, broadcast): (Right, &BroadcastId),
+    (right, broadcast, lost): (Right, &BroadcastId, Option<&str>),
     (credential, span): (Option<Credential>, Option<TraceParent>),
 ) -> Result<Place, Problem> {
     let Some(control) = &app.control else { return Ok(Place::Here) };
@@ -43,7 +44,7 @@ pub(super) async fn place(
         Right::View => !app.shards.is_empty(),
     };
     let here = (can_serve && !is_draining).then_some(&control.about.node);
-    let asker = Asker { broadcast, here };
+    let asker = Asker { broadcast, here, lost };
     let mut draws = Draws::new()?;
     let sent = match right {
         Right::Publish => control.front_door.publisher(asker, &mut || draws.next()).await,
@@ -127,7 +128,7 @@ pub async fn move_viewers(app: &Arc<App>, control: &Arc<Control>, over: Duration
     control.front_door.refresh().await;
     let place = |session: SessionId, broadcast: &BroadcastId| {
         let mut draws = Draws::new().ok()?;
-        let asker = Asker { broadcast, here: None };
+        let asker = Asker { broadcast, here: None, lost: None };
         match control.front_door.viewer_at_once(asker, &mut || draws.next()) {
             Sent::To { node, url } if node != control.about.node => {
                 // What its token was good for here it is good for there, though it may have expired since.

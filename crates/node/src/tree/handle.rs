@@ -40,6 +40,7 @@ pub(super) enum Command {
     AddParent { parent: ParentId, priority: u8 },
     RemoveParent(ParentId),
     Superseded { broadcast: BroadcastId, run: Option<Epoch> },
+    PublishedElsewhere(BTreeMap<BroadcastId, Epoch>),
     Drain,
     HandOver,
     Stop,
@@ -150,6 +151,11 @@ impl TreeHandle {
     /// A publishing run later than `run` has begun at another node: its publisher here has lost.
     pub async fn superseded(&self, broadcast: BroadcastId, run: Option<Epoch>) {
         self.send(Command::Superseded { broadcast, run }).await;
+    }
+
+    /// Other nodes publish these broadcasts now, in these runs, and no others: second publishers here stand by for them.
+    pub async fn published_elsewhere(&self, broadcasts: BTreeMap<BroadcastId, Epoch>) {
+        self.send(Command::PublishedElsewhere(broadcasts)).await;
     }
 
     /// Says goodbye to all publishers.

@@ -310,6 +310,7 @@ impl Tree {
                     tracing::warn!(%broadcast, "the store knows a later publisher elsewhere");
                     self.publishers.superseded(now, &broadcast, run);
                 }
+                Command::PublishedElsewhere(broadcasts) => self.publishers.published_elsewhere(broadcasts),
                 Command::Drain => self.publishers.close_all(now),
                 Command::HandOver => {
                     self.drain(now);

@@ -110,6 +110,8 @@ pub(super) struct Publishers {
     sessions: BTreeMap<PublisherId, Session>,
     by_remote: HashMap<SocketAddr, PublisherId>,
     origins: BTreeMap<BroadcastId, Origin>,
+    /// What other nodes publish, and in which runs; told only where second publishers stand by.
+    elsewhere: BTreeMap<BroadcastId, Epoch>,
     /// They have goodbyes to say.
     closing: Vec<PublisherId>,
     /// Of publishers that are gone.
@@ -133,6 +135,7 @@ impl Publishers {
             sessions: BTreeMap::new(),
             by_remote: HashMap::new(),
             origins: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             closing: Vec::new(),
             past: Past::default(),
             events,
@@ -233,8 +236,20 @@ impl Publishers {
     }
 
     fn origin(&mut self, now: Instant, id: &BroadcastId) -> &mut Origin {
-        let config = self.origin_config(id);
-        self.origins.entry(id.clone()).or_insert_with(|| Origin::new(id.clone(), config, now))
+        let (config, elsewhere) = (self.origin_config(id), self.elsewhere.get(id).copied());
+        self.origins.entry(id.clone()).or_insert_with(|| {
+            let mut origin = Origin::new(id.clone(), config, now);
+            origin.published_elsewhere(elsewhere);
+            origin
+        })
+    }
+
+    /// Other nodes publish these broadcasts now, and no others.
+    pub(super) fn published_elsewhere(&mut self, elsewhere: BTreeMap<BroadcastId, Epoch>) {
+        for (id, origin) in &mut self.origins {
+            origin.published_elsewhere(elsewhere.get(id).copied());
+        }
+        self.elsewhere = elsewhere;
     }
 
     /// Ends a publisher's session.

@@ -51,7 +51,7 @@ impl Door {
         random: &mut Random,
     ) -> Answer {
         let clock = self.observer.clock(now);
-        let request = Request { tree, broadcast, region: None, here: None };
+        let request = Request { tree, broadcast, region: None, here: None, lost: None };
         let mut draw = || random.draw();
         match is_viewer {
             true => self.placement.place_viewer(clock, &request, &mut draw),

@@ -40,6 +40,8 @@ pub struct Request<'a> {
     pub region: Option<&'a str>,
     /// The node that was asked; `None` for a controller.
     pub here: Option<&'a NodeId>,
+    /// A node that does not answer the asker, who knows that sooner than a controller can. It comes last.
+    pub lost: Option<&'a NodeId>,
 }
 
 /// Where the asker goes.
@@ -107,6 +109,23 @@ impl Placement {
     pub fn update(&mut self, now: Instant, observation: &Observation) {
         self.directory = Directory::new(observation);
         self.reservations.update(now, &observation.nodes);
+    }
+
+    /// Chooses among all but the node that is lost to the asker; among all where nobody else takes it.
+    fn choose(
+        &self,
+        request: &Request<'_>,
+        mut choose: impl FnMut(&Request<'_>) -> Result<usize, Nowhere>,
+    ) -> Result<usize, Nowhere> {
+        match choose(request) {
+            Err(_) if request.lost.is_some() => choose(&Request { lost: None, ..*request }),
+            chosen => chosen,
+        }
+    }
+
+    /// Whether this node is lost to the asker.
+    fn is_lost(&self, request: &Request<'_>, index: usize) -> bool {
+        request.lost == Some(&self.directory.entries[index].id)
     }
 
     /// Keeps the chosen place, and says where it is.

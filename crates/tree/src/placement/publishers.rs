@@ -15,7 +15,7 @@ impl Placement {
         request: &Request<'_>,
         draw: &mut dyn FnMut() -> u64,
     ) -> Answer {
-        let chosen = self.choose_injection(now, request, draw);
+        let chosen = self.choose(request, |request| self.choose_injection(now, request, draw));
         self.promise(now, request, (Kind::Publisher, chosen))
     }
 
@@ -27,11 +27,16 @@ impl Placement {
     ) -> Result<usize, Nowhere> {
         let tree = self.directory.trees.get(request.tree).ok_or(Nowhere::NoNode)?;
         let origin = tree.broadcasts.get(request.broadcast).and_then(|broadcast| broadcast.origin);
-        let is_ready = |origin: &usize| self.directory.entries[*origin].health == Health::Ready;
+        let is_ready = |origin: &usize| {
+            self.directory.entries[*origin].health == Health::Ready && !self.is_lost(request, *origin)
+        };
         if let Some(origin) = origin.filter(is_ready) {
             return Ok(origin);
         }
         let usage = |index: usize| {
+            if self.is_lost(request, index) {
+                return Err(Nowhere::NotReady);
+            }
             let entry = &self.directory.entries[index];
             usage::publisher(entry, self.reservations.count(now, &entry.id, Kind::Publisher))
         };

@@ -14,7 +14,7 @@ impl Placement {
         request: &Request<'_>,
         draw: &mut dyn FnMut() -> u64,
     ) -> Answer {
-        let chosen = self.choose_egress(now, request, draw);
+        let chosen = self.choose(request, |request| self.choose_egress(now, request, draw));
         self.promise(now, request, (Kind::Viewer, chosen))
     }
 
@@ -30,6 +30,9 @@ impl Placement {
         let usage = |index: usize| {
             if reached.is_some_and(|reached| !reached[index]) {
                 return Err(Nowhere::OutOfReach);
+            }
+            if self.is_lost(request, index) {
+                return Err(Nowhere::NotReady);
             }
             let entry = &self.directory.entries[index];
             usage::viewer(entry, self.reservations.count(now, &entry.id, Kind::Viewer), bps)

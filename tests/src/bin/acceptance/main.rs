@@ -4,6 +4,7 @@
 mod abandoned;
 mod crowd;
 mod hop;
+mod hosts;
 mod kills;
 mod report;
 mod soak;
@@ -15,7 +16,7 @@ use anyhow::ensure;
 use report::Report;
 
 /// All runs, or those alone that are named (`viewings`, `crowd`, `hop`, `abandoned`, `soak`,
-/// `kills`, `store_away`, `thousand_nodes`); then nothing is written.
+/// `kills`, `hosts`, `store_away`, `thousand_nodes`); then nothing is written.
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +36,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if is_wanted("kills") {
         report.add("kills", kills::run().await);
+    }
+    if is_wanted("hosts") {
+        report.add("hosts", hosts::run().await);
     }
     if is_wanted("store_away") {
         report.add("store_away", store_away::run().await);
