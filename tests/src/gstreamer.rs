@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use crate::program::PATIENCE;
 
@@ -44,7 +45,8 @@ pub enum Certificate {
 /// The running program.
 pub struct GStreamer {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: mpsc::UnboundedReceiver<String>,
+    decoded: Decoded,
     _folder: TempDir,
 }
 
@@ -63,7 +65,15 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn publish(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
-        Self::start("publish", url, certificate, "H264").await
+        Self::start("publish", url, certificate, "H264", None).await
+    }
+
+    /// The same with the certificate of the page and a token.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn publish_with(url: &str, token: &str) -> anyhow::Result<Self> {
+        Self::start("publish", url, Certificate::OfThePage, "H264", Some(token)).await
     }
 
     /// The same with the certificate of the page and another codec, in the words of SDP.
@@ -71,7 +81,7 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn publish_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("publish", url, Certificate::OfThePage, codec).await
+        Self::start("publish", url, Certificate::OfThePage, codec, None).await
     }
 
     /// Watches what is published so.
@@ -79,7 +89,7 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn watch_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("watch", url, Certificate::OfThePage, codec).await
+        Self::start("watch", url, Certificate::OfThePage, codec, None).await
     }
 
     /// Watches the WHEP endpoint `url`.
@@ -87,10 +97,16 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn watch(url: &str, certificate: Certificate) -> anyhow::Result<Self> {
-        Self::start("watch", url, certificate, "H264").await
+        Self::start("watch", url, certificate, "H264", None).await
     }
 
-    async fn start(mode: &str, url: &str, certificate: Certificate, codec: &str) -> anyhow::Result<Self> {
+    async fn start(
+        mode: &str,
+        url: &str,
+        certificate: Certificate,
+        codec: &str,
+        token: Option<&str>,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the program")?;
         std::fs::write(folder.path().join("webrtc.py"), block("python")?).context("write the program")?;
         make_certificate(folder.path()).await?;
@@ -99,10 +115,34 @@ impl GStreamer {
         if certificate == Certificate::OfThePage {
             command.args(["identity.pem", codec]);
         }
+        command.envs(token.map(|token| ("TOKEN", token)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("start Python")?;
-        let output = child.stdout.take().context("its output")?;
-        Ok(Self { child, lines: BufReader::new(output).lines(), _folder: folder })
+        let mut output = BufReader::new(child.stdout.take().context("its output")?).lines();
+        // It is never kept from speaking, whether anybody asks or not.
+        let (said, lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await {
+                let _ = said.send(line);
+            }
+        });
+        Ok(Self { child, lines, decoded: Decoded::default(), _folder: folder })
+    }
+
+    /// What it had decoded when it spoke last, which it does once a second.
+    pub fn latest(&mut self) -> Decoded {
+        while let Ok(line) = self.lines.try_recv() {
+            self.decoded = decoded(&line).unwrap_or(self.decoded);
+        }
+        self.decoded
+    }
+
+    /// Whether its process is no more.
+    ///
+    /// # Errors
+    /// If that cannot be known.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Waits until its peer connection is in this state, in the words of WebRTC.
@@ -122,13 +162,14 @@ impl GStreamer {
         let enough = |line: &str| {
             decoded(line).filter(|seen| seen.pictures >= least.pictures && seen.sounds >= least.sounds)
         };
-        self.until_line(enough).await.with_context(|| format!("{least:?}"))
+        self.decoded = self.until_line(enough).await.with_context(|| format!("{least:?}"))?;
+        Ok(self.decoded)
     }
 
     async fn until_line<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> anyhow::Result<T> {
         let search = async {
             let mut seen = Vec::new();
-            while let Some(line) = self.lines.next_line().await? {
+            while let Some(line) = self.lines.recv().await {
                 if let Some(found) = wanted(&line) {
                     return Ok(found);
                 }
