@@ -8,8 +8,11 @@ const LOUD = 0.08;
 /** A beep begins after so much silence. */
 const QUIET_MS = 300;
 const SOUND_BLOCK = 1024;
-/** Blocks of sound, about nine seconds of them, of which the quickest tells how long a block takes to come here. */
-const BLOCKS = 400;
+/**
+ * Blocks of sound, a quarter of a second, of which the quickest tells how long a block takes to come here. Not more: without a
+ * sound card the clock of a browser's sound may be some percent slow.
+ */
+const BLOCKS = 12;
 /** As many codes a second tell as much as those of every picture, and cost less. */
 const CODE_INTERVAL_MS = 200;
 const FOLLOW_INTERVAL_MS = 100;

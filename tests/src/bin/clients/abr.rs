@@ -117,24 +117,26 @@ pub async fn run(length: Duration, is_kept: bool) -> anyhow::Result<Narrowing> {
     Ok(Narrowing { steps, length })
 }
 
-/// Waits until every layer has pictures at the injection node.
+/// Waits until every layer comes to the injection node.
 async fn until_layers_come(injection: &Program, publishing: &Page) -> anyhow::Result<()> {
     let deadline = Instant::now() + LAYERS_WITHIN;
     loop {
         let metrics = reqwest::get(format!("http://{}/metrics", injection.ops)).await?.text().await?;
-        let lines =
-            metrics.lines().filter(|line| line.starts_with("media_tree_publisher_picture_height_pixels{"));
-        let mut heights: Vec<u64> = lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .map(|height| height as u64)
-            .filter(|height| *height > 0)
-            .collect();
-        heights.sort_unstable_by_key(|height| std::cmp::Reverse(*height));
-        if heights == HEIGHTS {
+        let is_coming = |line: &&str| {
+            line.starts_with("media_tree_publisher_bitrate_bits_per_second{")
+                && line.contains(r#"kind="video""#)
+                && line
+                    .rsplit(' ')
+                    .next()
+                    .and_then(|rate| rate.parse().ok())
+                    .is_some_and(|rate: f64| rate > 0.0)
+        };
+        let coming = metrics.lines().filter(is_coming).count();
+        if coming == HEIGHTS.len() {
             return Ok(());
         }
         let sends = publishing.evaluate("layered.session.stats().then(({ video }) => video)").await?;
-        ensure!(Instant::now() < deadline, "layers that come: {heights:?}; the publisher sends {sends}");
+        ensure!(Instant::now() < deadline, "{coming} layers come; the publisher sends {sends}");
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }

@@ -4,22 +4,23 @@
   const { WhipSession } = await import("/assets/whip.js");
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   const context = canvas.getContext("2d", { alpha: false });
+  const GRAIN = 12;
   const noise = new OffscreenCanvas(width, height);
   const grains = noise.getContext("2d");
-  for (let y = 0; y < height; y += 6) {
-    for (let x = 0; x < width; x += 6) {
-      grains.fillStyle = `hsl(${Math.random() * 360} 60% ${20 + Math.random() * 60}%)`;
-      grains.fillRect(x, y, 6, 6);
+  for (let y = 0; y < height; y += GRAIN) {
+    for (let x = 0; x < width; x += GRAIN) {
+      grains.fillStyle = `hsl(${Math.random() * 360} 40% ${30 + Math.random() * 40}%)`;
+      grains.fillRect(x, y, GRAIN, GRAIN);
     }
   }
   const paint = () => {
     const now = performance.now();
     context.fillStyle = `hsl(${(now / 50) % 360} 40% 40%)`;
     context.fillRect(0, 0, width, height);
-    // A window into the noise that wanders, and noise of its own in every picture.
-    context.drawImage(noise, -((now / 7) % (width / 2)), 0, width, height);
-    const [left, top] = [Math.random() * width, Math.random() * height];
-    context.drawImage(noise, left, top, width / 8, height / 8, width * 0.4, height * 0.4, width / 5, height / 5);
+    // Noise that wanders, and a place where every picture has noise of its own.
+    context.drawImage(noise, -((now / 20) % (width / 2)), 0, width, height);
+    const [left, top] = [Math.random() * width * 0.9, Math.random() * height * 0.9];
+    context.drawImage(noise, left, top, width / 10, height / 10, width * 0.45, height * 0.45, width / 10, height / 10);
     context.fillStyle = "white";
     context.font = "60px monospace";
     context.fillText(now.toFixed(0), width / 3 + (width / 4) * Math.sin(now / 700), height / 4);
