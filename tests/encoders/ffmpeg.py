@@ -1,9 +1,9 @@
 """Publishes over WHIP with ffmpeg's own muxer, out of PyAV's build of ffmpeg 8.
 
-    python ffmpeg.py RECORDING URL [OPTION=VALUE...]
+    python ffmpeg.py RECORDING URL SECONDS [OPTION=VALUE...]
 
-RECORDING is any file with H264 and Opus; it is played over and over in real time until standard input ends. The options
-are the muxer's, as after `-f whip`.
+RECORDING is any file with H264 and Opus; its first SECONDS are played over and over in real time until standard input ends.
+The options are the muxer's, as after `-f whip`.
 """
 import sys
 import threading
@@ -12,7 +12,8 @@ import time
 import av
 
 path, url = sys.argv[1:3]
-options = dict(option.split("=", 1) for option in sys.argv[3:])
+length = int(sys.argv[3])
+options = dict(option.split("=", 1) for option in sys.argv[4:])
 is_wanted = threading.Event()
 is_wanted.set()
 
@@ -27,17 +28,19 @@ print("version", ".".join(map(str, av.library_versions["libavformat"])), flush=T
 av.logging.restore_default_callback()
 
 recording = av.open(path)
-length = recording.duration / av.time_base
 output = av.open(url, "w", format="whip", options=options)
 streams = {stream.index: output.add_stream_from_template(stream) for stream in recording.streams}
 output.start_encoding()
 print("state connected", flush=True)
 start = time.monotonic()
+print("began", time.time() * 1000, flush=True)
 turn = 0
 while is_wanted.is_set():
     recording.seek(0)
     for packet in recording.demux():
         if packet.dts is None or not is_wanted.is_set():
+            continue
+        if packet.pts * packet.time_base >= length:
             continue
         offset = round(turn * length / packet.time_base)
         packet.dts, packet.pts = packet.dts + offset, packet.pts + offset

@@ -96,9 +96,12 @@ const videoTrack = addTrack(
   [new rtc.PacingHandler(PACE_BPS, PACE_INTERVAL_MS)],
 );
 
+let isPlaying = false;
 peer.onStateChange((state) => {
   console.log(`state ${state}`);
-  if (state === "connected") {
+  if (state === "connected" && !isPlaying) {
+    isPlaying = true;
+    console.log(`began ${Date.now()}`);
     play(videoTrack, pictures, 1000 / FRAME_RATE, 90_000);
     play(audioTrack, sounds, 20, 48_000);
   }

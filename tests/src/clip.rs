@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
 use client::demo::Clip as DemoClip;
-use client::h264;
 use client::{Outgoing, Whip, WhipSession, whip};
+use client::{h264, ogg};
 use model::{Codec, Kind};
 use tokio::task::JoinHandle;
 
@@ -30,9 +31,9 @@ pub const LENGTH: Duration = Duration::from_secs(16);
 const FRAMES_A_GROUP: u32 = FRAME_RATE * GROUP.as_secs() as u32;
 const FRAMES: u32 = FRAME_RATE * LENGTH.as_secs() as u32;
 /// Blocks of the time code: white, black, time, check.
-const CODE_BLOCKS: usize = 52;
+pub(crate) const CODE_BLOCKS: usize = 52;
 /// 12 pixels for each block, a twelfth of the height for their row.
-const PICTURE: &str = "624x352";
+pub(crate) const PICTURE: &str = "624x352";
 const ROW: &str = "624:30";
 const BITRATE: &str = "1500k";
 const SOUND_PACKET: Duration = Duration::from_millis(20);
@@ -166,9 +167,7 @@ fn encoded(codec: Codec) -> anyhow::Result<Vec<u8>> {
     let group = FRAMES_A_GROUP.to_string();
     let rate = FRAME_RATE.to_string();
     let picture = format!("testsrc2=s={PICTURE}:r={FRAME_RATE}");
-    let paint = format!(
-        "[0]scale={ROW}:flags=neighbor,format=yuv420p[row];[1][row]overlay=shortest=1,format=yuv420p"
-    );
+    let paint = format!("{};[painted]format=yuv420p", paint_code("painted"));
     let size = format!("{CODE_BLOCKS}x1");
     let mut ffmpeg = Command::new(FFMPEG);
     ffmpeg
@@ -178,6 +177,45 @@ fn encoded(codec: Codec) -> anyhow::Result<Vec<u8>> {
         .args(encoder(codec)?)
         .arg("pipe:1");
     output_of(ffmpeg, rows)
+}
+
+/// ffmpeg's filters that paint rows of its first input over the picture of its second one.
+pub(crate) fn paint_code(output: &str) -> String {
+    format!("[0]scale={ROW}:flags=neighbor,format=yuv420p[row];[1][row]overlay=shortest=1[{output}]")
+}
+
+/// A source of ffmpeg: a soft tone, and a beep at each full second, without end.
+pub(crate) fn beeps(sample_rate: &str) -> String {
+    let tones = "0.06*sin(2*PI*220*t)+0.2*sin(2*PI*880*t)*lt(mod(t,1),0.1)";
+    format!("aevalsrc='{tones}':s={sample_rate}")
+}
+
+/// The sound of the recording: Opus packets of 20 ms for one turn, with a beep at each of its full seconds.
+///
+/// # Errors
+/// If the encoder fails.
+pub fn sounds() -> anyhow::Result<Vec<Bytes>> {
+    let mut ffmpeg = Command::new(FFMPEG);
+    // A little more than is needed: what the coder delays would be missing at the end.
+    let seconds = (LENGTH + Duration::from_secs(1)).as_secs().to_string();
+    ffmpeg.args(["-v", "error", "-f", "lavfi", "-i", &beeps("48000"), "-t", &seconds]).args([
+        "-c:a",
+        "libopus",
+        "-ac",
+        "2",
+        "-b:a",
+        "96k",
+        "-frame_duration",
+        "20",
+        "-f",
+        "ogg",
+        "pipe:1",
+    ]);
+    let mut packets = ogg::opus_packets(&output_of(ffmpeg, Vec::new())?.into()).context("the sound")?;
+    let wanted = (LENGTH.as_millis() / SOUND_PACKET.as_millis()) as usize;
+    ensure!(packets.len() >= wanted, "{} packets of sound", packets.len());
+    packets.truncate(wanted);
+    Ok(packets)
 }
 
 /// The encoder's arguments.
@@ -284,7 +322,7 @@ fn frame_time(frame: u32) -> u64 {
 }
 
 /// One row of pixels, one for each block of the code that `web/timecode.js` reads.
-fn code_row(time: u64) -> [u8; CODE_BLOCKS] {
+pub(crate) fn code_row(time: u64) -> [u8; CODE_BLOCKS] {
     let mut row = [0; CODE_BLOCKS];
     row[0] = 255;
     // CRC-8, polynomial x^8 + x^2 + x + 1, start value 0xff.

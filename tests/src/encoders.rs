@@ -8,12 +8,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use client::demo::Clip as DemoClip;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::clip::{self, FFMPEG, FRAME_RATE};
+use crate::probe::Clock;
 use crate::program::PATIENCE;
 
 /// Where `cargo xtask test --install` puts the libraries.
@@ -22,6 +22,12 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/encoders");
 const NODE: &str = "/usr/bin/node";
 /// How long a good end may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
+
+/// Where the libraries are.
+#[must_use]
+pub fn folder() -> &'static Path {
+    Path::new(LIBRARIES)
+}
 
 /// What libdatachannel needs.
 #[must_use]
@@ -75,7 +81,7 @@ impl Encoder {
         let video = folder.path().join("video");
         write_samples(&video, &clip::h264_pictures()?)?;
         let audio = folder.path().join("audio");
-        write_samples(&audio, &DemoClip::built_in().sounds)?;
+        write_samples(&audio, &clip::sounds()?)?;
         let mut command = Command::new(NODE);
         command.arg(Path::new(SCRIPTS).join("obs.mjs")).arg(url).args([video, audio]).args(token);
         Self::start(command, folder)
@@ -94,14 +100,15 @@ impl Encoder {
         let made = std::process::Command::new(FFMPEG)
             .args(["-v", "error", "-framerate", &rate, "-i"])
             .arg(&video)
-            .args(["-f", "lavfi", "-i", "sine=frequency=330:sample_rate=48000", "-c:v", "copy"])
+            .args(["-f", "lavfi", "-i", &clip::beeps("48000"), "-c:v", "copy"])
             .args(["-c:a", "libopus", "-ac", "2", "-shortest"])
             .arg(&recording)
             .output()
             .context("start ffmpeg")?;
         ensure!(made.status.success(), "no recording: {}", String::from_utf8_lossy(&made.stderr));
         let mut command = Command::new(python());
-        command.arg(Path::new(SCRIPTS).join("ffmpeg.py")).arg(&recording).arg(url).args(options);
+        let length = clip::LENGTH.as_secs().to_string();
+        command.arg(Path::new(SCRIPTS).join("ffmpeg.py")).arg(&recording).args([url, &length]).args(options);
         Self::start(command, folder)
     }
 
@@ -130,6 +137,23 @@ impl Encoder {
             bail!("the encoder ended before {word:?}; it said {:?}", self.said)
         };
         tokio::time::timeout(PATIENCE, search).await.with_context(|| format!("no {word:?} in time"))?
+    }
+
+    /// Waits until it plays the recording; gives what its pictures' codes say. To be asked once it is connected.
+    ///
+    /// # Errors
+    /// If it does not begin in time.
+    pub async fn clock(&mut self) -> anyhow::Result<Clock> {
+        let began = self.until("began").await?.parse().context("when it began")?;
+        Ok(Clock::Recording { began, length: clip::LENGTH })
+    }
+
+    /// Whether its process is no more.
+    ///
+    /// # Errors
+    /// If that cannot be known.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Waits until it gives up by itself.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 use crate::program::PATIENCE;
 
@@ -34,7 +35,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(10);
 /// The running program.
 pub struct GStreamer {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: mpsc::UnboundedReceiver<String>,
+    decoded: Decoded,
     _folder: TempDir,
 }
 
@@ -56,12 +58,20 @@ impl GStreamer {
         Self::publish_as(url, "H264").await
     }
 
+    /// The same with a token.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn publish_with(url: &str, token: &str) -> anyhow::Result<Self> {
+        Self::start("publish", url, "H264", Some(token)).await
+    }
+
     /// The same with another codec, in the words of SDP.
     ///
     /// # Errors
     /// If it cannot be started.
     pub async fn publish_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("publish", url, codec).await
+        Self::start("publish", url, codec, None).await
     }
 
     /// Watches what is published so.
@@ -69,7 +79,7 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn watch_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("watch", url, codec).await
+        Self::start("watch", url, codec, None).await
     }
 
     /// Watches the WHEP endpoint `url`.
@@ -80,15 +90,39 @@ impl GStreamer {
         Self::watch_as(url, "H264").await
     }
 
-    async fn start(mode: &str, url: &str, codec: &str) -> anyhow::Result<Self> {
+    async fn start(mode: &str, url: &str, codec: &str, token: Option<&str>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the program")?;
         std::fs::write(folder.path().join("webrtc.py"), block("python")?).context("write the program")?;
         let mut command = Command::new(PYTHON);
         command.current_dir(folder.path()).args(["webrtc.py", mode, url, codec]);
+        command.envs(token.map(|token| ("TOKEN", token)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("start Python")?;
-        let output = child.stdout.take().context("its output")?;
-        Ok(Self { child, lines: BufReader::new(output).lines(), _folder: folder })
+        let mut output = BufReader::new(child.stdout.take().context("its output")?).lines();
+        // It is never kept from speaking, whether anybody asks or not.
+        let (said, lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await {
+                let _ = said.send(line);
+            }
+        });
+        Ok(Self { child, lines, decoded: Decoded::default(), _folder: folder })
+    }
+
+    /// What it had decoded when it spoke last, which it does once a second.
+    pub fn latest(&mut self) -> Decoded {
+        while let Ok(line) = self.lines.try_recv() {
+            self.decoded = decoded(&line).unwrap_or(self.decoded);
+        }
+        self.decoded
+    }
+
+    /// Whether its process is no more.
+    ///
+    /// # Errors
+    /// If that cannot be known.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Waits until its peer connection is in this state, in the words of WebRTC.
@@ -108,13 +142,14 @@ impl GStreamer {
         let enough = |line: &str| {
             decoded(line).filter(|seen| seen.pictures >= least.pictures && seen.sounds >= least.sounds)
         };
-        self.until_line(enough).await.with_context(|| format!("{least:?}"))
+        self.decoded = self.until_line(enough).await.with_context(|| format!("{least:?}"))?;
+        Ok(self.decoded)
     }
 
     async fn until_line<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> anyhow::Result<T> {
         let search = async {
             let mut seen = Vec::new();
-            while let Some(line) = self.lines.next_line().await? {
+            while let Some(line) = self.lines.recv().await {
                 if let Some(found) = wanted(&line) {
                     return Ok(found);
                 }

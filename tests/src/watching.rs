@@ -34,6 +34,24 @@ pub struct Viewing {
 }
 
 impl Viewing {
+    /// What statistics of the player tell that were taken at both ends of a while of this length; without latencies.
+    #[must_use]
+    pub fn between(before: &Value, after: &Value, length: Duration) -> Self {
+        let number = |value: &Value, name: &str| value[name].as_f64().unwrap_or(0.0);
+        let difference = |name: &str| number(after, name) - number(before, name);
+        Self {
+            frames_decoded: difference("framesDecoded") as u64,
+            frames_per_second: difference("framesDecoded") / length.as_secs_f64(),
+            freeze_count: difference("freezeCount") as u64,
+            freezes: Duration::from_secs_f64(difference("totalFreezesDuration").max(0.0)),
+            audio_energy: difference("audioEnergy"),
+            packets_lost: difference("packetsLost") as i64,
+            first_frame: Duration::from_secs_f64(number(after, "firstFrameMs").max(0.0) / 1000.0),
+            latencies: Vec::new(),
+            codec: after["videoCodec"].as_str().unwrap_or("?").to_owned(),
+        }
+    }
+
     /// The latency that `share` of the samples do not exceed.
     #[must_use]
     pub fn latency(&self, share: f64) -> Option<Duration> {
@@ -149,18 +167,8 @@ pub async fn watch(page: &Page, length: Duration) -> anyhow::Result<Viewing> {
         page.evaluate("new Promise((resolve) => setTimeout(resolve, 200))").await?;
     }
     let after = page.evaluate("mediaTree.stats()").await?;
+    let mut viewing = Viewing::between(&before, &after, begun.elapsed());
     latencies.sort();
-    let number = |value: &Value, name: &str| value[name].as_f64().unwrap_or(0.0);
-    let difference = |name: &str| number(&after, name) - number(&before, name);
-    Ok(Viewing {
-        frames_decoded: difference("framesDecoded") as u64,
-        frames_per_second: difference("framesDecoded") / begun.elapsed().as_secs_f64(),
-        freeze_count: difference("freezeCount") as u64,
-        freezes: Duration::from_secs_f64(difference("totalFreezesDuration").max(0.0)),
-        audio_energy: difference("audioEnergy"),
-        packets_lost: difference("packetsLost") as i64,
-        first_frame: Duration::from_secs_f64(number(&after, "firstFrameMs").max(0.0) / 1000.0),
-        latencies,
-        codec: after["videoCodec"].as_str().unwrap_or("?").to_owned(),
-    })
+    viewing.latencies = latencies;
+    Ok(viewing)
 }

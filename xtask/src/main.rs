@@ -52,8 +52,16 @@ enum Task {
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
-    /// The long runs: minutes of streaming per client; writes dated results into `docs/`.
+    /// The long runs: crowds, floods, kills; writes dated results into `docs/acceptance.md`.
     Acceptance,
+    /// Minutes of streaming from and to each real client, cuts, narrow links (as root); writes `docs/compatibility.md`.
+    Clients {
+        /// How long each pair of clients streams.
+        #[arg(long, default_value_t = 5.0)]
+        minutes: f64,
+        /// Try these only, and write nothing: `direct`, `obs`, `ffmpeg-rtmp`, `abr` ...
+        names: Vec<String>,
+    },
     /// Takes the pictures of `docs/images/` from the running program.
     Screenshots,
     /// Makes the demo clip again with ffmpeg.
@@ -74,6 +82,7 @@ fn main() -> anyhow::Result<()> {
         Task::Dev => suite::dev(),
         Task::E2e { filter } => suite::e2e(filter.as_deref()),
         Task::Acceptance => suite::acceptance(),
+        Task::Clients { minutes, names } => suite::clients(minutes, &names),
         Task::Screenshots => suite::screenshots(),
         Task::DemoClip => demo_clip::run(),
         Task::Metrics => metrics(),

@@ -1,9 +1,9 @@
 //! What the runs saw, as Markdown.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use tests::host;
 
 /// What one kind of run came to.
 pub struct Section {
@@ -22,15 +22,10 @@ pub struct Report {
 impl Report {
     /// Its head: when and where.
     pub fn begin() -> Self {
-        let days = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
-        let (year, month, day) = date(days);
-        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let model = model.map_or("unknown processor", |(_, model)| model);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let text = format!(
-            "# Acceptance runs\n\nWritten by `cargo xtask acceptance`; do not edit.\n\n{year}-{month:02}-{day:02}, \
-             {cores} cores, {model}; publishers, nodes and viewers all on this one machine.\n"
+            "# Acceptance runs\n\nWritten by `cargo xtask acceptance`; do not edit.\n\n{}; publishers, nodes and viewers \
+             all on this one machine.\n",
+            host::today_and_here()
         );
         Self { text, failures: Vec::new() }
     }
@@ -61,37 +56,5 @@ impl Report {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/acceptance.md");
         std::fs::write(&path, format!("{}{verdict}", self.text))
             .with_context(|| format!("write {}", path.display()))
-    }
-}
-
-/// Year, month and day of a day since 1970 (proleptic Gregorian calendar).
-fn date(days: u64) -> (u64, u64, u64) {
-    let mut year = 1970;
-    let mut rest = days;
-    let is_leap =
-        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    while rest >= 365 + u64::from(is_leap(year)) {
-        rest -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(is_leap(year));
-    let months = [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while rest >= months[month] {
-        rest -= months[month];
-        month += 1;
-    }
-    (year, month as u64 + 1, rest + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::date;
-
-    #[test]
-    fn days_become_dates() {
-        assert_eq!(date(0), (1970, 1, 1));
-        assert_eq!(date(11_016), (2000, 2, 29));
-        assert_eq!(date(20_780), (2026, 11, 23));
     }
 }

@@ -1,0 +1,252 @@
+//! A viewer whose link gets narrow step by step, and wide again: which layer it gets, how soon, and what it sees of that.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use ::tests::browser::{Browser, Page};
+use ::tests::network::{Hosts, PUBLISH_TOKEN, Path};
+use ::tests::program::Program;
+use ::tests::watching;
+use anyhow::{Context as _, ensure};
+use model::Bitrate;
+use serde_json::{Value, json};
+
+use crate::plot::{self, Point};
+use crate::report;
+
+const SCRIPT: &str = include_str!("layered.js");
+/// The picture, and what its layers may take together with their sizes: as of `web/whip.js`.
+const WIDTH: u64 = 960;
+const HEIGHTS: [u64; 3] = [540, 270, 135];
+const BITRATE: u64 = 2_500_000;
+/// What the link carries, in kbit/s.
+const LINK: [u64; 11] = [8000, 4000, 2000, 1000, 500, 300, 500, 1000, 2000, 4000, 8000];
+const DELAY: Duration = Duration::from_millis(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Chromium begins with the smallest layer and adds the others as its estimate of its uplink grows.
+const LAYERS_WITHIN: Duration = Duration::from_secs(120);
+const STATS: &str = "document.querySelector('media-tree-player').stats().then((stats) => stats?.video ?? {})";
+
+/// What was seen.
+pub struct Narrowing {
+    steps: Vec<Step>,
+    length: Duration,
+}
+
+/// While the link carried so much.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Step {
+    /// In kbit/s.
+    capacity: u64,
+    /// Lines of the picture at its end.
+    height: u64,
+    /// When the layer was changed for the last time, if it was.
+    adapted_after: Option<Duration>,
+    freezes: u64,
+    frozen: Duration,
+    pictures: u64,
+    bytes: u64,
+}
+
+/// What the browser counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Counts {
+    pictures: u64,
+    bytes: u64,
+    height: u64,
+    freezes: u64,
+    frozen: f64,
+}
+
+impl Counts {
+    fn of(stats: &Value) -> Self {
+        let count = |name: &str| stats[name].as_u64().unwrap_or(0);
+        Self {
+            pictures: count("framesDecoded"),
+            bytes: count("bytesReceived"),
+            height: count("frameHeight"),
+            freezes: count("freezeCount"),
+            frozen: stats["totalFreezesDuration"].as_f64().unwrap_or(0.0),
+        }
+    }
+
+    /// What came since `before`; all of it if the player has begun a session of its own since then.
+    fn since(&self, before: &Self) -> Self {
+        if self.pictures < before.pictures || self.bytes < before.bytes {
+            return *self;
+        }
+        Self {
+            pictures: self.pictures - before.pictures,
+            bytes: self.bytes - before.bytes,
+            height: self.height,
+            freezes: self.freezes.saturating_sub(before.freezes),
+            frozen: (self.frozen - before.frozen).max(0.0),
+        }
+    }
+}
+
+/// Plays it, with `length` for each step, and writes the plot to docs/images/abr.svg if `is_kept`.
+pub async fn run(length: Duration, is_kept: bool) -> anyhow::Result<Narrowing> {
+    let hosts = Hosts::new(64, &["in", "out"])?;
+    let injection = hosts.node("injection", "in", &[]).start().await?;
+    let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
+    let (publisher, viewer) = (Browser::chromium().await?, Browser::chromium().await?);
+    let publishing = publisher.open(&injection.url("/publish/show")).await?;
+    let picture = json!({ "token": PUBLISH_TOKEN, "width": WIDTH, "height": HEIGHTS[0], "bitrate": BITRATE });
+    publishing.evaluate(&format!("({SCRIPT})({picture})")).await.context("publish")?;
+    until_layers_come(&injection, &publishing).await?;
+    let player = watching::open_player(&viewer, &egress.url("/watch/show")).await?;
+    let is_best = format!("{STATS}.then(({{ frameHeight }}) => frameHeight === {})", HEIGHTS[0]);
+    player.wait_until(&is_best, LAYERS_WITHIN).await.context("the best layer, while the link is wide")?;
+
+    let (mut steps, mut points) = (Vec::new(), Vec::<Point>::new());
+    let begun = Instant::now();
+    for capacity in LINK {
+        let path = Path { delay: DELAY, bitrate: Some(Bitrate::kbps(capacity)), ..Path::default() };
+        hosts.join(hosts.host("out").address, hosts.here(), path);
+        let (step, seen) = step(&player, capacity, length, begun).await?;
+        steps.push(step);
+        points.extend(seen);
+    }
+    if is_kept {
+        let file = report::docs().join("images/abr.svg");
+        std::fs::write(&file, plot::draw(&points, &HEIGHTS)).context("write the plot")?;
+    }
+    player.close().await?;
+    publishing.close().await?;
+    Ok(Narrowing { steps, length })
+}
+
+/// Waits until every layer comes to the injection node.
+async fn until_layers_come(injection: &Program, publishing: &Page) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LAYERS_WITHIN;
+    loop {
+        let metrics = reqwest::get(format!("http://{}/metrics", injection.ops)).await?.text().await?;
+        let is_coming = |line: &&str| {
+            line.starts_with("media_tree_publisher_bitrate_bits_per_second{")
+                && line.contains(r#"kind="video""#)
+                && line
+                    .rsplit(' ')
+                    .next()
+                    .and_then(|rate| rate.parse().ok())
+                    .is_some_and(|rate: f64| rate > 0.0)
+        };
+        let coming = metrics.lines().filter(is_coming).count();
+        if coming == HEIGHTS.len() {
+            return Ok(());
+        }
+        let sends = publishing.evaluate("layered.session.stats().then(({ video }) => video)").await?;
+        ensure!(Instant::now() < deadline, "{coming} layers come; the publisher sends {sends}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+async fn step(
+    player: &Page,
+    capacity: u64,
+    length: Duration,
+    begun: Instant,
+) -> anyhow::Result<(Step, Vec<Point>)> {
+    let (narrowed, mut points) = (Instant::now(), Vec::new());
+    let mut step = Step { capacity, ..Step::default() };
+    let mut last = (Counts::of(&player.evaluate(STATS).await?), narrowed);
+    while narrowed.elapsed() < length {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let now = (Counts::of(&player.evaluate(STATS).await?), Instant::now());
+        let new = now.0.since(&last.0);
+        let seconds = now.1.duration_since(last.1).as_secs_f64();
+        if now.0.height != last.0.height {
+            step.adapted_after = Some(narrowed.elapsed());
+        }
+        step.height = now.0.height;
+        step.freezes += new.freezes;
+        step.frozen += Duration::from_secs_f64(new.frozen);
+        step.pictures += new.pictures;
+        step.bytes += new.bytes;
+        points.push(Point {
+            at: now.1.duration_since(begun).as_secs_f64(),
+            capacity: capacity as f64,
+            received: new.bytes as f64 * 8.0 / seconds / 1000.0,
+            height: now.0.height,
+            freezes: new.freezes,
+        });
+        last = now;
+    }
+    println!("{capacity} kbit/s: {step:?}");
+    Ok((step, points))
+}
+
+impl Narrowing {
+    /// As Markdown, and what was not as it should be.
+    pub fn table(&self) -> (String, Vec<String>) {
+        let mut text = format!(
+            "Chromium publishes VP8 in three layers ({} lines; of 2.5 Mbit/s, a quarter and a fourteenth of that), a Chromium on \
+             its own link watches. Each step is {} s long; the link has {} ms of delay each way and a queue of 200 ms.\n\n\
+             ![The link, the picture received and the layer over time](images/abr.svg)\n\n\
+             | Link Mbit/s | Layer, lines | Last change after s | Frames/s | Picture kbit/s | Freezes (ms) |\n\
+             |---|---|---|---|---|---|\n",
+            HEIGHTS.map(|height| height.to_string()).join(", "),
+            self.length.as_secs(),
+            DELAY.as_millis()
+        );
+        let seconds = self.length.as_secs_f64();
+        for step in &self.steps {
+            let change =
+                step.adapted_after.map_or("no change".into(), |after| format!("{:.1}", after.as_secs_f64()));
+            let _ = writeln!(
+                text,
+                "| {} | {} | {change} | {:.1} | {:.0} | {} ({}) |",
+                step.capacity as f64 / 1000.0,
+                step.height,
+                step.pictures as f64 / seconds,
+                step.bytes as f64 * 8.0 / seconds / 1000.0,
+                step.freezes,
+                step.frozen.as_millis()
+            );
+        }
+        (text, self.complaints())
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let [best, .., least] = HEIGHTS;
+        for (index, step) in self.steps.iter().enumerate() {
+            let mbps = step.capacity as f64 / 1000.0;
+            if step.pictures == 0 {
+                found.push(format!("a link of {mbps} Mbit/s: no pictures"));
+            }
+            let is_narrowest = Some(step.capacity) == LINK.iter().min().copied();
+            let wanted = if is_narrowest { least } else { best };
+            let is_known = is_narrowest || index == 0 || index + 1 == self.steps.len();
+            if is_known && step.height != wanted {
+                found.push(format!("a link of {mbps} Mbit/s: {} lines, not {wanted}", step.height));
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_of_its_own_counts_from_its_beginning() {
+        let counts = |pictures, bytes| Counts { pictures, bytes, height: 270, ..Counts::default() };
+        assert_eq!(counts(30, 3000).since(&counts(10, 1000)), counts(20, 2000));
+        assert_eq!(counts(5, 500).since(&counts(10, 1000)), counts(5, 500));
+    }
+
+    #[test]
+    fn the_ends_and_the_narrowest_step_are_judged() {
+        let step = |capacity, height| Step { capacity, height, pictures: 100, ..Step::default() };
+        let of = |steps| Narrowing { steps, length: Duration::from_secs(10) }.complaints();
+        assert_eq!(of(vec![step(8000, 540), step(1000, 270), step(300, 135), step(8000, 540)]), [""; 0]);
+        assert_eq!(
+            of(vec![step(8000, 540), step(300, 270), step(8000, 135)]),
+            ["a link of 0.3 Mbit/s: 270 lines, not 135", "a link of 8 Mbit/s: 135 lines, not 540"]
+        );
+        let frozen = Step { pictures: 0, ..step(8000, 540) };
+        assert_eq!(of(vec![frozen]), ["a link of 8 Mbit/s: no pictures"]);
+    }
+}

@@ -1,0 +1,161 @@
+//! Real clients, minutes of each: who publishes, who watches, what comes of it, and what comes of cuts and narrow links. What
+//! was seen goes, dated, into `docs/compatibility.md`.
+//!
+//! Needs root, for network namespaces.
+
+mod abr;
+mod direct;
+mod plot;
+mod publishers;
+mod report;
+mod stage;
+mod versions;
+mod viewers;
+
+use std::time::{Duration, Instant};
+
+use ::tests::tools;
+use anyhow::{Context as _, bail, ensure};
+use futures_util::future::join_all;
+use publishers::Publisher;
+use report::Report;
+use stage::Stage;
+use viewers::Viewer;
+
+/// How long each pair streams, in minutes, unless the command line says otherwise.
+const MINUTES: f64 = 5.0;
+/// What freezes are compared with needs no longer than this.
+const DIRECT_MAX: Duration = Duration::from_secs(60);
+/// A step of the narrow link is this part of a pair's length, but never too short for a player to act.
+const STEPS_A_PAIR: u32 = 10;
+const STEP_MIN: Duration = Duration::from_secs(10);
+
+/// Those of one line are played side by side: two cores carry so much.
+const STAGES: [&[Stage]; 6] = [
+    &[stage("chromium-h264", Publisher::Chromium("h264"), &[Viewer::Chromium, Viewer::GStreamer])],
+    &[stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium, Viewer::Firefox])],
+    &[
+        stage("chromium-vp9", Publisher::Chromium("vp9"), &[Viewer::Chromium]),
+        stage("obs", Publisher::Obs, &[Viewer::Chromium]),
+    ],
+    &[stage("chromium-av1", Publisher::Chromium("av1"), &[Viewer::Chromium])],
+    &[
+        stage("firefox", Publisher::Firefox("vp8"), &[Viewer::Chromium]),
+        stage("gstreamer", Publisher::GStreamer, &[Viewer::Chromium]),
+    ],
+    &[
+        stage("ffmpeg-rtmp", Publisher::FfmpegRtmp, &[Viewer::Chromium]),
+        stage("ffmpeg-whip", Publisher::FfmpegWhip, &[Viewer::Chromium]),
+    ],
+];
+
+const fn stage(name: &'static str, publisher: Publisher, viewers: &'static [Viewer]) -> Stage {
+    Stage { name, publisher, viewers }
+}
+
+/// What the command line wants.
+#[derive(Debug, PartialEq)]
+struct Wanted {
+    length: Duration,
+    /// All if none are named; then nothing is written.
+    names: Vec<String>,
+}
+
+impl Wanted {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Self> {
+        let (mut minutes, mut names) = (MINUTES, Vec::new());
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--minutes" => minutes = arguments.next().context("--minutes NUMBER")?.parse()?,
+                option if option.starts_with('-') => bail!("{option} is not known; there is --minutes"),
+                _ => names.push(argument),
+            }
+        }
+        ensure!((0.1..=600.0).contains(&minutes), "from 0.1 to 600 minutes");
+        let stages = STAGES.iter().flat_map(|line| line.iter()).map(|stage| stage.name);
+        let known: Vec<&str> = stages.chain(["direct", "abr"]).collect();
+        for name in &names {
+            ensure!(known.contains(&name.as_str()), "{name} is none of {}", known.join(", "));
+        }
+        Ok(Self { length: Duration::from_secs_f64(minutes * 60.0), names })
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.names.is_empty()
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let wanted = Wanted::parse(std::env::args().skip(1))?;
+    ensure!(tools::is_root("clients"), "clients live in network namespaces, which need root");
+    let begun = Instant::now();
+    let versions = versions::all().await?;
+    let firefox = versions::codecs_of_firefox().await?;
+    let mut report = Report::default();
+    // Whoever is tried alone is judged by what a perfect machine would do.
+    let mut freezes = (0, DIRECT_MAX);
+    if wanted.is("direct") {
+        let length = wanted.length.min(DIRECT_MAX);
+        match direct::run(length).await {
+            Ok(seen) => {
+                freezes = (seen.viewing.freeze_count, length);
+                report.add_direct(&seen);
+            }
+            Err(error) => report.add_failure("direct", &error),
+        }
+    }
+    for line in STAGES {
+        let length = wanted.length;
+        let chosen = line.iter().copied().filter(|stage| wanted.is(stage.name));
+        let played = chosen.map(|stage| async move { (stage.name, stage::run(stage, length).await) });
+        for (name, outcomes) in join_all(played).await {
+            match outcomes {
+                Ok(outcomes) => {
+                    outcomes.iter().for_each(|outcome| report.add(outcome, length, freezes));
+                }
+                Err(error) => report.add_failure(name, &error),
+            }
+        }
+    }
+    if wanted.is("abr") {
+        let length = (wanted.length / STEPS_A_PAIR).max(STEP_MIN);
+        match abr::run(length, wanted.is_whole()).await {
+            Ok(narrowing) => report.add_narrowing(&narrowing),
+            Err(error) => report.add_failure("abr", &error),
+        }
+    }
+    println!("\nall of it took {:.0?}", begun.elapsed());
+    if wanted.is_whole() {
+        report.write(wanted.length, &versions, &firefox)?;
+    } else {
+        println!("{}", report.text(wanted.length, &versions, &firefox));
+    }
+    ensure!(report.failures().is_empty(), "not as it should be: {}", report.failures().join("; "));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> anyhow::Result<Wanted> {
+        Wanted::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn the_command_line_names_stages_and_their_length() {
+        let whole = parse("").expect("nothing is needed");
+        assert_eq!((whole.length, whole.is_whole()), (Duration::from_secs(300), true));
+        let short = parse("--minutes 0.5 obs abr").expect("two of them");
+        assert_eq!((short.length, short.is_whole()), (Duration::from_secs(30), false));
+        assert_eq!((short.is("obs"), short.is("abr"), short.is("firefox")), (true, true, false));
+        for wrong in ["--minutes", "--minutes 0", "--minutes x", "--hours 1", "safari"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Who publishes: browsers with the test picture, encoders with a recording or a live picture, GStreamer.
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tests::browser::{Browser, Page};
+use tests::encoders::{self, Encoder};
+use tests::gstreamer::GStreamer;
+use tests::live_encoder::LiveEncoder;
+use tests::network::PUBLISH_TOKEN;
+use tests::probe::Clock;
+use tests::program::Program;
+use tests::watching;
+
+/// A kind of publisher, with its codec where there is a choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publisher {
+    /// The publish page in Chromium.
+    Chromium(&'static str),
+    /// The same in Firefox.
+    Firefox(&'static str),
+    /// libdatachannel with OBS's offer and habits.
+    Obs,
+    /// ffmpeg's WHIP muxer.
+    FfmpegWhip,
+    /// ffmpeg over RTMP, encoding live.
+    FfmpegRtmp,
+    /// GStreamer's `webrtcbin`, as docs/gstreamer.md has it.
+    GStreamer,
+}
+
+impl Publisher {
+    /// As the report calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Chromium(_) => "Chromium, publish page",
+            Self::Firefox(_) => "Firefox, publish page",
+            Self::Obs => "libdatachannel with OBS's offer and habits, WHIP",
+            Self::FfmpegWhip => "ffmpeg (PyAV), WHIP",
+            Self::FfmpegRtmp => "ffmpeg, RTMP, zerolatency",
+            Self::GStreamer => "GStreamer webrtcbin, WHIP",
+        }
+    }
+
+    /// Begins to publish `show` at this node.
+    pub async fn start(self, node: &Program) -> anyhow::Result<Publishing> {
+        let (whip, page) = (node.url("/whip/show"), node.url(&format!("/publish/show#key={PUBLISH_TOKEN}")));
+        let (inside, clock) = match self {
+            Self::Chromium(codec) => {
+                (publish(Browser::chromium().await?, &page, codec).await?, Some(Clock::Capture))
+            }
+            Self::Firefox(codec) => {
+                (publish(Browser::firefox().await?, &page, codec).await?, Some(Clock::Capture))
+            }
+            Self::Obs => play(Encoder::libdatachannel(&whip, Some(PUBLISH_TOKEN))?, None).await?,
+            Self::FfmpegWhip => {
+                let folder = tempfile::tempdir().context("a folder for a certificate")?;
+                let [certificate, key] = encoders::certificate_of_ffmpeg(folder.path())?;
+                let options = [certificate, key, format!("authorization={PUBLISH_TOKEN}")];
+                play(Encoder::ffmpeg(&whip, &options)?, Some(folder)).await?
+            }
+            Self::FfmpegRtmp => {
+                let encoder = LiveEncoder::rtmp(node.rtmp, &format!("show?key={PUBLISH_TOKEN}"));
+                (Inside::Live(encoder), Some(Clock::Capture))
+            }
+            Self::GStreamer => {
+                let mut gstreamer = GStreamer::publish_with(&whip, PUBLISH_TOKEN).await?;
+                gstreamer.until_state("connected").await?;
+                (Inside::GStreamer(gstreamer), None)
+            }
+        };
+        Ok(Publishing { publisher: self, inside, clock, starts: 1 })
+    }
+}
+
+async fn publish(browser: Browser, url: &str, codec: &str) -> anyhow::Result<Inside> {
+    Ok(Inside::Page(watching::publish_test_picture(&browser, url, codec).await?, browser))
+}
+
+async fn play(mut encoder: Encoder, folder: Option<TempDir>) -> anyhow::Result<(Inside, Option<Clock>)> {
+    encoder.until("state connected").await?;
+    let clock = encoder.clock().await?;
+    Ok((Inside::Encoder(encoder, folder), Some(clock)))
+}
+
+/// A publisher at work. Ends with its value.
+pub struct Publishing {
+    publisher: Publisher,
+    inside: Inside,
+    /// What the code of its picture says, where it has one.
+    pub clock: Option<Clock>,
+    /// How often its process was started.
+    starts: u64,
+}
+
+enum Inside {
+    Page(Page, Browser),
+    /// With what it reads while it runs.
+    Encoder(Encoder, Option<TempDir>),
+    Live(LiveEncoder),
+    GStreamer(GStreamer),
+}
+
+impl Publishing {
+    /// Starts its process again if that has ended, as in a loop of a shell.
+    pub async fn revive(&mut self, node: &Program) -> anyhow::Result<()> {
+        let has_ended = match &mut self.inside {
+            Inside::Encoder(encoder, _) => encoder.has_ended()?,
+            Inside::GStreamer(gstreamer) => gstreamer.has_ended()?,
+            Inside::Page(..) | Inside::Live(_) => false,
+        };
+        if has_ended {
+            let starts = self.starts + 1;
+            *self = self.publisher.start(node).await.context("it had ended, and was started again")?;
+            self.starts = starts;
+        }
+        Ok(())
+    }
+
+    /// How often its process was started.
+    pub fn starts(&self) -> u64 {
+        match &self.inside {
+            Inside::Live(encoder) => encoder.starts(),
+            Inside::Page(..) | Inside::Encoder(..) | Inside::GStreamer(_) => self.starts,
+        }
+    }
+
+    /// Ends it as its user does.
+    pub async fn close(self) -> anyhow::Result<()> {
+        match self.inside {
+            Inside::Page(page, _browser) => page.close().await,
+            Inside::Encoder(encoder, _folder) => encoder.close().await.map(drop),
+            Inside::Live(encoder) => {
+                drop(encoder);
+                Ok(())
+            }
+            Inside::GStreamer(gstreamer) => gstreamer.close().await,
+        }
+    }
+}

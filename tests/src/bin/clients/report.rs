@@ -1,0 +1,327 @@
+//! What the runs came to, as Markdown: `docs/compatibility.md`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::tests::host;
+use ::tests::probe::quantile;
+use anyhow::Context as _;
+
+use crate::abr::Narrowing;
+use crate::publishers::Publisher;
+use crate::stage::{CUTS, Outcome, Return};
+use crate::versions::Version;
+use crate::viewers::{Seen, Viewer};
+
+/// All publishers send 30 pictures a second; software that encodes on a busy machine leaves some out.
+const PICTURES_A_SECOND_MIN: f64 = 27.0;
+/// Sound and picture belong together within this, in ms.
+const LIP_SYNC_MAX: f64 = 45.0;
+/// Beeps, one a second: those at first, and those after which a browser has found its measure.
+const FIRST_BEEPS: usize = 5;
+const SETTLING_BEEPS: usize = 10;
+/// Glass to glass, in ms: for WebRTC, and where the way in is RTMP.
+const AGE_MAX: f64 = 500.0;
+const AGE_OF_RTMP_MAX: f64 = 2000.0;
+/// How much older pictures may be at the end than at the beginning, in ms.
+const DRIFT_MAX: f64 = 100.0;
+/// Who has its network back is back by then.
+const RETURN_MAX: Duration = Duration::from_secs(15);
+
+/// What a page of the documentation is made of.
+#[derive(Default)]
+pub struct Report {
+    streaming: String,
+    cuts: String,
+    narrowing: String,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// Takes what a direct connection came to.
+    pub fn add_direct(&mut self, seen: &Seen) {
+        self.row(["Chromium", "Chromium, without a server"], seen, "to compare with");
+    }
+
+    /// Takes what a stage came to; `direct` is what freezes are compared with: how many there were in how long.
+    pub fn add(&mut self, outcome: &Outcome, length: Duration, direct: (u64, Duration)) {
+        let who = [outcome.publisher.name(), outcome.viewer.name()];
+        let found = complaints(outcome, length, direct);
+        let verdict = if found.is_empty() { "good".to_owned() } else { found.join("; ") };
+        self.row(who, &outcome.seen, &verdict);
+        self.failures.extend(found.iter().map(|complaint| format!("{}, {}: {complaint}", who[0], who[1])));
+        let _ = write!(self.cuts, "| {} | {} ", who[0], who[1]);
+        for returned in &outcome.returns {
+            let _ = write!(self.cuts, "| {} ", in_words(returned));
+        }
+        self.cuts.push_str("|\n");
+    }
+
+    fn row(&mut self, [publisher, viewer]: [&str; 2], seen: &Seen, verdict: &str) {
+        let viewing = &seen.viewing;
+        let or_dash = |is_known: bool, text: String| if is_known { text } else { "–".to_owned() };
+        let line = format!(
+            "| {publisher} | {viewer} | {} | {} | {:.1} | {} ({}) | {} | {} | {} | {} | {} | {} | {verdict} |\n",
+            viewing.codec,
+            viewing.frames_decoded,
+            viewing.frames_per_second,
+            viewing.freeze_count,
+            viewing.freezes.as_millis(),
+            or_dash(seen.knows_loss, viewing.packets_lost.to_string()),
+            if seen.has_sound { "yes" } else { "no" },
+            or_dash(seen.knows_first_frame, viewing.first_frame.as_millis().to_string()),
+            quantiles(&seen.ages, &[0.5, 0.95]),
+            drift(&seen.ages).map_or_else(|| "–".to_owned(), |drift| format!("{drift:+.0}")),
+            lip_sync_in_words(&seen.lip_sync),
+        );
+        print!("{line}");
+        self.streaming.push_str(&line);
+    }
+
+    /// Takes what a viewer on a narrow link saw.
+    pub fn add_narrowing(&mut self, narrowing: &Narrowing) {
+        let (table, found) = narrowing.table();
+        println!("{table}");
+        self.narrowing = table;
+        self.failures.extend(found);
+    }
+
+    /// Takes why something did not come to its end.
+    pub fn add_failure(&mut self, name: &str, error: &anyhow::Error) {
+        let words = format!("{name} did not come to its end: {error:#}");
+        println!("{words}");
+        let _ =
+            writeln!(self.streaming, "| {name} | | | | | | | | | | | | did not come to its end: {error:#} |");
+        self.failures.push(words);
+    }
+
+    /// What was not as it should be.
+    pub fn failures(&self) -> &[String] {
+        &self.failures
+    }
+
+    /// The page.
+    pub fn text(&self, length: Duration, versions: &[Version], firefox: &[String]) -> String {
+        let mut programs = String::new();
+        for Version { program, version } in versions {
+            let _ = writeln!(programs, "| {program} | {version} |");
+        }
+        let columns = CUTS.map(|cut| format!(" {} s |", cut.as_secs())).concat();
+        let verdict = if self.failures.is_empty() {
+            "All of it is as it should be.".to_owned()
+        } else {
+            format!("Not as it should be:\n\n- {}", self.failures.join("\n- "))
+        };
+        format!(
+            "{HEAD}{}; publishers, nodes and viewers all on this one machine. **Each pair streamed for {}.** {verdict}\n\n\
+             ## Programs\n\n| Program | Version |\n|---|---|\n{programs}\n{STREAMING}{}\n{CUT}|---|---|{}\n{}\n{NARROWING}{}\n{}",
+            host::today_and_here(),
+            in_minutes(length),
+            self.streaming,
+            "---|".repeat(CUTS.len()),
+            self.cuts,
+            self.narrowing,
+            not_tried(firefox)
+        )
+        .replace("{columns}", &columns)
+    }
+
+    /// Writes the page.
+    pub fn write(&self, length: Duration, versions: &[Version], firefox: &[String]) -> anyhow::Result<()> {
+        let path = docs().join("compatibility.md");
+        std::fs::write(&path, self.text(length, versions, firefox))
+            .with_context(|| format!("write {}", path.display()))
+    }
+}
+
+const HEAD: &str = "# What works with what\n\nWritten by `cargo xtask clients`; do not edit.\n\n";
+
+const STREAMING: &str = "## Streaming\n\nThrough an injection and an egress node. Freezes are the browser's count, with how \
+many ms they took together; of GStreamer, seconds with less than half of the pictures. *Glass to glass* is read off a time \
+code in the picture: from the picture's making (ffmpeg over RTMP: from the encoder's input; recordings of WHIP encoders: from \
+the encoder's output) to its place on screen. *Drift* is by how much it grew from the first tenth of the run to the last. \
+*Lip sync* is how many ms after its picture a beep is heard, negative if before, measured in the page's audio graph: in the \
+first 5 s, while a browser still looks for the right size of its buffer, and from 10 s on. In it are the publishing and the \
+viewing browser's own parts; the first line has nothing else in it. Firefox's clock of sound is some percent slow on a machine \
+without a sound card, so its lip sync is shown and not judged.\n\n\
+| Publisher | Viewer | Codec | Frames | Frames/s | Freezes (ms) | Lost packets | Sound | First frame ms | Glass to glass p50 / \
+p95 ms | Drift ms | Lip sync ms: at first; p5 / p50 / p95 | Result |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+
+const CUT: &str = "## The publisher loses its network\n\nNothing gets through from and to the publisher for so long. In brackets: \
+whether it goes on in the session that it had, and how old pictures are on screen 5 s later. GStreamer is asked once a second.\n\n\
+| Publisher | Viewer |{columns}\n";
+
+const NARROWING: &str = "## A viewer's link gets narrow and wide again\n\n";
+
+/// What is missing, and why.
+fn not_tried(firefox: &[String]) -> String {
+    let h264 = if firefox.iter().any(|codec| codec == "H264") {
+        String::new()
+    } else {
+        format!(
+            "- **H264 in Firefox**: Mozilla's builds fetch a decoder for it by themselves, Debian's here has none. It receives {}.\n",
+            firefox.join(", ")
+        )
+    };
+    format!(
+        "## Not tried\n\n- **OBS itself**: Debian's builds come without WHIP. libdatachannel, its WebRTC library, stands in for it, \
+         with OBS's offer and habits.\n- **Safari and other WebKit browsers**: there is none for Linux that has WebRTC.\n{h264}\
+         - **Encoders and decoders in hardware**, and H265 in browsers, which needs them: this machine has none.\n\
+         - **Phones.**\n"
+    )
+}
+
+/// Where pages of the documentation are.
+pub fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}
+
+fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Duration)) -> Vec<String> {
+    let Outcome { publisher, seen, returns, .. } = outcome;
+    let viewing = &seen.viewing;
+    let mut found = Vec::new();
+    if viewing.frames_per_second < PICTURES_A_SECOND_MIN {
+        found.push(format!("{:.1} pictures a second", viewing.frames_per_second));
+    }
+    // As many as a direct connection would have had in the time, and one for the start of the tone.
+    let freezes_max = (freezes as f64 * length.as_secs_f64() / watched.as_secs_f64()).ceil() as u64 + 1;
+    if viewing.freeze_count > freezes_max {
+        found.push(format!("{} freezes", viewing.freeze_count));
+    }
+    if viewing.packets_lost != 0 {
+        found.push(format!("{} packets lost", viewing.packets_lost));
+    }
+    if !seen.has_sound {
+        found.push("no sound".into());
+    }
+    let is_rtmp = *publisher == Publisher::FfmpegRtmp;
+    let age = quantile(&seen.ages, 0.95);
+    if age.is_some_and(|age| age > if is_rtmp { AGE_OF_RTMP_MAX } else { AGE_MAX }) {
+        found.push(format!("{:.0} ms glass to glass", age.unwrap_or_default()));
+    }
+    if let Some(drift) = drift(&seen.ages).filter(|drift| *drift > DRIFT_MAX) {
+        found.push(format!("{drift:.0} ms of drift"));
+    }
+    let is_firefox = outcome.viewer == Viewer::Firefox || matches!(publisher, Publisher::Firefox(_));
+    let is_measured = outcome.viewer != Viewer::GStreamer && *publisher != Publisher::GStreamer;
+    match quantile(settled(&seen.lip_sync), 0.5) {
+        Some(offset) if !is_firefox && offset.abs() > LIP_SYNC_MAX => {
+            found.push(format!("sound {offset:+.0} ms off"));
+        }
+        None if is_measured => found.push("lip sync could not be measured".into()),
+        Some(_) | None => {}
+    }
+    for (cut, returned) in CUTS.iter().zip(returns) {
+        if returned.after.is_none_or(|after| after > RETURN_MAX) {
+            found.push(format!("not back in time after {} s without network", cut.as_secs()));
+        }
+    }
+    found
+}
+
+/// By how much pictures are older in the last tenth than in the first.
+fn drift(ages: &[f64]) -> Option<f64> {
+    let tenth = ages.len() / 10;
+    Some(quantile(&ages[ages.len() - tenth..], 0.5)? - quantile(&ages[..tenth], 0.5)?)
+}
+
+/// Without what is heard while a browser looks for the right size of its buffer.
+fn settled(lip_sync: &[f64]) -> &[f64] {
+    lip_sync.get(SETTLING_BEEPS..).unwrap_or_default()
+}
+
+fn lip_sync_in_words(lip_sync: &[f64]) -> String {
+    let first = &lip_sync[..lip_sync.len().min(FIRST_BEEPS)];
+    match quantile(first, 0.5) {
+        Some(first) => format!("{first:.0}; {}", quantiles(settled(lip_sync), &[0.05, 0.5, 0.95])),
+        None => "–".into(),
+    }
+}
+
+fn quantiles(values: &[f64], shares: &[f64]) -> String {
+    let found: Vec<String> =
+        shares.iter().filter_map(|share| Some(format!("{:.0}", quantile(values, *share)?))).collect();
+    if found.is_empty() { "–".into() } else { found.join(" / ") }
+}
+
+fn in_words(returned: &Return) -> String {
+    let Some(after) = returned.after else { return "does not come back".into() };
+    let publisher = match (returned.was_restarted, returned.publisher_sessions) {
+        (true, _) => "its program ended and was started again",
+        (false, 0) => "same session",
+        (false, _) => "new session",
+    };
+    let viewer = if returned.viewer_sessions > 0 { ", viewers' sessions began anew" } else { "" };
+    let age = returned.age.map(|age| format!(", {age:.0} ms old")).unwrap_or_default();
+    format!("{:.1} s after ({publisher}{viewer}{age})", after.as_secs_f64())
+}
+
+fn in_minutes(length: Duration) -> String {
+    let seconds = length.as_secs();
+    if seconds % 60 == 0 && seconds > 60 {
+        format!("{} minutes", seconds / 60)
+    } else {
+        format!("{seconds} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Outcome {
+        let mut seen =
+            Seen { has_sound: true, ages: vec![60.0; 100], lip_sync: vec![10.0; 20], ..Seen::default() };
+        seen.viewing.frames_per_second = 30.0;
+        let returned = Return { after: Some(Duration::from_secs(1)), ..Return::default() };
+        Outcome {
+            publisher: Publisher::Chromium("vp8"),
+            viewer: Viewer::Chromium,
+            seen,
+            returns: vec![returned.clone(), returned],
+        }
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_said() {
+        let minute = Duration::from_secs(60);
+        let judge = |change: fn(&mut Outcome)| {
+            let mut outcome = good();
+            change(&mut outcome);
+            complaints(&outcome, minute, (0, minute))
+        };
+        assert_eq!(judge(|_| {}), [""; 0]);
+        assert_eq!(judge(|it| it.seen.viewing.frames_per_second = 20.0), ["20.0 pictures a second"]);
+        assert_eq!(judge(|it| it.seen.viewing.freeze_count = 2), ["2 freezes"]);
+        assert_eq!(judge(|it| it.seen.viewing.packets_lost = 1), ["1 packets lost"]);
+        assert_eq!(judge(|it| it.seen.has_sound = false), ["no sound"]);
+        assert_eq!(judge(|it| it.seen.ages = vec![600.0; 100]), ["600 ms glass to glass"]);
+        assert_eq!(judge(|it| it.seen.ages[80..].fill(200.0)), ["140 ms of drift"]);
+        assert_eq!(judge(|it| it.seen.lip_sync = vec![-60.0; 20]), ["sound -60 ms off"]);
+        assert_eq!(judge(|it| it.seen.lip_sync[..9].fill(120.0)), [""; 0], "that is the beginning");
+        assert_eq!(judge(|it| it.seen.lip_sync.clear()), ["lip sync could not be measured"]);
+        assert_eq!(judge(|it| it.returns[1].after = None), ["not back in time after 20 s without network"]);
+    }
+
+    #[test]
+    fn freezes_are_held_against_those_of_a_direct_connection() {
+        let mut outcome = good();
+        outcome.seen.viewing.freeze_count = 6;
+        let (minute, five) = (Duration::from_secs(60), Duration::from_secs(300));
+        assert_eq!(complaints(&outcome, five, (1, minute)), [""; 0]);
+        assert_eq!(complaints(&outcome, five, (0, minute)), ["6 freezes"]);
+    }
+
+    #[test]
+    fn the_page_says_how_long_it_was() {
+        assert_eq!(in_minutes(Duration::from_secs(300)), "5 minutes");
+        assert_eq!(in_minutes(Duration::from_secs(20)), "20 s");
+        let mut report = Report::default();
+        report.add(&good(), Duration::from_secs(20), (0, Duration::from_secs(20)));
+        let page = report.text(Duration::from_secs(20), &[], &["VP8".to_owned()]);
+        assert!(page.contains("Each pair streamed for 20 s."), "{page}");
+        assert!(page.contains("| 5 s | 20 s |\n|---|---|---|---|\n"), "{page}");
+        assert!(page.contains("1.0 s after (same session)"), "{page}");
+    }
+}

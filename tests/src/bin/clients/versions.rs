@@ -1,0 +1,75 @@
+//! Which programs took part.
+
+use std::path::Path;
+
+use ::tests::browser::Browser;
+use ::tests::encoders;
+use anyhow::Context as _;
+use tokio::process::Command;
+
+/// One program.
+pub struct Version {
+    /// Its name.
+    pub program: &'static str,
+    /// What it says of itself.
+    pub version: String,
+}
+
+/// Asks all of them.
+pub async fn all() -> anyhow::Result<Vec<Version>> {
+    let [node, ..] = encoders::parts_of_libdatachannel();
+    let [_, python] = encoders::parts_of_ffmpeg();
+    let library = "process.stdout.write(require('node-datachannel').getLibraryVersion())";
+    let muxer = "import av; print(av.__version__ + ', libavformat', '.'.join(map(str, av.library_versions['libavformat'])))";
+    let debian = Path::new("/usr/bin");
+    let ask = [
+        ("Chromium", debian.join("chromium"), vec!["--version"], 0),
+        ("Firefox", debian.join("firefox-esr"), vec!["--version"], 0),
+        ("libdatachannel", node, vec!["-e", library], 0),
+        ("PyAV", python, vec!["-c", muxer], 0),
+        ("ffmpeg", debian.join("ffmpeg"), vec!["-version"], 0),
+        ("GStreamer", debian.join("gst-inspect-1.0"), vec!["--version"], 1),
+    ];
+    let mut versions = vec![Version { program: "Media-Tree", version: env!("CARGO_PKG_VERSION").to_owned() }];
+    for (program, path, arguments, line) in ask {
+        let output = Command::new(&path).args(arguments).current_dir(encoders::folder()).output().await;
+        let output = output.with_context(|| format!("run {}", path.display()))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = said.lines().nth(line).unwrap_or("unknown");
+        versions.push(Version { program, version: bare(version).to_owned() });
+    }
+    Ok(versions)
+}
+
+/// Without what is around it: who built it, whose rights it has.
+fn bare(version: &str) -> &str {
+    let end = [" Copyright", " built on"].iter().filter_map(|word| version.find(word)).min();
+    version[..end.unwrap_or(version.len())].trim()
+}
+
+/// Video codecs that Firefox receives here.
+pub async fn codecs_of_firefox() -> anyhow::Result<Vec<String>> {
+    let browser = Browser::firefox().await?;
+    let page = browser.open("about:blank").await?;
+    let names =
+        "[...new Set(RTCRtpReceiver.getCapabilities('video').codecs.map(({ mimeType }) => mimeType))]";
+    let listed: Vec<String> = serde_json::from_value(page.evaluate(names).await?)?;
+    let is_codec = |name: &str| !["rtx", "red", "ulpfec", "flexfec-03"].contains(&name);
+    let bare = listed.iter().filter_map(|name| name.split_once('/')).map(|(_, name)| name);
+    Ok(bare.filter(|name| is_codec(name)).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bare;
+
+    #[test]
+    fn a_version_goes_without_its_builder() {
+        assert_eq!(
+            bare("ffmpeg version 5.1.9-0+deb12u1 Copyright (c) 2000-2026"),
+            "ffmpeg version 5.1.9-0+deb12u1"
+        );
+        assert_eq!(bare("Chromium 156.0.1 built on Debian GNU/Linux 12"), "Chromium 156.0.1");
+        assert_eq!(bare("0.24.5"), "0.24.5");
+    }
+}
