@@ -1,9 +1,10 @@
-"""Publishes over WHIP with ffmpeg's own muxer, out of PyAV's build of ffmpeg 8.
+"""Publishes over WHIP or Enhanced RTMP with ffmpeg's own muxers, out of PyAV's build of ffmpeg 8.
 
     python ffmpeg.py RECORDING URL SECONDS [OPTION=VALUE...]
 
-RECORDING is any file with H264 and Opus; its first SECONDS are played over and over in real time until standard input ends.
-The options are the muxer's, as after `-f whip`.
+RECORDING is any file whose codecs the muxer takes: H264 and Opus for WHIP, for RTMP HEVC, VP9 or AV1 with AAC or Opus, too.
+Its first SECONDS are played over and over in real time until standard input ends. The options are the muxer's, as after
+`-f whip`.
 """
 import sys
 import threading
@@ -28,8 +29,10 @@ print("version", ".".join(map(str, av.library_versions["libavformat"])), flush=T
 av.logging.restore_default_callback()
 
 recording = av.open(path)
-output = av.open(url, "w", format="whip", options=options)
-streams = {stream.index: output.add_stream_from_template(stream) for stream in recording.streams}
+muxer = "flv" if url.startswith("rtmp") else "whip"
+output = av.open(url, "w", format=muxer, options=options)
+# Nothing is encoded here: there need be no encoder of the name that the decoder has.
+streams = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in recording.streams}
 output.start_encoding()
 print("state connected", flush=True)
 start = time.monotonic()

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use model::Codec;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -20,6 +21,8 @@ use crate::program::PATIENCE;
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/encoders");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/encoders");
 const NODE: &str = "/usr/bin/node";
+/// How much of a picture is encoded for Enhanced RTMP, to be played over and over.
+const ENHANCED_SECONDS: &str = "4";
 /// How long a good end may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(10);
 
@@ -109,6 +112,37 @@ impl Encoder {
         let mut command = Command::new(python());
         let length = clip::LENGTH.as_secs().to_string();
         command.arg(Path::new(SCRIPTS).join("ffmpeg.py")).arg(&recording).args([url, &length]).args(options);
+        Self::start(command, folder)
+    }
+
+    /// Publishes a moving picture in H265, VP9 or AV1, and a tone, over RTMP: the newer ffmpeg writes tags of Enhanced RTMP
+    /// for them. A keyframe every second.
+    ///
+    /// # Errors
+    /// If the recording cannot be made or the encoder not be started.
+    pub fn enhanced_rtmp(url: &str, codec: Codec) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for the recording")?;
+        let recording = folder.path().join("recording.mkv");
+        let (video, audio) = match codec {
+            Codec::H265 => (
+                "libx265 -preset ultrafast -x265-params keyint=30:min-keyint=30:scenecut=0:bframes=0:log-level=error",
+                "libopus",
+            ),
+            Codec::Vp9 => {
+                ("libvpx-vp9 -deadline realtime -cpu-used 8 -lag-in-frames 0 -auto-alt-ref 0", "aac")
+            }
+            Codec::Av1 => ("libaom-av1 -usage realtime -cpu-used 8", "aac"),
+            Codec::Opus | Codec::H264 | Codec::Vp8 => bail!("{codec} is none of Enhanced RTMP here"),
+        };
+        let mut command = std::process::Command::new(FFMPEG);
+        command.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30"]);
+        command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", ENHANCED_SECONDS, "-c:v"]);
+        command.args(video.split(' ')).args(["-g", "30", "-b:v", "500k", "-pix_fmt", "yuv420p"]);
+        let made =
+            command.args(["-c:a", audio, "-ac", "2"]).arg(&recording).output().context("start ffmpeg")?;
+        ensure!(made.status.success(), "no recording: {}", String::from_utf8_lossy(&made.stderr));
+        let mut command = Command::new(python());
+        command.arg(Path::new(SCRIPTS).join("ffmpeg.py")).arg(&recording).args([url, ENHANCED_SECONDS]);
         Self::start(command, folder)
     }
 

@@ -210,6 +210,9 @@ async fn e03_where_viewers_may_not_wait_they_are_told_when_to_come_back() -> Res
     let early = post(&program, "/whep/show", offers::CHROMIUM_VIEWER).await?;
     assert_eq!(early.status(), StatusCode::CONFLICT);
     assert!(header(&early, "retry-after").parse::<u32>()? > 0);
+    // A page of another origin can read when to come back.
+    assert!(header(&early, "access-control-expose-headers").contains("Retry-After"));
+    assert_eq!(header(&early, "access-control-allow-origin"), "*");
     let codecs = [Codec::Opus, Codec::H264];
     let (url, options) = (program.url("/whip/show"), client::whip::Options::default());
     let publisher = Whip::connect(&url, None, &codecs, options).await?;

@@ -41,6 +41,12 @@ pub enum ConnectError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server's own offer cannot be used.
+    #[error("the server's offer cannot be used: {reason}")]
+    Offer {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No UDP socket.
     #[error("no UDP socket")]
     Socket(#[source] io::Error),

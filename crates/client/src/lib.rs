@@ -23,5 +23,5 @@ pub use error::{CloseError, ConnectError, Ending, RestartError};
 pub use ice::IceDescription;
 pub use impairment::Impairment;
 pub use peer::Joining;
-pub use whep::{ReceivedPacket, Whep, WhepOffer, WhepPeer, WhepSession};
+pub use whep::{ReceivedPacket, Whep, WhepAnswer, WhepOffer, WhepPeer, WhepSession};
 pub use whip::{Outgoing, Whip, WhipOffer, WhipPeer, WhipSession};

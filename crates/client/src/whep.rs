@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use model::{Codec, Kind, SeqNo, Ssrc};
+use str0m::change::SdpOffer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::rtp::RtpPacket;
 use str0m::stats::MediaIngressStats;
@@ -183,6 +184,88 @@ impl Whep {
         let offer = Offer { rtc, pending, socket, started, candidate, is_candidate_offered, description };
         Ok(WhepOffer { offer, tracks, options })
     }
+
+    /// A viewer that the server at `url` has made an offer (WHEP, counter-offers): the caller brings its answer there.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if there is no socket, or the offer cannot be taken.
+    pub async fn answer(url: &str, offer: &str, options: Options) -> Result<WhepAnswer, ConnectError> {
+        let socket = peer::socket_towards(&http::server(url)?).await?;
+        let started = Instant::now();
+        let config = codecs::configuration(&options.codecs, H264Offer::All, true);
+        let mut rtc = config.set_stats_interval(Some(STATS_INTERVAL)).build(started);
+        rtc.add_local_candidate(peer::host_candidate(socket.1)?);
+        let unusable = |error: &dyn std::fmt::Display| ConnectError::Offer { reason: error.to_string() };
+        let parsed = SdpOffer::from_sdp_string(offer).map_err(|error| unusable(&error))?;
+        let answer = rtc.sdp_api().accept_offer(parsed).map_err(|error| unusable(&error))?;
+        let description = answer.to_sdp_string();
+        let answered = Answered { rtc, socket, started };
+        Ok(WhepAnswer { answered, offer: offer.to_owned(), description, options })
+    }
+}
+
+/// A viewer that has answered an offer of the server.
+pub struct WhepAnswer {
+    answered: Answered,
+    offer: String,
+    description: String,
+    options: Options,
+}
+
+impl WhepAnswer {
+    /// The answer.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// Waits until media can flow. The server has to have the answer.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if nothing comes through.
+    pub async fn connect(self) -> Result<WhepPeer, ConnectError> {
+        let Self { answered, offer, description: _, options } = self;
+        begin(answered, (sections(&offer), options), &offer).await
+    }
+}
+
+/// The sections of a server's description, and of which kind they are.
+fn sections(description: &str) -> Vec<(Kind, Mid)> {
+    let (mut kind, mut sections) = (None, Vec::new());
+    for line in description.lines().map(str::trim_end) {
+        if line.starts_with("m=") {
+            kind = [("m=audio ", Kind::Audio), ("m=video ", Kind::Video)]
+                .into_iter()
+                .find_map(|(word, kind)| line.starts_with(word).then_some(kind));
+        } else if let (Some(mid), Some(kind)) = (line.strip_prefix("a=mid:"), kind) {
+            sections.push((kind, Mid::from(mid)));
+        }
+    }
+    sections
+}
+
+/// A viewer begins whose description and the server's are known to both.
+async fn begin(
+    answered: Answered,
+    (tracks, options): (Vec<(Kind, Mid)>, Options),
+    server: &str,
+) -> Result<WhepPeer, ConnectError> {
+    let Answered { rtc, socket, started } = answered;
+    let answered = started.elapsed();
+    let stats = Arc::new(Mutex::new(Stats::default()));
+    let (sender, packets) = mpsc::channel(options.queue_packets_max.max(1));
+    let viewer = Viewer {
+        tracks,
+        packets: (options.queue_packets_max > 0).then_some(sender),
+        stats: stats.clone(),
+        requests_keyframes: options.requests_keyframes,
+        picture: PictureLoss::default(),
+    };
+    let (peer, messages, mut states) = Peer::new(rtc, socket, viewer, (options.impairment, server));
+    tokio::spawn(peer.run());
+    let connected = peer::connected(&mut states, options.patience).await?.duration_since(started);
+    let joining = Joining { started, answered, connected };
+    Ok(WhepPeer { packets, messages, states, stats, joining })
 }
 
 /// A viewer that waits for the server's answer.
@@ -211,22 +294,7 @@ impl WhepOffer {
     /// [`ConnectError`] if the answer cannot be used, or nothing comes through.
     pub async fn accept(self, answer: &str) -> Result<WhepPeer, ConnectError> {
         let Self { offer, tracks, options } = self;
-        let answered = offer.started.elapsed();
-        let Answered { rtc, socket, started } = offer.accept(answer)?;
-        let stats = Arc::new(Mutex::new(Stats::default()));
-        let (sender, packets) = mpsc::channel(options.queue_packets_max.max(1));
-        let viewer = Viewer {
-            tracks,
-            packets: (options.queue_packets_max > 0).then_some(sender),
-            stats: stats.clone(),
-            requests_keyframes: options.requests_keyframes,
-            picture: PictureLoss::default(),
-        };
-        let (peer, messages, mut states) = Peer::new(rtc, socket, viewer, (options.impairment, answer));
-        tokio::spawn(peer.run());
-        let connected = peer::connected(&mut states, options.patience).await?.duration_since(started);
-        let joining = Joining { started, answered, connected };
-        Ok(WhepPeer { packets, messages, states, stats, joining })
+        begin(offer.accept(answer)?, (tracks, options), answer).await
     }
 }
 

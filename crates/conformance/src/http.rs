@@ -1,5 +1,6 @@
 //! Requests with an end: each has a time-out, none follows a redirect by itself, who asks for patience gets it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often a server may ask for patience before its answer counts.
 const PATIENCE_MAX: usize = 5;
+/// Who asks beside everybody else, of a server on this machine.
+const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// No answer of interest is longer.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
@@ -23,6 +26,8 @@ pub(crate) struct Reply {
     pub(crate) body: String,
     /// Who answered, after redirects.
     pub(crate) url: Url,
+    /// The Locations of these redirects, as they were written.
+    pub(crate) redirects: Vec<String>,
 }
 
 impl Reply {
@@ -61,33 +66,73 @@ impl Reply {
     }
 }
 
+/// Whose certificates are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust<'a> {
+    /// Those of the authorities that this machine trusts.
+    System,
+    /// Those of these authorities, PEM.
+    Only(&'a [u8]),
+    /// Any: where it was said before that clients refuse it.
+    Anybody,
+}
+
 /// The requests of one run.
 #[derive(Debug)]
 pub(crate) struct Http {
     client: Client,
+    /// Writes the names of headers as libcurl and others do over HTTP/1.1: `Content-Type`.
+    titled: Client,
+    /// Asks from another address of this machine, if the server is on it, too.
+    neighbour: Option<Client>,
     /// Answers 301 and 302 to what must not become a GET.
     wrong_redirects: Mutex<Vec<String>>,
 }
 
 impl Http {
-    /// `trusted`: certificates of authorities, PEM, in place of the system's.
-    pub(crate) fn new(trusted: Option<&[u8]>, is_tls: bool) -> Result<Self, reqwest::Error> {
-        // As OBS and ffmpeg, each request on a connection of its own: a server that hangs up on one harms no other.
-        let mut builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .pool_max_idle_per_host(0);
-        builder = match trusted {
-            Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem)?),
-            None if is_tls => builder,
-            // There is no need to read the system's certificates, nor for it to have any.
-            None => builder.tls_certs_only([]),
+    /// `servers`: who will be asked.
+    pub(crate) fn new(trust: Trust<'_>, servers: &[&Url]) -> Result<Self, reqwest::Error> {
+        let trusted = match trust {
+            Trust::Only(pem) => Some(Certificate::from_pem_bundle(pem)?),
+            Trust::System | Trust::Anybody => None,
         };
-        Ok(Self { client: builder.build()?, wrong_redirects: Mutex::default() })
+        let is_tls = servers.iter().any(|url| url.scheme() == "https");
+        let builder = || {
+            // As OBS and ffmpeg, each request on a connection of its own: a server that hangs up on one harms no other.
+            let builder = Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .timeout(TIMEOUT)
+                .pool_max_idle_per_host(0);
+            match &trusted {
+                _ if trust == Trust::Anybody => builder.tls_danger_accept_invalid_certs(true),
+                Some(certificates) => builder.tls_certs_only(certificates.clone()),
+                None if is_tls => builder,
+                // There is no need to read the system's certificates, nor for it to have any.
+                None => builder.tls_certs_only([]),
+            }
+        };
+        let is_here = servers.iter().all(|url| url.host_str().is_some_and(is_loopback));
+        let neighbour = is_here.then(|| builder().local_address(IpAddr::V4(NEIGHBOUR)).build());
+        Ok(Self {
+            client: builder().build()?,
+            titled: builder().http1_only().http1_title_case_headers().build()?,
+            neighbour: neighbour.transpose()?,
+            wrong_redirects: Mutex::default(),
+        })
     }
 
     pub(crate) fn request(&self, method: Method, url: &Url) -> RequestBuilder {
         self.client.request(method, url.clone())
+    }
+
+    /// The same with names of headers in title case.
+    pub(crate) fn titled_request(&self, method: Method, url: &Url) -> RequestBuilder {
+        self.titled.request(method, url.clone())
+    }
+
+    /// The same from another address than all other requests, if there is one.
+    pub(crate) fn neighbours_request(&self, method: Method, url: &Url) -> Option<RequestBuilder> {
+        Some(self.neighbour.as_ref()?.request(method, url.clone()))
     }
 
     /// Sends it, and again if the server says that it is asked too often.
@@ -113,9 +158,10 @@ impl Http {
     }
 
     async fn respond(&self, request: RequestBuilder) -> Result<Response, reqwest::Error> {
-        let request = request.build()?;
+        let (client, request) = request.build_split();
+        let request = request?;
         let method = request.method().clone();
-        let response = self.client.execute(request).await?;
+        let response = client.execute(request).await?;
         let status = response.status().as_u16();
         if matches!(status, 301 | 302) && matches!(method, Method::POST | Method::PATCH | Method::DELETE) {
             let mut seen = self.wrong_redirects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,6 +174,11 @@ impl Http {
     pub(crate) fn wrong_redirects(&self) -> Vec<String> {
         self.wrong_redirects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Whether a host is reached over the IPv4 loopback.
+fn is_loopback(host: &str) -> bool {
+    host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// How long the server wants to be left alone.
@@ -148,5 +199,11 @@ async fn read(mut response: Response) -> Result<Reply, reqwest::Error> {
             break;
         }
     }
-    Ok(Reply { status, headers, body: String::from_utf8_lossy(&body).into_owned(), url })
+    Ok(Reply {
+        status,
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+        url,
+        redirects: Vec::new(),
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! [`run`] asks a server of any make over HTTP, connects real peers where a line is about media, and says of each line
 //! whether it was kept, broken, or could not be seen. It makes few sessions at a time and deletes every one. It knows
-//! nothing of a server's insides.
+//! nothing of a server's insides. [`reachability::check`] asks less and tells operators what keeps clients out.
 #![forbid(unsafe_code)]
 
 mod checks;
@@ -16,6 +16,7 @@ mod link;
 mod offer;
 mod peer;
 mod publish;
+pub mod reachability;
 mod report;
 mod run;
 mod side;

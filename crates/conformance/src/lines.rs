@@ -73,8 +73,9 @@ lines! {
         W30 Must each(negotiation::everything_shares_one_transport) Usual,
             "RFC 9725, section 4.4 (SDP BUNDLE); RFC 8858, section 3":
                 "has one transport, with rtcp-mux and rtcp-mux-only in each section";
-        W31 Must each(negotiation::a_second_video_is_refused) Usual,
-            "RFC 9725, section 4.4 (single MediaStream)": "refuses an offer with two videos";
+        W31 Must each(negotiation::one_audio_and_one_video_are_the_most) Usual,
+            "RFC 9725, section 4.4 (single MediaStream)":
+                "refuses offers with two videos or two audios with 400 or 422";
         W32 Should whip(negotiation::there_is_no_partial_success) Usual,
             "RFC 9725, section 4.4 (no partially successful answers)":
                 "refuses a publisher's whole offer if one section cannot be used";
@@ -86,7 +87,7 @@ lines! {
                 "is a full ICE agent, or a lite one that clients can reach";
         W40 Must whip(negotiation::simulcast_is_answered_with_its_layers) Usual,
             "RFC 9725, section 4.8; RFC 8853, section 5.3.2":
-                "answers simulcast that it takes with the layers that it receives";
+                "answers simulcast that it takes, of two to four layers, with the layers that it receives";
     }
     Patch {
         W14 Should each(patch::trickling_and_restarts_are_supported) Usual,
@@ -116,14 +117,15 @@ lines! {
                 "takes new credentials for a restart, whatever If-Match says";
         W25 Must each(restart::old_candidates_are_dropped) Usual,
             "draft-ietf-wish-whep, ICE Restarts; RFC 8839, section 4.4.1.1.1":
-                "forgets the candidates from before a restart";
+                "forgets the candidates from before a restart, and hears the new ones";
         W26 Must each(restart::the_fragment_repeats_the_answer) Usual,
             "draft-ietf-wish-whep, ICE Restarts; RFC 8840, section 4.4":
                 "repeats ice-options, ice-pacing and ice-lite of the answer after a restart";
-        W27 Must each(restart::a_failed_restart_leaves_the_session_alive) Usual,
-            "RFC 9725, section 4.3.3": "refuses a restart that cannot work, and keeps the session as it is";
+        W27 Must each(restart::a_failed_restart_leaves_the_session_alive) Slow,
+            "RFC 9725, section 4.3.3":
+                "refuses a restart that cannot work, and keeps the session as it is until consent expires";
         W28 Must each(restart::the_last_restart_wins) Usual,
-            "RFC 9725, section 4.3.3": "holds to the last of several restarts";
+            "RFC 9725, section 4.3.3": "holds to the last of several restarts, in whatever order they come";
     }
     Life {
         W08 Must each(life::a_silent_peer_is_freed) Slow,
@@ -161,7 +163,7 @@ lines! {
         W42 Must each(access::https_is_spoken) Usual,
             "RFC 9725, section 5": "is asked over HTTPS where the public reaches it";
         W43 Should each(access::a_flood_is_refused) Last,
-            "RFC 9725, section 5": "refuses a flood of requests of one client with 429 or 503";
+            "RFC 9725, section 5": "refuses a flood of POST, PATCH or DELETE of one client with 429 or 503, and nobody else";
         W44 Should each(sessions::session_urls_cannot_be_guessed) Usual,
             "RFC 9725, section 5; RFC 9562, section 6": "names sessions so that nobody guesses one";
     }
@@ -202,7 +204,7 @@ lines! {
             "draft-ietf-wish-whep, Video Layer Selection extension":
                 "lets a viewer choose a layer, and choose none again";
         E12 Must pair(layers::layers_are_described) Usual,
-            "draft-ietf-wish-whep, layers event": "names each layer that it tells of";
+            "draft-ietf-wish-whep, layers event": "names each layer that it tells of, and tells of no bitrate where a layer has stopped";
         E13 May unseen("only who operates the server can have it sent") Usual,
             "draft-ietf-wish-whep, reconnect event": "sends viewers elsewhere with a reconnect event and a URL";
     }
@@ -210,9 +212,9 @@ lines! {
         T01 Should each(interop::no_candidates_are_needed) Usual,
             "OBS 30.2 and later; RFC 8445, section 7.3.1.3": "connects a peer that names no candidate, then or later";
         T02 Should each(interop::the_location_is_absolute) Usual,
-            "OBS": "gives an absolute Location without a query";
+            "OBS": "gives an absolute Location without a query, good as it stands, after redirects, too";
         T03 Should each(interop::the_answer_is_short_and_ipv4_comes_first) Usual,
-            "ffmpeg": "answers in less than 8 KB, and names an IPv4 host candidate first";
+            "ffmpeg": "answers in less than 8 KB, and names an IPv4 host candidate first that can be reached";
         T04 Should each(interop::a_passive_client_is_served) Usual,
             "ffmpeg; RFC 8842, section 5.2": "begins the DTLS handshake with a client that is passive";
         T05 Should each(interop::bare_checks_are_answered) Usual,

@@ -10,6 +10,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) protocol: Protocol,
     /// Of each section.
     pub(crate) direction: &'a str,
+    /// How many audio sections; they come first.
+    pub(crate) audios: usize,
     /// How many video sections.
     pub(crate) videos: usize,
     /// Simulcast layers of the first video.
@@ -23,13 +25,13 @@ impl Offer<'_> {
             Protocol::Whip => "sendonly",
             Protocol::Whep => "recvonly",
         };
-        Self { protocol, direction, videos: 1, layers: &[] }
+        Self { protocol, direction, audios: 1, videos: 1, layers: &[] }
     }
 
     /// The text, with new credentials.
     pub(crate) fn text(&self) -> String {
         let (ufrag, pwd, fingerprint) = (hex::<4>(), hex::<16>(), fingerprint());
-        let mids: Vec<String> = (0..=self.videos).map(|mid| mid.to_string()).collect();
+        let mids: Vec<String> = (0..self.audios + self.videos).map(|mid| mid.to_string()).collect();
         let mut text = format!(
             "v=0\r\no=- {} 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {}\r\na=extmap-allow-mixed\r\n\
              a=msid-semantic: WMS\r\n",
@@ -37,7 +39,7 @@ impl Offer<'_> {
             mids.join(" ")
         );
         for (index, mid) in mids.iter().enumerate() {
-            let is_audio = index == 0;
+            let is_audio = index < self.audios;
             let media = if is_audio {
                 "audio 9 UDP/TLS/RTP/SAVPF 111"
             } else {
@@ -55,7 +57,7 @@ impl Offer<'_> {
             }
             text += "a=rtcp-mux\r\na=rtcp-mux-only\r\na=rtcp-rsize\r\n";
             text += if is_audio { AUDIO } else { VIDEO };
-            if index == 1 && !self.layers.is_empty() {
+            if index == self.audios && !self.layers.is_empty() {
                 self.layers.iter().for_each(|rid| {
                     let _ = write!(text, "a=rid:{rid} send\r\n");
                 });
@@ -100,6 +102,8 @@ mod tests {
     fn an_offer_has_the_sections_that_were_asked_for() {
         let offer = Offer { videos: 2, layers: &["0", "1"], ..Offer::plain(Protocol::Whip) }.text();
         assert_eq!(sections(&offer).len(), 3);
+        let sound = Offer { audios: 2, videos: 0, ..Offer::plain(Protocol::Whep) }.text();
+        assert_eq!(sound.matches("m=audio").count(), 2);
         assert_eq!(attributes(&offer, "simulcast"), ["send 0;1"]);
         assert_eq!(attributes(&offer, "group"), ["BUNDLE 0 1 2"]);
         assert_eq!(attributes(&offer, "sendonly").len(), 3);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use client::{
-    ConnectError, Ending, IceDescription, RestartError, Whep, WhepOffer, WhepPeer, Whip, WhipOffer, WhipPeer,
+    ConnectError, Ending, IceDescription, RestartError, Whep, WhepAnswer, WhepOffer, WhepPeer, Whip,
+    WhipOffer, WhipPeer,
 };
 use model::{Codec, Rid};
 
@@ -50,12 +51,8 @@ impl PeerOffer {
                 Ok(Self::Publisher(Whip::offer(url, &TRACKS, options).await.map_err(local)?))
             }
             Protocol::Whep => {
-                let options = client::whep::Options {
-                    candidates_in_offer: !manner.is_silent,
-                    queue_packets_max: 0,
-                    patience: PATIENCE,
-                    ..Default::default()
-                };
+                let options =
+                    client::whep::Options { candidates_in_offer: !manner.is_silent, ..viewer_options() };
                 Ok(Self::Viewer(Whep::offer(url, options).await.map_err(local)?))
             }
         }
@@ -82,6 +79,21 @@ impl PeerOffer {
         };
         connected.map_err(|error| Trouble::Failed(format!("no connection comes about: {error}")))
     }
+}
+
+fn viewer_options() -> client::whep::Options {
+    client::whep::Options { queue_packets_max: 0, patience: PATIENCE, ..Default::default() }
+}
+
+/// A viewer's answer to an offer of the server.
+pub(crate) async fn answer(side: &Side, offer: &str) -> Result<WhepAnswer, Trouble> {
+    let answer = Whep::answer(side.url.as_str(), offer, viewer_options()).await;
+    answer.map_err(|error| match error {
+        ConnectError::Offer { reason } => {
+            Trouble::Failed(format!("the counter-offer cannot be answered: {reason}"))
+        }
+        error => local(error),
+    })
 }
 
 /// What keeps this side from trying says nothing of the server.

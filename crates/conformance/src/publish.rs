@@ -7,7 +7,7 @@ use client::demo::{Clip, FRAME_RATE, play};
 use client::{Ending, Outgoing, WhipPeer};
 use model::{Kind, Rid};
 use reqwest::Url;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::checks::Trouble;
@@ -21,6 +21,7 @@ const CLOCK_RATE: u32 = 90_000;
 pub(crate) struct Publisher {
     side: Arc<Side>,
     url: Url,
+    layers: watch::Sender<Vec<Rid>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -34,15 +35,26 @@ impl Publisher {
         let Peer::Publisher(peer) = peer else {
             return Err(Trouble::Skipped("this is no endpoint to publish to".into()));
         };
+        Ok(Self::of(side, (peer, session.url), layers))
+    }
+
+    /// Begins to send on a connection.
+    pub(crate) fn of(side: &Arc<Side>, (peer, url): (WhipPeer, Url), layers: Vec<Rid>) -> Self {
         let (stop, stopped) = oneshot::channel();
+        let (layers, sent) = watch::channel(layers);
         let task = tokio::spawn(async move {
             tokio::select! {
-                _ending = on_air(&peer, &layers) => {}
+                _ending = on_air(&peer, &sent) => {}
                 _ = stopped => {}
             }
             peer.say_goodbye().await;
         });
-        Ok(Self { side: side.clone(), url: session.url, stop, task })
+        Self { side: side.clone(), url, layers, stop, task }
+    }
+
+    /// From now on one of its layers is not sent.
+    pub(crate) fn leave_out(&self, layer: &str) {
+        self.layers.send_modify(|layers| layers.retain(|rid| rid.as_str() != layer));
     }
 
     /// Says goodbye and ends the session.
@@ -54,16 +66,17 @@ impl Publisher {
     }
 }
 
-async fn on_air(peer: &WhipPeer, layers: &[Rid]) -> Ending {
+async fn on_air(peer: &WhipPeer, layers: &watch::Receiver<Vec<Rid>>) -> Ending {
     let clip = Clip::built_in();
-    if layers.is_empty() {
+    if layers.borrow().is_empty() {
         return play(&clip, peer).await;
     }
     let started = Instant::now();
     for (count, picture) in (0u32..).zip(clip.pictures.iter().cycle()) {
         tokio::time::sleep_until((started + Duration::from_secs(1) * count / FRAME_RATE).into()).await;
         let payloads = picture.payloads();
-        for rid in layers {
+        let layers = layers.borrow().clone();
+        for rid in &layers {
             for (index, payload) in payloads.iter().enumerate() {
                 let packet = Outgoing {
                     kind: Kind::Video,

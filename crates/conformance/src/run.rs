@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 
 use crate::checks::{Pair, SideCheck, Trouble, Verdict};
-use crate::http::Http;
+use crate::http::{Http, Trust};
 use crate::line::{Check, Line, Stage};
 use crate::publish::Publisher;
 use crate::report::{LineReport, Outcome, Report, selected};
@@ -256,8 +256,9 @@ async fn prepare(options: &Options) -> Result<(Pair, Vec<String>), RunError> {
     if named.is_empty() {
         return Err(RunError::NoUrl);
     }
-    let is_tls = named.values().any(|(url, _)| url.scheme() == "https");
-    let http = Arc::new(Http::new(options.trusted.as_deref(), is_tls).map_err(RunError::Trust)?);
+    let servers: Vec<&Url> = named.values().map(|(url, _)| url).collect();
+    let trust = options.trusted.as_deref().map_or(Trust::System, Trust::Only);
+    let http = Arc::new(Http::new(trust, &servers).map_err(RunError::Trust)?);
     let (mut pair, mut notes) = (Pair { whip: None, whep: None }, Vec::new());
     for (protocol, (url, is_named)) in named {
         let token = match protocol {
@@ -282,7 +283,7 @@ async fn prepare(options: &Options) -> Result<(Pair, Vec<String>), RunError> {
     Ok((pair, notes))
 }
 
-fn parse(url: &str) -> Result<Url, RunError> {
+pub(crate) fn parse(url: &str) -> Result<Url, RunError> {
     let parsed = Url::parse(url).ok();
     let usable = parsed.filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
     usable.ok_or_else(|| RunError::Url { url: url.to_owned() })

@@ -1,7 +1,7 @@
 //! One endpoint under test: a WHIP or a WHEP URL, the token for it, and the sessions that checks have made there.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use client::IceDescription;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
@@ -61,6 +61,7 @@ pub(crate) struct Side {
     pub(crate) http: Arc<Http>,
     sessions: Mutex<Vec<Url>>,
     support: OnceCell<PatchSupport>,
+    silence: OnceLock<String>,
 }
 
 /// A session that a POST made.
@@ -105,7 +106,25 @@ impl Session {
 
 impl Side {
     pub(crate) fn new(protocol: Protocol, url: Url, token: Option<String>, http: Arc<Http>) -> Self {
-        Self { protocol, url, token, http, sessions: Mutex::default(), support: OnceCell::new() }
+        Self {
+            protocol,
+            url,
+            token,
+            http,
+            sessions: Mutex::default(),
+            support: OnceCell::new(),
+            silence: OnceLock::new(),
+        }
+    }
+
+    /// A peer fell silent, and this became of its session.
+    pub(crate) fn silence_ended(&self, seen: &str) {
+        let _ = self.silence.set(seen.to_owned());
+    }
+
+    /// What became of the session of a peer that fell silent, if that was seen already.
+    pub(crate) fn end_of_silence(&self) -> Option<String> {
+        self.silence.get().cloned()
     }
 
     /// An offer that fits.
@@ -134,20 +153,45 @@ impl Side {
 
     /// POSTs a body of this type; follows 307 and 308 as encoders do; remembers the session that comes of it.
     pub(crate) async fn post_as(&self, content_type: Option<&str>, body: &str) -> Result<Reply, Trouble> {
-        let mut url = self.url.clone();
-        for _ in 0..REDIRECTS_MAX {
-            let mut request = self.request(Method::POST, &url).body(body.to_owned());
-            if let Some(content_type) = content_type {
-                request = request.header(CONTENT_TYPE, content_type);
+        let request = |url: &Url| {
+            let request = self.request(Method::POST, url).body(body.to_owned());
+            match content_type {
+                Some(content_type) => request.header(CONTENT_TYPE, content_type),
+                None => request,
             }
-            let reply = self.http.send(request).await?;
+        };
+        self.follow(request).await
+    }
+
+    /// Sends a POST to the endpoint and to where it is sent on.
+    pub(crate) async fn follow(&self, request: impl Fn(&Url) -> RequestBuilder) -> Result<Reply, Trouble> {
+        let (mut url, mut redirects) = (self.url.clone(), Vec::new());
+        for _ in 0..REDIRECTS_MAX {
+            let mut reply = self.http.send(request(&url)).await?;
             self.remember(&reply);
-            match reply.url.join(reply.header("location")) {
-                Ok(next) if matches!(reply.status, 307 | 308) => url = next,
-                Ok(_) | Err(_) => return Ok(reply),
+            let location = reply.header("location").to_owned();
+            match reply.url.join(&location) {
+                Ok(next) if matches!(reply.status, 307 | 308) => {
+                    url = next;
+                    redirects.push(location);
+                }
+                Ok(_) | Err(_) => {
+                    reply.redirects = redirects;
+                    return Ok(reply);
+                }
             }
         }
         Err(Trouble::Failed(format!("redirected more than {REDIRECTS_MAX} times")))
+    }
+
+    /// A POST of an offer that fits, with names of headers in title case.
+    pub(crate) fn titled_post(&self, url: &Url) -> RequestBuilder {
+        let request = self.http.titled_request(Method::POST, url).header(CONTENT_TYPE, SDP);
+        let request = match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        };
+        request.body(self.offer())
     }
 
     /// The session of an answer is deleted at the end of the check, whatever becomes of it.

@@ -6,6 +6,7 @@ mod healthcheck;
 mod load;
 mod operator;
 mod process;
+mod reachability;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ enum Command {
     Load(Box<load::Arguments>),
     /// Tries a WHIP or WHEP server of any make, line by line of what the standards demand.
     Conformance(Box<conformance::Arguments>),
+    /// Whether viewers and publishers reach a server from here, and what to do where they do not.
+    Check(Box<reachability::Arguments>),
     #[command(flatten)]
     Operator(operator::Command),
     /// What the configuration is made of.
@@ -170,6 +173,12 @@ fn perform(command: Command) -> Result<ExitCode, Failure> {
         Command::Conformance(arguments) => {
             return match conformance::run(*arguments) {
                 Ok(is_conforming) => Ok(ExitCode::from(u8::from(!is_conforming))),
+                Err(error) => Err(Failure(1, format!("{error:#}"))),
+            };
+        }
+        Command::Check(arguments) => {
+            return match reachability::run(*arguments) {
+                Ok(is_good) => Ok(ExitCode::from(u8::from(!is_good))),
                 Err(error) => Err(Failure(1, format!("{error:#}"))),
             };
         }

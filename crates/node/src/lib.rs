@@ -27,6 +27,7 @@ mod pending;
 mod priority;
 mod random;
 mod rate_limit;
+mod reach;
 mod rtmp;
 mod rtp_in;
 mod session_records;

@@ -41,6 +41,7 @@ use crate::pending::PendingViewers;
 use crate::priority;
 use crate::random;
 use crate::rate_limit::RateLimit;
+use crate::reach;
 use crate::rtmp;
 use crate::rtp_in;
 use crate::session_records::{Opening, SessionRecords, ViewerRecords};
@@ -491,6 +492,10 @@ fn announce(role: Role, node_id: &NodeId, config: &Config, is_tls: bool) {
         lines.push(format!("  what is live  {base}/"));
     }
     lines.push(format!("  operate   http://{}/metrics", config.ops.listen));
+    if role.is_injection() || role.is_egress() {
+        let notes = reach::advice(config.http.listen, config.media.public_ip, &http::host_addresses());
+        lines.extend(notes.into_iter().map(|note| format!("  note      {note}")));
+    }
     println!("{}", lines.join("\n"));
 }
 

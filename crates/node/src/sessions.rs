@@ -61,6 +61,8 @@ pub struct Session {
     pub events: Arc<EventStreams>,
     /// How often its player may report.
     pub reports: Arc<ReportAllowance>,
+    /// One PATCH at a time: of two restarts the later one holds, for its peer as for its URL.
+    pub patches: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A viewer, for those who have something to tell to all.
@@ -157,9 +159,19 @@ impl Sessions {
         };
         let events = Arc::new(EventStreams::new(picture_line));
         let reports = Arc::default();
-        let began = Instant::now();
-        let session =
-            Session { broadcast, entity_tag, peer_ice, peer, first_mid, join, began, events, reports };
+        let (began, patches) = (Instant::now(), Arc::default());
+        let session = Session {
+            broadcast,
+            entity_tag,
+            peer_ice,
+            peer,
+            first_mid,
+            join,
+            began,
+            events,
+            reports,
+            patches,
+        };
         tables.by_id.insert(id, session);
     }
 

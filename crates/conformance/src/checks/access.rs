@@ -3,11 +3,15 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
+use reqwest::{Method, RequestBuilder};
 
+use super::sessions::{NOBODY, plain_fragment};
 use super::{Verdict, applies_if, ensure};
+use crate::fragment;
+use crate::peer::Peer;
 use crate::side::{SDP, Side};
+use crate::stun::{self, Manner};
 
 pub(crate) async fn a_token_opens_what_is_closed(side: &Side) -> Verdict {
     applies_if!(side.token.is_some(), "no token was given");
@@ -28,8 +32,13 @@ pub(crate) async fn a_token_opens_what_is_closed(side: &Side) -> Verdict {
             ensure!(is_bearer, "the 401 challenges with {challenge:?}");
         }
     }
-    let reply = side.send(side.http.request(Method::DELETE, &session.url)).await?;
-    ensure!(matches!(reply.status, 401 | 403), "DELETE without the token is answered {}", reply.said());
+    for method in [Method::PATCH, Method::DELETE] {
+        let request = side.http.request(method.clone(), &session.url);
+        let request = request.header(CONTENT_TYPE, fragment::MEDIA_TYPE).header(IF_MATCH, "*");
+        let reply = side.send(request.body(plain_fragment(&session)?)).await?;
+        let is_refused = matches!(reply.status, 401 | 403) || method == Method::PATCH && reply.status == 405;
+        ensure!(is_refused, "{method} without the token is answered {}", reply.said());
+    }
     let reply = side.delete(&session.url).await?;
     ensure!(reply.is_success(), "DELETE with the token is answered {}", reply.said());
     Ok("endpoint and session want the token and name Bearer".into())
@@ -64,33 +73,73 @@ fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// Requests after which a server without a limit is taken to have none.
+/// Requests of one kind after which a server without a limit is taken to have none.
 const FLOOD_MAX: usize = 1500;
 /// Of them, at once.
 const FLOOD_AT_ONCE: usize = 20;
-/// How long the flood may last.
+/// How long the flood of one kind may last.
 const FLOOD_TIME: Duration = Duration::from_secs(15);
 
-/// POSTs that make nothing, until one is refused for their number.
+/// Requests of each kind that change nothing, until one is refused for their number. A peer that is connected, and another
+/// client where the server is on this machine, notice nothing of it.
 pub(crate) async fn a_flood_is_refused(side: &Side) -> Verdict {
+    let (peer, session) = Peer::connect(side).await?;
+    let (server, own) = (session.server_ice()?, session.own_ice()?);
+    let mut nobody = session.url.clone();
+    if let Ok(mut segments) = nobody.path_segments_mut() {
+        segments.pop().push(NOBODY);
+    }
+    let (mut told, mut has_neighbour) = (Vec::new(), false);
+    for (method, url, content_type) in [
+        (Method::POST, &side.url, SDP),
+        (Method::PATCH, &session.url, fragment::MEDIA_TYPE),
+        (Method::DELETE, &nobody, SDP),
+    ] {
+        let request = || {
+            let request = side.request(method.clone(), url).header(CONTENT_TYPE, content_type);
+            request.header(IF_MATCH, "\"of-nobody\"").body("rubbish")
+        };
+        told.push(flood(side, &method, request).await?);
+        // Now, while this client is refused.
+        let Some(neighbour) = side.http.neighbours_request(Method::POST, &side.url) else { continue };
+        let reply = side.http.send_once(neighbour.header(CONTENT_TYPE, SDP).body("rubbish")).await?;
+        ensure!(!is_for_number(reply.status), "a flood of {method} gets another client {}", reply.said());
+        has_neighbour = true;
+    }
+    ensure!(peer.ends_within(Duration::ZERO).await.is_none(), "a flood ends the session of a connected peer");
+    let is_answering = stun::answering(&server, &own.ufrag, Manner::Whole).await.is_some();
+    ensure!(is_answering, "after a flood the checks of a connected peer are not answered");
+    drop(peer);
+    side.end_sessions().await;
+    // The next check, and whoever else comes from here, is not to suffer.
+    side.session().await?;
+    let others = if has_neighbour { ", another client was not" } else { "" };
+    Ok(format!("{}; a polite client is served{others}", told.join(", ")))
+}
+
+/// Whether this refuses a request for the number of those before it.
+const fn is_for_number(status: u16) -> bool {
+    matches!(status, 429 | 503)
+}
+
+async fn flood(side: &Side, method: &Method, request: impl Fn() -> RequestBuilder) -> Verdict {
     let begun = Instant::now();
     let mut sent = 0;
     while sent < FLOOD_MAX && begun.elapsed() < FLOOD_TIME {
-        let posts = (0..FLOOD_AT_ONCE).map(|_| {
-            let request = side.request(Method::POST, &side.url).header(CONTENT_TYPE, SDP).body("rubbish");
-            side.http.send_once(request)
-        });
-        for reply in futures_util::future::join_all(posts).await {
+        let requests = (0..FLOOD_AT_ONCE).map(|_| side.http.send_once(request()));
+        for reply in futures_util::future::join_all(requests).await {
             sent += 1;
             if let Ok(reply) = reply
-                && matches!(reply.status, 429 | 503)
+                && is_for_number(reply.status)
             {
-                // The next check, and whoever else comes from here, is not to suffer.
-                side.session().await?;
-                return Ok(format!("{} after {sent} POSTs, and a polite client is served", reply.status));
+                return Ok(format!("{} after {sent} of {method}", reply.status));
             }
         }
     }
-    ensure!(false, "{sent} POSTs in {:.1} s, and none was refused for it", begun.elapsed().as_secs_f64());
+    ensure!(
+        false,
+        "{sent} of {method} in {:.1} s, and none was refused for it",
+        begun.elapsed().as_secs_f64()
+    );
     Ok(String::new())
 }

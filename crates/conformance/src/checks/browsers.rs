@@ -10,7 +10,7 @@ use crate::side::{SDP, Side};
 const ORIGIN: &str = "https://page.example";
 
 /// A browser's question before it does anything; it carries no token.
-async fn preflight(side: &Side, url: &Url, method: &str) -> Result<Reply, Trouble> {
+pub(crate) async fn preflight(side: &Side, url: &Url, method: &str) -> Result<Reply, Trouble> {
     let request = side.http.request(Method::OPTIONS, url).header("origin", ORIGIN);
     let request = request.header("access-control-request-method", method);
     side.send(request.header("access-control-request-headers", "authorization,content-type,if-match")).await
@@ -26,7 +26,8 @@ fn is_origin_allowed(reply: &Reply) -> bool {
     matches!(reply.header("access-control-allow-origin"), "*" | ORIGIN)
 }
 
-fn check_preflight(reply: &Reply, what: &str, methods: &[&str]) -> Result<(), Trouble> {
+/// Whether its answer lets a page go on with these methods.
+pub(crate) fn check_preflight(reply: &Reply, what: &str, methods: &[&str]) -> Result<(), Trouble> {
     ensure!(reply.is_success(), "OPTIONS on {what} is answered {}", reply.said());
     ensure!(is_origin_allowed(reply), "OPTIONS on {what} allows no other origin");
     for method in methods {
@@ -60,6 +61,13 @@ pub(crate) async fn pages_of_other_origins_may_come(side: &Side) -> Verdict {
         let is_seen = names(&session.reply, list, name) || names(&session.reply, list, "*");
         ensure!(is_seen, "the 201 has {name} and does not expose it");
     }
+    // What a page may not read it cannot tell its user, and not wait for.
+    let refused = side.request(Method::POST, &side.url).header("origin", ORIGIN);
+    let refused = side.send(refused.header("content-type", SDP).body("rubbish")).await?;
+    ensure!(is_origin_allowed(&refused), "the {} does not let other origins read it", refused.status);
+    let looked = side.request(Method::GET, &session.url).header("origin", ORIGIN);
+    let looked = side.send(looked).await?;
+    ensure!(is_origin_allowed(&looked), "a session does not let other origins look at it");
     check_preflight(&preflight(side, &side.url, "POST").await?, "the endpoint", &["POST"])?;
     let on_session = preflight(side, &session.url, "PATCH").await?;
     check_preflight(&on_session, "a session", &["PATCH", "DELETE"])?;
@@ -92,6 +100,15 @@ pub(crate) async fn ice_servers_come_with_the_session(side: &Side) -> Verdict {
     let session = side.session().await?;
     let given = ice_servers(session.links());
     applies_if!(!given.is_empty(), "the server gives no STUN or TURN servers");
+    // OBS and others read one server for each header, and parameters in quotes.
+    for value in session.reply.headers_named("link") {
+        let of_servers = ice_servers(Link::all_of(value)).len();
+        ensure!(of_servers < 2, "one Link header tells of {of_servers} servers: {value:?}");
+        for name in ["username=", "credential="] {
+            let is_quoted = value.split_once(name).is_none_or(|(_, rest)| rest.starts_with('"'));
+            ensure!(of_servers == 0 || is_quoted, "{name} is not followed by a text in quotes: {value:?}");
+        }
+    }
     for link in &given {
         let (scheme, _) = link.target.split_once(':').unwrap_or_default();
         ensure!(

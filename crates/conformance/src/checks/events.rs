@@ -160,8 +160,18 @@ async fn expect(reader: &mut EventStream, kind: &str, when: &str) -> Result<(), 
     Ok(())
 }
 
-/// A viewer of a publisher with layers, and the first `layers` event that it hears.
-pub(crate) async fn layers_event(pair: &Pair) -> Result<(Publisher, Peer, Session, Event), Trouble> {
+/// A viewer of a publisher with layers, and what it hears of them.
+pub(crate) struct OfLayers {
+    pub(crate) publisher: Publisher,
+    pub(crate) session: Session,
+    /// The first event that names a layer.
+    pub(crate) first: Event,
+    pub(crate) reader: EventStream,
+    _peer: Peer,
+}
+
+/// Waits for the first `layers` event.
+pub(crate) async fn layers_event(pair: &Pair) -> Result<OfLayers, Trouble> {
     let (whep, whip) = (pair.whep()?, pair.whip()?);
     // What is offered stands in any session.
     let session = match whep.session().await {
@@ -173,7 +183,7 @@ pub(crate) async fn layers_event(pair: &Pair) -> Result<(Publisher, Peer, Sessio
     Entry::of(&session)?.needs(&["layers"])?;
     let publisher = Publisher::start(whip, &LAYERS).await?;
     match first_layers(whep).await {
-        Ok((peer, session, event)) => Ok((publisher, peer, session, event)),
+        Ok((_peer, session, reader, first)) => Ok(OfLayers { publisher, session, first, reader, _peer }),
         Err(trouble) => {
             publisher.stop().await;
             Err(trouble)
@@ -181,7 +191,7 @@ pub(crate) async fn layers_event(pair: &Pair) -> Result<(Publisher, Peer, Sessio
     }
 }
 
-async fn first_layers(whep: &Side) -> Result<(Peer, Session, Event), Trouble> {
+async fn first_layers(whep: &Side) -> Result<(Peer, Session, EventStream, Event), Trouble> {
     let (peer, session) = Peer::connect(whep).await?;
     let entry = Entry::of(&session)?;
     let mut reader = listen(whep, &create(whep, &entry, &["layers"]).await?).await?;
@@ -189,7 +199,7 @@ async fn first_layers(whep: &Side) -> Result<(Peer, Session, Event), Trouble> {
     loop {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         match reader.next_within(left).await? {
-            Next::Event(event) if is_told(&event) => return Ok((peer, session, event)),
+            Next::Event(event) if is_told(&event) => return Ok((peer, session, reader, event)),
             // The first layers may be told one by one.
             Next::Event(_) => {}
             Next::End => return Err(Trouble::Failed("the stream of layers ends".into())),

@@ -1,11 +1,13 @@
 //! What clients in the wild need beside the letter: habits of OBS, ffmpeg and GStreamer.
 
+use client::IceDescription;
+
 use super::{Trouble, Verdict, ensure};
 use crate::description::{attribute, attributes};
 use crate::fragment;
 use crate::peer::{Manner, Peer, PeerOffer};
 use crate::side::Side;
-use crate::stun;
+use crate::stun::{self, Manner as CheckManner};
 
 pub(crate) async fn no_candidates_are_needed(side: &Side) -> Verdict {
     Peer::connect_in(side, &Manner { is_silent: true, ..Manner::default() }).await?;
@@ -18,7 +20,24 @@ pub(crate) async fn the_location_is_absolute(side: &Side) -> Verdict {
     let is_absolute = location.starts_with("http://") || location.starts_with("https://");
     ensure!(is_absolute, "the Location is {location:?}");
     ensure!(!location.contains('?'), "the Location has a query: {location:?}");
-    Ok("absolute, without a query".into())
+    for redirect in &session.reply.redirects {
+        let is_absolute = redirect.starts_with("http://") || redirect.starts_with("https://");
+        ensure!(is_absolute, "a redirect has the Location {redirect:?}");
+    }
+    // OBS follows no redirect of a DELETE: the Location is good as it stands.
+    let deleted = side.delete(&session.url).await?;
+    ensure!(deleted.is_success(), "DELETE on the Location as it stands is answered {}", deleted.said());
+    let titled = side.follow(|url| side.titled_post(url)).await?;
+    ensure!(
+        titled.status == 201,
+        "a POST whose headers are written as Content-Type and Authorization is answered {}",
+        titled.said()
+    );
+    let how = match session.reply.redirects.len() {
+        0 => String::new(),
+        count => format!(" after {count} redirects"),
+    };
+    Ok(format!("absolute, without a query{how}, and good as it stands"))
 }
 
 /// The buffer into which ffmpeg reads an answer.
@@ -34,6 +53,10 @@ pub(crate) async fn the_answer_is_short_and_ipv4_comes_first(side: &Side) -> Ver
     let is_host = fields.windows(2).any(|pair| pair == ["typ", "host"]);
     let address = stun::addresses(&[first.to_owned()]).first().copied();
     ensure!(is_host && address.is_some_and(|address| address.is_ipv4()), "the first candidate is {first:?}");
+    let first_alone = IceDescription { candidates: vec![first.to_owned()], ..session.server_ice()? };
+    let own = session.own_ice()?;
+    let is_reached = stun::answering(&first_alone, &own.ufrag, CheckManner::Whole).await.is_some();
+    ensure!(is_reached, "nobody answers at the first candidate, {first:?}");
     Ok(format!("{} bytes, {first:?}", answer.len()))
 }
 
@@ -50,7 +73,7 @@ pub(crate) async fn a_passive_client_is_served(side: &Side) -> Verdict {
 pub(crate) async fn bare_checks_are_answered(side: &Side) -> Verdict {
     let session = side.session().await?;
     let (server, own) = (session.server_ice()?, session.own_ice()?);
-    let address = stun::answering(&server, &own.ufrag).await;
+    let address = stun::answering(&server, &own.ufrag, CheckManner::Bare).await;
     let address = address.ok_or_else(|| {
         Trouble::Failed("a check without PRIORITY, ICE-CONTROLLING and FINGERPRINT is not answered".into())
     })?;

@@ -3,9 +3,12 @@
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::events::{Entry, layers_event};
+use super::events::{Entry, OfLayers, PATIENCE, layers_event};
+use super::negotiation::LAYERS;
 use super::{Pair, Trouble, Verdict, applies_if, ensure};
+use crate::event_stream::{Event, Next};
 use crate::side::Side;
 
 const RELATION: &str = "urn:ietf:params:whep:ext:core:layer";
@@ -21,10 +24,9 @@ pub(crate) async fn a_layer_can_be_chosen(pair: &Pair) -> Verdict {
         Entry::of(&session).map_err(|_| Trouble::Failed("layers without server-sent events".into()))?;
     ensure!(entry.kinds.iter().any(|kind| kind == "layers"), "layers without a layers event");
     whep.end_sessions().await;
-    let (publisher, peer, session, event) = layers_event(pair).await?;
-    let chosen = choose(whep, &session, &event.data).await;
-    drop(peer);
-    publisher.stop().await;
+    let heard = layers_event(pair).await?;
+    let chosen = choose(whep, &heard.session, &heard.first.data).await;
+    heard.publisher.stop().await;
     chosen
 }
 
@@ -65,11 +67,59 @@ fn named_layer(told: &Value) -> Result<(String, Value), Trouble> {
 }
 
 pub(crate) async fn layers_are_described(pair: &Pair) -> Verdict {
-    let (publisher, peer, _, event) = layers_event(pair).await?;
-    drop(peer);
-    publisher.stop().await;
+    let mut heard = layers_event(pair).await?;
+    let seen = listen(&mut heard).await;
+    heard.publisher.stop().await;
+    seen
+}
+
+/// One layer stops, and the others go on.
+async fn listen(heard: &mut OfLayers) -> Verdict {
+    let [.., stopping] = LAYERS;
+    let first = heard.first.clone();
+    let mut names = check_event(&first)?;
+    let mut bitrate = bitrate_of(&first.data, stopping);
+    let deadline = Instant::now() + PATIENCE;
+    while bitrate.is_none() {
+        match heard.reader.next_within(deadline.saturating_duration_since(Instant::now())).await? {
+            Next::Event(event) => {
+                names = check_event(&event)?;
+                bitrate = bitrate_of(&event.data, stopping);
+            }
+            Next::End => return Err(Trouble::Failed("the stream of layers ends".into())),
+            Next::Nothing => return Ok(format!("{names}; of {stopping:?} no bitrate is told")),
+        }
+    }
+    heard.publisher.leave_out(stopping);
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(told) = bitrate {
+        match heard.reader.next_within(deadline.saturating_duration_since(Instant::now())).await? {
+            Next::Event(event) => {
+                check_event(&event)?;
+                bitrate = bitrate_of(&event.data, stopping);
+            }
+            Next::End => return Err(Trouble::Failed("the stream of layers ends".into())),
+            Next::Nothing => {
+                let seconds = PATIENCE.as_secs();
+                let why =
+                    format!("layer {stopping:?} has stopped, and {seconds} s later has the bitrate {told}");
+                return Err(Trouble::Failed(why));
+            }
+        }
+    }
+    Ok(format!("{names}; {stopping:?} has no bitrate once it has stopped"))
+}
+
+fn check_event(event: &Event) -> Verdict {
     ensure!(event.data_lines == 1, "the layers event has {} lines of data", event.data_lines);
     check_layers(&event.data)
+}
+
+/// The bitrate of a layer; none where it is 0, absent, or where there is no such layer.
+fn bitrate_of(told: &Value, rid: &str) -> Option<f64> {
+    let lists = told.as_object()?.values().filter_map(Value::as_array);
+    let mut layers = lists.flatten().filter(|layer| layer["rid"] == rid);
+    layers.find_map(|layer| layer["bitrate"].as_f64().filter(|bitrate| *bitrate > 0.0))
 }
 
 fn check_layers(told: &Value) -> Verdict {
@@ -103,6 +153,16 @@ mod tests {
         for bad in [json!({ "1": [{ "bitrate": 5 }] }), json!({ "video": [] }), json!([]), json!({ "1": {} })]
         {
             assert!(matches!(check_layers(&bad), Err(Trouble::Failed(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_has_stopped_has_no_bitrate() {
+        let told =
+            json!({ "1": [{ "rid": "0", "bitrate": 7 }, { "rid": "1", "bitrate": 0 }, { "rid": "2" }] });
+        assert_eq!(bitrate_of(&told, "0"), Some(7.0));
+        for rid in ["1", "2", "3"] {
+            assert_eq!(bitrate_of(&told, rid), None, "{rid}");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{Verdict, ensure};
 use crate::description::{attribute, attributes};
 use crate::peer::Peer;
 use crate::side::Side;
-use crate::stun;
+use crate::stun::{self, Manner};
 
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub(crate) async fn a_lite_server_can_be_reached(side: &Side) -> Verdict {
 pub(crate) async fn the_server_says_goodbye(side: &Side) -> Verdict {
     let (peer, session) = Peer::connect(side).await?;
     let (server, own) = (session.server_ice()?, session.own_ice()?);
+    let is_answering = stun::answering(&server, &own.ufrag, Manner::Whole).await.is_some();
+    ensure!(is_answering, "ICE checks of the connected session are not answered");
     let reply = side.delete(&session.url).await?;
     ensure!(reply.is_success(), "DELETE is answered {}", reply.said());
     let ending = peer.ends_within(GOODBYE).await;
@@ -37,7 +39,7 @@ pub(crate) async fn the_server_says_goodbye(side: &Side) -> Verdict {
         "{GOODBYE:?} after DELETE the peer has not heard close_notify"
     );
     ensure!(
-        stun::answering(&server, &own.ufrag).await.is_none(),
+        stun::answering(&server, &own.ufrag, Manner::Whole).await.is_none(),
         "checks are still answered after the goodbye"
     );
     Ok("close_notify over DTLS, and no consent afterwards".into())

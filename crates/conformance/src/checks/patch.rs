@@ -82,6 +82,11 @@ pub(crate) async fn if_match_is_required(side: &Side) -> Verdict {
     let (session, _) = tagged(side).await?;
     let reply = side.patch_fragment(&session, None, plain_fragment(&session)?).await?;
     ensure!(reply.status == 428, "a PATCH without If-Match is answered {}", reply.said());
+    if side.support().await?.restart.is_there {
+        let restart = fragment::of(&session.offer, &new_ice());
+        let reply = side.patch_fragment(&session, None, restart).await?;
+        ensure!(reply.status == 428, "a restart without If-Match is answered {}", reply.said());
+    }
     Ok("428".into())
 }
 
@@ -89,6 +94,11 @@ pub(crate) async fn a_stale_tag_is_refused(side: &Side) -> Verdict {
     let (session, _) = tagged(side).await?;
     let reply = side.patch_fragment(&session, Some("\"of-another\""), plain_fragment(&session)?).await?;
     ensure!(reply.status == 412, "a PATCH with another entity-tag is answered {}", reply.said());
+    if side.support().await?.restart.is_there {
+        let restart = fragment::of(&session.offer, &new_ice());
+        let reply = side.patch_fragment(&session, Some("\"of-another\""), restart).await?;
+        ensure!(reply.status == 412, "a restart with another entity-tag is answered {}", reply.said());
+    }
     Ok("412".into())
 }
 
@@ -112,6 +122,7 @@ pub(crate) async fn unusable_candidates_are_skipped(side: &Side) -> Verdict {
         "1 1 udp 2122194687 0b1ea1b5-41f1-4a0e-8f8a-7d2a6a5a3c11.local 61765 typ host".to_owned(),
         "2 1 tcp 1518280447 192.0.2.1 9 typ host tcptype active".to_owned(),
         "3 1 sctp 1 192.0.2.1 9 typ host".to_owned(),
+        "a-foundation-of-more-than-32-characters 1 udp 1 192.0.2.1 9 typ host".to_owned(),
     ];
     mixed.extend(candidates);
     let fragment = fragment::of(&session.offer, &IceDescription { ufrag, pwd, candidates: mixed });

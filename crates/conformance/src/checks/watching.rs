@@ -1,14 +1,14 @@
 //! What WHEP adds for viewers (draft-ietf-wish-whep, sections on set-up and on single MediaStreams).
 
 use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
 
 use super::{Pair, Trouble, Verdict, applies_if, ensure};
 use crate::description::{attribute, is_rejected, sections};
 use crate::http::Reply;
 use crate::offer::Offer;
+use crate::peer;
 use crate::publish::Publisher;
-use crate::side::{Protocol, SDP, Side, new_ice};
+use crate::side::{Protocol, SDP, Side};
 
 pub(crate) async fn bad_offers_are_refused(side: &Side) -> Verdict {
     for (content_type, body) in
@@ -112,33 +112,17 @@ pub(crate) async fn a_counter_offer_can_be_answered(side: &Side) -> Verdict {
         "a malformed answer to the counter-offer is answered {}",
         malformed.said()
     );
-    let answered = side.request(Method::PATCH, &url).header(CONTENT_TYPE, SDP).body(answer(&reply.body));
-    let answered = side.send(answered).await?;
+    let answer = peer::answer(side, &reply.body).await?;
+    let answered = side.patch(&url, None, (SDP, answer.description().to_owned())).await?;
     ensure!(answered.status == 204, "the answer to the counter-offer is answered {}", answered.said());
-    Ok("406 with a counter-offer, whose answer is taken with 204".into())
-}
-
-/// An answer that takes all of an offer.
-fn answer(offer: &str) -> String {
-    let ice = new_ice();
-    let own = Offer::plain(Protocol::Whep).text();
-    let fingerprint = attribute(&own, "fingerprint").unwrap_or_default();
-    let mut text = String::new();
-    for line in offer.lines().map(str::trim_end) {
-        let replaced = match line.split_once(':').map_or(line, |(name, _)| name) {
-            "a=ice-lite" | "a=candidate" | "a=end-of-candidates" | "a=ssrc" | "a=msid" | "a=ssrc-group" => {
-                continue;
-            }
-            "a=ice-ufrag" => format!("a=ice-ufrag:{}", ice.ufrag),
-            "a=ice-pwd" => format!("a=ice-pwd:{}", ice.pwd),
-            "a=fingerprint" => format!("a=fingerprint:{fingerprint}"),
-            "a=setup" => "a=setup:active".to_owned(),
-            "a=sendonly" | "a=sendrecv" => "a=recvonly".to_owned(),
-            _ => line.to_owned(),
-        };
-        text += &format!("{replaced}\r\n");
-    }
-    text
+    let connected = answer.connect().await;
+    let _peer = connected
+        .map_err(|error| Trouble::Failed(format!("no connection comes of the counter-offer: {error}")))?;
+    let session = side.get(&url).await?;
+    ensure!(!session.is_gone(), "the session of a counter-offer answers GET with {}", session.status);
+    let deleted = side.delete(&url).await?;
+    ensure!(deleted.is_success(), "DELETE of a session of a counter-offer is answered {}", deleted.said());
+    Ok("406 with a counter-offer, whose answer is taken with 204 and leads to a connection".into())
 }
 
 #[cfg(test)]
@@ -147,12 +131,7 @@ mod tests {
     use crate::description::attributes;
 
     #[test]
-    fn a_counter_offer_is_answered_in_the_other_direction() {
-        let offer = Offer { direction: "sendonly", ..Offer::plain(Protocol::Whip) }.text();
-        let answer = answer(&offer);
-        assert_eq!(attributes(&answer, "recvonly").len(), 2);
-        assert_eq!(attributes(&answer, "setup"), ["active", "active"]);
-        assert_ne!(attributes(&answer, "ice-ufrag"), attributes(&offer, "ice-ufrag"));
+    fn offers_without_hope_have_nothing_that_a_server_could_take() {
         assert!(empty().starts_with("v=0\r\n") && !empty().contains("m=") && !empty().contains("BUNDLE"));
         assert!(attributes(&hopeless(), "rtpmap").iter().all(|map| map.contains("NOBODY")));
     }

@@ -2,78 +2,30 @@
 //!
 //! It forwards no media. It exists so that the suite is tried on a server that is not the product's.
 
+mod events;
+mod fault;
+mod limit;
+mod peer;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use axum::routing::any;
-use str0m::change::SdpOffer;
-use str0m::net::{Protocol, Receive};
-use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
+
+pub use fault::Fault;
+use limit::Limit;
+use peer::Command;
 
 /// What lets a client in.
 pub const TOKEN: &str = "sesame";
-
-/// How long a session may wait for its peer here.
-const UNCONNECTED_MAX: Duration = Duration::from_secs(3);
-
-/// What a server does wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    None,
-    /// POST is answered 200.
-    StatusOfPost,
-    NoLocation,
-    RelativeLocation,
-    NoEntityTag,
-    WeakEntityTag,
-    SameEntityTag,
-    NoAcceptPost,
-    NoCors,
-    AnyHeaderAllowed,
-    NothingExposed,
-    AnyContentType,
-    GetIs405,
-    DeleteIs204,
-    DeleteLooksAtIfMatch,
-    DeleteEndsNothing,
-    NoGoodbye,
-    TrickleIs200,
-    TrickleHasEntityTag,
-    NoIfMatchIs400,
-    StaleIs409,
-    RestartIs422,
-    RestartKeepsCredentials,
-    RestartIsTrickled,
-    RestartFailureEnds,
-    RestartForgetsLite,
-    NoCandidates,
-    WrongDirection,
-    AnyDirection,
-    NoMuxOnly,
-    TwoVideos,
-    CountedNames,
-    PlainErrors,
-    OpenToAll,
-    PreflightWantsToken,
-    IceServersInPreflight,
-    TurnWithoutCredential,
-    ForeignExtension,
-    NeverExpires,
-    NoHead,
-    TwoStreams,
-    LinesEndWithLf,
-    RedirectIs302,
-    CrashOnRubbish,
-}
 
 pub struct Server {
     pub address: SocketAddr,
@@ -84,6 +36,11 @@ struct Shared {
     address: SocketAddr,
     sessions: Mutex<BTreeMap<String, Session>>,
     count: Mutex<u64>,
+    limit: Limit,
+    /// One restart after the other.
+    restarts: tokio::sync::Mutex<()>,
+    /// When something of a layer came last.
+    layers: Mutex<BTreeMap<String, Instant>>,
 }
 
 #[derive(Clone)]
@@ -91,24 +48,34 @@ struct Session {
     entity_tag: String,
     offer: String,
     answer: String,
+    /// Its answer is to come: this is its offer.
+    is_counter_offer: bool,
+    restarts: usize,
     commands: mpsc::Sender<Command>,
-}
-
-enum Command {
-    Restart(String, oneshot::Sender<Option<String>>),
-    End,
 }
 
 impl Server {
     pub async fn start(fault: Fault) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
-        let shared = Arc::new(Shared { fault, address, sessions: Mutex::default(), count: Mutex::default() });
+        let shared = Arc::new(Shared {
+            fault,
+            address,
+            sessions: Mutex::default(),
+            count: Mutex::default(),
+            limit: Limit::default(),
+            restarts: tokio::sync::Mutex::default(),
+            layers: Mutex::default(),
+        });
         let router = Router::new()
             .route("/{protocol}/show", any(endpoint))
+            .route("/{protocol}/there", any(endpoint))
             .route("/{protocol}/show/{session}", any(session))
+            .route("/{protocol}/show/{session}/events", any(events::entry))
+            .route("/{protocol}/show/{session}/events/{stream}", any(events::stream))
             .with_state(shared);
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
         Self { address }
     }
 
@@ -157,6 +124,16 @@ impl Shared {
         Said::new(status).body("application/problem+json", text)
     }
 
+    fn refuse_for_number(&self) -> Said {
+        self.refuse(429, "This is too much at once").with("retry-after", "1")
+    }
+
+    fn number(&self) -> u64 {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count += 1;
+        *count
+    }
+
     fn finish(&self, said: Said, method: &Method) -> Response {
         let mut response = Response::builder().status(said.status);
         for (name, value) in &said.headers {
@@ -187,14 +164,21 @@ impl Shared {
         self.is(Fault::OpenToAll) || shown == Some(&format!("Bearer {TOKEN}"))
     }
 
-    fn links(&self, protocol: &str) -> Vec<String> {
-        let turn = if self.is(Fault::TurnWithoutCredential) {
-            "<turn:turn.example.net>; rel=\"ice-server\"; username=\"u\"".to_owned()
-        } else {
-            "<turn:turn.example.net>; rel=\"ice-server\"; username=\"u\"; credential=\"p\"; credential-type=\"password\""
-                .to_owned()
+    fn links(&self, protocol: &str, session: &str) -> Vec<String> {
+        const CREDENTIAL: &str = "; credential=\"p\"; credential-type=\"password\"";
+        let turn = "<turn:turn.example.net>; rel=\"ice-server\"; username=\"u\"";
+        let turn = match self.fault {
+            Fault::TurnWithoutCredential => turn.to_owned(),
+            Fault::TurnIsNotQuoted => format!("{}{CREDENTIAL}", turn.replace("\"u\"", "u")),
+            Fault::ServersInOneLink => {
+                format!("{turn}{CREDENTIAL}, <stun:stun.example.net>; rel=\"ice-server\"")
+            }
+            _ => format!("{turn}{CREDENTIAL}"),
         };
         let mut links = vec![turn];
+        if protocol == "whep" {
+            links.push(events::link(&format!("http://{}/whep/show/{session}", self.address)));
+        }
         if self.is(Fault::ForeignExtension) {
             links.push(format!("<http://{}/x>; rel=\"urn:x-nobody:{protocol}:ext:events\"", self.address));
         }
@@ -204,15 +188,20 @@ impl Shared {
 
 async fn endpoint(
     State(shared): State<Arc<Shared>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     Path(protocol): Path<String>,
     method: Method,
-    headers: HeaderMap,
-    body: String,
+    request: axum::extract::Request,
 ) -> Response {
+    let is_first = request.uri().path().ends_with("/show");
+    let headers = request.headers().clone();
+    let body = axum::body::to_bytes(request.into_body(), 1 << 21).await.unwrap_or_default();
+    let body = String::from_utf8_lossy(&body).into_owned();
     let said = match method.as_str() {
         "OPTIONS" => options(&shared, &headers, &protocol, "accept-post", "application/sdp"),
         "GET" | "HEAD" => look(&shared, &protocol, method == Method::HEAD),
-        "POST" => post(&shared, &protocol, &headers, &body).await,
+        "POST" if !shared.limit.admits(shared.fault, &method, client) => shared.refuse_for_number(),
+        "POST" => post(&shared, &protocol, (&headers, is_first), &body).await,
         _ => shared.refuse(405, "There is nothing like that here"),
     };
     shared.finish(said, &method)
@@ -233,7 +222,7 @@ fn options(
         said = said.with(accept, media_type);
     }
     if shared.is(Fault::IceServersInPreflight) {
-        said = said.with("link", shared.links(protocol)[0].clone());
+        said = said.with("link", shared.links(protocol, "none")[0].clone());
     }
     said
 }
@@ -250,35 +239,63 @@ fn look(shared: &Shared, protocol: &str, is_head: bool) -> Said {
     }
 }
 
-async fn post(shared: &Arc<Shared>, protocol: &str, headers: &HeaderMap, body: &str) -> Said {
+async fn post(
+    shared: &Arc<Shared>,
+    protocol: &str,
+    (headers, is_first): (&HeaderMap, bool),
+    body: &str,
+) -> Said {
     if !shared.is_let_in(headers) {
         return shared.refuse(401, "Who are you then").with("www-authenticate", "Bearer");
     }
     if shared.is(Fault::RedirectIs302) {
         return Said::new(302).with("location", format!("http://{}/{protocol}/elsewhere", shared.address));
     }
+    if is_first && matches!(shared.fault, Fault::Redirects | Fault::RedirectIsRelative) {
+        let host =
+            if shared.is(Fault::Redirects) { format!("http://{}", shared.address) } else { String::new() };
+        return Said::new(307).with("location", format!("{host}/{protocol}/there"));
+    }
     let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.starts_with("application/sdp") && !shared.is(Fault::AnyContentType) {
         return shared.refuse(415, "This is no session description");
     }
-    let is_good = is_good(shared, protocol, body);
-    let made = if is_good { begin(shared, protocol, body).await } else { None };
+    let is_open_to_all = body.starts_with("v=0") && body.contains("t=0 0") && !body.contains("m=");
+    let is_asking = protocol == "whep" && is_open_to_all && !shared.is(Fault::CrashOnRubbish);
+    let made = if is_asking {
+        peer::offer(shared).await
+    } else if is_good(shared, protocol, body) {
+        peer::begin(shared, protocol, body).await
+    } else {
+        None
+    };
     let Some((id, session)) = made else {
-        let status = if shared.is(Fault::CrashOnRubbish) { 500 } else { 400 };
+        let is_too_much = body.matches("m=video").count() > 1 || body.matches("m=audio").count() > 1;
+        let status = match shared.fault {
+            Fault::CrashOnRubbish => 500,
+            Fault::ManyIs409 if is_too_much => 409,
+            _ => 400,
+        };
         return shared.refuse(status, "This offer cannot be taken");
     };
     let location = match shared.fault {
         Fault::RelativeLocation => format!("/{protocol}/show/{id}"),
         _ => format!("http://{}/{protocol}/show/{id}", shared.address),
     };
-    let mut said = Said::new(if shared.is(Fault::StatusOfPost) { 200 } else { 201 });
-    if !shared.is(Fault::NoLocation) {
+    let status = match shared.fault {
+        _ if session.is_counter_offer => 406,
+        Fault::StatusOfPost => 200,
+        _ => 201,
+    };
+    let mut said = Said::new(status);
+    let is_nameless = shared.is(Fault::CounterOfferWithoutLocation) && session.is_counter_offer;
+    if !shared.is(Fault::NoLocation) && !is_nameless {
         said = said.with("location", location);
     }
     if !shared.is(Fault::NoEntityTag) {
         said = said.with("etag", session.entity_tag.clone());
     }
-    for link in shared.links(protocol) {
+    for link in shared.links(protocol, &id) {
         said = said.with("link", link);
     }
     let answer = session.answer.clone();
@@ -299,68 +316,15 @@ fn is_good(shared: &Shared, protocol: &str, offer: &str) -> bool {
     let is_foreign = offer.contains("X-NOBODY");
     (!is_wrong || shared.is(Fault::AnyDirection))
         && (videos < 2 || shared.is(Fault::TwoVideos))
+        && (sections - videos < 2 || shared.is(Fault::TwoAudios))
         && !is_cut
         && is_whole
         && !is_foreign
 }
 
-async fn begin(shared: &Arc<Shared>, protocol: &str, body: &str) -> Option<(String, Session)> {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.ok()?;
-    let local = socket.local_addr().ok()?;
-    let config = RtcConfig::new().clear_codecs().enable_opus(true, false).enable_h264(true).enable_vp8(true);
-    let mut rtc = config.set_ice_lite(true).set_rtp_mode(true).build(Instant::now());
-    rtc.add_local_candidate(Candidate::host(local, Protocol::Udp).ok()?);
-    let offer = SdpOffer::from_sdp_string(body).ok()?;
-    let answer = rtc.sdp_api().accept_offer(offer).ok()?.to_sdp_string();
-    let count = {
-        let mut count = shared.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count += 1;
-        *count
-    };
-    let id = if shared.is(Fault::CountedNames) { format!("{count:032}") } else { drawn() };
-    let entity_tag = match shared.fault {
-        Fault::SameEntityTag => "\"same\"".to_owned(),
-        Fault::WeakEntityTag => format!("W/\"{count}\""),
-        _ => format!("\"{count}\""),
-    };
-    let (commands, received) = mpsc::channel(8);
-    let peer = Peer { rtc, socket, local, shared: shared.clone(), id: id.clone(), commands: received };
-    tokio::spawn(peer.run());
-    let answer = dressed(shared, protocol, &answer);
-    Some((id, Session { entity_tag, offer: body.to_owned(), answer, commands }))
-}
-
-/// 128 bits of the process's hasher, which is seeded by the kernel.
-fn drawn() -> String {
-    use std::hash::{BuildHasher as _, RandomState};
-    format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2))
-}
-
-/// str0m's answer with what WHIP demands beyond it, and without what the fault leaves out.
-fn dressed(shared: &Shared, protocol: &str, answer: &str) -> String {
-    let mut text = String::new();
-    let mut sections = 0;
-    for line in answer.lines().map(str::trim_end) {
-        match line {
-            _ if line.starts_with("a=candidate") && shared.is(Fault::NoCandidates) => continue,
-            _ if line.starts_with("a=msid") => continue,
-            "a=recvonly" | "a=sendrecv" | "a=sendonly" | "a=inactive" => {
-                let right = if protocol == "whip" { "a=recvonly" } else { "a=sendonly" };
-                text += if shared.is(Fault::WrongDirection) { "a=sendrecv" } else { right };
-                let stream = if shared.is(Fault::TwoStreams) { sections } else { 0 };
-                text += &format!("\r\na=msid:stream{stream} track{sections}");
-            }
-            "a=rtcp-mux" if !shared.is(Fault::NoMuxOnly) => text += "a=rtcp-mux\r\na=rtcp-mux-only",
-            _ => text += line,
-        }
-        sections += usize::from(line.starts_with("m="));
-        text += "\r\n";
-    }
-    if shared.is(Fault::LinesEndWithLf) { text.replace("\r\n", "\n") } else { text }
-}
-
 async fn session(
     State(shared): State<Arc<Shared>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     Path((protocol, id)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
@@ -371,10 +335,14 @@ async fn session(
         options(&shared, &headers, &protocol, "accept-patch", media_type)
     } else {
         let known = shared.sessions().get(&id).cloned();
+        let is_let_in = shared.is_let_in(&headers) || shared.is(Fault::SessionsAreOpen);
         match (known, method.as_str()) {
+            (_, "PATCH" | "DELETE") if !shared.limit.admits(shared.fault, &method, client) => {
+                shared.refuse_for_number()
+            }
             (None, _) => shared.refuse(404, "There is no such session"),
             (Some(_), "GET" | "HEAD") => look(&shared, "session", false),
-            (Some(_), "PATCH" | "DELETE") if !shared.is_let_in(&headers) => {
+            (Some(_), "PATCH" | "DELETE") if !is_let_in => {
                 shared.refuse(401, "Who are you then").with("www-authenticate", "Bearer")
             }
             (Some(session), "PATCH") => patch(&shared, &id, session, &headers, &body).await,
@@ -386,6 +354,9 @@ async fn session(
 }
 
 async fn delete(shared: &Shared, id: &str, session: &Session, headers: &HeaderMap) -> Said {
+    if shared.is(Fault::DeleteIsRedirected) {
+        return Said::new(307).with("location", format!("http://{}/elsewhere/{id}", shared.address));
+    }
     if shared.is(Fault::DeleteLooksAtIfMatch) && headers.contains_key("if-match") {
         return shared.refuse(412, "This is another session");
     }
@@ -398,6 +369,9 @@ async fn delete(shared: &Shared, id: &str, session: &Session, headers: &HeaderMa
 
 async fn patch(shared: &Shared, id: &str, session: Session, headers: &HeaderMap, body: &str) -> Said {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if session.is_counter_offer {
+        return answer(shared, id, session, body).await;
+    }
     if header("content-type") != Some("application/trickle-ice-sdpfrag") {
         return shared.refuse(415, "This is no fragment");
     }
@@ -405,7 +379,8 @@ async fn patch(shared: &Shared, id: &str, session: Session, headers: &HeaderMap,
         let status = if shared.is(Fault::NoIfMatchIs400) { 400 } else { 428 };
         return shared.refuse(status, "Of which ICE session is this");
     };
-    if !matches!(if_match, "*" | "\"*\"") && if_match != session.entity_tag {
+    let is_any = matches!(if_match, "*" | "\"*\"") || shared.is(Fault::AnyIfMatch);
+    if !is_any && if_match != session.entity_tag {
         let status = if shared.is(Fault::StaleIs409) { 409 } else { 412 };
         return shared.refuse(status, "This ICE session is over");
     }
@@ -417,9 +392,8 @@ async fn patch(shared: &Shared, id: &str, session: Session, headers: &HeaderMap,
         !body.is_empty() && body.lines().all(|line| line.starts_with("a=") || line.starts_with("m=audio 9"));
     let (ufrag, pwd) = (attribute(body, "a=ice-ufrag:"), attribute(body, "a=ice-pwd:"));
     if !is_fragment || ufrag.len() < 4 || pwd.len() < 22 {
-        if shared.is(Fault::RestartFailureEnds) && is_fragment {
-            shared.sessions().remove(id);
-            let _ = session.commands.send(Command::End).await;
+        if is_fragment {
+            restart_failed(shared, id, &session).await;
         }
         return shared.refuse(400, "This is no fragment");
     }
@@ -437,6 +411,40 @@ async fn patch(shared: &Shared, id: &str, session: Session, headers: &HeaderMap,
     restart(shared, id, session, (&ufrag, &pwd)).await
 }
 
+async fn restart_failed(shared: &Shared, id: &str, session: &Session) {
+    let command = match shared.fault {
+        Fault::RestartFailureEnds => {
+            shared.sessions().remove(id);
+            Command::End
+        }
+        Fault::RestartFailureDeafens => Command::Deafen,
+        Fault::RestartFailureKeeps => Command::Keep,
+        _ => return,
+    };
+    let _ = session.commands.send(command).await;
+}
+
+/// The answer to a counter-offer.
+async fn answer(shared: &Shared, id: &str, mut session: Session, body: &str) -> Said {
+    let is_answer = body.starts_with("v=0") && body.contains("m=");
+    if !is_answer && shared.is(Fault::CounterOfferTakesRubbish) {
+        return Said::new(204);
+    }
+    let is_taken = if is_answer && !shared.is(Fault::CounterOfferLeadsNowhere) {
+        let (reply, taken) = oneshot::channel();
+        let _ = session.commands.send(Command::Answer(body.to_owned(), reply)).await;
+        taken.await == Ok(true)
+    } else {
+        is_answer
+    };
+    if !is_taken {
+        return shared.refuse(400, "This is no answer to it");
+    }
+    session.is_counter_offer = false;
+    shared.sessions().insert(id.to_owned(), session);
+    Said::new(if shared.is(Fault::CounterAnswerIs200) { 200 } else { 204 })
+}
+
 async fn restart(shared: &Shared, id: &str, mut session: Session, (ufrag, pwd): (&str, &str)) -> Said {
     let offer: String = session
         .offer
@@ -448,8 +456,11 @@ async fn restart(shared: &Shared, id: &str, mut session: Session, (ufrag, pwd): 
             _ => format!("{}\r\n", line.trim_end()),
         })
         .collect();
+    let _turn = shared.restarts.lock().await;
     let (reply, answered) = oneshot::channel();
-    let _ = session.commands.send(Command::Restart(offer.clone(), reply)).await;
+    let is_ignored = shared.is(Fault::SecondRestartIsIgnored) && is_again(shared, id);
+    let command = if is_ignored { Command::Pretend(reply) } else { Command::Restart(offer.clone(), reply) };
+    let _ = session.commands.send(command).await;
     let Ok(Some(answer)) = answered.await else { return shared.refuse(400, "This cannot be restarted") };
     let shown = if shared.is(Fault::RestartKeepsCredentials) { &session.answer } else { &answer };
     let wanted = ["a=ice-ufrag", "a=ice-pwd", "a=ice-options", "a=ice-lite", "a=candidate"];
@@ -463,77 +474,14 @@ async fn restart(shared: &Shared, id: &str, mut session: Session, (ufrag, pwd): 
         }
     }
     let fragment = format!("{}\r\n", told.join("\r\n"));
-    session.entity_tag = format!("\"{}-again\"", session.entity_tag.trim_matches(['"', 'W', '/']));
+    session.entity_tag = format!("\"again-{}\"", shared.number());
+    session.restarts += 1;
     session.offer = offer;
     let entity_tag = session.entity_tag.clone();
     shared.sessions().insert(id.to_owned(), session);
     Said::new(200).with("etag", entity_tag).body("application/trickle-ice-sdpfrag", fragment)
 }
 
-struct Peer {
-    rtc: Rtc,
-    socket: UdpSocket,
-    local: SocketAddr,
-    shared: Arc<Shared>,
-    id: String,
-    commands: mpsc::Receiver<Command>,
-}
-
-impl Peer {
-    async fn run(mut self) {
-        let begun = Instant::now();
-        let mut is_connected = false;
-        let mut buffer = vec![0; 2048];
-        let mut commands_are_open = true;
-        while self.rtc.is_alive() {
-            let wake = loop {
-                match self.rtc.poll_output() {
-                    Ok(Output::Timeout(wake)) => break wake,
-                    Ok(Output::Transmit(transmit)) => {
-                        let _ = self.socket.try_send_to(&transmit.contents, transmit.destination);
-                    }
-                    Ok(Output::Event(Event::Connected)) => is_connected = true,
-                    Ok(Output::Event(Event::IceConnectionStateChange(IceConnectionState::Disconnected))) => {
-                        return self.forget();
-                    }
-                    Ok(Output::Event(_)) => {}
-                    Err(_) => return self.forget(),
-                }
-            };
-            let expires = begun + UNCONNECTED_MAX;
-            if !is_connected && Instant::now() > expires && !self.shared.is(Fault::NeverExpires) {
-                return self.forget();
-            }
-            let wake = if is_connected { wake } else { wake.min(expires + Duration::from_millis(10)) };
-            tokio::select! {
-                received = self.socket.recv_from(&mut buffer) => {
-                    if let Ok((length, source)) = received
-                        && let Ok(receive) = Receive::new(Protocol::Udp, source, self.local, &buffer[..length])
-                    {
-                        let _ = self.rtc.handle_input(Input::Receive(Instant::now(), receive));
-                    }
-                }
-                command = self.commands.recv(), if commands_are_open => match command {
-                    Some(Command::Restart(offer, reply)) => {
-                        let answer = SdpOffer::from_sdp_string(&offer).ok();
-                        let answer = answer.and_then(|offer| self.rtc.sdp_api().accept_offer(offer).ok());
-                        let _ = reply.send(answer.map(|answer| answer.to_sdp_string()));
-                    }
-                    Some(Command::End) if self.shared.is(Fault::NoGoodbye) => return,
-                    Some(Command::End) => {
-                        let _ = self.rtc.close();
-                    }
-                    None => commands_are_open = false,
-                },
-                () = tokio::time::sleep_until(wake.into()) => {
-                    let _ = self.rtc.handle_input(Input::Timeout(Instant::now()));
-                }
-            }
-        }
-        self.forget();
-    }
-
-    fn forget(&self) {
-        self.shared.sessions().remove(&self.id);
-    }
+fn is_again(shared: &Shared, id: &str) -> bool {
+    shared.sessions().get(id).is_some_and(|session| session.restarts > 0)
 }

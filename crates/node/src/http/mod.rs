@@ -455,6 +455,8 @@ async fn session(
         let content_type = text(request.headers(), header::CONTENT_TYPE).map(str::to_owned);
         let if_match = text(request.headers(), header::IF_MATCH).map(str::to_owned);
         let body = read_body(request.into_body()).await?;
+        let _turn = session.patches.clone().lock_owned().await;
+        let session = app.sessions.get(id).ok_or_else(Problem::session_not_found)?;
         let state = patch::State { entity_tag: &session.entity_tag, peer_ice: &session.peer_ice };
         let headers = patch::Headers { content_type: content_type.as_deref(), if_match: if_match.as_deref() };
         match patch::decide(&state, &headers, &body)? {
