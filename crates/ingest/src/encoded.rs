@@ -141,6 +141,7 @@ impl Stream {
         }
     }
 }
+            profile: self.profile.filter(|profile| self.codec == Some(profile.codec())),
 
 /// What a track without an offer of WebRTC is described by.
 pub(crate) fn format_parameters(

@@ -87,6 +87,7 @@ fn publishers(registry: &mut Registry) {
         keyframe_at: Some(Instant::now()),
         codec: Some(Codec::H264),
         profile_level_id: Some([0; 3]),
+        profile: None,
         size: Some((0, 0)),
         had_b_frames: false,
     };

@@ -266,7 +266,11 @@ fn vp9_says_its_profile() {
     assert_eq!(read(&[0x0a, 0x08, 0xff]), None, "more pictures than there are bytes");
     assert_eq!(read(&[0x48, 0x92]), None, "inter predicted");
     assert_eq!(read(&[0x08, 0x12]), None, "no frame");
-    assert_eq!(read(&[0x08, 0xb1, 0x24, 0xc1, 0xa1, 0x00]), Some(Profile::Vp9 { profile: 3 }), "a reserved bit");
+    assert_eq!(
+        read(&[0x08, 0xb1, 0x24, 0xc1, 0xa1, 0x00]),
+        Some(Profile::Vp9 { profile: 3 }),
+        "a reserved bit"
+    );
     assert_eq!(read(&[0x08, 0x80]), None, "cut in the header");
     assert_eq!(read(&[0x08, 0x82, 0x49, 0x83, 0x43]), None, "no sync code");
     assert_eq!(read(&[0x08, 0x86, 0x49, 0x83, 0x42]), None, "not a keyframe");
@@ -291,6 +295,26 @@ fn av1_says_its_profile() {
     assert_eq!(read(&timing), expected, "with timing");
     assert_eq!(read(&[0x18, 0x08, 0x00, 0x00]), None, "cut");
     assert_eq!(read(&[0x10, 0x08, 0x00, 0x00, 0x00, 0x2d]), None, "not a new sequence");
+}
+
+#[test]
+fn profiles_and_levels_have_the_names_of_their_standards() {
+    let h265 = |profile, level| Profile::H265 { profile, tier: 0, level };
+    let av1 = |profile, level| Profile::Av1 { profile, tier: 0, level };
+    for (profile, name, level) in [
+        (h265(1, 93), "main", Some("3.1")),
+        (h265(2, 186), "main_10", Some("6.2")),
+        (h265(4, 60), "range_extensions", Some("2.0")),
+        (h265(31, 255), "other", None),
+        (Profile::Vp9 { profile: 0 }, "profile_0", None),
+        (Profile::Vp9 { profile: 2 }, "profile_2", None),
+        (av1(0, 5), "main", Some("3.1")),
+        (av1(1, 0), "high", Some("2.0")),
+        (av1(2, 19), "professional", Some("6.3")),
+        (av1(0, 31), "main", None),
+    ] {
+        assert_eq!((profile.name(), profile.level().as_deref()), (name, level), "{profile:?}");
+    }
 }
 
 #[test]
