@@ -216,7 +216,9 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                     span.text("media_tree.child", child);
                 }
             }
-            NodeEvent::BroadcastRetired(broadcast) => app.metrics.broadcast_retired(&broadcast),
+            NodeEvent::BroadcastRetired(broadcast) => {
+                app.metrics.broadcast_retired(&broadcast, app.sessions.publishes(&broadcast));
+            }
             NodeEvent::PublisherEnded { publisher, broadcast, was_connected, reason } => {
                 let (join, client_address) = logged(app.sessions.publisher_came(publisher));
                 tracing::info!(
@@ -229,6 +231,10 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 let session = app.sessions.end_publisher(publisher);
                 if !was_connected {
                     never_connected(&app, "publisher connect", session, &reason);
+                }
+                // One that never began leaves no broadcast, whose end would end its series.
+                if app.directory.get(&broadcast).is_none() && !app.sessions.publishes(&broadcast) {
+                    app.metrics.broadcast_retired(&broadcast, false);
                 }
                 app.sessions.ended(Ending { at: SystemTime::now(), role: "publisher", broadcast, reason });
             }

@@ -122,10 +122,13 @@ impl Telemetry {
         }
     }
 
-    /// Ends the series of a broadcast that is no more.
-    pub fn remove_broadcast(&self, broadcast: &BroadcastId) {
+    /// Ends the series of a broadcast that is no more. Those of encoders stay while one of them `is_published`: it holds
+    /// them, and begins the next broadcast of this name.
+    pub fn remove_broadcast(&self, broadcast: &BroadcastId, is_published: bool) {
         self.egress.remove_broadcast(broadcast);
-        self.rtmp.remove_broadcast(broadcast);
+        if !is_published {
+            self.rtmp.remove_broadcast(broadcast);
+        }
     }
 
     /// Everything, as the scraper wants it.
