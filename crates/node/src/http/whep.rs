@@ -203,13 +203,14 @@ pub(super) async fn begin(
 /// A run that is so young may still be described by what its publisher has offered and not sent yet.
 const UNSURE: Duration = Duration::from_secs(2);
 
-/// What viewers must be able to play: the tracks of a live broadcast. Those of one that waits are of a run that is over,
-/// and the next may be coded otherwise.
+/// What viewers must be able to play: the tracks of a live broadcast that media has come of. Those of one that waits are of
+/// a run that is over, and the next may be coded otherwise.
 fn on_air(app: &App, broadcast: &BroadcastId) -> Vec<Track> {
     let entry = app.directory.get(broadcast);
     let is_sure = |since: SystemTime| since.elapsed().is_ok_and(|age| age >= UNSURE);
     let live = entry.filter(|entry| entry.broadcast.state == BroadcastState::Live && is_sure(entry.since));
-    live.map(|entry| entry.broadcast.tracks).unwrap_or_default()
+    let tracks = live.map(|entry| entry.broadcast.tracks).unwrap_or_default();
+    tracks.into_iter().filter(|track| track.was_heard).collect()
 }
 
 fn peer_credentials(ice: &sdp::IceCredentials) -> ice_dtls::PeerCredentials {
