@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use crate::collect::{Labels, Name, counter, gauge};
+use crate::collect::{Labels, Name, Written, counter, gauge};
 
 /// Totals of one layer of one broadcast, of all publishers that it has had.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -165,15 +165,19 @@ impl Collector for PublishedCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let (now, publishers) = (Instant::now(), self.0.get());
         let e = &mut encoder;
+        // The same in many metrics.
+        let layers: Vec<(String, &Layer)> =
+            layers(&publishers).map(|(labels, layer)| (Written::text(&labels.0), layer)).collect();
+        let layers = || layers.iter().map(|(labels, layer)| (Written(labels), *layer));
         for (name, value) in TOTALS {
-            counter(e, name, layers(&publishers).map(|(labels, layer)| (labels, value(&layer.totals))))?;
+            counter(e, name, layers().map(|(labels, layer)| (labels, value(&layer.totals))))?;
         }
         for (name, value) in NOW {
-            let series = layers(&publishers)
-                .filter_map(|(labels, layer)| Some((labels, value(now, layer.now.as_ref()?)?)));
+            let series =
+                layers().filter_map(|(labels, layer)| Some((labels, value(now, layer.now.as_ref()?)?)));
             gauge(e, name, series)?;
         }
-        let pictures = layers(&publishers).filter(|(_, layer)| layer.kind == Kind::Video);
+        let pictures = layers().filter(|(_, layer)| layer.kind == Kind::Video);
         gauge(
             e,
             Name(

@@ -173,7 +173,7 @@ struct Described<'a> {
 }
 
 fn table(registry: &Registry) -> String {
-    let text = exposition::finish(&crate::encoded(registry, 0), "", Exposition::Prometheus);
+    let text = exposition::written(registry, "", Exposition::Prometheus, 0);
     let mut metrics: BTreeMap<&str, Described<'_>> = BTreeMap::new();
     let mut current = "";
     for line in text.lines() {
