@@ -220,24 +220,33 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 app.metrics.broadcast_retired(&broadcast, app.sessions.publishes(&broadcast));
             }
             NodeEvent::PublisherEnded { publisher, broadcast, was_connected, reason } => {
-                let (join, client_address) = logged(app.sessions.publisher_came(publisher));
-                tracing::info!(
-                    %broadcast, publisher = publisher.0, join, client_address, was_connected, reason,
-                    "publisher gone"
-                );
-                if !was_connected {
-                    app.metrics.publisher_not_connected();
-                }
-                let session = app.sessions.end_publisher(publisher);
-                if !was_connected {
-                    never_connected(&app, "publisher connect", session, &reason);
-                }
-                // One that never began leaves no broadcast, whose end would end its series.
-                if app.directory.get(&broadcast).is_none() && !app.sessions.publishes(&broadcast) {
-                    app.metrics.broadcast_retired(&broadcast, false);
-                }
-                app.sessions.ended(Ending { at: SystemTime::now(), role: "publisher", broadcast, reason });
+                publisher_ended(&app, publisher, broadcast, (was_connected, reason));
             }
         }
     }
+}
+
+fn publisher_ended(
+    app: &App,
+    publisher: PublisherId,
+    broadcast: BroadcastId,
+    (was_connected, reason): (bool, String),
+) {
+    let (join, client_address) = logged(app.sessions.publisher_came(publisher));
+    tracing::info!(
+        %broadcast, publisher = publisher.0, join, client_address, was_connected, reason,
+        "publisher gone"
+    );
+    if !was_connected {
+        app.metrics.publisher_not_connected();
+    }
+    let session = app.sessions.end_publisher(publisher);
+    if !was_connected {
+        never_connected(app, "publisher connect", session, &reason);
+    }
+    // One that never began leaves no broadcast, whose end would end its series.
+    if app.directory.get(&broadcast).is_none() && !app.sessions.publishes(&broadcast) {
+        app.metrics.broadcast_retired(&broadcast, false);
+    }
+    app.sessions.ended(Ending { at: SystemTime::now(), role: "publisher", broadcast, reason });
 }

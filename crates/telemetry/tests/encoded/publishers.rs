@@ -89,7 +89,7 @@ fn how_each_layer_of_a_publisher_arrives_is_shown() {
     let high = [r#"codec="H264""#, r#"profile="high""#, r#"level="3.1""#];
     assert_eq!(coded(&best, &high), Some(1.0));
     let main_10 = [r#"codec="H265""#, r#"profile="main_10""#, r#"level="4.1""#];
-    assert_eq!(coded(&[demo, r#"layer="2""#], &main_10), Some(1.0));
+    assert_eq!(coded(&[demo, r#"kind="video""#, r#"layer="2""#], &main_10), Some(1.0));
     assert_eq!(coded(&audio, &[r#"codec="opus""#, r#"profile="""#, r#"level="""#]), Some(1.0));
 
     telemetry.injection.published().set(Vec::new());
