@@ -63,7 +63,7 @@ export default {
     remedy: "Senden Sie Vollbilder. ffmpeg: -vf bwdif und kein -flags +ildct+ilme; OBS: Deinterlacing der Quelle, in ihrem Kontextmenü.",
   },
   "codec-support": {
-    what: ["Das Bild ist in H.265 codiert, das Firefox und viele ältere Geräte nicht decodieren."],
+    what: ["Das Bild ist in {coding} codiert, das viele Browser nicht decodieren.", "Das Bild ist in H.265 codiert, das Firefox und viele ältere Geräte nicht decodieren."],
     remedy: "H.264 läuft überall. OBS: Einstellungen, Ausgabe, Videoencoder x264 oder einer, der H.264 nennt. ffmpeg: -c:v libx264.",
   },
   "ahead-of-time": {

@@ -63,7 +63,7 @@ export default {
     remedy: "Inviare immagini progressive. ffmpeg: -vf bwdif e nessun -flags +ildct+ilme; OBS: deinterlacciamento della fonte, nel suo menu contestuale.",
   },
   "codec-support": {
-    what: ["L’immagine è codificata in H.265, che Firefox e molti dispositivi meno recenti non decodificano."],
+    what: ["L’immagine è codificata in {coding}, che molti browser non decodificano.", "L’immagine è codificata in H.265, che Firefox e molti dispositivi meno recenti non decodificano."],
     remedy: "H.264 funziona ovunque. OBS: Impostazioni, Uscita, encoder video x264 o uno che nomina H.264. ffmpeg: -c:v libx264.",
   },
   "ahead-of-time": {

@@ -72,6 +72,9 @@ export class EncoderPanel {
     } else if (status === 401 || status === 403) {
       this.#refused = key;
       this.#show(key ? "encoder_refused" : "encoder_key", []);
+    } else {
+      // Whatever was said before may not be true any more.
+      this.#show("encoder_unknown", []);
     }
   }
 

@@ -139,6 +139,7 @@ export default {
   encoder_well: "Ihr Encoder ist auf Sendung, und alles ist in Ordnung.",
   encoder_key: "Mit dem Schlüssel oben steht hier, was Ihr Encoder besser machen könnte.",
   encoder_refused: "Der Server nimmt den Schlüssel oben nicht an.",
+  encoder_unknown: "Der Server sagt gerade nicht, wie es um Ihren Encoder steht.",
   asking: "Der Browser wird gefragt …",
   fact_since: "seit {duration}",
   fact_lost: "{share} unterwegs verloren",

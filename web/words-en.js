@@ -139,6 +139,7 @@ export default {
   encoder_well: "Your encoder is on the air, and all is well.",
   encoder_key: "With the key above, this tells what your encoder could do better.",
   encoder_refused: "The server does not take the key above.",
+  encoder_unknown: "The server does not tell at the moment how your encoder does.",
   asking: "Asking the browser for it …",
   fact_since: "for {duration}",
   fact_lost: "{share} lost on the way",

@@ -139,6 +139,7 @@ export default {
   encoder_well: "L’encoder è in diretta e va tutto bene.",
   encoder_key: "Con la chiave inserita sopra, qui si legge che cosa l’encoder può migliorare.",
   encoder_refused: "Il server non accetta la chiave inserita sopra.",
+  encoder_unknown: "Al momento il server non dice come va l’encoder.",
   asking: "Richiesta al browser …",
   fact_since: "da {duration}",
   fact_lost: "{share} perso per strada",

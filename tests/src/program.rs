@@ -12,6 +12,9 @@ use anyhow::{Context as _, bail, ensure};
 /// A node gets this many consecutive ports: HTTP, operations, link, publishers, then viewers' shards.
 const PORTS_A_NODE: u16 = 12;
 
+/// Of them, the place of the UDP port of links.
+pub const LINK_PORT: u16 = 2;
+
 /// Long enough for a loaded machine; nothing waits that long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -97,6 +100,13 @@ impl Builder {
         self
     }
 
+    /// Gives it these ports, the first of those that [`free_ports`] has found.
+    #[must_use]
+    pub const fn at(mut self, base: u16) -> Self {
+        self.base = Some(base);
+        self
+    }
+
     /// Starts it and waits until it is ready.
     ///
     /// # Errors
@@ -137,7 +147,7 @@ impl Builder {
         command
             .arg(self.role)
             .args(["--http", &http.to_string(), "--ops", &ops.to_string()])
-            .args(["--link-port", &(base + 2).to_string(), "--ingest-port", &(base + 3).to_string()])
+            .args(["--link-port", &(base + LINK_PORT).to_string(), "--ingest-port", &(base + 3).to_string()])
             .args(["--media-port", &(base + 4).to_string(), "--shards", "2"])
             .args(["--rtmp", &rtmp.to_string(), "--insecure-rtmp"])
             .arg(format!("--supervise={}", self.is_supervised))
@@ -151,7 +161,7 @@ impl Builder {
             child,
             http,
             ops,
-            link_port: base + 2,
+            link_port: base + LINK_PORT,
             ingest_port: base + 3,
             media_port: base + 4,
             rtmp,

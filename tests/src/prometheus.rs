@@ -203,15 +203,34 @@ impl Prometheus {
     /// # Errors
     /// If it is not valid.
     pub async fn has_data(&self, expression: &str) -> anyhow::Result<bool> {
+        Ok(self.most(expression).await?.is_some())
+    }
+
+    /// The largest value that the expression has had in the latest five minutes, if it has had one.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub async fn most(&self, expression: &str) -> anyhow::Result<Option<f64>> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
         let (start, end) = ((now - 300.0).to_string(), now.to_string());
         let query = [("query", expression), ("start", &start), ("end", &end), ("step", "1")];
         let data = self.ask("/api/v1/query_range", &query).await?;
         let series = data["result"].as_array().cloned().unwrap_or_default();
-        let is_number = |sample: &Value| sample[1].as_str().is_some_and(|value| value != "NaN");
-        Ok(series
-            .iter()
-            .any(|one| one["values"].as_array().is_some_and(|values| values.iter().any(is_number))))
+        let number = |sample: &Value| sample[1].as_str()?.parse::<f64>().ok().filter(|value| !value.is_nan());
+        let samples = series.iter().filter_map(|one| one["values"].as_array()).flatten();
+        Ok(samples.filter_map(number).reduce(f64::max))
+    }
+
+    /// The rules whose conditions hold, whether long enough to fire or not.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub async fn alarmed(&self) -> anyhow::Result<BTreeSet<String>> {
+        let data = self.ask("/api/v1/rules", &[]).await?;
+        let groups = data["groups"].as_array().into_iter().flatten();
+        let rules = groups.filter_map(|group| group["rules"].as_array()).flatten();
+        let alarmed = rules.filter(|rule| rule["state"] == "pending" || rule["state"] == "firing");
+        Ok(alarmed.filter_map(|rule| Some(rule["name"].as_str()?.to_owned())).collect())
     }
 
     /// Every name of a metric that it has.

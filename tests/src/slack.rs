@@ -18,6 +18,8 @@ use crate::program::PATIENCE;
 pub struct Slack {
     address: SocketAddr,
     messages: mpsc::UnboundedReceiver<Value>,
+    /// Came, and nobody has waited for them yet.
+    kept: Vec<Message>,
     server: JoinHandle<()>,
 }
 
@@ -34,7 +36,7 @@ impl Slack {
         let server = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Self { address, messages, server })
+        Ok(Self { address, messages, kept: Vec::new(), server })
     }
 
     /// The URL of its incoming webhook.
@@ -43,23 +45,27 @@ impl Slack {
         format!("http://{}/services/hook", self.address)
     }
 
-    /// The next message whose title contains both words.
+    /// The next message whose title contains both words. Others are kept for whoever asks for them.
     ///
     /// # Errors
     /// If none comes in time; the error has those that did.
     pub async fn message(&mut self, words: [&str; 2]) -> anyhow::Result<Message> {
-        let mut others = Vec::new();
+        let is_wanted = |message: &Message| words.iter().all(|word| message.title().contains(word));
+        if let Some(place) = self.kept.iter().position(is_wanted) {
+            return Ok(self.kept.remove(place));
+        }
         let wait = async {
             while let Some(value) = self.messages.recv().await {
                 let message = Message(value);
-                if words.iter().all(|word| message.title().contains(word)) {
+                if is_wanted(&message) {
                     return Some(message);
                 }
-                others.push(message.title().to_owned());
+                self.kept.push(message);
             }
             None
         };
         let found = tokio::time::timeout(PATIENCE, wait).await.ok().flatten();
+        let others: Vec<&str> = self.kept.iter().map(Message::title).collect();
         found.with_context(|| format!("no message with {words:?}, but {others:#?}"))
     }
 }

@@ -190,7 +190,11 @@ async fn the_publish_page_tells_whoever_publishes_with_an_encoder_over_whip_what
     until_told(&stranger, "The server does not take the key above.", 0).await?;
     // Browsers write down that nobody published.
     ensure!(page.errors().iter().all(|error| error.contains("404")), "{:?}", page.errors());
-    Ok(())
+    // Of a server that does not answer it is not said for ever what it said last.
+    program.signal("STOP")?;
+    let told = until_told(&page, "The server does not tell at the moment how your encoder does.", 0).await;
+    program.signal("CONT")?;
+    told
 }
 
 #[tokio::test(flavor = "multi_thread")]

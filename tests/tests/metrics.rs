@@ -6,6 +6,7 @@ use model::Codec;
 use reqwest::{Client, StatusCode, header};
 use serde_json::Value;
 use tests::installation::{Installation, Viewer, receive, until_live, until_parents};
+use tests::offers;
 use tests::program::{Program, node, until};
 use tests::source::{Shape, Source};
 
@@ -193,6 +194,39 @@ fn said(program: &Program, message: &str) -> Vec<Value> {
     let lines = program.log();
     let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["message"] == message).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_whence_clients_come_only_if_it_is_asked_to() -> Result {
+    // A proxy on this machine asks for them.
+    const CLIENT: &str = "198.51.100.7";
+    for is_asked in [false, true] {
+        let setting = format!("--log-client-addresses={is_asked}");
+        let more = ["--broadcasts=show", "--trusted-proxies=127.0.0.0/8", "--log-filter=debug", &setting];
+        let program = node("up").with(&more).start().await?;
+        let client = Client::new();
+        for (path, offer) in
+            [("/whip/show", offers::CHROMIUM_PUBLISHER), ("/whep/show", offers::CHROMIUM_VIEWER)]
+        {
+            let request = client.post(program.url(path)).header("X-Forwarded-For", CLIENT);
+            let request = request.header(header::CONTENT_TYPE, "application/sdp").body(offers::crlf(offer));
+            let answer = request.send().await?;
+            ensure!(answer.status() == StatusCode::CREATED, "{path}: {}", answer.status());
+            let session = answer.headers()[header::LOCATION].to_str()?.to_owned();
+            client.delete(session).send().await?.error_for_status()?;
+        }
+        for message in ["publisher gone", "viewer gone"] {
+            until(message, || async { Ok(!said(&program, message).is_empty()) }).await?;
+        }
+        let expected = if is_asked { Value::from(CLIENT) } else { Value::Null };
+        for (message, count) in [("publisher accepted", 1), ("viewer accepted", 1), ("session deleted", 2)] {
+            let lines = said(&program, message);
+            ensure!(lines.len() == count, "{message}: {lines:?}");
+            ensure!(lines.iter().all(|line| line["client_address"] == expected), "{lines:?}");
+        }
+        ensure!(program.log().contains(CLIENT) == is_asked, "{}", program.log());
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

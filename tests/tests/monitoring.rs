@@ -1,31 +1,25 @@
 //! What operators look at, held to a running tree by the real Prometheus and Alertmanager: every panel and every alert has
 //! data, no metric is forgotten, and a crash is told to people, and its end too.
 
+#[path = "monitoring/tree.rs"]
+mod tree;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use client::{Whep, Whip, demo, whip};
-use model::Codec;
+use futures_util::{StreamExt as _, stream};
 use monitoring::promql;
 use serde_json::Value;
-use tests::installation::{Installation, receive, until_live, until_parents};
+use tests::installation::Installation;
 use tests::program::{self, Program, until};
 use tests::prometheus::{self, Alertmanager, PARTS, Prometheus, Setting, shipped, shipped_text};
 use tests::slack::Slack;
-use tests::{offers, tools};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tests::tools;
+use tree::{OPENSSL, Tree};
 
 type Result = anyhow::Result<()>;
-
-const OPENSSL: &str = "/usr/bin/openssl";
-/// All that ffmpeg sends to publish `show`, and its media; see `crates/rtmp/tests`.
-const OVER_RTMP: &[u8] = include_bytes!("../../crates/rtmp/tests/data/ffmpeg-h264-aac.rtmp");
-/// A second of pictures.
-const PICTURES: usize = 30;
 
 fn has_all(name: &str) -> bool {
     PARTS.iter().all(|part| tools::has(name, part))
@@ -197,8 +191,27 @@ fn questions_of_alerts() -> Vec<Question> {
 
 /// Only a tree that grows has these: `scaling.rs` moves them.
 fn moved_elsewhere() -> BTreeSet<String> {
-    ["media_tree_scaling_demand", "media_tree_provision_seconds_bucket"].map(str::to_owned).into()
+    ["media_tree_provision_seconds_bucket"].map(str::to_owned).into()
 }
+
+/// What is asked of these is more than nothing: packets are lost here, on links, of a publisher and of a viewer.
+const LOSSES: [&str; 6] = [
+    "media_tree_rtp_lost_total",
+    "media_tree_rtp_recovered_total",
+    "media_tree_publisher_rtp_lost_total",
+    "media_tree_publisher_rtp_recovered_total",
+    "media_tree_viewer_loss_ratio_sum",
+    "media_tree_viewer_loss_ratio_bucket",
+];
+
+/// The conditions of these hold here, as Prometheus finds.
+const ALARMED: [&str; 5] = [
+    "MediaTreeLossHigh",
+    "MediaTreePublisherUplinkLoss",
+    "MediaTreeViewerLossHigh",
+    "MediaTreeNoWarmSlot",
+    "MediaTreeProvisioningFailed",
+];
 
 /// Why this question has no answer, if it has none.
 async fn finding(prometheus: &Prometheus, names: &BTreeSet<String>, question: &Question) -> Option<String> {
@@ -209,9 +222,11 @@ async fn finding(prometheus: &Prometheus, names: &BTreeSet<String>, question: &Q
     if named.is_empty() || !unknown.is_empty() {
         return Some(format!("{place}: no such metrics: {unknown:?} in {expression}"));
     }
-    match prometheus.has_data(expression).await {
-        Ok(true) => None,
-        Ok(false) => Some(format!("{place}: no data for {expression}")),
+    let is_of_loss = LOSSES.iter().any(|loss| named.contains(*loss));
+    match prometheus.most(expression).await {
+        Ok(Some(most)) if most > 0.0 || !is_of_loss => None,
+        Ok(Some(_)) => Some(format!("{place}: never more than nothing: {expression}")),
+        Ok(None) => Some(format!("{place}: no data for {expression}")),
         Err(error) => Some(format!("{place}: {expression}: {error}")),
     }
 }
@@ -225,19 +240,19 @@ async fn findings(prometheus: &Prometheus, questions: &[Question]) -> anyhow::Re
     Ok(findings)
 }
 
+/// So many questions are asked at once.
+const TOGETHER: usize = 8;
+
 /// Waits until all of them have been answered.
 async fn until_answered(prometheus: &Prometheus, questions: Vec<Question>) -> Result {
     let (count, began) = (questions.len(), Instant::now());
     let mut left = questions;
     while !left.is_empty() && began.elapsed() < program::PATIENCE {
-        let names = prometheus.names().await?;
-        let mut still = Vec::new();
-        for question in left {
-            if finding(prometheus, &names, &question).await.is_some() {
-                still.push(question);
-            }
-        }
-        left = still;
+        let names = &prometheus.names().await?;
+        let asked = left
+            .into_iter()
+            .map(async |question| finding(prometheus, names, &question).await.is_some().then_some(question));
+        left = stream::iter(asked).buffered(TOGETHER).filter_map(std::future::ready).collect().await;
     }
     let findings = findings(prometheus, &left).await?;
     ensure!(findings.is_empty(), "{} of {count} questions have no answer: {findings:#?}", findings.len());
@@ -255,124 +270,6 @@ async fn families(node: &Program) -> anyhow::Result<BTreeSet<String>> {
     Ok(types.filter_map(|line| Some(promql::family(line.split(' ').next()?).to_owned())).collect())
 }
 
-/// A tree in use: two relays, so that there are two parents; an egress under a supervisor; one node speaks HTTPS.
-struct Tree {
-    controller: Program,
-    injection: Program,
-    relays: Vec<Program>,
-    egress: Program,
-    _certificate: tempfile::TempDir,
-    publishing: tokio::task::JoinHandle<()>,
-    watching: Vec<tokio::task::JoinHandle<()>>,
-    /// The viewer's.
-    session: String,
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        self.publishing.abort();
-        self.watching.iter().for_each(tokio::task::JoinHandle::abort);
-    }
-}
-
-impl Tree {
-    async fn grow() -> anyhow::Result<Self> {
-        let certificate = certificate()?;
-        let file = |name: &str| certificate.path().join(name).display().to_string();
-        let controller = program::node("controller").start().await?;
-        let installation = Installation::of(&controller);
-        let injection = installation.node("injection", "in").with(&["--region", "here"]).start().await?;
-        let (crt, key) = (file("tls.crt"), file("tls.key"));
-        let tls = ["--tls-certificate", &crt, "--tls-key", &key];
-        let mut relays = Vec::new();
-        for (name, more) in [("relay-1", &tls[..]), ("relay-2", &[][..])] {
-            relays.push(
-                installation.node("relay", name).with(&["--region", "there"]).with(more).start().await?,
-            );
-        }
-        let egress =
-            installation.node("egress", "out").with(&["--region", "there"]).supervised().start().await?;
-        until_parents(&controller, "out", &["relay-1", "relay-2"]).await?;
-        let (publishing, watching) = (tokio::spawn(async {}), Vec::new());
-        let session = String::new();
-        Ok(Self {
-            controller,
-            injection,
-            relays,
-            egress,
-            _certificate: certificate,
-            publishing,
-            watching,
-            session,
-        })
-    }
-
-    fn nodes(&self) -> Vec<&Program> {
-        self.relays.iter().chain([&self.controller, &self.injection, &self.egress]).collect()
-    }
-
-    /// Publishes the built-in clip, and watches it.
-    async fn play(&mut self) -> Result {
-        let endpoint = self.injection.url("/whip/show");
-        let publisher =
-            Whip::connect(&endpoint, None, &[Codec::Opus, Codec::H264], whip::Options::default()).await?;
-        self.publishing = tokio::spawn(async move {
-            let _ = demo::play(&demo::Clip::built_in(), &publisher).await;
-        });
-        until_live(&self.egress, "show").await?;
-        let mut viewer = Whep::connect(&self.egress.url("/whep/show"), None).await?;
-        receive(&mut viewer, PICTURES).await?;
-        self.session = viewer.url().to_owned();
-        self.watching.push(tokio::spawn(async move { while viewer.receive().await.is_some() {} }));
-        Ok(())
-    }
-}
-
-/// A publisher of whom nothing comes over UDP: there is something to advise.
-async fn a_broadcaster_is_blocked(injection: &Program) -> Result {
-    let request = reqwest::Client::new().post(injection.url("/whip/blocked"));
-    let request = request.header("Content-Type", "application/sdp");
-    let answer = request.body(offers::crlf(offers::CHROMIUM_PUBLISHER)).send().await?;
-    ensure!(answer.status() == 201, "{}", answer.status());
-    until("it is advised", async || Ok(injection.metric("media_tree_publisher_advice{").await? > 0.0)).await
-}
-
-/// An encoder that publishes `tape` over RTMP again and again: after its recording it falls silent, and is sent away.
-async fn publish_over_rtmp(listener: SocketAddr) -> Result {
-    let mut recording = OVER_RTMP.to_vec();
-    let media = recording.windows(4).rposition(|bytes| bytes == b"live").context("the end of `publish`")?;
-    while let Some(at) = recording[..media].windows(4).position(|bytes| bytes == b"show") {
-        recording[at..at + 4].copy_from_slice(b"tape");
-    }
-    loop {
-        let mut stream = TcpStream::connect(listener).await?;
-        stream.write_all(&recording).await?;
-        let mut answers = Vec::new();
-        let _until_the_end = stream.read_to_end(&mut answers).await;
-    }
-}
-
-/// What our player reports after some seconds; it is a page, and browsers are for other tests.
-async fn player_reports(session: &str) -> Result {
-    let report = r#"{"firstFrameMs":250,"latencyMs":180,"watchedMs":5000,"freezes":1,"freezeMs":30,
-                     "packetsReceived":1000,"packetsLost":1}"#;
-    let answer = reqwest::Client::new().post(format!("{session}/beacon")).body(report).send().await?;
-    ensure!(answer.status() == 204, "a player's report: {}", answer.status());
-    Ok(())
-}
-
-/// A certificate of our own for 127.0.0.1, and its key.
-fn certificate() -> anyhow::Result<tempfile::TempDir> {
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let (key, crt) = (file("tls.key"), file("tls.crt"));
-    let request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost";
-    let mut arguments: Vec<&str> = request.split(' ').collect();
-    arguments.extend(["-keyout", &key, "-out", &crt]);
-    succeeds(OPENSSL, &arguments)?;
-    Ok(folder)
-}
-
 /// Prometheus, Alertmanager and a fake of Slack around a tree.
 struct Watch {
     prometheus: Prometheus,
@@ -381,28 +278,36 @@ struct Watch {
 }
 
 impl Watch {
-    async fn begin(tree: &Tree) -> anyhow::Result<Self> {
+    async fn begin(controller: &Program) -> anyhow::Result<Self> {
         let slack = Slack::start().await?;
         let alertmanager = Alertmanager::start(&slack.url()).await?;
         // What takes minutes for people takes seconds here; that the minutes are kept is for the trials to see.
         let rules = [
             (
                 "increase(media_tree_pipeline_crashes_total[5m])",
-                "increase(media_tree_pipeline_crashes_total[15s])",
+                "increase(media_tree_pipeline_crashes_total[10s])",
             ),
             ("for: 30s", "for: 3s"),
         ];
-        let setting = Setting { controller: &tree.controller, alertmanager: &alertmanager, rules: &rules };
+        let setting = Setting { controller, alertmanager: &alertmanager, rules: &rules };
         let prometheus = Prometheus::start(setting).await?;
-        let watch = Self { prometheus, _alertmanager: alertmanager, slack };
-        // Twice, so that there are rates.
-        let all = format!(
-            r#"count(count_over_time(up{job}[1m]) > 1) == {count}"#,
-            job = r#"{job="media-tree"}"#,
-            count = tree.nodes().len()
-        );
-        until("all nodes are scraped", async || watch.prometheus.has_data(&all).await).await?;
-        Ok(watch)
+        Ok(Self { prometheus, _alertmanager: alertmanager, slack })
+    }
+
+    /// Waits until so many nodes have been scraped, and twice, so that there are rates.
+    async fn until_scraped(&self, count: usize) -> Result {
+        let job = r#"{job="media-tree"}"#;
+        let all = format!("count(count_over_time(up{job}[1m]) > 1) == {count}");
+        until("all nodes are scraped", async || self.prometheus.has_data(&all).await).await
+    }
+
+    /// Waits until Prometheus finds that the conditions of all these rules hold.
+    async fn until_alarmed(&self, rules: &[&str]) -> Result {
+        for rule in rules {
+            let what = format!("the condition of {rule} holds");
+            until(&what, async || Ok(self.prometheus.alarmed().await?.contains(*rule))).await?;
+        }
+        Ok(())
     }
 }
 
@@ -412,25 +317,25 @@ async fn everything_that_is_shown_or_watched_has_data_and_crashes_are_told() -> 
     if !has_all(NAME) || !tools::has(NAME, OPENSSL) {
         return Ok(());
     }
-    let mut tree = Tree::grow().await?;
-    let mut watch = Watch::begin(&tree).await?;
-    tree.play().await?;
+    let began = Instant::now();
+    let homes = tempfile::tempdir()?;
+    let controller = Tree::controller(homes.path()).await?;
+    let (nodes, mut watch) = tokio::try_join!(tree::Nodes::start(&controller), Watch::begin(&controller))?;
+    let mut tree = Tree::new(controller, nodes);
+    tokio::try_join!(watch.until_scraped(tree.all().len()), tree.play())?;
+    tree.lose(true);
+    println!("everything runs after {:.1?}", began.elapsed());
 
-    crash_is_told_and_its_end(&tree, &mut watch).await?;
+    // Each is waited for while the others take their time.
+    let killed = crash_is_told(&tree, &mut watch).await?;
     // The session went on.
-    player_reports(&tree.session).await?;
+    tree.player_reports().await?;
     let down = node_down_is_told(&mut tree, &mut watch).await?;
-
-    a_broadcaster_is_blocked(&tree.injection).await?;
-    tree.watching.push(tokio::spawn({
-        let publishing = publish_over_rtmp(tree.injection.rtmp);
-        async move { publishing.await.expect("an encoder over RTMP") }
-    }));
-    until("its sound is coded anew", async || {
-        Ok(tree.injection.metric_with("media_tree_rtmp_audio_frames_total{", r#"fate="recoded""#).await?
-            > 0.0)
-    })
-    .await?;
+    tree.until_all_is_moved().await?;
+    tree.lose(false);
+    tree.another_comes().await?;
+    watch.until_alarmed(&ALARMED).await?;
+    println!("everything was moved after {:.1?}", began.elapsed());
     // All that is shown and watched.
     let mut questions = questions_of_alerts();
     for dashboard in dashboards()? {
@@ -442,12 +347,15 @@ async fn everything_that_is_shown_or_watched_has_data_and_crashes_are_told() -> 
     wrong_panels_are_found(&watch.prometheus).await?;
     rules_are_well(&watch.prometheus).await?;
     nothing_is_forgotten(&tree).await?;
-    node_is_back(down, &mut tree, &mut watch).await
+    node_is_back(down, &mut tree, &mut watch).await?;
+    end_of_crash_is_told(killed, &mut watch).await?;
+    println!("all of it took {:.1?}", began.elapsed());
+    Ok(())
 }
 
-/// A pipeline is killed: people are told, and told when it is over.
-async fn crash_is_told_and_its_end(tree: &Tree, watch: &mut Watch) -> Result {
-    let worker = tree.egress.worker_id().context("a process that works")?;
+/// A pipeline is killed: people are told. Gives when it was killed.
+async fn crash_is_told(tree: &Tree, watch: &mut Watch) -> anyhow::Result<Instant> {
+    let worker = tree.nodes.egress.worker_id().context("a process that works")?;
     succeeds("kill", &["-KILL", &worker.to_string()])?;
     let killed = Instant::now();
     let told = watch.slack.message(["CRITICAL", "MediaTreePipelineCrashed"]).await?;
@@ -470,16 +378,22 @@ async fn crash_is_told_and_its_end(tree: &Tree, watch: &mut Watch) -> Result {
         // Slack has & and < written as entities.
         ensure!(told.text().replace("&amp;", "&").contains(part), "{part} in {}", told.text());
     }
+    Ok(killed)
+}
+
+/// It is over: people are told that, too.
+async fn end_of_crash_is_told(killed: Instant, watch: &mut Watch) -> Result {
     let over = watch.slack.message(["RESOLVED", "MediaTreePipelineCrashed"]).await?;
-    println!("and after {:.1?} (15 s instead of five minutes): {}", killed.elapsed(), over.title());
+    println!("and after {:.1?} (10 s instead of five minutes): {}", killed.elapsed(), over.title());
     assert_eq!((over.channel(), over.color()), ("#media-tree-critical", "good"));
     Ok(())
 }
 
 /// A node is killed: people are told, though the tree has forgotten it by then. Gives its name.
 async fn node_down_is_told(tree: &mut Tree, watch: &mut Watch) -> anyhow::Result<&'static str> {
-    tree.relays[1].signal("KILL")?;
-    tree.relays[1].exit_code().await?;
+    let relay = &mut tree.nodes.relays[1];
+    relay.signal("KILL")?;
+    relay.exit_code().await?;
     let killed = Instant::now();
     let told = watch.slack.message(["CRITICAL", "MediaTreeNodeDown"]).await?;
     println!("a node was killed; Slack was told after {:.1?}: {}", killed.elapsed(), told.title());
@@ -490,13 +404,14 @@ async fn node_down_is_told(tree: &mut Tree, watch: &mut Watch) -> anyhow::Result
 /// The killed node starts again, and people are told.
 async fn node_is_back(name: &'static str, tree: &mut Tree, watch: &mut Watch) -> Result {
     let installation = Installation::of(&tree.controller);
-    let again = installation.node("relay", name).with(&["--region", "there"]).in_place_of(&tree.relays[1]);
-    tree.relays[1] = again.start().await?;
+    let relay = &mut tree.nodes.relays[1];
+    let again = installation.node("relay", name).with(&["--region", "there"]).in_place_of(relay);
+    *relay = again.start().await?;
     let over = watch.slack.message(["RESOLVED", "MediaTreeNodeDown"]).await?;
     println!("it is back: {}", over.title());
     // One that is stopped as it should be is missed by nobody.
-    tree.relays[1].signal("TERM")?;
-    tree.relays[1].exit_code().await?;
+    relay.signal("TERM")?;
+    relay.exit_code().await?;
     let targets = tree.controller.url("/api/v1/targets");
     until("it is a target no more", async || Ok(!reqwest::get(&targets).await?.text().await?.contains(name)))
         .await
@@ -565,7 +480,7 @@ async fn rules_are_well(prometheus: &Prometheus) -> Result {
 /// What nodes export is shown, watched, or said to be for debugging; and what is said to be exported is.
 async fn nothing_is_forgotten(tree: &Tree) -> Result {
     let mut exported = BTreeSet::new();
-    for node in [&tree.controller, &tree.injection, &tree.relays[0], &tree.egress] {
+    for node in [&tree.controller, &tree.nodes.injection, &tree.nodes.relays[0], &tree.nodes.egress] {
         exported.extend(families(node).await?);
     }
     let mut used = BTreeSet::new();

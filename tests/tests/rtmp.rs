@@ -211,3 +211,47 @@ async fn an_encoder_that_breaks_the_rules_as_it_begins_leaves_nothing_behind() -
     ensure!(node.metric("media_tree_rtmp_pending_bytes{").await? == 0.0, "nothing waits any more");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_encoder_sends_is_counted_though_its_broadcast_ended_as_it_came() -> Result {
+    const FRAMES: &str = "media_tree_rtmp_audio_frames_total{";
+    let node = program::node("up").with(&["--grace-period=2s"]).start().await?;
+    let begins = RECORDED.windows(4).rposition(|bytes| bytes == b"live").context("the end of `publish`")? + 4;
+    let (publish, media) = RECORDED.split_at(begins);
+    let accepted = |count| {
+        let node = &node;
+        async move {
+            until("it is let in", async || {
+                Ok(node.log().matches("publisher over RTMP accepted").count() == count)
+            })
+            .await
+        }
+    };
+    let mut first = TcpStream::connect(node.rtmp).await?;
+    first.write_all(RECORDED).await?;
+    until("its sound is counted", async || Ok(node.metric(FRAMES).await? > 0.0)).await?;
+    drop(first);
+    // The next one comes, and says nothing until the broadcast of the first one is no more.
+    until("the first is gone", async || Ok(node.log().contains("publisher gone"))).await?;
+    let mut second = TcpStream::connect(node.rtmp).await?;
+    second.write_all(publish).await?;
+    accepted(2).await?;
+    until("the broadcast ends", async || Ok(node.log().contains("broadcast retired"))).await?;
+    let before = node.metric(FRAMES).await?;
+    second.write_all(media).await?;
+    until("the sound of the second is counted, too", async || Ok(node.metric(FRAMES).await? > before))
+        .await?;
+    drop(second);
+    let has_series = async || -> anyhow::Result<bool> {
+        let text = reqwest::get(format!("http://{}/metrics", node.ops)).await?.text().await?;
+        Ok(text.contains(FRAMES))
+    };
+    until("its series end with the broadcast", async || Ok(!has_series().await?)).await?;
+    // And with an encoder that never begins.
+    let mut third = TcpStream::connect(node.rtmp).await?;
+    third.write_all(publish).await?;
+    accepted(3).await?;
+    until("its series are there", async || has_series().await).await?;
+    drop(third);
+    until("its series end with it", async || Ok(!has_series().await?)).await
+}

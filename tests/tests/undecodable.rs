@@ -1,7 +1,8 @@
 //! What a browser cannot show: it is refused in words where its offer says so, and said in words where only its decoder
 //! shows it. Never a black picture.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use client::demo::Clip;
@@ -40,6 +41,11 @@ const BROKEN_VP8_DELTA: [u8; 8] = [0x10, 0xf1, 0xff, 0xff, 0x5a, 0x5a, 0x5a, 0x5
 
 /// The packets of a picture; `true` for a keyframe.
 type Pictures = fn(bool) -> Vec<Vec<u8>>;
+
+/// In H.265 with 10 bits.
+fn main_10(is_keyframe: bool) -> Vec<Vec<u8>> {
+    if is_keyframe { vec![VPS.to_vec(), SPS_MAIN_10.to_vec(), IDR.to_vec()] } else { vec![TRAIL.to_vec()] }
+}
 
 /// A publisher of such pictures, with sound. Vanishes with its value.
 struct Broadcast(JoinHandle<()>);
@@ -107,14 +113,7 @@ async fn notice(page: &Page) -> anyhow::Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn h265_is_refused_with_its_name_where_it_was_not_offered() -> Result {
     let program = node("up").start().await?;
-    let _broadcast = Broadcast::start(&program, Codec::H265, |is_keyframe| {
-        if is_keyframe {
-            vec![VPS.to_vec(), SPS_MAIN_10.to_vec(), IDR.to_vec()]
-        } else {
-            vec![TRAIL.to_vec()]
-        }
-    })
-    .await?;
+    let _broadcast = Broadcast::start(&program, Codec::H265, main_10).await?;
 
     // What the publisher claims is Main; what it sends is known with its first keyframe. A run so young that it may not have
     // sent anything refuses nobody.
@@ -155,6 +154,39 @@ async fn h265_is_refused_with_its_name_where_it_was_not_offered() -> Result {
         assert_eq!(notice(&page).await?, words);
         page.close().await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_was_offered_and_never_comes_refuses_nobody() -> Result {
+    // For so long nobody is refused anyhow.
+    const YOUNG_SECONDS: u64 = 3;
+    let injection = node("injection").start().await?;
+    let parent = format!("127.0.0.1:{}", injection.link_port);
+    let program = node("egress").with(&["--parents", &parent]).start().await?;
+    let (url, tracks) = (injection.url("/whip/show"), [Codec::Opus, Codec::H265]);
+    let session = Arc::new(Whip::connect(&url, None, &tracks, whip::Options::default()).await?);
+    let sounds = tokio::spawn({
+        let session = session.clone();
+        async move { send_sounds(&session).await }
+    });
+    until("the run is no longer young", || async {
+        let listed: Value = reqwest::get(program.url("/api/v1/broadcasts")).await?.json().await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let (state, since) = (&listed[0]["state"], listed[0]["since"].as_u64());
+        Ok(state == "live" && since.is_some_and(|since| now > since + YOUNG_SECONDS))
+    })
+    .await?;
+    let (status, answer) = post(&program, offers::FIREFOX_VIEWER).await?;
+    assert_eq!(status, 201, "the sound can be heard: {answer}");
+    let pictures = tokio::spawn(async move { send_pictures(&session, main_10).await });
+    until("there is a picture that Firefox cannot decode", || async {
+        let (status, body) = post(&program, offers::FIREFOX_VIEWER).await?;
+        Ok(status == 406 && body.contains("no-common-codec"))
+    })
+    .await?;
+    sounds.abort();
+    pictures.abort();
     Ok(())
 }
 

@@ -319,6 +319,9 @@ section! {
         format: LogFormat = LogFormat::Auto, "log-format", r#""json""#;
         /// What is logged: a level, or levels for parts, as in `info,link=debug`.
         filter: String = "info".into(), "log-filter", r#""info,egress=debug""#;
+        /// Whether lines about a publisher or viewer have the address that it came from, as the field `client_address`. Off
+        /// by default: then who watches stands in no log.
+        client_addresses: bool = false, "log-client-addresses", "true";
     }
 }
 

@@ -154,7 +154,9 @@ fn every_setting_can_be_given_in_all_three_ways() {
     let mut count = 0;
     for (flag, variable) in settings {
         let text = match flag {
-            "insecure-http" | "insecure-urls" | "insecure-rtmp" | "supervise" => "true",
+            "insecure-http" | "insecure-urls" | "insecure-rtmp" | "supervise" | "log-client-addresses" => {
+                "true"
+            }
             "viewers-wait" | "media-tcp" => "false",
             "trusted-proxies" | "rtp-in-sources" => "10.0.0.0/8",
             "ice-servers" => "stun:stun.example.net",

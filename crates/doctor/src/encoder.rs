@@ -1,5 +1,6 @@
 //! What the bitstream shows of the encoder's settings, and whether the encoder keeps up.
 
+use media_core::codec::Profile;
 use model::{Codec, Kind};
 
 use crate::code::Code;
@@ -44,6 +45,10 @@ fn bitstream(change: &Change<'_>, signs: &mut Signs) {
         let what = "The picture is coded in H.265, which Firefox and many older devices do not decode.";
         signs.insert(Code::CodecSupport, what.into());
     }
+    if let Some(name) = layer.profile.and_then(seldom_decoded) {
+        let what = format!("The picture is coded in {name}, which many browsers do not decode.");
+        signs.insert(Code::CodecSupport, Sign::from(what).name("coding", name));
+    }
     if change.of(|layer| layer.facts.b_frames) > 1 {
         signs.insert(Code::BFrames, "The picture has B-frames.".into());
     }
@@ -68,6 +73,19 @@ fn bitstream(change: &Change<'_>, signs: &mut Signs) {
         None => Sign::from(format!("The H.264 level is {level}.")),
     };
     signs.insert(code, sign.name("level", level));
+}
+
+/// A profile of a codec that is decoded widely in its first profile only: more than 8 bits (VP9), or more colour than 4:2:0.
+/// H.265 is a codec that is not decoded widely, whatever its profile.
+const fn seldom_decoded(profile: Profile) -> Option<&'static str> {
+    match profile {
+        Profile::H265 { .. } | Profile::Vp9 { profile: 0 } | Profile::Av1 { profile: 0, .. } => None,
+        Profile::Vp9 { profile: 1 } => Some("VP9, profile 1"),
+        Profile::Vp9 { profile: 2 } => Some("VP9, profile 2"),
+        Profile::Vp9 { .. } => Some("VP9, profile 3"),
+        Profile::Av1 { profile: 1, .. } => Some("AV1, profile High"),
+        Profile::Av1 { .. } => Some("AV1, profile Professional"),
+    }
 }
 
 fn unknown_profile(profile: u8) -> Sign {

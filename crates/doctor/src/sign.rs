@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 /// Every name that a figure can have, and what it says. The names are stable.
-pub const FIGURES: [(&str, &str); 19] = [
+pub const FIGURES: [(&str, &str); 20] = [
     ("age", "seconds since the latest keyframe"),
     ("bitrate", "bit/s"),
     ("claimed", "pictures per second that the stream says it has"),
+    ("coding", "codec and profile, as `\"VP9, profile 2\"`"),
     ("interval", "seconds between keyframes"),
     ("jitter", "milliseconds by which packets come unevenly"),
     ("keyframes", "keyframes in a row"),

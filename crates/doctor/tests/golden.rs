@@ -51,6 +51,13 @@ fn encoders() -> Vec<Encoder> {
         ("vp8", Codec::Vp8, 30, 20, "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 500k -g 9999".into()),
         ("vp9", Codec::Vp9, 30, 20, "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 500k -g 60".into()),
         (
+            "vp9 10 bits",
+            Codec::Vp9,
+            30,
+            20,
+            "-pix_fmt yuv420p10le -c:v libvpx-vp9 -profile:v 2 -deadline realtime -cpu-used 8 -b:v 500k -g 60".into(),
+        ),
+        (
             "av1",
             Codec::Av1,
             30,
@@ -129,6 +136,7 @@ const SET_BADLY: &[Case] = &[
     ("level 6.0",                         "level 6.0",     Obs,     Well,                       &[C::H264LevelTooHigh]),
     ("interlaced",                        "interlaced",    Obs,     Well,                       &[C::Interlaced]),
     ("H.265",                             "h265",          Obs,     Well,                       &[C::CodecSupport]),
+    ("VP9 in 10 bits",                    "vp9 10 bits",   Obs,     Well,                       &[C::CodecSupport]),
     ("global headers",                    "bare",          Obs,     Well,                       &[C::ParameterSets]),
     ("120 pictures per second",           "120 fps",       Obs,     Well,                       &[C::FrameRateHigh]),
     ("constant quality for a recording",  "20 Mbit/s",     Obs,     Well,                       &[C::BitrateHigh]),

@@ -36,6 +36,7 @@ impl Patient {
             keyframe_at: Some(start),
             codec: Some(codec),
             profile_level_id: None,
+            profile: None,
             size: None,
             facts: Facts { takes_keyframe_requests: true, has_retransmissions: true, ..Facts::default() },
         };

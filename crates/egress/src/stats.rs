@@ -14,7 +14,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    pub(crate) const fn add(&mut self, bytes: usize) {
+    /// One more datagram of so many bytes.
+    pub const fn add(&mut self, bytes: usize) {
         self.packets += 1;
         self.bytes += bytes as u64;
     }
@@ -121,7 +122,8 @@ pub struct Latency {
 }
 
 impl Latency {
-    pub(crate) fn record(&mut self, latency: Duration, viewers: u32) {
+    /// So many viewers get a frame after this time.
+    pub fn record(&mut self, latency: Duration, viewers: u32) {
         self.counts[bucket(&LATENCY_BOUNDS_MS, latency)] += u64::from(viewers);
         self.sum += latency * viewers;
     }

@@ -33,7 +33,7 @@ pub fn offer(bytes: &[u8]) {
         for map in media.payload_types().filter_map(|payload_type| media.rtpmap(payload_type)) {
             let Some(codec) = Codec::from_encoding_name(map.encoding) else { continue };
             let fmtp = media.fmtp(map.payload_type).unwrap_or_default().into();
-            let on_air = vec![Track { codec, fmtp, layers: Vec::new() }];
+            let on_air = vec![Track { codec, fmtp, layers: Vec::new(), was_heard: true }];
             let policy = whep::Policy { on_air, ..whep::Policy::default() };
             let _ = whep::accept(&session, &policy).map_err(|error| error.to_string());
         }

@@ -89,7 +89,12 @@ impl Stream {
     fn track(&self, codec: Codec) -> Track {
         let id = self.picture.as_ref().map(profile_level_id);
         let fmtp = format_parameters(codec, id, self.profile);
-        Track { codec, fmtp: fmtp.into(), layers: vec![Layer { ssrc: self.ssrc, rid: None }] }
+        Track {
+            codec,
+            fmtp: fmtp.into(),
+            layers: vec![Layer { ssrc: self.ssrc, rid: None }],
+            was_heard: true,
+        }
     }
 
     fn count(&mut self, now: Instant, payload: &Payload) {
@@ -136,6 +141,7 @@ impl Stream {
             keyframe_at: self.keyframe_at.filter(|_| self.kind == Kind::Video),
             codec: self.codec.filter(|_| self.packets > 0),
             profile_level_id: self.picture.as_ref().map(profile_level_id),
+            profile: self.profile.filter(|profile| self.codec == Some(profile.codec())),
             size: self.picture.map(|picture| (picture.width, picture.height)),
             facts: self.observer.facts(),
         }

@@ -65,6 +65,7 @@ impl Plain {
                 codec: track.codec,
                 fmtp: format_parameters(track.codec, real.or(track.profile_level_id), stream.profile).into(),
                 layers: vec![Layer { ssrc: stream.ssrc, rid: None }],
+                was_heard: true,
             }
         })
         .collect()

@@ -336,6 +336,7 @@ impl Stream {
     }
 
     pub(crate) fn stats(&self, now: Instant, kind: Kind) -> LayerStats {
+        let codec = self.detector.as_ref().map(|(codec, _)| *codec);
         LayerStats {
             ssrc: self.ssrc,
             kind,
@@ -351,8 +352,10 @@ impl Stream {
             bitrate: self.bitrate(now),
             keyframe_interval: self.keyframe_interval,
             keyframe_at: self.keyframe_at.filter(|_| kind == Kind::Video),
-            codec: self.detector.as_ref().map(|(codec, _)| *codec),
+            codec,
             profile_level_id: self.picture.map(|picture| picture.profile_level_id),
+            // A stream that has changed its codec may still be known by the one before.
+            profile: self.profile.filter(|profile| codec == Some(profile.codec())),
             size: self.picture.map(|picture| (picture.width, picture.height)),
             facts: self.observer.facts(),
         }

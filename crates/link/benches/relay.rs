@@ -36,7 +36,7 @@ fn hello(name: &str, role: Role) -> Message {
 
 fn broadcast() -> Broadcast {
     let layers = vec![Layer { ssrc: Ssrc::new(1), rid: None }];
-    let track = Track { codec: Codec::H264, fmtp: "".into(), layers };
+    let track = Track { codec: Codec::H264, fmtp: "".into(), layers, was_heard: true };
     let id = BroadcastId::new("friday").expect("good id");
     Broadcast { id, state: BroadcastState::Live, epoch: None, tracks: vec![track] }
 }

@@ -110,14 +110,32 @@ fn example() -> Broadcast {
         state: BroadcastState::Live,
         epoch: Some(Epoch { counter: 3, random: 0x0123_4567_89ab_cdef }),
         tracks: vec![
-            Track { codec: Codec::Opus, fmtp: "".into(), layers: vec![layer(0x0a0b_0c0d, "")] },
+            Track {
+                codec: Codec::Opus,
+                fmtp: "".into(),
+                layers: vec![layer(0x0a0b_0c0d, "")],
+                was_heard: true,
+            },
             Track {
                 codec: Codec::H264,
                 fmtp: "packetization-mode=1".into(),
                 layers: vec![layer(0x1111_1111, "hi"), layer(0x2222_2222, "lo")],
+                was_heard: true,
             },
         ],
     }
+}
+
+#[test]
+fn a_track_that_nobody_has_heard_says_so_in_a_field_that_others_need_not_know() {
+    let mut broadcast = example();
+    let heard = encoded(&Message::Announce(broadcast.clone()));
+    broadcast.tracks[1].was_heard = false;
+    let unheard = encoded(&Message::Announce(broadcast));
+    // Tag, length, value.
+    assert!(unheard.len() > heard.len() && unheard.len() <= heard.len() + 4, "{unheard:x?}");
+    let Ok(Some(Message::Announce(decoded))) = Message::decode(&unheard) else { panic!("{unheard:x?}") };
+    assert_eq!(decoded.tracks.iter().map(|track| track.was_heard).collect::<Vec<_>>(), [true, false]);
 }
 
 fn example_key() -> GroupKey {

@@ -48,6 +48,8 @@ pub struct Track {
     pub fmtp: Box<str>,
     /// Its RTP streams, best first: one, or one for each simulcast layer.
     pub layers: Vec<Layer>,
+    /// Media of it has come. Else it was only offered, may never come, and may come in another codec.
+    pub was_heard: bool,
 }
 
 impl Track {

@@ -1,6 +1,7 @@
 //! What the media threads tell the rest of the node: the fate of sessions.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -11,9 +12,10 @@ use ingest::PublisherId;
 use model::{BroadcastId, JoinName, NodeId};
 use signaling::whep::layers::Layer;
 use tokio::sync::mpsc;
+use tracing::field::{DisplayValue, display};
 
 use crate::http::App;
-use crate::sessions::{Ending, Session};
+use crate::sessions::{Came, Ending, Session};
 
 /// Something happened to a session or a broadcast.
 #[derive(Debug)]
@@ -131,16 +133,16 @@ fn part(app: &App, name: &'static str, join: Option<JoinName>, after: Duration) 
 
 /// Makes a span of a session that was answered and then came to nothing.
 fn never_connected(app: &App, name: &'static str, session: Option<Session>, reason: &str) {
-    if let Some(Session { join: Some(join), began, broadcast, .. }) = session {
+    if let Some(Session { came: Came { join: Some(join), .. }, began, broadcast, .. }) = session {
         let mut span = app.traces.over(name, join, began.elapsed());
         span.broadcast(&broadcast);
         span.failed(reason);
     }
 }
 
-/// As the log has it; sessions of an earlier process have no name.
-fn named(join: Option<JoinName>) -> Option<String> {
-    join.map(|join| join.to_string())
+/// As the log has it: the name of the way in, and whence, where the log is to say so.
+fn logged(came: Came) -> (Option<DisplayValue<JoinName>>, Option<DisplayValue<IpAddr>>) {
+    (came.join.map(display), came.client.map(display))
 }
 
 /// Keeps sessions, directory and metrics in step with what the media threads tell.
@@ -148,26 +150,33 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
     while let Some(event) = events.recv().await {
         match event {
             NodeEvent::ViewerConnected { viewer, broadcast, after } => {
-                let (join, after_ms) = (named(app.sessions.join_of_viewer(viewer)), after.as_millis() as u64);
-                tracing::info!(%broadcast, viewer = viewer.get(), join, after_ms, "viewer connected");
+                let came = app.sessions.viewer_came(viewer);
+                let ((join, client_address), after_ms) = (logged(came), after.as_millis() as u64);
+                tracing::info!(
+                    %broadcast, viewer = viewer.get(), join, client_address, after_ms, "viewer connected"
+                );
                 app.pending.end(viewer);
                 app.directory.viewers_changed(&broadcast, 1);
                 app.metrics.viewer_connected(after);
-                part(&app, "viewer connect", app.sessions.join_of_viewer(viewer), after);
+                part(&app, "viewer connect", came.join, after);
             }
             NodeEvent::ViewerResumed { viewer, broadcast } => {
                 tracing::debug!(%broadcast, viewer = viewer.get(), "viewer goes on");
                 app.directory.viewers_changed(&broadcast, 1);
             }
             NodeEvent::FirstFrame { viewer, after } => {
-                let (join, after_ms) = (named(app.sessions.join_of_viewer(viewer)), after.as_millis() as u64);
+                let came = app.sessions.viewer_came(viewer);
+                let (join, after_ms) = (came.join.map(display), after.as_millis() as u64);
                 tracing::info!(viewer = viewer.get(), join, after_ms, "first frame");
                 app.metrics.first_frame(after);
-                part(&app, "viewer first frame", app.sessions.join_of_viewer(viewer), after);
+                part(&app, "viewer first frame", came.join, after);
             }
             NodeEvent::ViewerEnded { viewer, broadcast, shard, was_connected, ending } => {
-                let join = named(app.sessions.join_of_viewer(viewer));
-                tracing::info!(%broadcast, viewer = viewer.get(), join, was_connected, reason = %ending, "viewer gone");
+                let (join, client_address) = logged(app.sessions.viewer_came(viewer));
+                tracing::info!(
+                    %broadcast, viewer = viewer.get(), join, client_address, was_connected, reason = %ending,
+                    "viewer gone"
+                );
                 if was_connected {
                     app.directory.viewers_changed(&broadcast, -1);
                 } else {
@@ -187,11 +196,17 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
             }
             NodeEvent::Layers { shard, pictures } => app.layers_changed(shard, pictures),
             NodeEvent::PublisherConnected { publisher, after } => {
-                let join = named(app.sessions.join_of_publisher(publisher));
-                let after_ms = after.as_millis() as u64;
-                tracing::info!(publisher = publisher.0, join, after_ms, "publisher connected");
+                let came = app.sessions.publisher_came(publisher);
+                let ((join, client_address), after_ms) = (logged(came), after.as_millis() as u64);
+                tracing::info!(
+                    publisher = publisher.0,
+                    join,
+                    client_address,
+                    after_ms,
+                    "publisher connected"
+                );
                 app.metrics.publisher_connected(after);
-                part(&app, "publisher connect", app.sessions.join_of_publisher(publisher), after);
+                part(&app, "publisher connect", came.join, after);
             }
             NodeEvent::PublisherTookOver => app.metrics.publisher_took_over(),
             NodeEvent::ChildAnswered { broadcast, child, join, after } => {
@@ -201,19 +216,37 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                     span.text("media_tree.child", child);
                 }
             }
-            NodeEvent::BroadcastRetired(broadcast) => app.metrics.broadcast_retired(&broadcast),
+            NodeEvent::BroadcastRetired(broadcast) => {
+                app.metrics.broadcast_retired(&broadcast, app.sessions.publishes(&broadcast));
+            }
             NodeEvent::PublisherEnded { publisher, broadcast, was_connected, reason } => {
-                let join = named(app.sessions.join_of_publisher(publisher));
-                tracing::info!(%broadcast, publisher = publisher.0, join, was_connected, reason, "publisher gone");
-                if !was_connected {
-                    app.metrics.publisher_not_connected();
-                }
-                let session = app.sessions.end_publisher(publisher);
-                if !was_connected {
-                    never_connected(&app, "publisher connect", session, &reason);
-                }
-                app.sessions.ended(Ending { at: SystemTime::now(), role: "publisher", broadcast, reason });
+                publisher_ended(&app, publisher, broadcast, (was_connected, reason));
             }
         }
     }
+}
+
+fn publisher_ended(
+    app: &App,
+    publisher: PublisherId,
+    broadcast: BroadcastId,
+    (was_connected, reason): (bool, String),
+) {
+    let (join, client_address) = logged(app.sessions.publisher_came(publisher));
+    tracing::info!(
+        %broadcast, publisher = publisher.0, join, client_address, was_connected, reason,
+        "publisher gone"
+    );
+    if !was_connected {
+        app.metrics.publisher_not_connected();
+    }
+    let session = app.sessions.end_publisher(publisher);
+    if !was_connected {
+        never_connected(app, "publisher connect", session, &reason);
+    }
+    // One that never began leaves no broadcast, whose end would end its series.
+    if app.directory.get(&broadcast).is_none() && !app.sessions.publishes(&broadcast) {
+        app.metrics.broadcast_retired(&broadcast, false);
+    }
+    app.sessions.ended(Ending { at: SystemTime::now(), role: "publisher", broadcast, reason });
 }

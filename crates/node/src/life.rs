@@ -77,7 +77,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     let publish_tokens = tokens::for_publishing(role, &config, key.as_ref())?;
     let certificate = Arc::new(ice_dtls::Certificate::generate().context("make the certificate for DTLS")?);
     let directory = Arc::new(Directory::default());
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(Sessions::new(config.log.client_addresses));
     let tls = tls::of_config(&config)?;
     metrics.certificate(tls.as_ref());
     let opening = Opening { key: key.as_ref(), resumes: start.stand_by()? };

@@ -217,9 +217,9 @@ impl Metrics {
         watched.chain(known).collect()
     }
 
-    /// Ends the series of a broadcast.
-    pub fn broadcast_retired(&self, broadcast: &BroadcastId) {
-        self.telemetry.remove_broadcast(broadcast);
+    /// Ends the series of a broadcast; `is_published` if somebody has come since to publish it, and has not begun.
+    pub fn broadcast_retired(&self, broadcast: &BroadcastId, is_published: bool) {
+        self.telemetry.remove_broadcast(broadcast, is_published);
     }
 
     /// Counts a WHIP request and, if it was an offer that was not taken, why.

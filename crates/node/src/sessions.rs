@@ -1,6 +1,7 @@
 //! WHIP and WHEP sessions as HTTP resources: which URL is whose, until it ends.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +30,15 @@ pub enum Peer {
     Viewer(ViewerId, usize),
 }
 
+/// How somebody came in. Of sessions of an earlier process nothing is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Came {
+    /// What the way in is called.
+    pub join: Option<JoinName>,
+    /// Whence, if the log is to say so: see [`Sessions::shown`].
+    pub client: Option<IpAddr>,
+}
+
 /// What changes at an ICE restart.
 #[derive(Debug, Clone)]
 pub struct IceRestart {
@@ -53,8 +63,8 @@ pub struct Session {
     pub peer: Peer,
     /// The media id of its first m-line, whose transport is everybody's.
     pub first_mid: Option<Mid>,
-    /// What its way in is called; `None` in sessions of an earlier process.
-    pub join: Option<JoinName>,
+    /// How it came in.
+    pub came: Came,
     /// When it began, in this process.
     pub began: Instant,
     /// What it tells a viewer's player; ends with it.
@@ -124,6 +134,8 @@ pub struct Ending {
 #[derive(Debug, Default)]
 pub struct Sessions {
     tables: Mutex<Tables>,
+    /// Whether the log says whence clients came.
+    shows_clients: bool,
 }
 
 #[derive(Debug, Default)]
@@ -149,8 +161,20 @@ impl Tables {
 }
 
 impl Sessions {
+    /// None yet. With `shows_clients` the log says whence clients came (`log.client_addresses`).
+    #[must_use]
+    pub fn new(shows_clients: bool) -> Self {
+        Self { tables: Mutex::default(), shows_clients }
+    }
+
+    /// The address of a client as the log may have it: not at all, unless an operator wants it.
+    #[must_use]
+    pub fn shown(&self, client: IpAddr) -> Option<IpAddr> {
+        self.shows_clients.then(|| client.to_canonical())
+    }
+
     /// A session begins.
-    pub fn insert(&self, resource: &Resource, peer: Peer, join: Option<JoinName>, first_mid: Option<Mid>) {
+    pub fn insert(&self, resource: &Resource, peer: Peer, came: Came, first_mid: Option<Mid>) {
         let Resource { id, broadcast, entity_tag, peer_ice, picture_line } = resource.clone();
         let mut tables = self.lock();
         match peer {
@@ -166,7 +190,7 @@ impl Sessions {
             peer_ice,
             peer,
             first_mid,
-            join,
+            came,
             began,
             events,
             reports,
@@ -184,7 +208,7 @@ impl Sessions {
         &self,
         publisher: PublisherId,
         broadcast: &BroadcastId,
-        span: Option<TraceParent>,
+        (span, client): (Option<TraceParent>, Option<IpAddr>),
     ) -> anyhow::Result<JoinName> {
         let join = JoinName { id: u64::from_be_bytes(random::bytes()?), span };
         let resource = Resource {
@@ -194,7 +218,7 @@ impl Sessions {
             peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
             picture_line: None,
         };
-        self.insert(&resource, Peer::Publisher(publisher), Some(join), None);
+        self.insert(&resource, Peer::Publisher(publisher), Came { join: Some(join), client }, None);
         Ok(join)
     }
 
@@ -224,18 +248,20 @@ impl Sessions {
         ended.is_some_and(|(_, has_words)| std::mem::take(has_words))
     }
 
-    /// What a viewer's way in is called.
+    /// How a viewer came in.
     #[must_use]
-    pub fn join_of_viewer(&self, viewer: ViewerId) -> Option<JoinName> {
+    pub fn viewer_came(&self, viewer: ViewerId) -> Came {
         let tables = self.lock();
-        tables.by_id.get(tables.viewers.get(&viewer)?)?.join
+        let session = tables.viewers.get(&viewer).and_then(|id| tables.by_id.get(id));
+        session.map(|session| session.came).unwrap_or_default()
     }
 
-    /// What a publisher's way in is called.
+    /// How a publisher came in.
     #[must_use]
-    pub fn join_of_publisher(&self, publisher: PublisherId) -> Option<JoinName> {
+    pub fn publisher_came(&self, publisher: PublisherId) -> Came {
         let tables = self.lock();
-        tables.by_id.get(tables.publishers.get(&publisher)?)?.join
+        let session = tables.publishers.get(&publisher).and_then(|id| tables.by_id.get(id));
+        session.map(|session| session.came).unwrap_or_default()
     }
 
     /// A publisher's session ends; `None` if it had ended already.
@@ -309,6 +335,14 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_log_has_addresses_of_clients_only_if_it_is_to() {
+        let client: IpAddr = "::ffff:198.51.100.1".parse().expect("an address");
+        assert_eq!(Sessions::default().shown(client), None);
+        let shown = Sessions::new(true).shown(client).map(|address| address.to_string());
+        assert_eq!(shown.as_deref(), Some("198.51.100.1"));
+    }
 
     #[test]
     fn a_player_reports_now_and_then() {

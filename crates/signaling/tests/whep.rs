@@ -237,7 +237,7 @@ fn e05_no_common_codec_is_told_with_both_sides() {
 
 /// What is on air: sound, and a picture in this codec with these format parameters.
 fn on_air(codec: Codec, fmtp: &str) -> Policy {
-    let track = |codec, fmtp: &str| Track { codec, fmtp: fmtp.into(), layers: Vec::new() };
+    let track = |codec, fmtp: &str| Track { codec, fmtp: fmtp.into(), layers: Vec::new(), was_heard: true };
     Policy { on_air: vec![track(Codec::Opus, "stereo=1"), track(codec, fmtp)], ..Policy::default() }
 }
 

@@ -103,8 +103,8 @@ impl Publisher {
         let fmtp =
             if style.codec == Codec::H264 { "profile-level-id=42e01f;packetization-mode=1" } else { "" };
         let tracks = vec![
-            Track { codec: Codec::Opus, fmtp: "".into(), layers: vec![layer(audio.ssrc)] },
-            Track { codec: style.codec, fmtp: fmtp.into(), layers: vec![layer(video.ssrc)] },
+            Track { codec: Codec::Opus, fmtp: "".into(), layers: vec![layer(audio.ssrc)], was_heard: true },
+            Track { codec: style.codec, fmtp: fmtp.into(), layers: vec![layer(video.ssrc)], was_heard: true },
         ];
         let broadcast = Broadcast { id, state: BroadcastState::Live, epoch: Some(epoch), tracks };
         Self {

@@ -36,6 +36,7 @@ fn publisher(broadcast: BroadcastId) -> Publisher {
         keyframe_at: Some(Instant::now()),
         codec: Some(Codec::H264),
         profile_level_id: Some([0x64, 0, 0x1f]),
+        profile: None,
         size: Some((1280, 720)),
         had_b_frames: false,
     };

@@ -1,6 +1,6 @@
 //! Writing series whose values are read at scrape time.
 
-use std::fmt::Error;
+use std::fmt::{Error, Write as _};
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::MetricType;
@@ -17,15 +17,51 @@ impl EncodeLabelSet for Labels<'_> {
     }
 }
 
+impl LabelSet for Labels<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Labels as they stand in the text: for what has many series, which are told apart in the same way.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a>(pub &'a str);
+
+impl Written<'_> {
+    /// Writes them. Their values are ids and words of closed sets, in which nothing needs an escape.
+    pub fn text(labels: &[(&str, &str)]) -> String {
+        let pairs = labels.iter().map(|(name, value)| format!("{name}=\"{value}\""));
+        pairs.collect::<Vec<_>>().join(",")
+    }
+}
+
+impl EncodeLabelSet for Written<'_> {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), Error> {
+        encoder.encode_label().encode_label_key()?.write_str(self.0)
+    }
+}
+
+impl LabelSet for Written<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What tells one series from another.
+pub trait LabelSet: EncodeLabelSet {
+    /// There is one series only.
+    fn is_empty(&self) -> bool;
+}
+
 /// The name and help of a metric, without prefix and suffix.
 #[derive(Debug, Clone, Copy)]
 pub struct Name(pub &'static str, pub &'static str);
 
 /// Writes a counter with all its series.
-pub fn counter<'a>(
+pub fn counter<L: LabelSet>(
     encoder: &mut DescriptorEncoder<'_>,
     Name(name, help): Name,
-    series: impl IntoIterator<Item = (Labels<'a>, u64)>,
+    series: impl IntoIterator<Item = (L, u64)>,
 ) -> Result<(), Error> {
     let mut series = series.into_iter().peekable();
     if series.peek().is_none() {
@@ -33,7 +69,7 @@ pub fn counter<'a>(
     }
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in series {
-        if labels.0.is_empty() {
+        if labels.is_empty() {
             metric.encode_counter::<Labels<'_>, _, f64>(&value, None)?;
         } else {
             metric.encode_family(&labels)?.encode_counter::<Labels<'_>, _, f64>(&value, None)?;
@@ -43,10 +79,10 @@ pub fn counter<'a>(
 }
 
 /// Writes a gauge with all its series.
-pub fn gauge<'a>(
+pub fn gauge<L: LabelSet>(
     encoder: &mut DescriptorEncoder<'_>,
     Name(name, help): Name,
-    series: impl IntoIterator<Item = (Labels<'a>, f64)>,
+    series: impl IntoIterator<Item = (L, f64)>,
 ) -> Result<(), Error> {
     let mut series = series.into_iter().peekable();
     if series.peek().is_none() {
@@ -54,7 +90,7 @@ pub fn gauge<'a>(
     }
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in series {
-        if labels.0.is_empty() {
+        if labels.is_empty() {
             metric.encode_gauge(&value)?;
         } else {
             metric.encode_family(&labels)?.encode_gauge(&value)?;

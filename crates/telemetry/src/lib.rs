@@ -70,7 +70,7 @@ pub struct Telemetry {
     registry: Registry,
     /// Of every sample.
     labels: String,
-    /// Bytes that the latest scrape had, before it got them: what is made at its full size need not grow.
+    /// Bytes that the latest scrape had: what is made at its full size need not grow.
     size: AtomicUsize,
     /// The node as a whole.
     pub node: node::Metrics,
@@ -122,18 +122,22 @@ impl Telemetry {
         }
     }
 
-    /// Ends the series of a broadcast that is no more.
-    pub fn remove_broadcast(&self, broadcast: &BroadcastId) {
+    /// Ends the series of a broadcast that is no more. Those of encoders stay while one of them `is_published`: it holds
+    /// them, and begins the next broadcast of this name.
+    pub fn remove_broadcast(&self, broadcast: &BroadcastId, is_published: bool) {
         self.egress.remove_broadcast(broadcast);
-        self.rtmp.remove_broadcast(broadcast);
+        if !is_published {
+            self.rtmp.remove_broadcast(broadcast);
+        }
     }
 
     /// Everything, as the scraper wants it.
     #[must_use]
     pub fn encode_as(&self, exposition: Exposition) -> String {
-        let encoded = encoded(&self.registry, self.size.load(Ordering::Relaxed));
-        self.size.store(encoded.len(), Ordering::Relaxed);
-        exposition::finish(&encoded, &self.labels, exposition)
+        let capacity = self.size.load(Ordering::Relaxed);
+        let text = exposition::written(&self.registry, &self.labels, exposition, capacity);
+        self.size.store(text.len(), Ordering::Relaxed);
+        text
     }
 
     /// Everything, in the text format of OpenMetrics 1.0.
@@ -141,13 +145,6 @@ impl Telemetry {
     pub fn encode(&self) -> String {
         self.encode_as(Exposition::OpenMetrics)
     }
-}
-
-fn encoded(registry: &Registry, capacity: usize) -> String {
-    let mut text = String::with_capacity(capacity);
-    prometheus_client::encoding::text::encode(&mut text, registry)
-        .expect("writing to a string does not fail");
-    text
 }
 
 /// The part of the registry in which names begin with `media_tree_`.

@@ -10,7 +10,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 
-use crate::collect::{Labels, Name, counter, gauge, plain};
+use crate::collect::{Labels, Name, Written, counter, gauge, plain};
 use crate::drops::{DropCollector, DropCounters};
 use crate::own_names;
 
@@ -149,32 +149,63 @@ impl Snapshot {
             Some((Labels(vec![("parent", parent.as_str())]), value(totals)?))
         })
     }
+}
+
+/// Broadcasts with the labels of their series, which are the same in many metrics.
+struct Broadcasts<'a>(Vec<(BroadcastLabels, &'a BroadcastTotals)>);
+
+/// The labels of one broadcast's series.
+struct BroadcastLabels {
+    broadcast: String,
+    /// Sound, picture.
+    kinds: [KindLabels; 2],
+}
+
+struct KindLabels {
+    kind: String,
+    /// In, out.
+    directions: [String; 2],
+}
+
+impl BroadcastLabels {
+    fn new(id: &BroadcastId) -> Self {
+        let broadcast = ("broadcast", id.as_str());
+        let of_kind = |kind: Kind| {
+            let kind = ("kind", kind.as_str());
+            let of_direction = |direction: &str| Written::text(&[broadcast, kind, ("direction", direction)]);
+            KindLabels {
+                kind: Written::text(&[broadcast, kind]),
+                directions: [of_direction("in"), of_direction("out")],
+            }
+        };
+        Self { broadcast: Written::text(&[broadcast]), kinds: [of_kind(Kind::Audio), of_kind(Kind::Video)] }
+    }
+}
+
+impl<'a> Broadcasts<'a> {
+    fn new(broadcasts: &'a [BroadcastTotals]) -> Self {
+        Self(broadcasts.iter().map(|one| (BroadcastLabels::new(&one.id), one)).collect())
+    }
 
     /// One series for each broadcast.
-    fn by_broadcast(&self, value: fn(&BroadcastTotals) -> u64) -> impl Iterator<Item = (Labels<'_>, f64)> {
-        self.broadcasts.iter().map(move |b| (Labels(vec![("broadcast", b.id.as_str())]), value(b) as f64))
+    fn by_broadcast(&self, value: fn(&BroadcastTotals) -> u64) -> impl Iterator<Item = (Written<'_>, f64)> {
+        self.0.iter().map(move |(labels, totals)| (Written(&labels.broadcast), value(totals) as f64))
+    }
+
+    /// Each kind of each broadcast.
+    fn kinds(&self) -> impl Iterator<Item = (&KindLabels, &RtpTotals)> {
+        self.0.iter().flat_map(|(labels, totals)| labels.kinds.iter().zip([&totals.audio, &totals.video]))
     }
 
     /// One series for each kind of each broadcast.
-    fn by_kind(&self, value: Read<u64>) -> impl Iterator<Item = (Labels<'_>, u64)> {
-        self.broadcasts.iter().flat_map(move |b| {
-            [(Kind::Audio, &b.audio), (Kind::Video, &b.video)].map(|(kind, totals)| {
-                (Labels(vec![("broadcast", b.id.as_str()), ("kind", kind.as_str())]), value(totals))
-            })
-        })
+    fn by_kind(&self, value: Read<u64>) -> impl Iterator<Item = (Written<'_>, u64)> {
+        self.kinds().map(move |(labels, totals)| (Written(&labels.kind), value(totals)))
     }
 
     /// One series for each direction of each kind of each broadcast.
-    fn by_direction(&self, value: Read<[u64; 2]>) -> impl Iterator<Item = (Labels<'_>, u64)> {
-        self.broadcasts.iter().flat_map(move |b| {
-            let kinds = [(Kind::Audio, value(&b.audio)), (Kind::Video, value(&b.video))];
-            kinds.into_iter().flat_map(move |(kind, values)| {
-                ["in", "out"].into_iter().zip(values).map(move |(direction, value)| {
-                    let labels =
-                        vec![("broadcast", b.id.as_str()), ("kind", kind.as_str()), ("direction", direction)];
-                    (Labels(labels), value)
-                })
-            })
+    fn by_direction(&self, value: Read<[u64; 2]>) -> impl Iterator<Item = (Written<'_>, u64)> {
+        self.kinds().flat_map(move |(labels, totals)| {
+            labels.directions.iter().map(|labels| Written(labels)).zip(value(totals))
         })
     }
 }
@@ -231,29 +262,25 @@ impl Collector for Links {
             }),
         )?;
         let destinations = Name("link_destinations", "Children that the broadcast is forwarded to");
-        gauge(e, destinations, snapshot.by_broadcast(|broadcast| broadcast.destinations))?;
+        let broadcasts = Broadcasts::new(&snapshot.broadcasts);
+        gauge(e, destinations, broadcasts.by_broadcast(|broadcast| broadcast.destinations))?;
         let sources = Name("link_sources", "Parents that the broadcast comes from");
-        gauge(e, sources, snapshot.by_broadcast(|broadcast| broadcast.parents))?;
+        gauge(e, sources, broadcasts.by_broadcast(|broadcast| broadcast.parents))?;
         for (name, value) in BY_KIND {
-            counter(e, name, snapshot.by_kind(value))?;
+            counter(e, name, broadcasts.by_kind(value))?;
         }
         for (name, value) in BY_DIRECTION {
-            counter(e, name, snapshot.by_direction(value))?;
+            counter(e, name, broadcasts.by_direction(value))?;
         }
         let as_gauge = |(labels, value): (_, u64)| (labels, value as f64);
         let bytes = Name("ring_bytes", "Bytes in the rings of the broadcast");
-        gauge(e, bytes, snapshot.by_kind(|totals| totals.ring_bytes).map(as_gauge))?;
+        gauge(e, bytes, broadcasts.by_kind(|totals| totals.ring_bytes).map(as_gauge))?;
         let packets = Name("ring_packets", "RTP packets in the rings of the broadcast");
-        gauge(e, packets, snapshot.by_kind(|totals| totals.ring_packets).map(as_gauge))?;
+        gauge(e, packets, broadcasts.by_kind(|totals| totals.ring_packets).map(as_gauge))?;
         let now = Instant::now();
         let age = |totals: &RtpTotals| Some(now.saturating_duration_since(totals.ring_since?).as_secs_f64());
-        let ages = snapshot.broadcasts.iter().flat_map(|b| {
-            [(Kind::Audio, age(&b.audio)), (Kind::Video, age(&b.video))].into_iter().filter_map(
-                |(kind, age)| {
-                    Some((Labels(vec![("broadcast", b.id.as_str()), ("kind", kind.as_str())]), age?))
-                },
-            )
-        });
+        let ages =
+            broadcasts.kinds().filter_map(|(labels, totals)| Some((Written(&labels.kind), age(totals)?)));
         let help = "How long ago the oldest RTP packet in the rings of the broadcast came";
         gauge(e, Name("ring_age_seconds", help), ages)?;
         encode_parents(e, &snapshot)

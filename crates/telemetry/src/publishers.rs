@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use crate::collect::{Labels, Name, counter, gauge};
+use crate::collect::{Labels, Name, Written, counter, gauge};
 
 /// Totals of one layer of one broadcast, of all publishers that it has had.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +28,15 @@ pub struct LayerTotals {
     pub keyframe_requests: u64,
 }
 
+/// The profile of H.265, VP9 and AV1; that of H.264 is read from its own three bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamProfile {
+    /// As the standard calls it.
+    pub name: &'static str,
+    /// As people write it; `None` where the stream says none.
+    pub level: Option<String>,
+}
+
 /// How one layer arrives now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerNow {
@@ -43,6 +52,8 @@ pub struct LayerNow {
     pub codec: Option<Codec>,
     /// H.264: the three bytes of the sequence parameter set.
     pub profile_level_id: Option<[u8; 3]>,
+    /// H.265, VP9, AV1: what the bitstream says.
+    pub profile: Option<StreamProfile>,
     /// H.264: width and height in pixels.
     pub size: Option<(u32, u32)>,
     /// Frames that depend on later ones have come since the publisher did.
@@ -154,15 +165,19 @@ impl Collector for PublishedCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let (now, publishers) = (Instant::now(), self.0.get());
         let e = &mut encoder;
+        // The same in many metrics.
+        let layers: Vec<(String, &Layer)> =
+            layers(&publishers).map(|(labels, layer)| (Written::text(&labels.0), layer)).collect();
+        let layers = || layers.iter().map(|(labels, layer)| (Written(labels), *layer));
         for (name, value) in TOTALS {
-            counter(e, name, layers(&publishers).map(|(labels, layer)| (labels, value(&layer.totals))))?;
+            counter(e, name, layers().map(|(labels, layer)| (labels, value(&layer.totals))))?;
         }
         for (name, value) in NOW {
-            let series = layers(&publishers)
-                .filter_map(|(labels, layer)| Some((labels, value(now, layer.now.as_ref()?)?)));
+            let series =
+                layers().filter_map(|(labels, layer)| Some((labels, value(now, layer.now.as_ref()?)?)));
             gauge(e, name, series)?;
         }
-        let pictures = layers(&publishers).filter(|(_, layer)| layer.kind == Kind::Video);
+        let pictures = layers().filter(|(_, layer)| layer.kind == Kind::Video);
         gauge(
             e,
             Name(
@@ -217,7 +232,7 @@ fn encode_streams(encoder: &mut DescriptorEncoder<'_>, publishers: &[Publisher])
     let levels: Vec<_> = layers(publishers)
         .filter_map(|(labels, layer)| {
             let now = layer.now.as_ref()?;
-            Some((labels, now.codec?, now.profile_level_id))
+            Some((labels, now.codec?, now))
         })
         .collect();
     if levels.is_empty() {
@@ -225,10 +240,14 @@ fn encode_streams(encoder: &mut DescriptorEncoder<'_>, publishers: &[Publisher])
     }
     let help = "What a layer of a broadcast is coded with, as its bitstream says";
     let mut metric = encoder.encode_descriptor("publisher_stream", help, None, MetricType::Info)?;
-    for (mut labels, codec, profile_level_id) in levels {
-        let level = profile_level_id.map(level);
+    for (mut labels, codec, now) in levels {
+        let (profile, level) = match (now.profile_level_id, &now.profile) {
+            (Some(id), _) => (profile(id), Some(level(id))),
+            (None, Some(stream)) => (stream.name, stream.level.clone()),
+            (None, None) => ("", None),
+        };
         labels.0.push(("codec", codec.encoding_name()));
-        labels.0.push(("profile", profile_level_id.map_or("", profile)));
+        labels.0.push(("profile", profile));
         labels.0.push(("level", level.as_deref().unwrap_or("")));
         metric.encode_info(&labels)?;
     }

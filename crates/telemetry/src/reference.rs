@@ -87,6 +87,7 @@ fn publishers(registry: &mut Registry) {
         keyframe_at: Some(Instant::now()),
         codec: Some(Codec::H264),
         profile_level_id: Some([0; 3]),
+        profile: None,
         size: Some((0, 0)),
         had_b_frames: false,
     };
@@ -172,7 +173,7 @@ struct Described<'a> {
 }
 
 fn table(registry: &Registry) -> String {
-    let text = exposition::finish(&crate::encoded(registry, 0), "", Exposition::Prometheus);
+    let text = exposition::written(registry, "", Exposition::Prometheus, 0);
     let mut metrics: BTreeMap<&str, Described<'_>> = BTreeMap::new();
     let mut current = "";
     for line in text.lines() {

@@ -23,6 +23,9 @@ const JOINS_PER_CORE_MIN: f64 = 500.0;
 /// Viewers connected and verified at once.
 pub const CROWD: u32 = 10_000;
 const RELAY_PACKET_NS_MAX: f64 = 500.0;
+/// The bench of a node that carries as many broadcasts as one may, 200, in either format.
+const SCRAPES: &str = "metrics/scrape_";
+const SCRAPE_MS_MAX: f64 = 10.0;
 
 /// A target, and what stands against it.
 struct Target {
@@ -58,6 +61,7 @@ fn targets(records: &[Record]) -> Vec<Target> {
         joins(records),
         crowd(&runs),
         relay(records),
+        scrape(records),
     ]);
     targets
 }
@@ -211,11 +215,20 @@ fn relay(records: &[Record]) -> Target {
     }
 }
 
+fn scrape(records: &[Record]) -> Target {
+    let scrapes = records.iter().filter_map(Record::micro).filter(|micro| micro.name.starts_with(SCRAPES));
+    let slowest = scrapes.map(|micro| micro.iteration_ns / 1e6).max_by(f64::total_cmp);
+    Target {
+        wanted: format!("Metrics: a scrape of 200 broadcasts takes ≤ {SCRAPE_MS_MAX} ms of CPU"),
+        measured: slowest.map(|millis| (format!("{millis:.1} ms"), millis <= SCRAPE_MS_MAX)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::{Audience, Packets, Seen, Viewers, Window};
-    use crate::record::{Floor, Surroundings};
+    use crate::record::{Floor, Micro, Surroundings};
 
     /// 10 s with 200 viewers and a million packets.
     fn run(server: Kind, cpu_seconds: f64) -> Record {
@@ -253,6 +266,18 @@ mod tests {
         let [ours, janus] = smaller;
         let text = write(&[run(Kind::MediaTree, 0.6), saturated, ours, janus]);
         assert!(text.contains("| 5.0 × below with 100 viewers (600 and 3000 ns"), "{text}");
+    }
+
+    #[test]
+    fn a_scrape_is_as_slow_as_its_slower_format() {
+        let bench = |name: &str, iteration_ns| {
+            Record::Micro(Micro { name: name.to_owned(), iteration_ns, elements: 1 })
+        };
+        let (quick, other) = (bench("metrics/scrape_prometheus", 2.4e6), bench("metrics/flush_sent", 9e9));
+        let verdict = |records: &[Record]| verdicts(records).pop().flatten();
+        assert_eq!(verdict(&[quick.clone(), other.clone()]), Some(true));
+        assert_eq!(verdict(&[quick, bench("metrics/scrape_openmetrics", 10.4e6)]), Some(false));
+        assert_eq!(verdict(&[other]), None);
     }
 
     #[test]

@@ -150,8 +150,13 @@ impl Publisher {
             state: BroadcastState::Live,
             epoch: Some(Epoch { counter: self.epoch, random: 0 }),
             tracks: vec![
-                Track { codec: Codec::Opus, fmtp: "".into(), layers: layer(self.audio_ssrc()) },
-                Track { codec: self.codec, fmtp: "".into(), layers },
+                Track {
+                    codec: Codec::Opus,
+                    fmtp: "".into(),
+                    layers: layer(self.audio_ssrc()),
+                    was_heard: true,
+                },
+                Track { codec: self.codec, fmtp: "".into(), layers, was_heard: true },
             ],
         }
     }

@@ -13,7 +13,7 @@ fn id() -> BroadcastId {
 
 fn tracks(ssrc: u32) -> Vec<Track> {
     let layers = vec![Layer { ssrc: Ssrc::new(ssrc), rid: None }];
-    vec![Track { codec: Codec::Opus, fmtp: "".into(), layers }]
+    vec![Track { codec: Codec::Opus, fmtp: "".into(), layers, was_heard: true }]
 }
 
 fn drain(origin: &mut Origin) -> Vec<OriginOutput> {

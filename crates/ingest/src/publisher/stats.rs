@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use media_core::codec::Profile;
 use model::{Bitrate, Codec, Kind, Ssrc};
 
 use crate::facts::Facts;
@@ -103,6 +104,8 @@ pub struct LayerStats {
     pub codec: Option<Codec>,
     /// H.264: the three bytes of the sequence parameter set.
     pub profile_level_id: Option<[u8; 3]>,
+    /// H.265, VP9 and AV1: what a decoder must be made for, as the bitstream says.
+    pub profile: Option<Profile>,
     /// H.264: width and height in pixels.
     pub size: Option<(u32, u32)>,
     /// What its packets say of the encoder and the way.

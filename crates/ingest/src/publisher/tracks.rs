@@ -49,6 +49,7 @@ impl Publisher {
                     codec: payload.codec,
                     fmtp: fmtp((payload.codec, &payload.fmtp), picture.map(|p| p.profile_level_id), profile),
                     layers,
+                    was_heard: payload_type.is_some(),
                 }
             })
             .collect()

@@ -37,6 +37,10 @@ fn encode_track(track: &Track, writer: &mut Writer<'_>) {
             }
         });
     }
+    // Earlier versions do not say it, so what is not said is that it was.
+    if !track.was_heard {
+        writer.u8(4, 0);
+    }
 }
 
 pub(super) fn decode(mut fields: Fields<'_>) -> Result<Broadcast, DecodeError> {
@@ -65,16 +69,17 @@ pub(super) fn decode(mut fields: Fields<'_>) -> Result<Broadcast, DecodeError> {
 }
 
 fn decode_track(mut fields: Fields<'_>) -> Result<Track, DecodeError> {
-    let (mut codec, mut fmtp, mut layers) = (None, "", Vec::new());
+    let (mut codec, mut fmtp, mut layers, mut was_heard) = (None, "", Vec::new(), true);
     while let Some(field) = fields.pop()? {
         match field.tag {
             1 => codec = Some(decode_codec(field)?),
             2 => fmtp = field.text(FMTP_BYTES_MAX)?,
             3 => push(&mut layers, LAYERS_MAX, 3, decode_layer(Fields::new(field.value))?)?,
+            4 => was_heard = field.u8()? != 0,
             _later_version => {}
         }
     }
-    Ok(Track { codec: required(codec, "track", "codec")?, fmtp: fmtp.into(), layers })
+    Ok(Track { codec: required(codec, "track", "codec")?, fmtp: fmtp.into(), layers, was_heard })
 }
 
 fn decode_layer(mut fields: Fields<'_>) -> Result<Layer, DecodeError> {

@@ -42,11 +42,8 @@ fn track() -> impl Strategy<Value = Track> {
     );
     let layer = (ssrc(), rid).prop_map(|(ssrc, rid)| Layer { ssrc, rid });
     let layers = prop::collection::vec(layer, 0..=LAYERS_MAX);
-    (prop::sample::select(Codec::ALL.to_vec()), ".{0,200}", layers).prop_map(|(codec, fmtp, layers)| Track {
-        codec,
-        fmtp: fmtp.into(),
-        layers,
-    })
+    (prop::sample::select(Codec::ALL.to_vec()), ".{0,200}", layers, any::<bool>())
+        .prop_map(|(codec, fmtp, layers, was_heard)| Track { codec, fmtp: fmtp.into(), layers, was_heard })
 }
 
 pub fn broadcast() -> impl Strategy<Value = Broadcast> {

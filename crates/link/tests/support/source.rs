@@ -41,7 +41,12 @@ impl Source {
         let seed =
             name.bytes().fold(epoch as u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let (audio, video) = (Ssrc::new(seed.wrapping_mul(2)), Ssrc::new(seed.wrapping_mul(2) | 1));
-        let track = |codec, ssrc| Track { codec, fmtp: "".into(), layers: vec![Layer { ssrc, rid: None }] };
+        let track = |codec, ssrc| Track {
+            codec,
+            fmtp: "".into(),
+            layers: vec![Layer { ssrc, rid: None }],
+            was_heard: true,
+        };
         let broadcast = Broadcast {
             id: id(name),
             state: BroadcastState::Live,

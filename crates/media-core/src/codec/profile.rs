@@ -55,6 +55,52 @@ impl Profile {
         }
     }
 
+    /// What the standard of the codec calls it, in lower case with underscores; `other` where it has no name here.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            // ITU-T H.265, annex A.
+            Self::H265 { profile, .. } => match profile {
+                1 => "main",
+                2 => "main_10",
+                3 => "main_still_picture",
+                4 => "range_extensions",
+                5 => "high_throughput",
+                9 => "screen_content",
+                _ => "other",
+            },
+            // RFC 9628 and the bitstream specification number them only.
+            Self::Vp9 { profile } => match profile {
+                0 => "profile_0",
+                1 => "profile_1",
+                2 => "profile_2",
+                3 => "profile_3",
+                _ => "other",
+            },
+            // AV1 bitstream specification, annex A.
+            Self::Av1 { profile, .. } => match profile {
+                0 => "main",
+                1 => "high",
+                2 => "professional",
+                _ => "other",
+            },
+        }
+    }
+
+    /// Its level as people write it, as `4.1`; `None` where the media does not say (VP9), or says that there is no bound.
+    #[must_use]
+    pub fn level(self) -> Option<String> {
+        match self {
+            // Thirty times the level (ITU-T H.265, section 7.4.4); 255 is level 8.5, without bounds.
+            Self::H265 { level, .. } => {
+                (level != u8::MAX).then(|| format!("{}.{}", level / 30, level % 30 / 3))
+            }
+            Self::Vp9 { .. } => None,
+            // AV1 bitstream specification, annex A.3; 31 means without bounds.
+            Self::Av1 { level, .. } => (level < 24).then(|| format!("{}.{}", 2 + level / 4, level % 4)),
+        }
+    }
+
     /// Names and values for `a=fmtp`.
     #[must_use]
     pub fn parameters(self) -> Vec<(&'static str, u8)> {

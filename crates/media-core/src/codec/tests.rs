@@ -298,6 +298,26 @@ fn av1_says_its_profile() {
 }
 
 #[test]
+fn profiles_and_levels_have_the_names_of_their_standards() {
+    let h265 = |profile, level| Profile::H265 { profile, tier: 0, level };
+    let av1 = |profile, level| Profile::Av1 { profile, tier: 0, level };
+    for (profile, name, level) in [
+        (h265(1, 93), "main", Some("3.1")),
+        (h265(2, 186), "main_10", Some("6.2")),
+        (h265(4, 60), "range_extensions", Some("2.0")),
+        (h265(31, 255), "other", None),
+        (Profile::Vp9 { profile: 0 }, "profile_0", None),
+        (Profile::Vp9 { profile: 2 }, "profile_2", None),
+        (av1(0, 5), "main", Some("3.1")),
+        (av1(1, 0), "high", Some("2.0")),
+        (av1(2, 19), "professional", Some("6.3")),
+        (av1(0, 31), "main", None),
+    ] {
+        assert_eq!((profile.name(), profile.level().as_deref()), (name, level), "{profile:?}");
+    }
+}
+
+#[test]
 fn every_audio_packet_stands_alone() {
     assert!(!starts_keyframe(Codec::Opus, &H264_IDR));
 }

@@ -39,7 +39,7 @@ pub async fn live(config: Config) -> anyhow::Result<()> {
     let gate = Gate::new(&config, tokens, me.clone(), declared, metrics.access())?;
     let served = Served {
         directory: Arc::new(Directory::default()),
-        sessions: Arc::new(Sessions::default()),
+        sessions: Arc::new(Sessions::new(config.log.client_addresses)),
         ingest: None,
         shards: Vec::new(),
         rtmp: None,

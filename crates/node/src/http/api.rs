@@ -33,6 +33,8 @@ pub struct TrackView {
     kind: &'static str,
     codec: &'static str,
     layers: usize,
+    /// Format parameters as in `a=fmtp`; what the media says of its profile stands in them, as far as it says it.
+    format: String,
 }
 
 /// `GET /api/v1/broadcasts`.
@@ -49,6 +51,7 @@ pub async fn broadcasts(State(app): State<Arc<App>>) -> Json<Vec<BroadcastView>>
                 kind: track.kind().as_str(),
                 codec: track.codec.encoding_name(),
                 layers: track.layers.len(),
+                format: track.fmtp.to_string(),
             })
             .collect(),
         id: entry.broadcast.id.to_string(),

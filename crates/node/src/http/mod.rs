@@ -36,6 +36,7 @@ use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Resource}
 use signaling::whep::layers::Layer;
 use signaling::{SessionId, patch};
 use telemetry::traces::Traces;
+use tracing::field::display;
 
 pub use admission::Admission;
 pub use beacon::Beacons;
@@ -357,7 +358,7 @@ async fn endpoint(
             return Err(Problem::not_live(NOT_LIVE_RETRY_SECS));
         }
         if !posted.has_ticket {
-            let with = (posted.credential, span.context());
+            let with = (posted.credential, span.context(), posted.addresses.peer.ip());
             let wish = (right, &posted.broadcast, lost.as_deref());
             if let Place::There(url, join) = redirect::place(app, wish, with).await? {
                 span.join(join);
@@ -488,14 +489,14 @@ pub async fn end(app: &App, peer: Peer) {
 
 /// What becomes of it then is told under the number of its peer alone.
 fn log_deleted(session: Option<Session>) {
-    let Some(Session { broadcast, peer, join, .. }) = session else { return };
-    let join = join.map(|join| join.to_string());
+    let Some(Session { broadcast, peer, came, .. }) = session else { return };
+    let (join, client_address) = (came.join.map(display), came.client.map(display));
     match peer {
         Peer::Publisher(publisher) => {
-            tracing::info!(%broadcast, publisher = publisher.0, join, "session deleted");
+            tracing::info!(%broadcast, publisher = publisher.0, join, client_address, "session deleted");
         }
         Peer::Viewer(viewer, _) => {
-            tracing::info!(%broadcast, viewer = viewer.get(), join, "session deleted");
+            tracing::info!(%broadcast, viewer = viewer.get(), join, client_address, "session deleted");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Browsers drop `Authorization` when a redirect leads to another origin, so what was checked here travels as a ticket in
 //! the path. Whoever comes with a ticket is not sent on: no two nodes can play ball with anybody.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use controller::{Asker, Sent};
 use model::{BroadcastId, JoinName, NodeId, Right, TraceParent};
 use signaling::SessionId;
 use signaling::http::Problem;
+use tracing::field::display;
 
 use super::{App, TRACE_PARENT, random};
 use crate::control::Control;
@@ -35,7 +37,7 @@ pub(super) enum Place {
 pub(super) async fn place(
     app: &App,
     (right, broadcast, lost): (Right, &BroadcastId, Option<&str>),
-    (credential, span): (Option<Credential>, Option<TraceParent>),
+    (credential, span, client): (Option<Credential>, Option<TraceParent>, IpAddr),
 ) -> Result<Place, Problem> {
     let Some(control) = &app.control else { return Ok(Place::Here) };
     let is_draining = app.is_draining.load(std::sync::atomic::Ordering::Relaxed);
@@ -55,7 +57,8 @@ pub(super) async fn place(
         Sent::To { node, url } => {
             let ticket = ticket(app, (right, broadcast, &node), credential)?;
             let join = join::of(Some(&ticket), span)?;
-            tracing::info!(%broadcast, to = %node, %join, right = right.as_str(), "sent on to another node");
+            let (right_name, client_address) = (right.as_str(), app.sessions.shown(client).map(display));
+            tracing::info!(%broadcast, to = %node, %join, right = right_name, client_address, "sent on to another node");
             Ok(Place::There(target(&url, right, broadcast, &ticket), join))
         }
         // The node has not been seen by a controller yet, or none is there: it does what it can by itself.

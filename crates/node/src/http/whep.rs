@@ -6,19 +6,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use egress::{OutTrack, ViewerId};
-use model::{BroadcastId, BroadcastState, Kind, Ssrc, Track};
+use model::{BroadcastId, BroadcastState, JoinName, Kind, Ssrc, Track};
 use signaling::http::{EntityTag, Link, Problem};
 use signaling::whep::{self, AcceptedMedia, Extension, counter_offer};
 use signaling::{DtlsRole, SessionId, candidates, sdp};
+use tracing::field::display;
 
 use super::{
     Addresses, App, Created, CreatedKind, Posted, ShardPort, host_addresses, random, whep_events, whep_layers,
 };
 use crate::handshakes::{self, Offer, Pending};
 use crate::session_records::Resource;
-use crate::sessions::Peer;
+use crate::sessions::{Came, Peer};
 use crate::shard_load::{self, Candidate, Refusal};
-use model::JoinName;
 
 /// The MediaStream that every viewer sees.
 const STREAM_ID: &str = "media-tree";
@@ -81,6 +81,8 @@ pub(super) struct Viewer {
     pub(super) entity_tag: EntityTag,
     pub(super) broadcast: BroadcastId,
     pub(super) join: JoinName,
+    /// Whence it came, if the log is to say so.
+    client: Option<IpAddr>,
     local: ice_dtls::IceCredentials,
     streams: Streams,
     cname: String,
@@ -95,6 +97,7 @@ impl Viewer {
             entity_tag: EntityTag::from_random(random()?),
             broadcast: posted.broadcast.clone(),
             join: posted.join,
+            client: app.sessions.shown(posted.addresses.peer.ip()),
             local: ice_dtls::IceCredentials::from_random(&random::<32>()?),
             streams: Streams::random()?,
             cname: format!("{:016x}", u64::from_be_bytes(random()?)),
@@ -143,7 +146,7 @@ pub(super) async fn begin(
     slot: Slot<'_>,
 ) -> Result<(), Problem> {
     let now = Instant::now();
-    let Viewer { id, session, entity_tag, broadcast, join, local, streams, cname } = viewer;
+    let Viewer { id, session, entity_tag, broadcast, join, client, local, streams, cname } = viewer;
     let handshake = ice_dtls::Handshake::new(
         ice_dtls::HandshakeConfig {
             ice: ice_dtls::IceConfig {
@@ -180,13 +183,15 @@ pub(super) async fn begin(
     let first_mid = accepted.bundle_mids().next().cloned();
     let shard = slot.shard;
     let port = &app.shards[shard];
-    app.sessions.insert(&resource, Peer::Viewer(id, shard), Some(join), first_mid);
+    let came = Came { join: Some(join), client };
+    app.sessions.insert(&resource, Peer::Viewer(id, shard), came, first_mid);
     if !port.handle.register(id, resource, local, join) {
         app.sessions.end_viewer(id);
         return Err(Problem::overloaded(2));
     }
     slot.keep();
-    tracing::debug!(%broadcast, viewer = id.get(), %join, shard, "viewer accepted");
+    let client_address = client.map(display);
+    tracing::debug!(%broadcast, viewer = id.get(), %join, client_address, shard, "viewer accepted");
     let pending = Pending { viewer: id, broadcast, handshake, offer, since: now };
     if port.handshakes.try_send(handshakes::Command::Begin(Box::new(pending))).is_err() {
         super::end(app, Peer::Viewer(id, shard)).await;
@@ -198,13 +203,14 @@ pub(super) async fn begin(
 /// A run that is so young may still be described by what its publisher has offered and not sent yet.
 const UNSURE: Duration = Duration::from_secs(2);
 
-/// What viewers must be able to play: the tracks of a live broadcast. Those of one that waits are of a run that is over,
-/// and the next may be coded otherwise.
+/// What viewers must be able to play: the tracks of a live broadcast that media has come of. Those of one that waits are of
+/// a run that is over, and the next may be coded otherwise.
 fn on_air(app: &App, broadcast: &BroadcastId) -> Vec<Track> {
     let entry = app.directory.get(broadcast);
     let is_sure = |since: SystemTime| since.elapsed().is_ok_and(|age| age >= UNSURE);
     let live = entry.filter(|entry| entry.broadcast.state == BroadcastState::Live && is_sure(entry.since));
-    live.map(|entry| entry.broadcast.tracks).unwrap_or_default()
+    let tracks = live.map(|entry| entry.broadcast.tracks).unwrap_or_default();
+    tracks.into_iter().filter(|track| track.was_heard).collect()
 }
 
 fn peer_credentials(ice: &sdp::IceCredentials) -> ice_dtls::PeerCredentials {

@@ -7,10 +7,11 @@ use ingest::PublisherId;
 use signaling::http::{EntityTag, Problem};
 use signaling::{SessionId, candidates, sdp, whip};
 use tokio::sync::oneshot;
+use tracing::field::display;
 
 use super::{App, Created, CreatedKind, Posted, host_addresses, random};
 use crate::session_records::Resource;
-use crate::sessions::Peer;
+use crate::sessions::{Came, Peer};
 use crate::tree::{Publish, PublishError};
 
 /// Makes a publisher's session.
@@ -70,9 +71,12 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         }
     };
     let first_mid = checked.media.first().map(|media| media.mid.clone());
-    app.sessions.insert(&resource, Peer::Publisher(publisher), Some(posted.join), first_mid);
-    tracing::info!(broadcast = %posted.broadcast, publisher = publisher.0, join = %posted.join, "publisher accepted");
+    let join = posted.join;
+    let came = Came { join: Some(join), client: app.sessions.shown(posted.addresses.peer.ip()) };
+    app.sessions.insert(&resource, Peer::Publisher(publisher), came, first_mid);
     let Resource { id, broadcast, entity_tag, .. } = resource;
+    let client_address = came.client.map(display);
+    tracing::info!(%broadcast, publisher = publisher.0, %join, client_address, "publisher accepted");
     let location = format!("{}/whip/{broadcast}/{id}", posted.origin);
     let (kind, extensions) = (CreatedKind::Answer, Vec::new());
     Ok(Created { kind, description: answer, location, entity_tag, session: id, extensions })

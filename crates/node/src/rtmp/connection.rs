@@ -14,6 +14,7 @@ use telemetry::JoinResult;
 use telemetry::rtmp::{ConnectionBytes, PublisherCounters, RtmpEnd, Totals};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
+use tracing::field::display;
 
 use super::Ended;
 use super::media::Media;
@@ -294,9 +295,11 @@ impl Served<'_> {
             }
             Err(_gone) => return Err(NotAdmitted::new(Refusal::Denied, "The server stops.")),
         }
-        let join = self.app.sessions.insert_without_url(id, &broadcast, span);
+        let client = self.app.sessions.shown(self.peer.ip());
+        let join = self.app.sessions.insert_without_url(id, &broadcast, (span, client));
         let join = join.map_err(|_| NotAdmitted::busy())?;
-        tracing::info!(%broadcast, publisher = id.0, %join, "publisher over RTMP accepted");
+        let client_address = client.map(display);
+        tracing::info!(%broadcast, publisher = id.0, %join, client_address, "publisher over RTMP accepted");
         let publishing = Publishing {
             id,
             media: Media::new(ingest::Identity(identity)),

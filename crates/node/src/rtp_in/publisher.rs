@@ -173,7 +173,7 @@ impl Publisher {
             Err(_gone) => return Err("the server stops".into()),
         }
         self.run = Some(Run { id, closed });
-        let join = self.app.sessions.insert_without_url(id, &self.broadcast, None);
+        let join = self.app.sessions.insert_without_url(id, &self.broadcast, (None, None));
         let join = join.map_err(|error| error.to_string())?;
         tracing::info!(broadcast = %self.broadcast, publisher = id.0, %join, "plain RTP is published");
         Ok(Identity(identity))

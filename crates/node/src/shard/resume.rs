@@ -13,7 +13,7 @@ use crate::events::{NodeEvent, ViewerEnding as Ending};
 use crate::handshakes::{self, Resumed};
 use crate::random;
 use crate::session_records::envelope;
-use crate::sessions::{Peer, Sessions};
+use crate::sessions::{Came, Peer, Sessions};
 
 /// A broadcast whose viewers went on and that nobody has told of by then is no more: longer than its publisher may stay
 /// away, and than the links of the tree need.
@@ -98,7 +98,7 @@ impl Shard {
         self.sessions.insert(id, session);
         self.unknown.broadcasts.insert(broadcast.clone());
         self.watch(&broadcast, None);
-        sessions.insert(&resource, Peer::Viewer(id, self.index), None, first_mid);
+        sessions.insert(&resource, Peer::Viewer(id, self.index), Came::default(), first_mid);
         let _ = self.events.send(NodeEvent::ViewerResumed { viewer: id, broadcast });
         Ok(())
     }

@@ -114,7 +114,7 @@ fn a_full_queue_drops_and_counts() {
     for _ in 0..QUEUE_MAX + 3 {
         drop(traces.answer("POST /whep/{broadcast}", None));
     }
-    let text = crate::encoded(&registry, 0);
+    let text = crate::exposition::written(&registry, "", crate::Exposition::OpenMetrics, 0);
     assert!(text.contains("media_tree_trace_spans_total{result=\"dropped\"} 3\n"), "{text}");
     assert!(text.contains("media_tree_trace_spans_total{result=\"exported\"} 0\n"), "{text}");
     let mut batches = 0;

@@ -451,7 +451,7 @@ fn the_series_of_a_broadcast_end_with_it() {
     let text = telemetry.encode();
     assert_eq!(value(&text, "pipeline_up", &[r#"broadcast="demo""#]), Some(0.0));
     assert_eq!(value(&text, "media_tree_viewers", &[r#"broadcast="demo""#]), Some(7.0));
-    telemetry.remove_broadcast(&demo());
+    telemetry.remove_broadcast(&demo(), false);
     telemetry.node.pipelines([].into());
     telemetry.link.publish(Snapshot::default());
     assert!(!telemetry.encode().contains("broadcast="));

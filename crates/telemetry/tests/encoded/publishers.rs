@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use model::{Bitrate, Codec, Kind};
-use telemetry::publishers::{Layer, LayerNow, LayerTotals, Publisher};
+use telemetry::publishers::{Layer, LayerNow, LayerTotals, Publisher, StreamProfile};
 
 use crate::{demo, telemetry, value};
 
@@ -21,6 +21,7 @@ fn layer_now() -> LayerNow {
         keyframe_at: Some(Instant::now() - Duration::from_secs(20)),
         codec: Some(Codec::H264),
         profile_level_id: Some([0x64, 0x00, 0x1f]),
+        profile: None,
         size: Some((1280, 720)),
         had_b_frames: true,
     }
@@ -38,6 +39,8 @@ fn how_each_layer_of_a_publisher_arrives_is_shown() {
         had_b_frames: false,
         ..layer_now()
     };
+    let profile = Some(StreamProfile { name: "main_10", level: Some("4.1".into()) });
+    let other = LayerNow { codec: Some(Codec::H265), profile_level_id: None, profile, ..layer_now() };
     let publisher = Publisher {
         broadcast: demo(),
         round_trip: Some(Duration::from_millis(30)),
@@ -46,6 +49,7 @@ fn how_each_layer_of_a_publisher_arrives_is_shown() {
             layer(Kind::Audio, 0, Some(opus)),
             layer(Kind::Video, 0, Some(layer_now())),
             layer(Kind::Video, 1, None),
+            layer(Kind::Video, 2, Some(other)),
         ],
     };
     telemetry.injection.published().set(vec![publisher]);
@@ -84,6 +88,8 @@ fn how_each_layer_of_a_publisher_arrives_is_shown() {
     };
     let high = [r#"codec="H264""#, r#"profile="high""#, r#"level="3.1""#];
     assert_eq!(coded(&best, &high), Some(1.0));
+    let main_10 = [r#"codec="H265""#, r#"profile="main_10""#, r#"level="4.1""#];
+    assert_eq!(coded(&[demo, r#"kind="video""#, r#"layer="2""#], &main_10), Some(1.0));
     assert_eq!(coded(&audio, &[r#"codec="opus""#, r#"profile="""#, r#"level="""#]), Some(1.0));
 
     telemetry.injection.published().set(Vec::new());

@@ -67,7 +67,9 @@ fn what_becomes_of_sound_is_shown_until_the_broadcast_ends() {
         assert_eq!(value(&text, name, labels), Some(count), "{name} {labels:?}");
     }
 
-    telemetry.remove_broadcast(&demo());
+    telemetry.remove_broadcast(&demo(), true);
+    assert!(telemetry.encode().contains("broadcast="), "an encoder has come and not begun");
+    telemetry.remove_broadcast(&demo(), false);
     second.show(Totals { recoded_frames: 8, ..Totals::default() });
     let text = telemetry.encode();
     assert!(!text.contains(broadcast), "nothing of it is left");

@@ -79,7 +79,8 @@ impl Publishers {
             .map_err(|error| (RecordRefusal::Unusable, error.to_string()))?;
         let broadcast = session.resource.broadcast.clone();
         tracing::info!(%broadcast, publisher = id.0, "publisher goes on");
-        sessions.insert(&session.resource, sessions::Peer::Publisher(id), None, peer.first_mid());
+        let came = sessions::Came::default();
+        sessions.insert(&session.resource, sessions::Peer::Publisher(id), came, peer.first_mid());
         self.by_remote.insert(record.path().1, id);
         let session = Session {
             epoch: session.epoch,

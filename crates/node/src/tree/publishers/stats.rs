@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ingest::{Drops, LayerStats};
 use model::{BroadcastId, Kind};
-use telemetry::publishers::{Layer, LayerNow, LayerTotals, Publisher};
+use telemetry::publishers::{Layer, LayerNow, LayerTotals, Publisher, StreamProfile};
 
 /// What publishers have sent.
 #[derive(Debug, Clone, Default)]
@@ -107,7 +107,7 @@ impl Sum {
     }
 }
 
-const fn now(layer: &LayerStats) -> LayerNow {
+fn now(layer: &LayerStats) -> LayerNow {
     LayerNow {
         jitter: layer.jitter,
         bitrate: layer.bitrate,
@@ -115,6 +115,7 @@ const fn now(layer: &LayerStats) -> LayerNow {
         keyframe_at: layer.keyframe_at,
         codec: layer.codec,
         profile_level_id: layer.profile_level_id,
+        profile: layer.profile.map(|profile| StreamProfile { name: profile.name(), level: profile.level() }),
         size: layer.size,
         had_b_frames: layer.facts.b_frames > 0,
     }
@@ -124,6 +125,7 @@ const fn now(layer: &LayerStats) -> LayerNow {
 mod tests {
     use std::time::Duration;
 
+    use media_core::codec::Profile;
     use model::{Bitrate, Codec, Ssrc};
 
     use super::*;
@@ -146,6 +148,7 @@ mod tests {
             keyframe_at: None,
             codec: Some(Codec::H264),
             profile_level_id: None,
+            profile: None,
             size: None,
             facts: ingest::Facts { b_frames: 1, ..ingest::Facts::default() },
         };
@@ -188,7 +191,14 @@ mod tests {
         };
         assert_eq!(layer.totals, totals);
         assert!(layer.now.as_ref().is_some_and(|now| now.had_b_frames));
+        assert_eq!(layer.now.as_ref().and_then(|now| now.profile.clone()), None);
         assert_eq!(all.broadcasts[0].round_trip, Some(Duration::from_millis(30)));
+
+        let mut stats = stats(1, 10);
+        (stats.layers[0].codec, stats.layers[0].profile) =
+            (Some(Codec::H265), Some(Profile::H265 { profile: 2, tier: 0, level: 93 }));
+        let main_10 = Some(StreamProfile { name: "main_10", level: Some("3.1".into()) });
+        assert_eq!(now(&stats.layers[0]).profile, main_10);
 
         past.forget(&show);
         assert!(past.with(std::iter::empty()).broadcasts.is_empty());
