@@ -10,6 +10,7 @@ mod ice_restart;
 mod ice_servers;
 mod listener;
 mod operators;
+mod page_origins;
 mod pages;
 mod proxies;
 mod redirect;
