@@ -284,6 +284,38 @@ async fn a_controller_that_restarts_changes_nothing() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_template_of_ones_own_says_how_many_parents_are_taken_from() -> Result {
+    let controller = program::node("controller").start().await?;
+    let installation = Installation::of(&controller);
+    let template = json!({
+        "name": "single", "based_on": "minimal", "relay": 2, "paths": 1, "standbys": 1, "direct_children_max": 0
+    });
+    let made = reqwest::Client::new().post(controller.url("/api/v1/trees"));
+    let made = made.json(&json!({"id": "single", "template": template})).send().await?;
+    assert_eq!(made.status(), 201);
+    let node = |role, name| installation.node(role, name).with(&["--tree-id", "single"]);
+    let injection = node("injection", "in").start().await?;
+    let _relays = [node("relay", "relay-1").start().await?, node("relay", "relay-2").start().await?];
+    let egress = node("egress", "out").start().await?;
+    until_parents(&controller, "out", &["relay-1", "relay-2"]).await?;
+    let source = Source::publish(&injection.url("/whip/show"), Shape::TINY).await?;
+    until_live(&egress, "show").await?;
+    let mut viewer = Viewer::join(&egress.url("/whep/show")).await?;
+    viewer.watch(PICTURES).await?;
+    until("one relay carries it, the other one stands by", async || {
+        let out = installation::node(&controller, "out").await?;
+        let parents = out["parents"].as_array().cloned().unwrap_or_default();
+        let mut joined: Vec<u64> = parents.iter().filter_map(|parent| parent["joined"].as_u64()).collect();
+        joined.sort_unstable();
+        ensure!(joined.iter().sum::<u64>() <= 1, "both carry it: {out:#}");
+        Ok(joined == [0, 1])
+    })
+    .await?;
+    drop(source);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_simultaneous_joins_spread_evenly() -> Result {
     const EGRESS: usize = 3;
     const JOINS: usize = 1000;

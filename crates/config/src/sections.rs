@@ -30,9 +30,10 @@ section! {
         /// viewers then go on in their sessions, and `media-tree upgrade` replaces the program under them.
         /// Default: on for `up`, off for the other roles. Not for `controller`, which has no sessions.
         supervise: Option<bool> = None, "supervise", "true";
-        /// Directory of sealed session records, from which a node that starts again goes on with the sessions of the
-        /// process before it. Put it on memory-backed storage, for instance `/run/media-tree`. Default: none is written,
-        /// or, with `supervise`, a private directory below `XDG_RUNTIME_DIR` or `/dev/shm`.
+        /// Directory of sealed records, from which a node that starts again goes on with the sessions of the process before
+        /// it, and, while the store is away, with the parents and publish keys that it was told last. Put it on memory-backed
+        /// storage, for instance `/run/media-tree`. Default: none is written, or, with `supervise`, a private directory below
+        /// `XDG_RUNTIME_DIR` or `/dev/shm`.
         state_dir: Option<PathBuf> = None, "state-dir", r#""/run/media-tree""#;
         /// File with the key that session records are sealed with. 32 bytes, as 64 hexadecimal digits, base64 or raw.
         /// Without it no records are written; with `supervise` a key is made at random and kept in memory, so that

@@ -5,6 +5,7 @@
 
 mod broadcasts;
 mod slots;
+mod trees;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,15 +18,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use model::{NodeId, TreeId};
-use registry::{Assignment, Drain, RegistryError, SlotsRecord, TreeRecord};
+use model::NodeId;
+use registry::{Assignment, Drain, RegistryError};
 use serde::{Deserialize, Serialize};
-use store::{Expect, Write};
 use tokio::sync::Semaphore;
-use tree::template::Template;
 
-use crate::run::{Handle, tree_record};
-use crate::view::{DecisionView, InstallationView, NodeView, TreeView};
+use crate::run::Handle;
+use crate::view::{DecisionView, InstallationView, NodeView};
 
 /// Dashboards that may follow at once.
 const STREAMS_MAX: usize = 64;
@@ -50,8 +49,6 @@ pub fn router(controller: Handle) -> Router {
         .route("/api/v1/openapi.json", get(openapi))
         .route("/api/v1/installation", get(installation))
         .route("/api/v1/events", get(events))
-        .route("/api/v1/trees", get(trees).post(create_tree))
-        .route("/api/v1/trees/{tree}", get(tree).delete(delete_tree))
         .route("/api/v1/nodes", get(nodes))
         .route("/api/v1/nodes/{node}", get(node))
         .route("/api/v1/nodes/{node}/drain", post(drain))
@@ -61,6 +58,7 @@ pub fn router(controller: Handle) -> Router {
         .route("/api/v1/targets", get(targets))
         .merge(broadcasts::router())
         .merge(slots::router())
+        .merge(trees::router())
         .with_state(api)
 }
 
@@ -146,92 +144,6 @@ async fn events(State(api): State<Api>) -> Result<Response, Problem> {
         Some((Ok::<_, Infallible>(event), (controller, permit, false)))
     });
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
-}
-
-async fn trees(State(api): State<Api>) -> Json<Vec<TreeView>> {
-    Json(api.controller.view().trees.clone())
-}
-
-async fn tree(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<TreeView>, Problem> {
-    let view = api.controller.view();
-    let found = view.trees.iter().find(|tree| tree.id == id).cloned();
-    found.map(Json).ok_or_else(|| Problem::not_found("tree", &id))
-}
-
-/// A tree to be made.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewTree {
-    id: String,
-    /// `minimal` or `standard`.
-    #[serde(default = "standard")]
-    template: String,
-    /// What differs from the template.
-    injection: Option<u32>,
-    relay: Option<u32>,
-    egress: Option<u32>,
-    nodes_max: Option<u32>,
-    sub_tree_egress: Option<u32>,
-    warm_slots: Option<u32>,
-    cold_slots: Option<u32>,
-}
-
-fn standard() -> String {
-    "standard".into()
-}
-
-async fn create_tree(
-    State(api): State<Api>,
-    body: Result<Json<NewTree>, JsonRejection>,
-) -> Result<Response, Problem> {
-    let Json(new) = body?;
-    let id = TreeId::new(&new.id).map_err(|error| unprocessable(format!("{}: {error}.", new.id)))?;
-    let mut template = match new.template.as_str() {
-        "minimal" => Template::minimal(),
-        "standard" => Template::standard(),
-        other => {
-            return Err(unprocessable(format!("There is no template {other}: minimal and standard are.")));
-        }
-    };
-    template.injection = new.injection.unwrap_or(template.injection);
-    template.relay = new.relay.unwrap_or(template.relay);
-    template.egress = new.egress.unwrap_or(template.egress);
-    template.egress_per_relay = new.sub_tree_egress.unwrap_or(template.egress_per_relay);
-    template.slots_warm = new.warm_slots.unwrap_or(template.slots_warm);
-    template.slots_cold = new.cold_slots.unwrap_or(template.slots_cold);
-    template.limits.max_nodes = new.nodes_max.unwrap_or(template.limits.max_nodes);
-    template.check().map_err(|error| unprocessable(format!("{error}.")))?;
-    let record = tree_record(id, &new.template, &template);
-    match api.controller.registry().put(&record, Write::if_absent().durable()).await {
-        // Unconfirmed: a failover in this very moment may lose it, and whoever looks sees whether it did.
-        Ok(_) | Err(RegistryError::Put(store::PutError::Unconfirmed { .. })) => {
-            let location = [(header::LOCATION, format!("/api/v1/trees/{}", record.tree))];
-            Ok((StatusCode::CREATED, location, Json(TreeView::empty(&record))).into_response())
-        }
-        Err(error) if error.is_conflict() => {
-            let detail = format!("There is a tree named {} already.", record.tree);
-            Err(Problem::new(StatusCode::CONFLICT, "exists", detail))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn delete_tree(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let view = api.controller.view();
-    let nodes = view.trees.iter().find(|tree| tree.id == id).map_or(0, |tree| tree.nodes);
-    if nodes > 0 {
-        let detail = format!("{nodes} nodes belong to the tree {id}: stop them first.");
-        return Err(Problem::new(StatusCode::CONFLICT, "in use", detail));
-    }
-    let declared = api.controller.declared().list();
-    if let Some((broadcast, _)) = declared.iter().find(|(_, declared)| declared.tree.as_str() == id) {
-        let detail = format!("The broadcast {broadcast} was made for the tree {id}: delete it first.");
-        return Err(Problem::new(StatusCode::CONFLICT, "in use", detail));
-    }
-    let is_deleted = api.controller.registry().delete::<TreeRecord>(&id, Expect::Any).await?;
-    // Its slots are empty: their nodes would be nodes of the tree.
-    api.controller.registry().delete::<SlotsRecord>(&id, Expect::Any).await?;
-    if is_deleted { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("tree", &id)) }
 }
 
 async fn nodes(State(api): State<Api>) -> Json<Vec<NodeView>> {

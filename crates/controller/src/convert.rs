@@ -69,6 +69,8 @@ pub fn template(tree: &TreeRecord) -> Template {
             direct_children_max: shape.direct_children_max,
             paths: shape.paths,
             standbys: shape.standbys,
+            relay_levels_max: shape.relay_levels_max,
+            relay_children_max: shape.relay_children_max,
         },
     }
 }
@@ -86,5 +88,7 @@ pub const fn shape(template: &Template) -> Shape {
         direct_children_max: template.limits.direct_children_max,
         paths: template.limits.paths,
         standbys: template.limits.standbys,
+        relay_levels_max: template.limits.relay_levels_max,
+        relay_children_max: template.limits.relay_children_max,
     }
 }

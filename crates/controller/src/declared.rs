@@ -122,15 +122,27 @@ impl Declared {
         }
     }
 
+    /// What the store told an earlier process of this node. It counts until the store tells; whether any other broadcast
+    /// has a key is not known before.
+    pub fn remember(&self, records: impl IntoIterator<Item = DeclaredRecord>) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if !*self.is_told.borrow() {
+            for record in records {
+                known.remember(record.broadcast.clone(), self.opened(record));
+            }
+        }
+    }
+
+    fn opened(&self, record: DeclaredRecord) -> DeclaredBroadcast {
+        let key = record.publish_key(&self.sealer).inspect_err(|error| {
+            let broadcast = record.broadcast.as_str();
+            tracing::warn!(broadcast, %error, "the publish key of a broadcast cannot be opened");
+        });
+        DeclaredBroadcast { tree: record.tree.clone(), created: record.created, key: key.ok(), record }
+    }
+
     fn changed(&self, event: WatchEvent) {
-        let keep = |found: Versioned<DeclaredRecord>| {
-            let record = found.record;
-            let key = record.publish_key(&self.sealer).inspect_err(|error| {
-                let broadcast = record.broadcast.as_str();
-                tracing::warn!(broadcast, %error, "the publish key of a broadcast cannot be opened");
-            });
-            DeclaredBroadcast { tree: record.tree.clone(), created: record.created, key: key.ok(), record }
-        };
+        let keep = |found: Versioned<DeclaredRecord>| self.opened(found.record);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.changed(event, |id| BroadcastId::new(id).ok(), keep);
         self.is_told.send_replace(true);
@@ -157,6 +169,12 @@ impl Declared {
     #[must_use]
     pub fn list(&self) -> Vec<(BroadcastId, DeclaredBroadcast)> {
         self.read().iter().map(|(id, declared)| (id.clone(), declared.clone())).collect()
+    }
+
+    /// All of them as they stand in the store.
+    #[must_use]
+    pub fn records(&self) -> Vec<DeclaredRecord> {
+        self.read().values().map(|declared| declared.record.clone()).collect()
     }
 
     /// Whether `token` is the publish key of this broadcast. Takes the same time for every wrong key.
@@ -316,6 +334,30 @@ mod tests {
         until(|| theirs.get(&id("friday")).is_some()).await;
         assert_eq!(theirs.opens(&id("friday"), Some(&key)), Opens::No);
         assert!(!format!("{:?}", ours.list()).contains(key.as_str()));
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_process_knew_counts_until_the_store_tells() {
+        let registry = registry();
+        let first = declared(&registry, b"cluster").await;
+        let (kept, gone) = (
+            first.declare(id("friday"), tree(), None).await.expect("made"),
+            first.declare(id("monday"), tree(), None).await.expect("made"),
+        );
+        until(|| first.list().len() == 2).await;
+        let next = Arc::new(Declared::new(registry.clone(), Sealer::new(b"cluster")));
+        next.remember(first.records());
+        assert_eq!(next.opens(&id("friday"), Some(&kept)), Opens::Yes);
+        assert_eq!(next.opens(&id("friday"), Some("another-key-of-16")), Opens::No);
+        assert_eq!(next.opens(&id("sunday"), None), Opens::Unknown, "it may have been given a key since");
+        assert!(first.delete(&id("monday")).await.expect("deleted"));
+        let following = next.clone();
+        tokio::spawn(async move { following.follow(true).await });
+        next.told().await;
+        assert_eq!(next.opens(&id("friday"), Some(&kept)), Opens::Yes);
+        assert_eq!(next.opens(&id("monday"), Some(&gone)), Opens::Unkeyed, "deleted meanwhile");
+        next.remember(first.records());
+        assert_eq!(next.opens(&id("sunday"), None), Opens::Unkeyed, "the store has told");
     }
 
     #[test]

@@ -286,6 +286,11 @@ impl<K: Ord + Clone, V: Clone> Kept<K, V> {
         }
     }
 
+    /// An earlier process knew this.
+    pub fn remember(&mut self, key: K, value: V) {
+        self.table.entry(key).or_insert(value);
+    }
+
     /// What the store has to be told again.
     pub fn lost(&self) -> Vec<V> {
         self.lost.values().cloned().collect()

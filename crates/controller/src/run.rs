@@ -291,7 +291,7 @@ impl Controller {
         if !is_wanted || observer.trees.contains_key(&self.default_tree) {
             return;
         }
-        let record = tree_record(self.default_tree.clone(), "standard", &Template::standard());
+        let record = tree_record(self.default_tree.clone(), "standard", &Template::unasked());
         if let Err(error) = self.registry.put(&record, Write::if_absent()).await
             && !error.is_conflict()
         {

@@ -269,6 +269,29 @@ fn a_packet_that_one_parent_cannot_give_is_asked_from_the_other() {
 }
 
 #[test]
+fn a_node_that_is_told_to_take_from_more_or_fewer_parents_does_so_at_once_and_misses_nothing() {
+    let mut network = Network::new(1, Conditions::PERFECT);
+    for role in [Role::Injection, Role::Relay, Role::Relay, Role::Egress] {
+        network.add(role);
+    }
+    for (child, parent) in [(1, 0), (2, 0), (3, 1), (3, 2)] {
+        network.connect(child, parent);
+    }
+    let source = Source::new("friday", 1);
+    network.publish(0, source.clone());
+    network.want(3, &id("friday"));
+    network.run_millis(1000);
+    for (count, parents) in [(2, 2), (1, 1), (2, 2), (0, 1)] {
+        network.with(3, |exchange, now| exchange.set_parents_active(now, count));
+        assert_eq!(network.stats(3).broadcasts[&id("friday")].parents, parents, "{count}");
+        network.run_millis(500);
+    }
+    network.stop_publishing();
+    network.run_millis(500);
+    assert_eq!(network.missing(3, source.video), []);
+}
+
+#[test]
 fn a_description_of_an_older_run_is_ignored() {
     let mut network = star(1);
     let new = Source::new("friday", 2).broadcast;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 refused or no answer, 64 the command line makes no sense.
 
+mod create;
 mod http;
 mod show;
 mod table;
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::Failure;
+use create::NewTree;
 use http::{CallError, Client};
 use views::{Audience, Decision, Installation, Node, PublishKey, Slot, Tree};
 
@@ -66,35 +68,8 @@ pub enum Command {
 
 #[derive(Subcommand)]
 pub enum TreeCommand {
-    /// Makes a tree from a template.
-    Create {
-        /// Its name.
-        name: TreeId,
-        /// Its shape.
-        #[arg(long, value_enum, default_value_t = TemplateName::Standard)]
-        template: TemplateName,
-        /// Injection nodes wanted, if not as many as in the template.
-        #[arg(long, value_name = "N")]
-        injection: Option<u32>,
-        /// Relay nodes wanted.
-        #[arg(long, value_name = "N")]
-        relay: Option<u32>,
-        /// Egress nodes wanted.
-        #[arg(long, value_name = "N")]
-        egress: Option<u32>,
-        /// The most nodes that it may have.
-        #[arg(long, value_name = "N")]
-        nodes_max: Option<u32>,
-        /// Egress nodes of each sub-tree that it grows by.
-        #[arg(long, value_name = "N")]
-        sub_tree_egress: Option<u32>,
-        /// Relays that run in reserve.
-        #[arg(long, value_name = "N")]
-        warm_slots: Option<u32>,
-        /// Slots beyond those that are made and not started.
-        #[arg(long, value_name = "N")]
-        cold_slots: Option<u32>,
-    },
+    /// Makes a tree from a template of the program, or from one of your own.
+    Create(NewTree),
     /// All trees.
     List,
     /// Slots that trees grow by: reserve and sub-trees, and what waits for an operator.
@@ -191,12 +166,6 @@ pub enum ListCommand {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum TemplateName {
-    Minimal,
-    Standard,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 pub enum ChangeName {
     Grow,
     Shrink,
@@ -261,38 +230,9 @@ async fn perform(command: Command) -> Result<String, CallError> {
 
 async fn tree(command: TreeCommand, connection: &Connection) -> Result<String, CallError> {
     match command {
-        TreeCommand::Create {
-            name,
-            template,
-            injection,
-            relay,
-            egress,
-            nodes_max,
-            sub_tree_egress,
-            warm_slots,
-            cold_slots,
-        } => {
-            let template = match template {
-                TemplateName::Minimal => "minimal",
-                TemplateName::Standard => "standard",
-            };
-            let mut body = json!({ "id": name.as_str(), "template": template });
-            let counts = [
-                ("injection", injection),
-                ("relay", relay),
-                ("egress", egress),
-                ("nodes_max", nodes_max),
-                ("sub_tree_egress", sub_tree_egress),
-                ("warm_slots", warm_slots),
-                ("cold_slots", cold_slots),
-            ];
-            for (key, count) in counts {
-                if let Some(count) = count {
-                    body[key] = count.into();
-                }
-            }
-            let print = |_: &Value| format!("The tree {name} is made.\n");
-            order(connection, "/api/v1/trees", &body, print).await
+        TreeCommand::Create(new) => {
+            let print = |_: &Value| format!("The tree {} is made.\n", new.name);
+            order(connection, "/api/v1/trees", &new.body()?, print).await
         }
         TreeCommand::List => look(connection, "/api/v1/trees", |trees: &Vec<Tree>| show::trees(trees)).await,
         TreeCommand::Show { name } => {

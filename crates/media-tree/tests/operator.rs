@@ -140,6 +140,23 @@ async fn slots_are_shown_and_what_waits_for_an_operator_is_allowed() {
     assert!(approved.contains("\"few watch\""), "{approved}");
 }
 
+/// The record of a node that stands on a host of its own.
+fn node_of(tree: &str, (name, role): (&str, &str), report: u64) -> NodeRecord {
+    let mut record = serde_json::to_value(node(name)).expect("JSON");
+    let children = if role == "egress" { 0 } else { 64 };
+    for (key, value) in [
+        ("tree", json!(tree)),
+        ("role", json!(role)),
+        ("report", json!(report)),
+        ("host", json!(name)),
+        ("link", json!("198.18.0.9:51000")),
+        ("capacity", json!({ "viewers": 1000, "publishers": 10, "children": children })),
+    ] {
+        record[key] = value;
+    }
+    serde_json::from_value(record).expect("a node record")
+}
+
 #[tokio::test]
 async fn trees_are_made_shown_and_deleted() {
     let installation = installation().await;
@@ -151,7 +168,7 @@ async fn trees_are_made_shown_and_deleted() {
         serde_json::from_str(&installation.ok(&["tree", "show", "small", "--json"]).await).expect("JSON");
     assert_eq!((&shown["template"], &shown["shape"]["egress"]), (&json!("minimal"), &json!(3)));
     let shown = installation.ok(&["tree", "show", "small"]).await;
-    assert!(shown.contains("3 egress") && shown.ends_with("There are no nodes.\n"), "{shown}");
+    assert!(shown.contains("0 of 3 egress") && shown.ends_with("There are no nodes.\n"), "{shown}");
 
     let again = installation.refused(&["tree", "create", "small"]).await;
     assert_eq!(again, (1, "media-tree: There is a tree named small already.\n".into()));
@@ -160,6 +177,71 @@ async fn trees_are_made_shown_and_deleted() {
     installation.ok(&["tree", "delete", "small"]).await;
     let gone = installation.refused(&["tree", "delete", "small"]).await;
     assert_eq!(gone, (1, "media-tree: There is no tree named small.\n".into()));
+}
+
+#[tokio::test]
+async fn a_tree_is_made_from_a_template_of_ones_own_and_grows_as_that_says() {
+    let installation = installation().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |text: &str| {
+        let path = folder.path().join("gala.toml");
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("text").to_owned()
+    };
+    let file = write(
+        "# For the gala.\nname = \"gala\"\nbased_on = \"minimal\"\nrelay = 3\npaths = 1\nstandbys = 1\n\
+         direct_children_max = 0\nrelay_levels_max = 1\nrelay_children_max = 24\n",
+    );
+    installation.ok(&["tree", "create", "friday", "--template-file", &file, "--egress", "2"]).await;
+    let shown = installation.until(&["tree", "list"], "friday").await;
+    assert!(shown.contains("gala"), "{shown}");
+    let shown = installation.ok(&["tree", "show", "friday"]).await;
+    for part in [
+        "template    gala\n",
+        "wanted      0 of 1 injection, 0 of 3 relay, 0 of 2 egress\n",
+        "parents     1 at once, 1 on standby\n",
+        "relays      always, at most 1 in a row, at most 24 children each\n",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+
+    // Nodes of it come, and are placed as the template says: even the one egress has relays, one in use, one standing by.
+    let deadline = Instant::now() + PATIENCE;
+    let mut report = 0;
+    loop {
+        report += 1;
+        for (name, role) in
+            [("in", "injection"), ("relay-1", "relay"), ("relay-2", "relay"), ("out", "egress")]
+        {
+            let record = node_of("friday", (name, role), report);
+            installation.registry.put(&record, Write::any()).await.expect("stored");
+        }
+        let found = installation.registry.get::<Assignment>("out").await.expect("the store answers");
+        let status = installation.ok(&["status"]).await;
+        let parents = found.as_ref().map_or(&[][..], |found| &found.record.parents);
+        let is_relayed = parents.iter().all(|parent| parent.node.as_str().starts_with("relay-"));
+        let is_placed =
+            parents.len() == 2 && is_relayed && found.is_some_and(|found| found.record.paths == 1);
+        if is_placed && status.contains("tree friday has 2 of the 3 relay nodes that its template wants") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+    }
+
+    for (text, code, words) in [
+        ("name = \"gala\"\npath = 1\n", 1, "The template gala: unknown field `path`"),
+        ("name = \"gala\"\npaths = 5\n", 1, "paths is 1 to 4"),
+        ("paths = 1\n", 1, "\"name\" is a text that is needed"),
+        ("name = \"gala\"\nrelay_levels_max = 0\n", 1, "relay_levels_max is 0"),
+        ("name = \"gala\"\npaths = \n", 64, "line 2:"),
+    ] {
+        let file = write(text);
+        let (got, told) = installation.refused(&["tree", "create", "other", "--template-file", &file]).await;
+        assert!(got == code && told.contains(words) && told.lines().count() == 1, "{text}: {got} {told}");
+    }
+    let (code, told) =
+        installation.refused(&["tree", "create", "other", "--template-file", "/nowhere"]).await;
+    assert!(code == 64 && told.contains("--template-file /nowhere"), "{told}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::advice::{self, Advice};
 use crate::clock::unix_time;
-use crate::control::{Control, Media, Prepared, Published};
+use crate::control::{Control, Kept, Media, Prepared, Published};
 use crate::directory::Directory;
 use crate::drain::drain;
 use crate::events::{self, NodeEvent};
@@ -122,7 +122,8 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     };
     let app = served.app(&config, control.as_ref().map(Prepared::control), (&metrics, traces));
     if let Some(control) = control {
-        let media = Media { channels: channels.clone(), tree: tree_handle.clone(), published };
+        let kept = Kept::open(role, &config, key.as_ref(), &node_id);
+        let media = Media { channels: channels.clone(), tree: tree_handle.clone(), published, kept };
         control.start(&app, Some(media));
     }
     tokio::spawn(events::follow(event_receiver, app.clone()));

@@ -130,6 +130,28 @@ pub struct Ending {
     pub reason: String,
 }
 
+/// The names of a session whose URL is told to nobody.
+#[derive(Debug)]
+pub struct WithoutUrl {
+    join: JoinName,
+    id: SessionId,
+    entity_tag: EntityTag,
+}
+
+impl WithoutUrl {
+    /// Draws them. The parts of the join are children of `span`.
+    ///
+    /// # Errors
+    /// If there is no randomness.
+    pub fn draw(span: Option<TraceParent>) -> anyhow::Result<Self> {
+        Ok(Self {
+            join: JoinName { id: u64::from_be_bytes(random::bytes()?), span },
+            id: SessionId::from_random(random::bytes()?),
+            entity_tag: EntityTag::from_random(random::bytes()?),
+        })
+    }
+}
+
 /// All sessions of this node.
 #[derive(Debug, Default)]
 pub struct Sessions {
@@ -199,27 +221,23 @@ impl Sessions {
         tables.by_id.insert(id, session);
     }
 
-    /// A publisher's session begins that did not come over HTTP: its URL is told to nobody. Gives its name in logs and
-    /// traces; its parts are children of `span`.
-    ///
-    /// # Errors
-    /// If there is no randomness.
+    /// A publisher's session begins that did not come over HTTP. Gives its name in logs and traces.
     pub fn insert_without_url(
         &self,
         publisher: PublisherId,
         broadcast: &BroadcastId,
-        (span, client): (Option<TraceParent>, Option<IpAddr>),
-    ) -> anyhow::Result<JoinName> {
-        let join = JoinName { id: u64::from_be_bytes(random::bytes()?), span };
+        WithoutUrl { join, id, entity_tag }: WithoutUrl,
+        client: Option<IpAddr>,
+    ) -> JoinName {
         let resource = Resource {
-            id: SessionId::from_random(random::bytes()?),
+            id,
             broadcast: broadcast.clone(),
-            entity_tag: EntityTag::from_random(random::bytes()?),
+            entity_tag,
             peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
             picture_line: None,
         };
         self.insert(&resource, Peer::Publisher(publisher), Came { join: Some(join), client }, None);
-        Ok(join)
+        join
     }
 
     /// A session has other ICE credentials.

@@ -43,6 +43,17 @@ pub struct Shape {
     pub paths: u8,
     /// Parents beyond those, connected and silent.
     pub standbys: u8,
+    /// Most relays in a row; 0: none at all.
+    #[serde(default = "relay_levels_max")]
+    pub relay_levels_max: u8,
+    /// Most children of a relay; `None`: as many as it takes by itself.
+    #[serde(default)]
+    pub relay_children_max: Option<u32>,
+}
+
+/// Of trees that were made when no template said it.
+const fn relay_levels_max() -> u8 {
+    4
 }
 
 impl Stored for TreeRecord {

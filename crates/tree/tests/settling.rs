@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use support::drawn::{Drawn, Event, apply, drawn, event, world};
+use tree::template::Limits;
 use tree::topology::decide;
 
 /// Trees that are drawn where nothing else is asked for.
@@ -30,8 +31,14 @@ fn draw(seed: u64) -> Life {
 }
 
 /// How many decisions it took from nothing, and after the last event; `None`: it did not end.
-fn play((nodes, events): &Life) -> [Option<usize>; 2] {
+fn play(life: &Life) -> [Option<usize>; 2] {
+    play_within(life, |_| {})
+}
+
+/// The same in a tree of another template.
+fn play_within((nodes, events): &Life, limits: impl FnOnce(&mut Limits)) -> [Option<usize>; 2] {
     let mut world = world(nodes);
+    world.template(|template| limits(&mut template.limits));
     let first = world.decisions();
     for (number, events) in events.iter().enumerate() {
         for (place, event) in events.iter().enumerate() {
@@ -80,4 +87,26 @@ fn decisions_come_to_an_end() {
     }
     println!("{count} drawn trees: at most {} decisions from nothing, {} after events", most[0], most[1]);
     assert!(unsettled.is_empty(), "{} of {count} do not settle: {unsettled:?}", unsettled.len());
+}
+
+/// Trees that are drawn for each template of its own.
+const SEEDS_OF_TEMPLATES: u64 = 150;
+
+#[test]
+fn decisions_come_to_an_end_whatever_the_template() {
+    let templates: [(&str, fn(&mut Limits)); 6] = [
+        ("one parent", |limits| (limits.paths, limits.standbys) = (1, 0)),
+        ("five parents", |limits| (limits.paths, limits.standbys) = (3, 2)),
+        ("relays always", |limits| limits.direct_children_max = 0),
+        ("no relays", |limits| (limits.relay_levels_max, limits.direct_children_max) = (0, 3)),
+        ("one relay in a row", |limits| (limits.relay_levels_max, limits.direct_children_max) = (1, 2)),
+        ("relays of five children", |limits| limits.relay_children_max = Some(5)),
+    ];
+    let count = number("TREE_SEEDS").unwrap_or(SEEDS_OF_TEMPLATES);
+    let first = number("TREE_FIRST").unwrap_or(0);
+    for (name, limits) in templates {
+        let is_endless = |seed: &u64| play_within(&draw(*seed), limits).iter().any(Option::is_none);
+        let unsettled: Vec<u64> = (first..first + count).filter(is_endless).collect();
+        assert!(unsettled.is_empty(), "{name}: {} of {count} do not settle: {unsettled:?}", unsettled.len());
+    }
 }

@@ -208,6 +208,14 @@ impl Exchange {
         self.delivers_locally = delivers_locally;
     }
 
+    /// Each broadcast is taken from so many parents at once from now on, at least from one.
+    pub fn set_parents_active(&mut self, now: Instant, count: usize) {
+        let count = count.max(1);
+        if std::mem::replace(&mut self.config.parents_active, count) != count {
+            self.update_all_upstream(now);
+        }
+    }
+
     /// Whether the broadcast exists, so that a viewer may wait for it.
     #[must_use]
     pub fn known(&self, id: &BroadcastId) -> bool {

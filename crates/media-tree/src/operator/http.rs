@@ -39,6 +39,14 @@ pub enum CallError {
         /// What is wrong with it.
         reason: String,
     },
+    /// `--template-file` has no template.
+    #[error("--template-file {}: {reason}", file.display())]
+    TemplateFile {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// TLS cannot be set up.
     #[error("TLS cannot be used: {0}")]
     Tls(String),
@@ -72,7 +80,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the command line is at fault.
     pub const fn is_usage(&self) -> bool {
-        matches!(self, Self::Api { .. } | Self::Token | Self::CaFile { .. })
+        matches!(self, Self::Api { .. } | Self::Token | Self::CaFile { .. } | Self::TemplateFile { .. })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::table::{Align, Table, facts, number, time};
 use super::views::{
-    Advice, Audience, Broadcast, Decision, Installation, Node, Parent, PublishKey, Slot, Tree,
+    Advice, Audience, Broadcast, Decision, Installation, Node, Parent, PublishKey, Shape, Slot, Tree,
 };
 
 const LEFT: Align = Align::Left;
@@ -40,11 +40,24 @@ pub fn trees(trees: &[Tree]) -> String {
 /// One tree and its nodes.
 pub fn tree(tree: &Tree, all_nodes: &[Node]) -> String {
     let shape = &tree.shape;
+    let own: Vec<&Node> = all_nodes.iter().filter(|node| node.tree == tree.id).collect();
+    // A node with all roles counts for each.
+    let wanted = |role: &str, wanted: u32| {
+        let plays = |node: &&&Node| {
+            node.health != "dead" && (node.role == role || role != "relay" && node.role == "all")
+        };
+        format!("{} of {wanted} {role}", own.iter().filter(plays).count())
+    };
     let about = facts(&[
         ("tree", tree.id.clone()),
         ("template", tree.template.clone()),
         ("created", time(tree.created)),
-        ("wanted", format!("{} injection, {} relay, {} egress", shape.injection, shape.relay, shape.egress)),
+        (
+            "wanted",
+            [("injection", shape.injection), ("relay", shape.relay), ("egress", shape.egress)]
+                .map(|(role, count)| wanted(role, count))
+                .join(", "),
+        ),
         (
             "slots",
             format!(
@@ -53,13 +66,25 @@ pub fn tree(tree: &Tree, all_nodes: &[Node]) -> String {
             ),
         ),
         ("parents", format!("{} at once, {} on standby", shape.paths, shape.standbys)),
-        ("relays", format!("from more than {} egress nodes on", shape.direct_children_max)),
+        ("relays", relays(shape)),
         ("nodes", format!("{} of at most {}", tree.nodes, shape.nodes_max)),
         ("broadcasts", tree.broadcasts.to_string()),
         ("viewers", tree.viewers.to_string()),
     ]);
-    let own: Vec<&Node> = all_nodes.iter().filter(|node| node.tree == tree.id).collect();
     format!("{about}\n{}", nodes(&own))
+}
+
+fn relays(shape: &Shape) -> String {
+    if shape.relay_levels_max == Some(0) {
+        return "none".into();
+    }
+    let from = match shape.direct_children_max {
+        0 => "always".into(),
+        most => format!("from more than {most} egress nodes on"),
+    };
+    let levels = shape.relay_levels_max.map(|levels| format!("at most {levels} in a row"));
+    let children = shape.relay_children_max.map(|most| format!("at most {most} children each"));
+    [Some(from), levels, children].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Slots.

@@ -41,6 +41,9 @@ pub struct Shape {
     pub direct_children_max: u32,
     pub paths: u8,
     pub standbys: u8,
+    /// Older controllers tell neither of these.
+    pub relay_levels_max: Option<u8>,
+    pub relay_children_max: Option<u32>,
 }
 
 /// One slot.

@@ -6,6 +6,7 @@
 mod about;
 mod broadcasts;
 mod drain;
+mod kept;
 mod parents;
 pub mod process;
 mod report;
@@ -19,11 +20,12 @@ use anyhow::Context as _;
 use config::Config;
 use controller::{Controller, Declared, FrontDoor, Handle};
 use model::{NodeId, Role};
-use registry::Registry;
+use registry::{Assignment, Registry};
 use tokio::sync::watch;
 
 pub use about::About;
 pub use broadcasts::Published;
+pub use kept::Kept;
 
 use crate::http::App;
 use crate::link_channel::LinkChannels;
@@ -55,6 +57,10 @@ pub struct Control {
 
 /// A node that leaves waits so long for the store to take that. Whoever dies without a word is missed, by an alert too.
 const PART_WITHIN: Duration = Duration::from_millis(500);
+
+/// A process that begins waits so long for the store before it goes by what an earlier one was told: parents of
+/// yesterday are not even called where there are others today.
+const STORE_PATIENCE: Duration = Duration::from_millis(250);
 
 /// A control plane that is not running yet.
 pub struct Prepared {
@@ -169,6 +175,8 @@ pub struct Media {
     pub tree: TreeHandle,
     /// What is published here.
     pub published: Arc<Published>,
+    /// What the store told an earlier process of this node.
+    pub kept: Option<Kept>,
 }
 
 impl Prepared {
@@ -198,6 +206,9 @@ impl Prepared {
             media.as_ref().map(|it| it.published.clone()),
         ));
         let declared = control.front_door.declared().clone();
+        if let Some(kept) = media.as_ref().and_then(|media| media.kept.as_ref()) {
+            declared.remember(kept.declared());
+        }
         tokio::spawn(async move { declared.follow(is_controller).await });
         let (broadcasts_changed, changes) = watch::channel(());
         let front_door = control.front_door.clone();
@@ -215,41 +226,58 @@ impl Prepared {
             changes,
         ));
         let parents = finds_parents.then(|| parents::Parents::new(media.channels, media.tree));
-        tokio::spawn(follow(app.clone(), control, parents));
+        tokio::spawn(follow(app.clone(), control, parents, media.kept));
     }
 }
 
-/// Follows what this node is told.
-async fn follow(app: Arc<App>, control: Arc<Control>, mut parents: Option<parents::Parents>) {
+/// Follows what this node is told, or, until it is told anything, what an earlier process of it was told last.
+async fn follow(
+    app: Arc<App>,
+    control: Arc<Control>,
+    mut parents: Option<parents::Parents>,
+    kept: Option<Kept>,
+) {
     let me = control.about.node.clone();
-    let Ok(mut watch) = control.registry.watch_one::<registry::Assignment>(me.as_str()) else { return };
+    let Ok(mut watch) = control.registry.watch_one::<Assignment>(me.as_str()) else { return };
+    let mut earlier = kept.as_ref().and_then(|kept| kept.assignment().cloned());
+    let (told, to_keep) = watch::channel(None);
+    if let Some(kept) = kept {
+        tokio::spawn(kept.follow(to_keep, control.front_door.declared().clone()));
+    }
     let mut drain = drain::Drain::default();
+    let patience = tokio::time::sleep(STORE_PATIENCE);
+    tokio::pin!(patience);
     loop {
-        let event = tokio::select! {
-            event = watch.next() => event,
-            () = parents::Parents::due(parents.as_mut()) => continue,
-        };
-        let record = match event {
-            None => return,
-            Some(store::WatchEvent::Put(record)) => record,
-            Some(store::WatchEvent::Snapshot(mut records)) => match records.pop() {
-                Some(record) => record,
-                // A store that lost its memory says nothing of parents: those that work are kept.
-                None => continue,
+        let news = tokio::select! {
+            event = watch.next() => match event {
+                None => return,
+                Some(event) => assignment_in(event),
             },
-            // Forgotten by a controller that took the node for dead: it keeps what it has until it is told anew.
-            Some(store::WatchEvent::Gone(_)) => continue,
+            () = parents::Parents::due(parents.as_mut()) => continue,
+            () = &mut patience, if earlier.is_some() => None,
         };
-        let assignment = match registry::decode::<registry::Assignment>(&record.value) {
-            Ok(assignment) => assignment,
-            Err(error) => {
-                tracing::warn!(%error, "an assignment that cannot be followed");
-                continue;
-            }
-        };
+        if let Some(news) = &news {
+            told.send_replace(Some(news.clone()));
+        }
+        // What an earlier process was told counts once, and not after anything newer.
+        let earlier = earlier.take();
+        let Some(assignment) = news.or(earlier) else { continue };
         if let Some(parents) = &mut parents {
-            parents.assign(&assignment.parents).await;
+            parents.assign(&assignment).await;
         }
         drain.follow(&app, &control, assignment.drain);
     }
+}
+
+/// What the store tells with this, if anything that can be followed.
+fn assignment_in(event: store::WatchEvent) -> Option<Assignment> {
+    let record = match event {
+        store::WatchEvent::Put(record) => record,
+        // A store that lost its memory says nothing of parents: those that work are kept.
+        store::WatchEvent::Snapshot(mut records) => records.pop()?,
+        // Forgotten by a controller that took the node for dead: it keeps what it has until it is told anew.
+        store::WatchEvent::Gone(_) => return None,
+    };
+    let decoded = registry::decode::<Assignment>(&record.value);
+    decoded.inspect_err(|error| tracing::warn!(%error, "an assignment that cannot be followed")).ok()
 }

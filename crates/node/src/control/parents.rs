@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use link::exchange::ParentId;
 use model::NodeId;
-use registry::AssignedParent;
+use registry::Assignment;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -48,8 +48,9 @@ impl Parents {
         Self { channels, tree, known: BTreeMap::new(), next: 0 }
     }
 
-    /// These, best first.
-    pub async fn assign(&mut self, parents: &[AssignedParent]) {
+    /// Those of this assignment, best first.
+    pub async fn assign(&mut self, Assignment { parents, paths, .. }: &Assignment) {
+        self.tree.take_from(*paths).await;
         let mut unnamed: Vec<Name> = self.known.keys().cloned().collect();
         for (priority, parent) in parents.iter().enumerate() {
             let Some((host, port)) = host_and_port(&parent.link) else {

@@ -10,6 +10,7 @@ mod ice_restart;
 mod ice_servers;
 mod listener;
 mod operators;
+mod page_origins;
 mod pages;
 mod proxies;
 mod redirect;
@@ -173,7 +174,18 @@ impl App {
             return true;
         }
         let Some(control) = &self.control else { return false };
-        control.front_door.comes_to_know(broadcast, NEWS_TAKE_MAX).await
+        // Parents tell, too: of a node that has begun anew without the store, they alone.
+        let offered = async {
+            let mut changes = self.directory.changes();
+            while self.directory.get(broadcast).is_none() {
+                // The sender lives as long as this.
+                let _ = changes.changed().await;
+            }
+        };
+        tokio::select! {
+            is_known = control.front_door.comes_to_know(broadcast, NEWS_TAKE_MAX) => is_known,
+            () = offered => true,
+        }
     }
 
     /// Whether somebody publishes a broadcast, as far as this node knows.

@@ -7,16 +7,12 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-/// Origins of other nodes that a page lists; with more of them it may talk to every server over TLS. A header of more
-/// than some kilobytes is refused by proxies.
-const ORIGINS_MAX: usize = 100;
-
 /// Everything under `web/`.
 #[derive(rust_embed::RustEmbed)]
 #[folder = "../../web/"]
 struct Web;
 
-use super::App;
+use super::{App, page_origins};
 
 /// Who may show a page in a frame of his own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,18 +108,7 @@ async fn session_origins(app: &App) -> Vec<String> {
     let mut origins = app.page_origins.clone();
     let Some(control) = &app.control else { return origins };
     control.front_door.refresh().await;
-    let nodes = control.front_door.origins();
-    if nodes.len() > ORIGINS_MAX {
-        origins.push("https:".to_owned());
-    } else {
-        // What a node says of itself stands in a header: nothing but an origin may.
-        let is_origin = |text: &String| {
-            text.parse::<axum::http::Uri>()
-                .is_ok_and(|uri| uri.host().is_some() && uri.path() == "/" && uri.query().is_none())
-                && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';' && byte != b',')
-        };
-        origins.extend(nodes.into_iter().filter(is_origin));
-    }
+    origins.extend(page_origins::sources(&control.front_door.origins()));
     origins
 }
 

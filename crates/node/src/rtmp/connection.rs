@@ -22,6 +22,7 @@ use crate::clock::wallclock;
 use crate::gate::Visitor;
 use crate::http::App;
 use crate::random;
+use crate::sessions::WithoutUrl;
 use crate::tree::{PublishEncoded, PublishError, TreeHandle};
 
 /// Read at once.
@@ -276,7 +277,9 @@ impl Served<'_> {
         if self.app.is_draining.load(Ordering::Relaxed) {
             return Err(NotAdmitted::new(Refusal::Denied, "This server is about to stop."));
         }
+        // Nothing may fail once the tree has taken it.
         let identity = random::bytes().map_err(|_| NotAdmitted::busy())?;
+        let names = WithoutUrl::draw(span).map_err(|_| NotAdmitted::busy())?;
         let id = PublisherId(self.app.next_id.fetch_add(1, Ordering::Relaxed));
         let (close, closed) = oneshot::channel();
         let (reply, outcome) = oneshot::channel();
@@ -296,8 +299,7 @@ impl Served<'_> {
             Err(_gone) => return Err(NotAdmitted::new(Refusal::Denied, "The server stops.")),
         }
         let client = self.app.sessions.shown(self.peer.ip());
-        let join = self.app.sessions.insert_without_url(id, &broadcast, (span, client));
-        let join = join.map_err(|_| NotAdmitted::busy())?;
+        let join = self.app.sessions.insert_without_url(id, &broadcast, names, client);
         let client_address = client.map(display);
         tracing::info!(%broadcast, publisher = id.0, %join, client_address, "publisher over RTMP accepted");
         let publishing = Publishing {

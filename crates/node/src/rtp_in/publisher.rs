@@ -17,6 +17,7 @@ use super::listen::Port;
 use crate::clock::wallclock;
 use crate::http::App;
 use crate::random;
+use crate::sessions::WithoutUrl;
 use crate::tree::{PublishEncoded, TreeHandle};
 
 /// The largest datagram there is.
@@ -154,7 +155,9 @@ impl Publisher {
         if self.is_displaced && self.app.is_live(&self.broadcast) {
             return Err("another publisher has the broadcast".into());
         }
+        // Nothing may fail once the tree has taken it.
         let identity = random::bytes().map_err(|error| error.to_string())?;
+        let names = WithoutUrl::draw(None).map_err(|error| error.to_string())?;
         let id = PublisherId(self.app.next_id.fetch_add(1, Ordering::Relaxed));
         let (close, closed) = oneshot::channel();
         let (reply, outcome) = oneshot::channel();
@@ -173,8 +176,7 @@ impl Publisher {
             Err(_gone) => return Err("the server stops".into()),
         }
         self.run = Some(Run { id, closed });
-        let join = self.app.sessions.insert_without_url(id, &self.broadcast, (None, None));
-        let join = join.map_err(|error| error.to_string())?;
+        let join = self.app.sessions.insert_without_url(id, &self.broadcast, names, None);
         tracing::info!(broadcast = %self.broadcast, publisher = id.0, %join, "plain RTP is published");
         Ok(Identity(identity))
     }

@@ -39,6 +39,7 @@ pub(super) enum Command {
     KeyframeWanted(Ssrc),
     AddParent { parent: ParentId, priority: u8 },
     RemoveParent(ParentId),
+    TakeFrom { parents: u8 },
     Superseded { broadcast: BroadcastId, run: Option<Epoch> },
     PublishedElsewhere(BTreeMap<BroadcastId, Epoch>),
     Drain,
@@ -146,6 +147,11 @@ impl TreeHandle {
     /// A parent is not to be taken any more; its channel is closed.
     pub async fn remove_parent(&self, parent: ParentId) {
         self.send(Command::RemoveParent(parent)).await;
+    }
+
+    /// Each broadcast is taken from so many parents at once.
+    pub async fn take_from(&self, parents: u8) {
+        self.send(Command::TakeFrom { parents }).await;
     }
 
     /// A publishing run later than `run` has begun at another node: its publisher here has lost.

@@ -306,6 +306,7 @@ impl Tree {
                 Command::KeyframeWanted(ssrc) => self.exchange.request_keyframe(now, ssrc),
                 Command::AddParent { parent, priority } => self.exchange.add_parent(parent, priority),
                 Command::RemoveParent(parent) => self.exchange.remove_parent(now, parent),
+                Command::TakeFrom { parents } => self.exchange.set_parents_active(now, parents.into()),
                 Command::Superseded { broadcast, run } => {
                     tracing::warn!(%broadcast, "the store knows a later publisher elsewhere");
                     self.publishers.superseded(now, &broadcast, run);

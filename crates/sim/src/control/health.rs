@@ -115,6 +115,7 @@ fn is_unplaced(finding: &Finding, id: &NodeId) -> bool {
         Finding::NoInjection { .. } => true,
         Finding::NoParent { node } | Finding::OutOfReach { node, .. } => node == id,
         Finding::InjectionNodesBeyondLimit { .. }
+        | Finding::NodesMissing { .. }
         | Finding::NodesBeyondLimit { .. }
         | Finding::OneHost { .. } => false,
     }

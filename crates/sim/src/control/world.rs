@@ -55,7 +55,7 @@ impl World {
     pub fn new(seed: u64, doors: usize) -> Self {
         let mut random = Random::new(seed);
         let id = TreeId::new("main").unwrap_or_else(|error| unreachable!("{error}"));
-        let mut template = Template::standard();
+        let mut template = Template::unasked();
         template.limits.max_nodes = 1000;
         let mut world = Self {
             now: Duration::ZERO,

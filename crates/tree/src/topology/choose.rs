@@ -69,7 +69,7 @@ impl Shape<'_> {
     }
 
     fn spare(&self) -> u32 {
-        let places = self.sources.iter().map(|source| self.members[*source].children_max());
+        let places = self.sources.iter().map(|source| self.members[*source].children_max);
         places.min().map_or(0, |places| (places / 4).min(SPARE_MAX))
     }
 
@@ -124,7 +124,7 @@ impl Shape<'_> {
     /// The best relay below what it is meant for; beyond that only where the need is `great`.
     fn best_relay(&self, child: usize, is_great: bool) -> Option<usize> {
         let meant = self.best(child, &self.relays, |shape, relay| shape.children_meant(relay));
-        let any = || self.best(child, &self.relays, |shape, relay| shape.members[relay].children_max());
+        let any = || self.best(child, &self.relays, |shape, relay| shape.members[relay].children_max);
         meant.or_else(|| is_great.then(any).flatten())
     }
 
@@ -180,7 +180,7 @@ impl Shape<'_> {
             }
         }
         while self.members[child].parents.len() < self.paths() {
-            let Some(parent) = self.best(child, &fed, |shape, parent| shape.members[parent].children_max())
+            let Some(parent) = self.best(child, &fed, |shape, parent| shape.members[parent].children_max)
             else {
                 break;
             };

@@ -1,11 +1,11 @@
 //! From what is planned to what is to be stored: make before break, then the differences.
 
-use model::{NodeId, TreeId};
+use model::{NodeId, Role, TreeId};
 
 use super::reason::{Cause, Finding, Reason};
 use super::shape::Shape;
 use super::{Action, Plan};
-use crate::{Health, PARENTS_MAX};
+use crate::{Health, PARENTS_MAX, Template};
 
 impl Shape<'_> {
     /// Writes actions and findings.
@@ -76,6 +76,7 @@ impl Shape<'_> {
         if self.sources.is_empty() {
             plan.findings.push(Finding::NoInjection { tree: tree.clone() });
         }
+        self.find_missing(tree, plan);
         if self.sources_beyond > 0 {
             let beyond = self.sources_beyond;
             plan.findings.push(Finding::InjectionNodesBeyondLimit { tree: tree.clone(), beyond });
@@ -108,6 +109,24 @@ impl Shape<'_> {
                 if parents.iter().all(|parent| *parent == first || self.share_host(first, *parent)) {
                     plan.findings.push(Finding::OneHost { node: id(child) });
                 }
+            }
+        }
+    }
+
+    /// Where there is no injection node at all, that is said already.
+    fn find_missing(&self, tree: &TreeId, plan: &mut Plan) {
+        let Template { injection, relay, egress, .. } = *self.template;
+        let injection = if self.sources.is_empty() { 0 } else { injection };
+        let plays: [(Role, u32, fn(Role) -> bool); 3] = [
+            (Role::Injection, injection, Role::is_injection),
+            (Role::Relay, relay, |role| role == Role::Relay),
+            (Role::Egress, egress, Role::is_egress),
+        ];
+        for (role, wanted, plays) in plays {
+            let alive = self.members.iter().filter(|member| member.is_alive());
+            let there = alive.filter(|member| plays(member.view.role)).count() as u32;
+            if there < wanted {
+                plan.findings.push(Finding::NodesMissing { tree: tree.clone(), role, there, wanted });
             }
         }
     }

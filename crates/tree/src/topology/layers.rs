@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{NodeId, Role};
 
-use super::TIERS_MAX;
 use super::shape::Shape;
 use crate::{Health, PARENTS_MAX};
 
@@ -75,7 +74,8 @@ impl Shape<'_> {
     fn is_usable(&self, index: usize) -> bool {
         let member = &self.members[index];
         let is_in_use = member.health == Health::Suspect && member.children > 0;
-        member.is_relay() && member.children_max() > 0 && (member.health == Health::Ready || is_in_use)
+        let may_be = member.is_relay() && self.template.limits.relay_levels_max > 0;
+        may_be && member.children_max > 0 && (member.health == Health::Ready || is_in_use)
     }
 
     pub fn region(&self, index: usize) -> usize {
@@ -114,7 +114,7 @@ impl Shape<'_> {
     }
 
     fn first_tier(&self, direct: usize) -> usize {
-        let places = self.sources.iter().map(|source| self.members[*source].children_max() as usize).min();
+        let places = self.sources.iter().map(|source| self.members[*source].children_max as usize).min();
         places.unwrap_or(usize::MAX).saturating_sub(direct)
     }
 
@@ -125,7 +125,7 @@ impl Shape<'_> {
             |child: &usize| self.members[*child].stored.iter().any(|parent| self.members[*parent].is_relay());
         let is_relayed = local.iter().any(takes_relay);
         let room = |source: &usize| {
-            let children_max = self.members[*source].children_max();
+            let children_max = self.members[*source].children_max;
             children_max - (children_max / 2).min(RELAY_PLACES).min(relays as u32)
         };
         let Some(room) = self.sources.iter().map(room).min() else { return !is_relayed };
@@ -137,7 +137,7 @@ impl Shape<'_> {
 
     /// The children that a relay is meant for; the places beyond are for relays below it, and for need.
     pub fn children_meant(&self, relay: usize) -> u32 {
-        let children_max = self.members[relay].children_max();
+        let children_max = self.members[relay].children_max;
         let meant = self.template.egress_per_relay.saturating_mul(self.parents_wanted() as u32);
         meant.min(children_max - children_max / 4).max(1).min(children_max)
     }
@@ -156,8 +156,9 @@ impl Shape<'_> {
             } else if self.has_stored_source(relay) {
                 self.take_some_sources(relay, 0);
             } else if !self.take_sources(relay, 0) {
+                let levels_max = self.template.limits.relay_levels_max;
                 let is_above =
-                    |parent: &usize| self.members[*parent].depth.is_some_and(|depth| depth < TIERS_MAX);
+                    |parent: &usize| self.members[*parent].depth.is_some_and(|depth| depth < levels_max);
                 let above: Vec<usize> = self.relays.iter().copied().filter(is_above).collect();
                 self.take_relays(relay, &above);
                 if self.members[relay].parents.is_empty() {
@@ -197,7 +198,7 @@ impl Shape<'_> {
     }
 
     fn has_source_place(&self, source: usize, child: usize, spare: u32) -> bool {
-        let limit = self.members[source].children_max().saturating_sub(spare);
+        let limit = self.members[source].children_max.saturating_sub(spare);
         self.members[child].stored.contains(&source)
             || (self.has_place(source, child, limit) && !self.would_loop(source, child))
     }
@@ -232,7 +233,7 @@ impl Shape<'_> {
             }
         }
         while self.members[relay].parents.len() < self.parents_wanted() {
-            let Some(parent) = self.best(relay, above, |shape, parent| shape.members[parent].children_max())
+            let Some(parent) = self.best(relay, above, |shape, parent| shape.members[parent].children_max)
             else {
                 break;
             };

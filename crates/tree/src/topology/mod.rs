@@ -27,7 +27,7 @@ pub use reason::{Cause, Finding, Reason};
 use crate::{Health, NodeView, Observation, TreeView};
 use shape::Shape;
 
-/// Most relays in a row.
+/// Most relays in a row, whatever a template says.
 pub const TIERS_MAX: u8 = 4;
 
 /// What is to be done about one node.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{NodeId, TreeId};
+use model::{NodeId, Role, TreeId};
 
 /// One change of an assignment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,17 @@ pub enum Finding {
         /// How many there are too many.
         beyond: usize,
     },
+    /// Fewer nodes of a role than the template wants.
+    NodesMissing {
+        /// The tree.
+        tree: TreeId,
+        /// Of which role.
+        role: Role,
+        /// Alive nodes that play it.
+        there: u32,
+        /// As the template says.
+        wanted: u32,
+    },
     /// More nodes than the template allows.
     NodesBeyondLimit {
         /// The tree.
@@ -122,6 +133,9 @@ impl fmt::Display for Finding {
             Self::NoInjection { tree } => write!(f, "tree {tree} has no injection node"),
             Self::InjectionNodesBeyondLimit { tree, beyond } => {
                 write!(f, "tree {tree} has {beyond} injection nodes more than a node can have parents")
+            }
+            Self::NodesMissing { tree, role, there, wanted } => {
+                write!(f, "tree {tree} has {there} of the {wanted} {role} nodes that its template wants")
             }
             Self::NodesBeyondLimit { tree, nodes, max_nodes } => {
                 write!(f, "tree {tree} has {nodes} nodes, its limit is {max_nodes}")

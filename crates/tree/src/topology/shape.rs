@@ -22,6 +22,8 @@ pub(super) struct Member<'a> {
     pub connected: Vec<usize>,
     /// Parents that it shall have.
     pub parents: Vec<usize>,
+    /// Most children: as it says itself, and as the template says of relays.
+    pub children_max: u32,
     /// Places taken: by those who have it as a parent now, and by those who shall.
     pub children: u32,
     /// Places taken, as it reports, by nodes of which nothing is known: cut off from the store for so long that their
@@ -43,10 +45,11 @@ impl Member<'_> {
     pub fn is_relay(&self) -> bool {
         self.view.role == Role::Relay
     }
+}
 
-    pub fn children_max(&self) -> u32 {
-        self.view.capacity.children_max
-    }
+fn children_max(template: &Template, node: &NodeView) -> u32 {
+    let of_template = template.limits.relay_children_max.filter(|_| node.role == Role::Relay);
+    node.capacity.children_max.min(of_template.unwrap_or(u32::MAX))
 }
 
 /// Where a node stands, in numbers that are quick to compare; in the order of the names.
@@ -149,6 +152,7 @@ impl<'a> Shape<'a> {
                 dropped: Vec::new(),
                 connected: view.connected.iter().filter_map(index).collect(),
                 parents: Vec::new(),
+                children_max: children_max(template, view),
                 children: 0,
                 strangers: 0,
                 depth: None,
@@ -236,7 +240,7 @@ impl<'a> Shape<'a> {
     fn seat(&mut self, child: usize, rank: usize) {
         let Some(&parent) = self.members[child].stored.get(rank) else { return };
         let member = &mut self.members[parent];
-        if member.children < member.children_max() {
+        if member.children < member.children_max {
             member.children += 1;
         } else {
             let id = member.view.id.clone();

@@ -61,9 +61,9 @@ pub fn node(name: &str, role: Role) -> NodeView {
 pub struct World(pub Observation);
 
 impl World {
-    /// A tree of the standard template with so many injection, relay and egress nodes, and a broadcast on `i000`.
+    /// A tree that nobody has made, with so many injection, relay and egress nodes, and a broadcast on `i000`.
     pub fn new(injection: usize, relay: usize, egress: usize) -> Self {
-        let mut template = Template::standard();
+        let mut template = Template::unasked();
         template.limits.max_nodes = 10_000;
         let mut world = Self(Observation {
             is_settled: true,
@@ -76,6 +76,15 @@ impl World {
         world.add("e", Role::Egress, egress);
         world.publish("demo", "i000");
         world
+    }
+
+    /// The tree is made from this template, but for its bound on nodes.
+    pub fn template(&mut self, change: impl FnOnce(&mut Template)) {
+        // Reserves are not placed.
+        let template = &mut self.0.trees[0].template;
+        (template.slots_warm, template.slots_cold) = (0, 0);
+        change(template);
+        assert_eq!(self.0.trees[0].template.check(), Ok(()));
     }
 
     pub fn add(&mut self, prefix: &str, role: Role, count: usize) {
