@@ -17,8 +17,11 @@ use crate::trains::Held;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotNegotiated;
 
-/// Pictures are captured at one time for all layers; clocks of layers, and frames of few per second, differ by less.
-const BEHIND: Duration = Duration::from_millis(300);
+/// A layer that has come again is up with the others once it is no further behind: as old as a keyframe that is as good as one
+/// that comes may be. All layers of a picture are captured at one time.
+const BEHIND_PICTURE: Duration = Duration::from_millis(100);
+/// The same where only sound comes: encoders take longer for a picture.
+const BEHIND_SOUND: Duration = Duration::from_millis(300);
 
 /// One broadcast.
 pub struct Fan {
@@ -85,10 +88,14 @@ impl Fan {
         if !stream.may_catch_up(now) {
             return false;
         }
-        let others = self.streams.iter().filter(|other| other.ssrc != stream.ssrc);
-        let newest = others.filter_map(|other| Some(other.newest?.capture_time)).max();
+        let newest_of = |kind: Kind| {
+            let others = self.streams.iter().filter(|other| other.ssrc != stream.ssrc && other.kind == kind);
+            others.filter(|other| other.comes(now)).filter_map(|other| Some(other.newest?.capture_time)).max()
+        };
+        let picture = newest_of(Kind::Video).map(|newest| (newest, BEHIND_PICTURE));
+        let live = picture.or_else(|| newest_of(Kind::Audio).map(|newest| (newest, BEHIND_SOUND)));
         let own = stream.newest.map(|newest| newest.capture_time);
-        own.zip(newest).is_some_and(|(own, newest)| newest.saturating_since(own) > BEHIND)
+        own.zip(live).is_some_and(|(own, (live, most))| live.saturating_since(own) > most)
     }
 
     /// As [`Stream::fresh_keyframe`], of a stream that is not behind.

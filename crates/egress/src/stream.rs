@@ -145,6 +145,11 @@ impl Stream {
         (now.saturating_duration_since(at) < TOLD_MAX).then_some(rate)
     }
 
+    /// Whether packets come.
+    pub fn comes(&self, now: Instant) -> bool {
+        self.newest.is_some_and(|newest| now.saturating_duration_since(newest.at) < SILENCE_MAX)
+    }
+
     /// Whether anything came of late, or may yet begin to, or would come if it were asked for.
     pub fn is_active(&self, now: Instant) -> bool {
         let came_at = self.newest.map_or(self.announced_at, |newest| newest.at);
