@@ -230,7 +230,7 @@ async fn tell(
         refresh.tick().await;
         let (resume, echo) = state.lock().unwrap_or_else(PoisonError::into_inner).reply();
         for broadcast in broadcasts.iter().cloned() {
-            let join = Join { broadcast, resume: resume.clone(), cause: None };
+            let join = Join { broadcast, resume: resume.clone(), cause: None, without: Vec::new() };
             stream.write_all(&frame(&Message::Join(join))).await?;
         }
         let mut bytes = Vec::new();

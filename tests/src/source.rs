@@ -5,9 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use client::demo::Clip;
-use client::{ReceivedPacket, Whip, WhipSession, whip};
-use model::{Codec, Kind};
+use client::{Outgoing, ReceivedPacket, Whip, WhipSession, whip};
+use model::{Codec, Kind, Rid};
 use tokio::task::JoinHandle;
 
 /// NAL unit types (RFC 6184, section 5.2).
@@ -131,13 +132,38 @@ impl Source {
     /// # Errors
     /// If it cannot connect.
     pub async fn publish_as(url: &str, token: Option<&str>, shape: Shape) -> anyhow::Result<Self> {
+        Self::publish_all(url, token, vec![(None, shape)]).await
+    }
+
+    /// Publishes one picture in several layers, best first, each by its name. They differ in their packets alone: the
+    /// first one says how often pictures and keyframes come, and whether there is sound.
+    ///
+    /// # Errors
+    /// If it cannot connect.
+    pub async fn publish_layers(
+        url: &str,
+        token: Option<&str>,
+        layers: &[(&str, Shape)],
+    ) -> anyhow::Result<Self> {
+        let layers = layers.iter().map(|(rid, shape)| Ok((Some(Rid::new(rid)?), *shape)));
+        Self::publish_all(url, token, layers.collect::<anyhow::Result<_>>()?).await
+    }
+
+    async fn publish_all(
+        url: &str,
+        token: Option<&str>,
+        layers: Vec<(Option<Rid>, Shape)>,
+    ) -> anyhow::Result<Self> {
+        let (_, shape) = *layers.first().context("a layer")?;
         let tracks: &[Codec] = if shape.has_sound { &[Codec::Opus, Codec::H264] } else { &[Codec::H264] };
-        let session = Whip::connect(url, token, tracks, whip::Options::default()).await?;
+        let rids = layers.iter().filter_map(|(rid, _)| rid.clone()).collect();
+        let session =
+            Whip::connect(url, token, tracks, whip::Options { layers: rids, ..Default::default() }).await?;
         let url = session.url().to_owned();
         let clip = Clip::built_in();
         let began = Instant::now();
         let publishing = tokio::spawn(async move {
-            let encoder = Encoder { shape, began, clip };
+            let encoder = Encoder { shape, layers, began, clip };
             // Both end with the session and not before.
             let _ends = tokio::join!(encoder.send_pictures(&session), encoder.send_sounds(&session));
         });
@@ -170,6 +196,7 @@ impl Drop for Source {
 
 struct Encoder {
     shape: Shape,
+    layers: Vec<(Option<Rid>, Shape)>,
     began: Instant,
     clip: Clip,
 }
@@ -184,15 +211,21 @@ impl Encoder {
             let timestamp = frame.wrapping_mul(ticks);
             let is_keyframe = frame % self.shape.frames_a_group == 0;
             let captured = self.began.elapsed();
-            let count = if is_keyframe { self.shape.keyframe_packets } else { self.shape.frame_packets };
-            if is_keyframe {
-                for set in sets.iter().filter(|nal| matches!(nal[0] & 0x1f, 7 | 8)) {
-                    session.write(Kind::Video, timestamp, false, set.clone()).await?;
+            for (rid, shape) in &self.layers {
+                let count = if is_keyframe { shape.keyframe_packets } else { shape.frame_packets };
+                let packet = |marker, payload: Vec<u8>| {
+                    let (kind, rid, captured) = (Kind::Video, rid.clone(), self.began + captured);
+                    Outgoing { kind, rid, timestamp, marker, captured, payload: payload.into() }
+                };
+                if is_keyframe {
+                    for set in sets.iter().filter(|nal| matches!(nal[0] & 0x1f, 7 | 8)) {
+                        session.send(packet(false, set.to_vec())).await?;
+                    }
                 }
-            }
-            for index in 0..count {
-                let payload = Stamp { frame, index, count, captured }.payload(is_keyframe);
-                session.write(Kind::Video, timestamp, index + 1 == count, payload).await?;
+                for index in 0..count {
+                    let payload = Stamp { frame, index, count, captured }.payload(is_keyframe);
+                    session.send(packet(index + 1 == count, payload)).await?;
+                }
             }
         }
         Ok(())

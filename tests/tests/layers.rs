@@ -1,18 +1,21 @@
-//! Layers of a picture in real browsers: Chromium sends several sizes, and viewers get the one they choose or can carry.
+//! Layers of a picture: Chromium sends several sizes, and viewers get the one they choose or can carry; and through a tree
+//! of nodes goes only what somebody watches.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use client::Whep;
-use model::Bitrate;
+use client::{Whep, WhepSession};
+use model::{Bitrate, Kind};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tests::browser::{Browser, Page};
 use tests::event_stream::{self, EventStream, Item};
 use tests::network::{Hosts, PUBLISH_TOKEN, Path};
-use tests::program;
+use tests::program::{self, Program};
+use tests::source::{Seens, Shape, Source, Stamp};
 use tests::{tools, watching};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
 type Result = anyhow::Result<()>;
 
@@ -180,4 +183,212 @@ async fn a_viewer_gets_the_layer_that_its_link_carries() -> Result {
     );
     page.close().await?;
     publisher.close().await
+}
+
+/// Packets of a keyframe and of another picture, of each layer. Viewers tell layers by them.
+const LAYERS: [(&str, (u16, u16)); 3] = [("h", (40, 9)), ("m", (15, 4)), ("l", (6, 2))];
+
+fn shapes() -> [(&'static str, Shape); 3] {
+    LAYERS.map(|(rid, (keyframe_packets, frame_packets))| {
+        let shape =
+            Shape { frame_rate: 30, frames_a_group: 60, keyframe_packets, frame_packets, has_sound: true };
+        (rid, shape)
+    })
+}
+
+/// Which layer a packet is of.
+fn layer_of(stamp: &Stamp) -> Option<&'static str> {
+    let is_of = |(keyframe, other): (u16, u16)| stamp.count == keyframe || stamp.count == other;
+    LAYERS.into_iter().find(|(_, packets)| is_of(*packets)).map(|(rid, _)| rid)
+}
+
+/// Somebody who watches until the test is over.
+struct Watcher {
+    session: String,
+    /// The newest picture, and the layer that it is of.
+    newest: watch::Receiver<(u32, &'static str)>,
+    stop: watch::Sender<bool>,
+    watching: JoinHandle<anyhow::Result<Seens>>,
+}
+
+impl Watcher {
+    async fn come(egress: &Program) -> anyhow::Result<Self> {
+        let viewer = Whep::connect(&egress.url("/whep/show"), None).await?;
+        let session = viewer.url().to_owned();
+        let (newest_sender, newest) = watch::channel((0, "none"));
+        let (stop, stopped) = watch::channel(false);
+        let watching = tokio::spawn(receive(viewer, newest_sender, stopped));
+        Ok(Self { session, newest, stop, watching })
+    }
+
+    /// Chooses a layer, and waits until it has come. Gives how long that took.
+    async fn choose(&mut self, rid: &str) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        ensure!(choose(&self.session, &json!({ "rid": rid })).await? == StatusCode::OK, "{rid} is there");
+        let comes = self.newest.wait_for(|(_, layer)| *layer == rid);
+        tokio::time::timeout(program::PATIENCE, comes)
+            .await
+            .with_context(|| format!("{rid} never came"))??;
+        Ok(begun.elapsed())
+    }
+
+    /// Waits until so many more pictures have come.
+    async fn watch(&mut self, pictures: u32) -> Result {
+        let until = self.newest.borrow().0 + pictures;
+        let comes = self.newest.wait_for(|(frame, _)| *frame >= until);
+        tokio::time::timeout(program::PATIENCE, comes).await.context("the picture stands still")??;
+        Ok(())
+    }
+
+    /// Everything it got. Nothing is missing, each layer begins with a keyframe, and from one to the next no picture is
+    /// left out or goes back.
+    async fn leave(self, course: &[&str]) -> anyhow::Result<Seens> {
+        self.stop.send_replace(true);
+        let watching = tokio::time::timeout(program::PATIENCE, self.watching).await;
+        let seens = watching.context("some packets never came")???;
+        ensure!(seens.missing() == 0, "{} packets never came", seens.missing());
+        let stamps: Vec<Stamp> = seens.all().iter().filter_map(|seen| seen.stamp).collect();
+        let mut layers: Vec<&str> = Vec::new();
+        for pair in stamps.windows(2) {
+            let [before, after] = [layer_of(&pair[0]), layer_of(&pair[1])];
+            let step = i64::from(pair[1].frame) - i64::from(pair[0].frame);
+            // At first it may leave out what a newer keyframe makes needless.
+            let may_skip = before == after && layers.len() < 2;
+            // A keyframe of the last 100 ms is as good as one that comes.
+            ensure!(may_skip || (-3..=1).contains(&step), "from {:?} to {:?}", pair[0], pair[1]);
+            if before != after || layers.is_empty() {
+                layers.extend(after);
+                let is_keyframe = pair[1].frame % shapes()[0].1.frames_a_group == 0;
+                ensure!(is_keyframe || before == after, "{:?} begins within a group", pair[1]);
+            }
+        }
+        ensure!(layers == course, "{layers:?} came");
+        Ok(seens)
+    }
+}
+
+async fn receive(
+    mut viewer: WhepSession,
+    newest: watch::Sender<(u32, &'static str)>,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Seens> {
+    let mut seens = Seens::default();
+    // What is missing when it is told to stop may still come.
+    while !*stopped.borrow() || seens.missing() > 0 {
+        let packet = tokio::select! {
+            packet = viewer.receive() => packet.context("the session ended")?,
+            _stopped = stopped.changed(), if !*stopped.borrow() => continue,
+        };
+        seens.add(&packet);
+        if let Some(stamp) = Stamp::of(&packet).filter(|_| packet.kind == Kind::Video)
+            && let Some(layer) = layer_of(&stamp)
+        {
+            newest.send_if_modified(|newest| {
+                let is_newer = stamp.frame >= newest.0 && (stamp.frame, layer) != *newest;
+                if is_newer {
+                    *newest = (stamp.frame, layer);
+                }
+                is_newer
+            });
+        }
+    }
+    ensure!(viewer.stats().unread == 0, "this test did not read fast enough");
+    Ok(seens)
+}
+
+/// What nodes took of the picture while the injection took a few megabytes: as shares of that.
+async fn shares(injection: &Program, nodes: [&Program; 2]) -> anyhow::Result<[f64; 2]> {
+    const TAKEN: &str = "media_tree_rtp_bytes_total{";
+    let taken = async |node: &Program| {
+        let text = reqwest::get(format!("http://{}/metrics", node.ops)).await?.text().await?;
+        let is_it = |line: &&str| {
+            line.starts_with(TAKEN) && line.contains("kind=\"video\"") && line.contains("direction=\"in\"")
+        };
+        let values =
+            text.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        anyhow::Ok(values.sum::<f64>())
+    };
+    let mut before = Vec::new();
+    for node in [injection, nodes[0], nodes[1]] {
+        before.push(taken(node).await?);
+    }
+    program::until("the publisher sends", async || Ok(taken(injection).await? > before[0] + 4e6)).await?;
+    let all = taken(injection).await? - before[0];
+    Ok([(taken(nodes[0]).await? - before[1]) / all, (taken(nodes[1]).await? - before[2]) / all])
+}
+
+/// Waits until so many RTP streams come to the relay and to the egress.
+async fn until_streams_come(nodes: [&Program; 2], count: f64) -> Result {
+    program::until("only what is watched comes", async || {
+        let streams = [nodes[0].metric(STREAMS).await?, nodes[1].metric(STREAMS).await?];
+        Ok(streams == [count; 2])
+    })
+    .await
+}
+const STREAMS: &str = "media_tree_link_streams{";
+
+/// Two viewers of the smallest layer, one of whom goes to the best one and back, below links that lose packets.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_crosses_the_tree_only_while_somebody_watches_it() -> Result {
+    let name = "a_layer_crosses_the_tree_only_while_somebody_watches_it";
+    if !tools::is_root(name) {
+        return Ok(());
+    }
+    let _alone = MACHINE.lock().await;
+    let hosts = Hosts::new(62, &["in", "between", "out"])?;
+    let injection = hosts.node("injection", "in", &[]).start().await?;
+    let relay = hosts.node("relay", "between", &["in"]).start().await?;
+    let egress = hosts.node("egress", "out", &["between"]).with(&["--broadcasts", "show"]).start().await?;
+    let url = injection.url("/whip/show");
+    let _source = Source::publish_layers(&url, Some(PUBLISH_TOKEN), &shapes()).await?;
+    program::until("the egress knows the broadcast", async || {
+        let list = reqwest::get(egress.url("/api/v1/broadcasts")).await?.text().await?;
+        Ok(list.contains("\"live\""))
+    })
+    .await?;
+    let path = Path { loss: 0.01, delay: Duration::from_millis(5), ..Path::default() };
+    for (above, below) in [("in", "between"), ("between", "out")] {
+        hosts.join(hosts.host(above).address, hosts.host(below).address, path);
+    }
+    let (mut changing, mut staying) = (Watcher::come(&egress).await?, Watcher::come(&egress).await?);
+    for watcher in [&mut changing, &mut staying] {
+        watcher.choose("l").await?;
+    }
+    let tree = [&relay, &egress];
+    until_streams_come(tree, 2.0).await?;
+    let low = shares(&injection, tree).await?;
+
+    let took = changing.choose("h").await?;
+    until_streams_come(tree, 3.0).await?;
+    changing.watch(90).await?;
+    let both = shares(&injection, tree).await?;
+
+    changing.choose("l").await?;
+    let left = Instant::now();
+    until_streams_come(tree, 2.0).await?;
+    let left = left.elapsed();
+    let again = shares(&injection, tree).await?;
+    let lost = egress.metric("media_tree_rtp_lost_total{").await?;
+    let recovered = egress.metric("media_tree_rtp_recovered_total{").await?;
+    let changed = changing.leave(&["h", "l", "h", "l"]).await?;
+    let stayed = staying.leave(&["h", "l"]).await?;
+    println!(
+        "{name}: of the picture came to relay and egress {low:.2?} (smallest layer watched), {both:.2?} (best one, too), {again:.2?} \
+         (smallest again, {:.1} s later); the best one came {} ms after it was chosen; {lost} packets lost, {recovered} recovered; \
+         longest pause {} ms for who changed, {} ms for who stayed; {} pictures",
+        left.as_secs_f64(),
+        took.as_millis(),
+        changed.longest_pause().as_millis(),
+        stayed.longest_pause().as_millis(),
+        changed.pictures().len(),
+    );
+    // 2 of 15 packets a picture, 11 of 15, and somewhat more in keyframes.
+    let are_within =
+        |shares: [f64; 2], from: f64, to: f64| shares.iter().all(|share| (from..to).contains(share));
+    ensure!(are_within(low, 0.08, 0.2) && are_within(again, 0.08, 0.2), "{low:?}, {again:?}");
+    ensure!(are_within(both, 0.6, 0.85), "{both:?}");
+    ensure!(lost == 0.0 && recovered > 0.0, "{lost} packets lost, {recovered} recovered");
+    let asked = injection.metric_with("media_tree_keyframe_requests_total{", "direction=\"out\"").await?;
+    ensure!(asked > 0.0, "whoever goes to another layer asks for a keyframe of it");
+    Ok(())
 }

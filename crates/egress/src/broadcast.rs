@@ -1,7 +1,7 @@
 //! A broadcast as the shard serves it: its streams, and who watches.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media_core::ring::Limits;
 use model::{Broadcast, BroadcastId, Kind, Rid, Ssrc};
@@ -17,6 +17,12 @@ use crate::trains::Held;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotNegotiated;
 
+/// A layer that has come again is up with the others once it is no further behind: as old as a keyframe that is as good as one
+/// that comes may be. All layers of a picture are captured at one time.
+const BEHIND_PICTURE: Duration = Duration::from_millis(100);
+/// The same where only sound comes: encoders take longer for a picture.
+const BEHIND_SOUND: Duration = Duration::from_millis(300);
+
 /// One broadcast.
 pub struct Fan {
     /// What injection announced last; without tracks while it is not known.
@@ -26,8 +32,10 @@ pub struct Fan {
     pub streams: Vec<Stream>,
     /// Whether the picture has more than one layer.
     pub is_layered: bool,
-    /// Which of its layers are active, and which steady, when that was last looked at.
-    pub active: Vec<(bool, bool)>,
+    /// Which of its layers are active, which steady, and which up with the others, when that was last looked at.
+    pub active: Vec<(bool, bool, bool)>,
+    /// When to say again which of its layers are needed.
+    pub needs_at: Option<Instant>,
     /// Packets that wait for their train.
     pub held: Held,
     /// Slots of its viewers.
@@ -42,6 +50,7 @@ impl Fan {
             streams: Vec::new(),
             is_layered: false,
             active: Vec::new(),
+            needs_at: None,
             held: Held::default(),
             viewers: Vec::new(),
         }
@@ -71,6 +80,28 @@ impl Fan {
 
     pub fn stream_mut(&mut self, ssrc: Ssrc) -> Option<&mut Stream> {
         self.streams.iter_mut().find(|stream| stream.ssrc == ssrc)
+    }
+
+    /// Whether a stream that has come again is still behind the others of its broadcast: what comes is what a parent has
+    /// kept, not live.
+    pub fn is_behind(&self, now: Instant, stream: &Stream) -> bool {
+        if !stream.may_catch_up(now) {
+            return false;
+        }
+        let newest_of = |kind: Kind| {
+            let others = self.streams.iter().filter(|other| other.ssrc != stream.ssrc && other.kind == kind);
+            others.filter(|other| other.comes(now)).filter_map(|other| Some(other.newest?.capture_time)).max()
+        };
+        let picture = newest_of(Kind::Video).map(|newest| (newest, BEHIND_PICTURE));
+        let live = picture.or_else(|| newest_of(Kind::Audio).map(|newest| (newest, BEHIND_SOUND)));
+        let own = stream.newest.map(|newest| newest.capture_time);
+        own.zip(live).is_some_and(|(own, (live, most))| live.saturating_since(own) > most)
+    }
+
+    /// As [`Stream::fresh_keyframe`], of a stream that is not behind.
+    pub fn fresh_keyframe(&self, now: Instant, ssrc: Ssrc) -> Option<Duration> {
+        let stream = self.stream(ssrc)?;
+        stream.fresh_keyframe(now).filter(|_| !self.is_behind(now, stream))
     }
 
     /// The layer that a track follows: where its stream stands now if it is still there, else the place that it had, as far

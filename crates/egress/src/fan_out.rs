@@ -258,7 +258,12 @@ fn serve<B: SendBatch>(
             entry.kind == Kind::Video && entry.packet.starts_keyframe && is_of_source
         };
         match track.phase {
-            Phase::Waiting => entries.iter().any(is_keyframe),
+            Phase::Waiting => {
+                let is_behind = |entry: &Entry| {
+                    fan.stream(entry.packet.ssrc).is_some_and(|stream| fan.is_behind(sending.now, stream))
+                };
+                entries.iter().any(|entry| is_keyframe(entry) && !is_behind(entry))
+            }
             // A live keyframe ends every replay: it comes to all, whatever the budget.
             Phase::Replaying(_) => entries.iter().any(|entry| entry.is_newest && is_keyframe(entry)),
             Phase::Idle | Phase::Live => false,

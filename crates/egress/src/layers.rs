@@ -6,11 +6,14 @@
 //! layer has dried up the viewer starts from the cache, as one that joins.
 //!
 //! Which layer suits the connection is decided by [`Controller`]. Viewers of a single layer have none of this.
+//!
+//! Layers that no viewer needs do not come: what there is of them is told, and counts as if it came. Whoever wants to go
+//! to one says so ([`Event::StreamNeeded`]); it then comes from the past on, and is gone to at its first live keyframe.
 
 use std::time::{Duration, Instant};
 
 use media_core::TreePacket;
-use model::{Bitrate, BroadcastId, Kind, Rid};
+use model::{Bitrate, BroadcastId, Kind, Rid, Ssrc};
 
 use crate::broadcast::Fan;
 use crate::budget::Budget;
@@ -19,7 +22,7 @@ use crate::feedback::Rules;
 use crate::record::{Selection, ViewerId};
 use crate::replays;
 use crate::send::{SendBatch, Sending};
-use crate::shard::{Config, Shard};
+use crate::shard::{Config, Event, Shard};
 use crate::stats::LayerSwitch;
 use crate::ticks::want_keyframe;
 use crate::track::{Phase, Target};
@@ -27,6 +30,8 @@ use crate::viewer::Viewer;
 
 /// How often it is looked at which layers have dried up or come back.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is said which layers are needed.
+const NEEDS_INTERVAL: Duration = Duration::from_secs(1);
 /// A decision to probe is good for so long: whoever falls silent is not probed further.
 const PROBE_VALID: Duration = Duration::from_millis(1500);
 /// What a probe may save up: two frames at 30 per second.
@@ -131,14 +136,35 @@ impl Shard {
         Some(self.viewer(viewer)?.video.as_ref()?.layer)
     }
 
-    /// Wakes the viewers of broadcasts of which a layer has dried up or come back.
+    /// Takes note of layers that do not come because nobody needs them, and of how much there is of each; to be repeated each
+    /// second as long as that holds.
+    pub fn left_out(&mut self, now: Instant, layers: &[(Ssrc, Bitrate)]) {
+        for (ssrc, rate) in layers {
+            let fan = self.fan_by_ssrc.get(ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
+            if let Some(stream) = fan.and_then(|fan| fan.stream_mut(*ssrc)) {
+                stream.left_out(now, *rate);
+            }
+        }
+    }
+
+    /// Wakes the viewers of broadcasts of which a layer has dried up or come back. Says which layers are needed.
     pub(crate) fn watch_layers(&mut self, now: Instant) {
         let mut changed = Vec::new();
         let mut has_layers = false;
         for fan in self.fans.iter_mut().flatten().filter(|fan| fan.is_layered) {
             has_layers = true;
+            if fan.needs_at.is_none_or(|at| at <= now) {
+                fan.needs_at = Some(now + NEEDS_INTERVAL);
+                let needed = needed_layers(fan, &self.viewers);
+                for stream in fan.streams.iter_mut().filter(|stream| stream.kind == Kind::Video) {
+                    if needed >> stream.layer.min(31) & 1 == 1 && stream.say_need(now) {
+                        self.events.push_back(Event::StreamNeeded { ssrc: stream.ssrc });
+                    }
+                }
+            }
             let videos = fan.streams.iter().filter(|stream| stream.kind == Kind::Video);
-            let active = videos.map(|stream| (stream.is_active(now), stream.is_steady(now)));
+            let active = videos
+                .map(|stream| (stream.is_active(now), stream.is_steady(now), !fan.is_behind(now, stream)));
             if !active.clone().eq(fan.active.iter().copied()) {
                 fan.active = active.collect();
                 changed.extend(&fan.viewers);
@@ -146,6 +172,26 @@ impl Shard {
         }
         changed.into_iter().for_each(|slot| self.wake(now, slot));
         self.layers_at = has_layers.then(|| now + WATCH_INTERVAL);
+    }
+}
+
+/// The layers that viewers get or are to get: a bit for each.
+fn needed_layers(fan: &Fan, viewers: &[Option<Viewer>]) -> u32 {
+    let watching = fan.viewers.iter().filter_map(|slot| viewers.get(*slot)?.as_ref());
+    let tracks = watching.filter(|viewer| viewer.is_consenting).filter_map(|viewer| viewer.video.as_ref());
+    let layers = tracks.filter(|track| track.source.is_some()).flat_map(|track| {
+        let target = track.target.map(|target| target.layer);
+        std::iter::once(track.layer).chain(target)
+    });
+    layers.fold(0, |needed, layer| needed | 1 << layer.min(31))
+}
+
+/// Says that a stream is needed, unless that was said a moment ago. Nobody asks who needs the only layer there is.
+pub fn need<B>(fan: &mut Fan, ssrc: Ssrc, sending: &mut Sending<'_, B>) {
+    let is_layered = fan.is_layered;
+    let stream = fan.stream_mut(ssrc).filter(|_| is_layered);
+    if stream.is_some_and(|stream| stream.say_need(sending.now)) {
+        sending.events.push_back(Event::StreamNeeded { ssrc });
     }
 }
 
@@ -223,6 +269,7 @@ fn go_to<B: SendBatch>(
         return;
     }
     let Ok(Some(source)) = fan.source(Kind::Video, layer, &track.out) else { return };
+    need(fan, source.ssrc, sending);
     let is_playing = matches!(track.phase, Phase::Live | Phase::Replaying(_));
     if !goes_on || !is_playing {
         // There is nothing to go on with: it starts there as one that joins.
@@ -236,7 +283,7 @@ fn go_to<B: SendBatch>(
         replays::start_or_ask(config, viewer, fan, sending);
         return;
     }
-    let is_due = fan.stream(source.ssrc).is_some_and(|stream| stream.fresh_keyframe(sending.now).is_some());
+    let is_due = fan.fresh_keyframe(sending.now, source.ssrc).is_some();
     track.target = Some(Target { layer, source, reason, is_due });
     if !is_due {
         want_keyframe(config, fan, source.ssrc, sending);
@@ -264,7 +311,7 @@ fn switch<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_
     let Some(track) = &mut viewer.video else { return false };
     let Some(target) = track.target.filter(|_| matches!(track.phase, Phase::Live)) else { return false };
     let Some(stream) = fan.stream(target.source.ssrc) else { return false };
-    let Some(age) = stream.fresh_keyframe(sending.now) else { return false };
+    let Some(age) = fan.fresh_keyframe(sending.now, target.source.ssrc) else { return false };
     if !track.is_frame_end && age < FRAME_PATIENCE {
         return false;
     }

@@ -10,6 +10,7 @@ use model::{Bitrate, Kind};
 
 use crate::broadcast::Fan;
 use crate::budget::Budget;
+use crate::layers;
 use crate::replay;
 use crate::send::{SendBatch, Sending};
 use crate::shard::Config;
@@ -149,6 +150,11 @@ pub fn start_or_ask<B: SendBatch>(
 ) {
     let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
     let Some(source) = waiting.and_then(|track| track.source) else { return };
+    layers::need(fan, source.ssrc, sending);
+    if fan.stream(source.ssrc).is_some_and(|stream| fan.is_behind(sending.now, stream)) {
+        // What comes is of the past: once it is up with the others, the picture starts with all of it.
+        return;
+    }
     if let (Some(track), Some(stream)) = (&mut viewer.video, fan.stream(source.ssrc))
         && track.resume_replay(sending.now, stream)
     {

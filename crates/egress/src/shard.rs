@@ -72,6 +72,12 @@ pub enum Event {
         /// The stream of the tree.
         ssrc: Ssrc,
     },
+    /// A viewer gets this layer, or is to get it; said each second as long as that holds. One of which nothing is said for
+    /// a while may be left out, see [`Shard::left_out`].
+    StreamNeeded {
+        /// The stream of the tree.
+        ssrc: Ssrc,
+    },
     /// The first whole keyframe was sent to a viewer.
     FirstFrame {
         /// To whom.

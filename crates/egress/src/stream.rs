@@ -18,6 +18,13 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(2);
 /// A keyframe of this age is as good as one that comes now.
 const FRESH_MAX: Duration = Duration::from_millis(100);
+/// What was told of a layer that does not come holds so long: it is told each second, and one that is asked for comes, if
+/// at all, before that is over.
+const TOLD_MAX: Duration = Duration::from_secs(3);
+/// How often it is said that a stream is needed.
+const NEED_INTERVAL: Duration = Duration::from_secs(1);
+/// A stream that comes again begins with what the ring of a parent holds, which takes so long at most.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// Ticks of every picture's clock in a second (RFC 3551, section 5).
 const VIDEO_CLOCK_RATE: u32 = 90_000;
 /// Bitrate is measured over this time: many frames, and soon known.
@@ -55,6 +62,13 @@ pub struct Stream {
     keyframe_interval: Option<Duration>,
     keyframe_asked_at: Option<Instant>,
     rate: RateMeter,
+    /// How much there is of it elsewhere, and when that was told.
+    told: Option<(Instant, Bitrate)>,
+    /// It does not come, because nobody needs it.
+    is_left_out: bool,
+    /// It has come again, from the past on.
+    catching_up_until: Option<Instant>,
+    need_said_at: Option<Instant>,
 }
 
 impl Stream {
@@ -73,7 +87,21 @@ impl Stream {
             keyframe_interval: None,
             keyframe_asked_at: None,
             rate: RateMeter::new(RATE_WINDOW),
+            told: None,
+            is_left_out: false,
+            catching_up_until: None,
+            need_said_at: None,
         }
+    }
+
+    /// The stream does not come because nobody needs it; so much there is of it. What is held of it is of the past.
+    pub fn left_out(&mut self, now: Instant, rate: Bitrate) {
+        self.ring.clear();
+        if !self.is_active(now) || self.active_since.is_none() {
+            self.active_since = Some(now);
+        }
+        self.told = Some((now, rate));
+        self.is_left_out = true;
     }
 
     /// Puts a packet into the ring; returns whether it is the newest one.
@@ -84,12 +112,15 @@ impl Stream {
             Inserted::TooOld => return Err(DropReason::TooLate),
         }
         self.rate.add(now, packet.payload.len());
+        if std::mem::take(&mut self.is_left_out) {
+            self.catching_up_until = Some(now + CATCH_UP_MAX);
+        }
         if packet.starts_keyframe && self.kind == Kind::Video {
             self.ring.mark_keyframe(packet.seq_no);
         }
         let is_newest = self.newest.is_none_or(|newest| newest.seq_no < packet.seq_no);
         if is_newest {
-            if self.newest.is_none() || !self.is_active(now) {
+            if self.active_since.is_none() || !self.is_active(now) {
                 self.active_since = Some(now);
             }
             let TreePacket { seq_no, timestamp, capture_time, .. } = **packet;
@@ -103,15 +134,41 @@ impl Stream {
         Ok(is_newest)
     }
 
-    /// Payload bits per second of late; zero if nothing came.
+    /// Payload bits per second of late; zero if nothing came. What was told counts for a while beyond its time: the past
+    /// that a stream begins with comes much faster.
     pub fn rate(&mut self, now: Instant) -> Bitrate {
-        self.rate.rate(now)
+        self.told(now).unwrap_or_else(|| self.rate.rate(now))
     }
 
-    /// Whether anything came of late, or may yet begin to.
+    fn told(&self, now: Instant) -> Option<Bitrate> {
+        let (at, rate) = self.told?;
+        (now.saturating_duration_since(at) < TOLD_MAX).then_some(rate)
+    }
+
+    /// Whether packets come.
+    pub fn comes(&self, now: Instant) -> bool {
+        self.newest.is_some_and(|newest| now.saturating_duration_since(newest.at) < SILENCE_MAX)
+    }
+
+    /// Whether anything came of late, or may yet begin to, or would come if it were asked for.
     pub fn is_active(&self, now: Instant) -> bool {
         let came_at = self.newest.map_or(self.announced_at, |newest| newest.at);
         now.saturating_duration_since(came_at) < SILENCE_MAX
+            || self.told(now).is_some_and(|rate| rate > Bitrate::default())
+    }
+
+    /// Whether it has come again a moment ago, and what comes may be of the past.
+    pub fn may_catch_up(&self, now: Instant) -> bool {
+        self.is_left_out || self.catching_up_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether to say now that the stream is needed.
+    pub fn say_need(&mut self, now: Instant) -> bool {
+        let is_due = self.need_said_at.is_none_or(|at| now.saturating_duration_since(at) >= NEED_INTERVAL);
+        if is_due {
+            self.need_said_at = Some(now);
+        }
+        is_due
     }
 
     /// Whether it has been active for a while.

@@ -66,7 +66,7 @@ fn relay(now: Instant, children: u64) -> Exchange {
         let address = SocketAddr::from(([10, 0, 1, child as u8], 51000));
         exchange.child_connected(now, peer, address).expect("few children");
         exchange.message(now, peer, hello(&format!("egress-{child}"), Role::Egress));
-        let join = Join { broadcast: broadcast().id, resume: Vec::new(), cause: None };
+        let join = Join { broadcast: broadcast().id, resume: Vec::new(), cause: None, without: Vec::new() };
         exchange.message(now, peer, Message::Join(join));
     }
     let answer = JoinAnswer { broadcast: broadcast(), keys: vec![key()], streams: Vec::new() };

@@ -1,9 +1,13 @@
-//! Random comings and goings, then calm: in the end everybody has what they want, and nobody carries anything else.
+//! Random comings, goings and changes of mind, then calm: in the end everybody has what they want, layer by layer, and
+//! nobody carries anything else.
 
 mod support;
 
-use link::exchange::PeerId;
-use model::Role;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use link::exchange::{PeerId, UNWATCHED_MAX};
+use model::{Role, Ssrc};
 use support::Random;
 use support::network::{Conditions, Network};
 use support::source::{Source, id};
@@ -19,6 +23,8 @@ struct Churn {
     random: Random,
     edges: Vec<Edge>,
     wants: [bool; 9],
+    /// The layer that viewers of each egress need.
+    layers: [usize; 9],
     epoch: u64,
 }
 
@@ -38,11 +44,13 @@ impl Churn {
         let edges =
             edges.into_iter().map(|(child, parent)| (child, parent, Some(network.connect(child, parent))));
         let edges = edges.collect();
-        network.publish(0, Source::new("friday", 1));
-        Self { network, random, edges, wants: [false; 9], epoch: 1 }
+        network.publish(0, Source::layered("friday", 1));
+        Self { network, random, edges, wants: [false; 9], layers: [0; 9], epoch: 1 }
     }
 
     fn step(&mut self) {
+        let changes = EGRESS.start + self.random.below(EGRESS.len() as u64) as usize;
+        self.layers[changes] = self.random.below(3) as usize;
         match self.random.below(10) {
             0..4 => {
                 let egress = EGRESS.start + self.random.below(EGRESS.len() as u64) as usize;
@@ -57,11 +65,13 @@ impl Churn {
             8 => {
                 self.epoch += 1;
                 self.network.stop_publishing();
-                self.network.publish(0, Source::new("friday", self.epoch));
+                self.network.publish(0, Source::layered("friday", self.epoch));
             }
             _ => self.network.conditions.loss = [0.0, 0.05, 0.3][self.random.below(3) as usize],
         }
-        let pause = self.random.below(700);
+        let layers = Source::layered("friday", self.epoch).layers();
+        self.network.needs = EGRESS.map(|egress| (egress, vec![layers[self.layers[egress]]])).collect();
+        let pause = self.random.below(1400);
         self.network.run_millis(pause);
     }
 
@@ -83,7 +93,7 @@ impl Churn {
                 self.toggle(edge);
             }
         }
-        self.network.run_millis(8000);
+        self.network.run(UNWATCHED_MAX + Duration::from_secs(8));
     }
 }
 
@@ -96,25 +106,25 @@ fn after_any_churn_everybody_has_what_they_want_and_no_more() {
         }
         churn.calm();
         let network = &mut churn.network;
-        let source = Source::new("friday", churn.epoch);
-        let from = network
-            .published
-            .iter()
-            .rev()
-            .find(|packet| packet.ssrc == source.video)
-            .expect("published")
-            .seq_no;
+        let layers = Source::layered("friday", churn.epoch).layers();
+        let newest = |ssrc: &Ssrc| {
+            let mut published = network.published.iter().rev().filter(|packet| packet.ssrc == *ssrc);
+            published.next().expect("published").seq_no
+        };
+        let from: Vec<_> = layers.iter().map(newest).collect();
         network.run_millis(3000);
         network.stop_publishing();
         network.run_millis(4000);
         for egress in EGRESS {
             let carried = network.stats(egress).broadcasts[&id("friday")];
             if churn.wants[egress] {
-                let missing = network.missing(egress, source.video);
+                let place = churn.layers[egress];
+                let missing = network.missing(egress, layers[place]);
                 assert!(
-                    missing.iter().all(|seq_no| *seq_no < from),
+                    missing.iter().all(|seq_no| *seq_no < from[place]),
                     "seed {seed}, egress {egress}: {missing:?}"
                 );
+                assert_eq!(carried.streams, 2, "seed {seed}, egress {egress}: sound and one layer");
             } else {
                 assert_eq!(
                     (carried.parents, carried.video.ring_packets),
@@ -130,9 +140,14 @@ fn after_any_churn_everybody_has_what_they_want_and_no_more() {
         let ((up_of_egress, _), (up_of_relays, down_of_relays), (_, down_of_injection)) =
             (joins(EGRESS), joins(RELAYS), joins(0..1));
         assert_eq!((up_of_egress, up_of_relays), (down_of_relays, down_of_injection), "seed {seed}");
+        // Relays carry what their children need: at most all layers, and none that no egress watches.
+        let watched: BTreeSet<_> =
+            EGRESS.filter(|egress| churn.wants[*egress]).map(|egress| churn.layers[egress]).collect();
         for relay in RELAYS {
             let relay = network.stats(relay).broadcasts[&id("friday")];
             assert_eq!(relay.parents, relay.destinations.min(1), "seed {seed}: carried only for somebody");
+            let is_exact = if relay.destinations == 0 { relay.streams == 0 } else { relay.streams >= 2 };
+            assert!(is_exact && relay.streams <= 1 + watched.len(), "seed {seed}: {relay:?}, {watched:?}");
         }
     }
 }

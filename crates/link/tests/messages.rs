@@ -5,8 +5,8 @@ mod support;
 use link::wire::message::*;
 use link::wire::{DecodeError, GroupKey, Version};
 use model::{
-    Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId, Rid, Role,
-    SeqNo, Ssrc, Track,
+    Bitrate, Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId,
+    Rid, Role, SeqNo, Ssrc, Track,
 };
 use proptest::prelude::*;
 use support::{golden, messages};
@@ -81,6 +81,20 @@ fn a_list_above_its_bound_is_refused() {
     let mut bytes = encoded(&nack);
     bytes.extend_from_slice(&[2, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9]);
     assert_eq!(Message::decode(&bytes), Err(DecodeError::TooMany { tag: 2 }));
+}
+
+#[test]
+fn a_list_of_streams_that_is_too_long_or_cut_is_refused() {
+    let most = vec![Ssrc::new(7); STREAMS_MAX];
+    let join = |without| Message::Join(Join { broadcast: friday(), resume: vec![], cause: None, without });
+    let mut bytes = encoded(&join(most.clone()));
+    assert_eq!(Message::decode(&bytes), Ok(Some(join(most))));
+    let mut one_more = encoded(&join(Vec::new()));
+    one_more.extend_from_slice(&[5, 0, 4 * (STREAMS_MAX as u8 + 1)]);
+    one_more.resize(one_more.len() + 4 * (STREAMS_MAX + 1), 7);
+    assert_eq!(Message::decode(&one_more), Err(DecodeError::TooMany { tag: 5 }));
+    bytes.extend_from_slice(&[5, 0, 3, 1, 2, 3]);
+    assert_eq!(Message::decode(&bytes), Err(DecodeError::Value { tag: 5 }));
 }
 
 #[test]
@@ -173,22 +187,50 @@ fn examples() -> Vec<(&'static str, Message)> {
     };
     let keys = Keys { broadcast: friday(), epoch: example().epoch, key: example_key() };
     let nack = Nack { ssrc: Ssrc::new(0x1111_1111), seq_nos: vec![SeqNo::new(65_535), SeqNo::new(65_540)] };
+    let streams = vec![
+        StreamRate { ssrc: Ssrc::new(0x1111_1111), rate: Bitrate::kbps(2500) },
+        StreamRate { ssrc: Ssrc::new(0x2222_2222), rate: Bitrate::bps(0) },
+    ];
+    let rates = Rates { broadcast: friday(), streams };
     vec![
         ("hello", Message::Hello(hello)),
         ("announce", Message::Announce(example())),
         ("retire", Message::Retire(friday())),
-        ("join", Message::Join(Join { broadcast: friday(), resume: resume.clone(), cause: None })),
+        (
+            "join",
+            Message::Join(Join {
+                broadcast: friday(),
+                resume: resume.clone(),
+                cause: None,
+                without: Vec::new(),
+            }),
+        ),
         (
             "join-traced",
             Message::Join(Join {
                 broadcast: friday(),
                 resume: resume.clone(),
                 cause: Some(JoinName { id, span: None }),
+                without: Vec::new(),
             }),
         ),
         (
             "join-in-a-trace",
-            Message::Join(Join { broadcast: friday(), resume, cause: Some(JoinName { id, span }) }),
+            Message::Join(Join {
+                broadcast: friday(),
+                resume: resume.clone(),
+                cause: Some(JoinName { id, span }),
+                without: Vec::new(),
+            }),
+        ),
+        (
+            "join-without-a-layer",
+            Message::Join(Join {
+                broadcast: friday(),
+                resume,
+                cause: None,
+                without: vec![Ssrc::new(0x1111_1111)],
+            }),
         ),
         ("join-answer", Message::JoinAnswer(answer)),
         ("join-refused", Message::JoinRefused { broadcast: friday(), reason: JoinRefusal::Full }),
@@ -198,6 +240,7 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("keyframe-request", Message::KeyframeRequest(Ssrc::new(0x1111_1111))),
         ("heartbeat", Message::Heartbeat(heartbeat)),
         ("report", Message::Report(Report { received: 1000, lost: 1, recovered: 49 })),
+        ("rates", Message::Rates(rates)),
     ]
 }
 

@@ -10,7 +10,7 @@ use link::exchange::*;
 use link::wire::Version;
 use link::wire::media::{GroupSealer, TAG_BYTES};
 use link::wire::message::*;
-use model::{Broadcast, Epoch, NodeId, Role, SeqNo};
+use model::{Broadcast, Epoch, NodeId, Role, SeqNo, Ssrc};
 use proptest::prelude::*;
 use support::messages;
 use support::network::{Conditions, Network, star};
@@ -33,7 +33,12 @@ fn a_flood_of_joins_is_bounded_by_rate_and_answered_once() {
     network.run_millis(100);
     network.messages.clear();
     for _ in 0..10_000 {
-        let join = Message::Join(Join { broadcast: id("friday"), resume: Vec::new(), cause: None });
+        let join = Message::Join(Join {
+            broadcast: id("friday"),
+            resume: Vec::new(),
+            cause: None,
+            without: Vec::new(),
+        });
         network.with(1, |exchange, now| exchange.message(now, down, join));
     }
     assert!(network.drops(1, DropReason::MessageRate) >= 8000);
@@ -49,7 +54,12 @@ fn unknown_broadcasts_are_refused_without_state() {
     let (_, down) = network.connect(child, 1);
     network.run_millis(100);
     for n in 0..100 {
-        let join = Message::Join(Join { broadcast: id(&format!("no-{n}")), resume: Vec::new(), cause: None });
+        let join = Message::Join(Join {
+            broadcast: id(&format!("no-{n}")),
+            resume: Vec::new(),
+            cause: None,
+            without: Vec::new(),
+        });
         network.with(1, |exchange, now| exchange.message(now, down, join));
     }
     assert_eq!(network.sent(1, child, |m| matches!(m, Message::JoinRefused { .. })), 100);
@@ -278,7 +288,12 @@ fn nothing_is_taken_before_the_hello() {
     let address = SocketAddr::from(([10, 9, 9, 9], 1));
     network.with(1, |exchange, now| {
         exchange.child_connected(now, PeerId::new(901), address).expect("few children");
-        let join = Message::Join(Join { broadcast: id("friday"), resume: Vec::new(), cause: None });
+        let join = Message::Join(Join {
+            broadcast: id("friday"),
+            resume: Vec::new(),
+            cause: None,
+            without: Vec::new(),
+        });
         exchange.message(now, PeerId::new(901), join);
     });
     assert_eq!(network.drops(1, DropReason::MessageUnexpected), 1);
@@ -308,7 +323,7 @@ proptest! {
         known in any::<bool>(),
     ) {
         let mut network = star(0);
-        network.publish(0, Source::new("friday", 1));
+        network.publish(0, Source::layered("friday", 1));
         let child = network.add(Role::Egress);
         let (_, down) = network.connect(child, 1);
         network.run_millis(100);
@@ -329,9 +344,10 @@ proptest! {
     }
 }
 
-/// The same message, about a broadcast and a stream that exist.
+/// The same message, about a broadcast and streams that exist.
 fn about_friday(message: Message) -> Message {
-    let source = Source::new("friday", 1);
+    let source = Source::layered("friday", 1);
+    let layer = |ssrc: Ssrc| source.layers()[ssrc.get() as usize % 3];
     match message {
         Message::Announce(broadcast) => {
             let epoch = broadcast.epoch.map(|epoch| Epoch { counter: epoch.counter % 3, ..epoch });
@@ -341,12 +357,13 @@ fn about_friday(message: Message) -> Message {
         Message::Leave(_) => Message::Leave(id("friday")),
         Message::Join(join) => {
             let resume = join.resume.into_iter().map(|held| Held { ssrc: source.video, ..held }).collect();
-            Message::Join(Join { broadcast: id("friday"), resume, cause: None })
+            let without = join.without.into_iter().map(layer).collect();
+            Message::Join(Join { broadcast: id("friday"), resume, cause: None, without })
         }
         Message::JoinAnswer(answer) => {
             let broadcast = source.broadcast.clone();
-            let streams =
-                answer.streams.into_iter().map(|range| StreamRange { ssrc: source.video, ..range }).collect();
+            let streams = answer.streams.into_iter();
+            let streams = streams.map(|range| StreamRange { ssrc: layer(range.ssrc), ..range }).collect();
             Message::JoinAnswer(JoinAnswer { broadcast, streams, ..answer })
         }
         Message::JoinRefused { reason, .. } => Message::JoinRefused { broadcast: id("friday"), reason },
@@ -355,6 +372,11 @@ fn about_friday(message: Message) -> Message {
         }
         Message::Nack(nack) => Message::Nack(Nack { ssrc: source.video, ..nack }),
         Message::KeyframeRequest(_) => Message::KeyframeRequest(source.video),
+        Message::Rates(rates) => {
+            let streams = rates.streams.into_iter();
+            let streams = streams.map(|stream| StreamRate { ssrc: layer(stream.ssrc), ..stream }).collect();
+            Message::Rates(Rates { broadcast: id("friday"), streams })
+        }
         Message::Hello(_) | Message::Heartbeat(_) | Message::Report(_) => message,
     }
 }

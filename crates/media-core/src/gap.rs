@@ -180,6 +180,18 @@ impl GapTracker {
         self.insert_gaps(now, seq_no, after_first);
     }
 
+    /// The stream began with `first`, before the first packet that came: both it and what lies between are missing. Nothing
+    /// changes where nothing has come, where `first` is no earlier, or where the gaps would be too many.
+    pub fn begins_with(&mut self, now: Instant, first: SeqNo) {
+        let missing = self.first.get().saturating_sub(first.get()) as usize;
+        let Some(before) = first.get().checked_sub(1).filter(|_| missing > 0) else { return };
+        if self.newest.is_none() || self.gaps.len() + missing > self.config.outstanding_max {
+            return;
+        }
+        let after = std::mem::replace(&mut self.first, first);
+        self.insert_gaps(now, SeqNo::new(before), after);
+    }
+
     /// Appends the numbers to ask for now, ascending, and gives up what is hopeless.
     pub fn poll_nack(&mut self, now: Instant, out: &mut Vec<SeqNo>) {
         if self.wake_at.is_none_or(|wake_at| now < wake_at) {

@@ -499,6 +499,7 @@ fn snapshot(links: &exchange::Stats) -> Snapshot {
         id: id.clone(),
         destinations: stats.destinations as u64,
         parents: stats.parents as u64,
+        streams: stats.streams as u64,
         audio: rtp_totals(&stats.audio),
         video: rtp_totals(&stats.video),
     };

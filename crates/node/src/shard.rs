@@ -15,7 +15,7 @@ use ice_dtls::{IceCredentials, Path, PeerCredentials};
 use media_core::TreePacket;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use model::{Broadcast, BroadcastId, JoinName};
+use model::{Bitrate, Broadcast, BroadcastId, JoinName, Ssrc};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
 
@@ -56,6 +56,8 @@ pub enum Input {
     Packet(Instant, Arc<TreePacket>),
     /// Packets that the process before this one has fanned out.
     Restored(Arc<Vec<Arc<TreePacket>>>),
+    /// Layers that do not come because nobody needs them, and how much there is of each. Told again a second later.
+    LeftOut(Arc<[(Ssrc, Bitrate)]>),
     /// A broadcast came, or its tracks or state changed.
     Changed(Arc<Broadcast>),
     /// A broadcast is no more.
@@ -97,7 +99,7 @@ impl Feed {
         let refused = if self.waiting.is_empty() { self.try_push(input) } else { Some(input) };
         match refused {
             None => {}
-            Some(Input::Packet(..)) => {
+            Some(Input::Packet(..) | Input::LeftOut(_)) => {
                 self.queue_full.inc();
             }
             Some(change) => self.waiting.push_back(change),
@@ -316,6 +318,10 @@ impl Shard {
             match self.media.pop() {
                 Ok(Input::Packet(came_at, packet)) => self.core.gather(now, came_at, packet),
                 Ok(Input::Restored(packets)) => self.core.restore(now, &packets),
+                Ok(Input::LeftOut(layers)) => {
+                    self.core.fan_out_held(now, &mut self.out);
+                    self.core.left_out(now, &layers);
+                }
                 Ok(Input::Changed(broadcast)) => {
                     self.unknown.told(&broadcast.id);
                     self.core.fan_out_held(now, &mut self.out);
@@ -456,6 +462,7 @@ impl Shard {
         while let Some(event) = self.core.poll_event() {
             match event {
                 Event::KeyframeWanted { ssrc } => self.tree.request_keyframe(ssrc),
+                Event::StreamNeeded { ssrc } => self.tree.need(ssrc),
                 Event::FirstFrame { viewer, after } => {
                     let _ = self.events.send(NodeEvent::FirstFrame { viewer, after });
                 }

@@ -61,7 +61,7 @@ fn full_node() -> Telemetry {
     telemetry.node.pipelines(names().into_iter().map(|id| (id, true)).collect());
     let broadcasts = names().into_iter().map(|id| {
         telemetry.egress.viewers(&id, 250);
-        BroadcastTotals { id, destinations: 16, parents: 2, audio: totals, video: totals }
+        BroadcastTotals { id, destinations: 16, parents: 2, streams: 2, audio: totals, video: totals }
     });
     telemetry.link.publish(Snapshot { broadcasts: broadcasts.collect(), ..Snapshot::default() });
     telemetry.injection.published().set(names().into_iter().map(publisher).collect());

@@ -77,6 +77,8 @@ pub struct BroadcastTotals {
     pub destinations: u64,
     /// Parents that it comes from.
     pub parents: u64,
+    /// RTP streams that come.
+    pub streams: u64,
     /// Its sound.
     pub audio: RtpTotals,
     /// Its picture, all layers.
@@ -266,6 +268,10 @@ impl Collector for Links {
         gauge(e, destinations, broadcasts.by_broadcast(|broadcast| broadcast.destinations))?;
         let sources = Name("link_sources", "Parents that the broadcast comes from");
         gauge(e, sources, broadcasts.by_broadcast(|broadcast| broadcast.parents))?;
+        let help = "RTP streams of the broadcast that come here, from publisher or parents: layers that nobody here or below \
+                    watches do not";
+        let streams = Name("link_streams", help);
+        gauge(e, streams, broadcasts.by_broadcast(|broadcast| broadcast.streams))?;
         for (name, value) in BY_KIND {
             counter(e, name, broadcasts.by_kind(value))?;
         }

@@ -118,8 +118,9 @@ fn over_rtmp(registry: &mut Registry) {
 
 fn links(registry: &mut Registry) {
     let totals = link::RtpTotals { ring_since: Some(Instant::now()), ..link::RtpTotals::default() };
+    let (audio, video) = (totals, totals);
     let broadcast =
-        link::BroadcastTotals { id: broadcast(), destinations: 0, parents: 0, audio: totals, video: totals };
+        link::BroadcastTotals { id: broadcast(), destinations: 0, parents: 0, streams: 0, audio, video };
     let parent = link::ParentTotals { round_trip: Some(Duration::ZERO), ..link::ParentTotals::default() };
     let name = NodeId::new("parent").expect("this is a name");
     link::Metrics::register(registry, &[ANY]).publish(link::Snapshot {

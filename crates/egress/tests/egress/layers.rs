@@ -11,16 +11,16 @@ use crate::harness::{
     ssrc,
 };
 
-const VIEWER: ViewerId = ViewerId::new(1);
+pub const VIEWER: ViewerId = ViewerId::new(1);
 
-fn live_scene() -> Scene {
+pub fn live_scene() -> Scene {
     let mut scene = Scene::layered(Config::default());
     scene.join(1);
     scene.play(Duration::from_secs(3));
     scene
 }
 
-fn select(scene: &mut Scene, selection: Selection) {
+pub fn select(scene: &mut Scene, selection: Selection) {
     assert!(scene.shard.select_layer(scene.now, VIEWER, selection));
     scene.timeout();
 }
@@ -76,14 +76,14 @@ impl Reporter {
 }
 
 /// Layers in the order in which they came, each once.
-fn course(scene: &Scene) -> Vec<u8> {
+pub fn course(scene: &Scene) -> Vec<u8> {
     let mut layers: Vec<u8> = scene.player(1).stream(VIDEO).iter().map(|packet| packet.layer()).collect();
     layers.dedup();
     layers
 }
 
 /// Sequence numbers go on, timestamps keep the pace of time, and each layer begins with a keyframe.
-fn check(scene: &Scene) {
+pub fn check(scene: &Scene) {
     check_video(scene.player(1));
     let video = scene.player(1).stream(VIDEO);
     let first = video[0];

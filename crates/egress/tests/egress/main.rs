@@ -7,6 +7,7 @@ mod feedback;
 mod harness;
 mod joins;
 mod layers;
+mod left_out;
 mod link;
 mod live;
 mod publisher;

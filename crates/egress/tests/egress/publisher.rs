@@ -127,6 +127,11 @@ impl Publisher {
         Ssrc::new(0x1000 + self.epoch as u32 + u32::from(self.layer) * 0x100)
     }
 
+    /// The number of the next packet of picture.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq_no
+    }
+
     pub fn audio_ssrc(&self) -> Ssrc {
         Ssrc::new(0x2000 + self.epoch as u32)
     }

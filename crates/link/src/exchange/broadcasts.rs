@@ -94,10 +94,13 @@ impl Exchange {
 
     /// Somebody at this node wants a broadcast, whose join is called so.
     pub fn want_as(&mut self, now: Instant, id: &BroadcastId, cause: Option<JoinName>) {
-        if self.wanted.contains_key(id) || self.wanted.len() < self.config.broadcasts_max {
-            self.wanted.entry(id.clone()).or_insert(cause);
-        } else {
-            self.drops.count(DropReason::BroadcastLimit);
+        if !self.wanted.contains_key(id) {
+            if self.wanted.len() < self.config.broadcasts_max {
+                self.wanted.insert(id.clone(), cause);
+                self.need_all(now, id);
+            } else {
+                self.drops.count(DropReason::BroadcastLimit);
+            }
         }
         self.update_upstream(now, id);
     }

@@ -43,6 +43,8 @@ pub(super) struct ChildJoin {
     pub(super) resume: Vec<Held>,
     /// What whoever made the child join is called.
     pub(super) cause: Option<JoinName>,
+    /// Streams that the child does not need.
+    pub(super) without: Vec<Ssrc>,
 }
 
 impl Carried {
@@ -64,6 +66,13 @@ impl Carried {
     pub(super) fn ssrcs(&self) -> impl Iterator<Item = (Ssrc, Kind)> + '_ {
         let tracks = self.broadcast.tracks.iter();
         tracks.flat_map(|track| track.layers.iter().map(|layer| (layer.ssrc, track.kind())))
+    }
+
+    /// The RTP streams of a picture that has several.
+    pub(super) fn layers(&self) -> impl Iterator<Item = Ssrc> + '_ {
+        let pictures = self.broadcast.tracks.iter().filter(|track| track.kind() == Kind::Video);
+        let layered = pictures.filter(|track| track.layers.len() > 1);
+        layered.flat_map(|track| track.layers.iter().map(|layer| layer.ssrc))
     }
 
     /// A stream of it has ended.

@@ -42,10 +42,16 @@ impl Exchange {
         };
         if let Some(present) = carried.joins.get_mut(&peer) {
             present.refreshed = now;
-            if present.is_answered {
+            let before = std::mem::replace(&mut present.without, join.without);
+            let (is_answered, is_changed) = (present.is_answered, before != present.without);
+            if !is_answered {
+                present.resume.clone_from(&join.resume);
+            }
+            if is_changed {
+                self.child_needs(now, (peer, &id), &before, &join.resume);
+            }
+            if is_answered {
                 self.repair_tails(now, peer, &id, &join.resume);
-            } else {
-                present.resume = join.resume;
             }
             return;
         }
@@ -53,8 +59,8 @@ impl Exchange {
             self.send(peer, Message::JoinRefused { broadcast: id, reason: JoinRefusal::Full });
             return;
         }
-        let Join { resume, cause, .. } = join;
-        let child_join = ChildJoin { since: now, refreshed: now, is_answered: false, resume, cause };
+        let Join { resume, cause, without, .. } = join;
+        let child_join = ChildJoin { since: now, refreshed: now, is_answered: false, resume, cause, without };
         carried.joins.insert(peer, child_join);
         let child = self.name_of(peer);
         self.outputs.push_back(Output::Event(Event::ChildJoined { broadcast: id.clone(), child, cause }));
@@ -83,15 +89,11 @@ impl Exchange {
         join.is_answered = true;
         let (cause, after) = (join.cause, now.saturating_duration_since(join.since));
         let resume = std::mem::take(&mut join.resume);
-        let mut streams = Vec::new();
-        for (ssrc, _) in carried.ssrcs() {
-            let Some(stream) = self.streams.get_mut(&ssrc) else { continue };
-            let Some(range) = stream.range_for(held(&resume, ssrc), since) else { continue };
-            streams.push(range);
-            if stream.begin_replay(peer, range.start) {
-                self.timers.set_earlier(Timer::Replay, now);
-            }
-        }
+        let without = join.without.clone();
+        let needed = carried.ssrcs().map(|(ssrc, _)| ssrc).filter(|ssrc| !without.contains(ssrc));
+        let needed: Vec<_> = needed.collect();
+        let streams = self.begin_streams(now, peer, needed.into_iter(), (&resume, since));
+        let Some(carried) = self.broadcasts.get(id) else { return };
         let keys = carried.keyring.keys().cloned().collect();
         let answer = JoinAnswer { broadcast: carried.broadcast.clone(), keys, streams };
         self.send(peer, Message::JoinAnswer(answer));
@@ -150,17 +152,30 @@ impl Exchange {
         self.update_upstream(now, id);
     }
 
-    /// Who follows live has changed.
+    /// Who follows live has changed. Streams that the same children need share one list.
     pub(super) fn update_destinations(&mut self, id: &BroadcastId) {
         let Some(carried) = self.broadcasts.get(id) else { return };
         let answered = carried.joins.iter().filter(|(_, join)| join.is_answered);
-        let peers = answered.filter_map(|(peer, _)| Some((*peer, self.peers.get(peer)?.address)));
+        let peers =
+            answered.filter_map(|(peer, join)| Some((*peer, self.peers.get(peer)?.address, &join.without)));
         let children: Vec<_> = peers.collect();
-        let all: Arc<[SocketAddr]> = children.iter().map(|(_, address)| *address).collect();
+        let mut lists: Vec<Arc<[SocketAddr]>> = Vec::new();
         for (ssrc, _) in carried.ssrcs() {
-            if let Some(stream) = self.streams.get_mut(&ssrc).filter(|stream| stream.broadcast == *id) {
-                stream.set_children(&children, &all);
-            }
+            let Some(stream) = self.streams.get_mut(&ssrc).filter(|stream| stream.broadcast == *id) else {
+                continue;
+            };
+            let needing = children.iter().filter(|(_, _, without)| !without.contains(&ssrc));
+            let needing: Vec<_> = needing.map(|(peer, address, _)| (*peer, *address)).collect();
+            let addresses = || needing.iter().map(|(_, address)| *address);
+            let list = match lists.iter().find(|list| list.iter().copied().eq(addresses())) {
+                Some(list) => list.clone(),
+                None => {
+                    let list: Arc<[SocketAddr]> = addresses().collect();
+                    lists.push(list.clone());
+                    list
+                }
+            };
+            stream.set_children(&needing, &list);
         }
     }
 
@@ -204,9 +219,10 @@ impl Exchange {
         let (Some(carried), Some(child)) = (self.broadcasts.get(id), self.peers.get_mut(&peer)) else {
             return;
         };
+        let without = carried.joins.get(&peer).map_or(&[][..], |join| &join.without);
         for (ssrc, _) in carried.ssrcs() {
             let Some(stream) = self.streams.get_mut(&ssrc) else { continue };
-            if stream.is_replaying(peer) {
+            if stream.is_replaying(peer) || without.contains(&ssrc) {
                 continue;
             }
             for wire in stream.tail(now, held(resume, ssrc), since, (TAIL_AGE, TAIL_PACKETS_MAX)) {
@@ -221,7 +237,7 @@ impl Exchange {
     }
 
     pub(super) fn on_nack(&mut self, now: Instant, peer: PeerId, nack: &Nack) {
-        if !self.has_joined(peer, nack.ssrc) {
+        if !self.has_joined(peer, nack.ssrc, |join| !join.without.contains(&nack.ssrc)) {
             return;
         }
         let (Some(stream), Some(child)) = (self.streams.get_mut(&nack.ssrc), self.peers.get_mut(&peer))
@@ -245,13 +261,14 @@ impl Exchange {
     }
 
     pub(super) fn on_keyframe_request(&mut self, now: Instant, peer: PeerId, ssrc: Ssrc) {
-        if self.has_joined(peer, ssrc) {
+        // Of a layer that it has done without so far, too: the Join may come a moment later.
+        if self.has_joined(peer, ssrc, |_| true) {
             self.request_keyframe(now, ssrc);
         }
     }
 
-    /// Whether the child has joined the broadcast of this stream; counts it if not.
-    fn has_joined(&mut self, peer: PeerId, ssrc: Ssrc) -> bool {
+    /// Whether the child has joined the broadcast of this stream, in such a way; counts it if not.
+    fn has_joined(&mut self, peer: PeerId, ssrc: Ssrc, fits: impl Fn(&ChildJoin) -> bool) -> bool {
         let Some(stream) = self.streams.get(&ssrc) else {
             self.drops.count(DropReason::UnknownStream);
             return false;
@@ -259,7 +276,7 @@ impl Exchange {
         let carried = self.broadcasts.get(&stream.broadcast);
         let join = carried.and_then(|carried| carried.joins.get(&peer));
         let is_child = self.peers.get(&peer).is_some_and(|peer| peer.relation == Relation::Child);
-        let has_joined = is_child && join.is_some_and(|join| join.is_answered);
+        let has_joined = is_child && join.is_some_and(|join| join.is_answered && fits(join));
         if !has_joined {
             self.drops.count(DropReason::NotJoined);
         }

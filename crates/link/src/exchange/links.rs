@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use model::Role;
 
+use super::carried::ChildJoin;
 use super::peer::{Parent, Peer, Relation};
 use super::timer::Timer;
 use super::{DisconnectReason, DropReason, Event, Exchange, Output, ParentId, PeerId, SILENCE_MAX};
@@ -150,6 +151,7 @@ impl Exchange {
             Message::JoinRefused { broadcast, .. } => self.on_join_refused(now, parent, &broadcast),
             Message::Keys(keys) => self.on_keys(now, parent, &keys),
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, id, heartbeat),
+            Message::Rates(rates) => self.on_rates(now, parent, &rates),
             Message::Hello(_)
             | Message::Join(_)
             | Message::Leave(_)
@@ -176,7 +178,8 @@ impl Exchange {
             | Message::Retire(_)
             | Message::JoinAnswer(_)
             | Message::JoinRefused { .. }
-            | Message::Keys(_) => self.drops.count(DropReason::MessageUnexpected),
+            | Message::Keys(_)
+            | Message::Rates(_) => self.drops.count(DropReason::MessageUnexpected),
         }
     }
 
@@ -287,10 +290,11 @@ impl Exchange {
     /// The children that have got so much media since the last call that they cannot take this node for silent.
     fn take_fed(&mut self) -> BTreeSet<PeerId> {
         let mut fed = BTreeSet::new();
-        for stream in self.streams.values_mut() {
+        for (ssrc, stream) in &mut self.streams {
             let Some(carried) = self.broadcasts.get(&stream.broadcast) else { continue };
             if stream.take_forwarded() >= FED_PACKETS {
-                let answered = carried.joins.iter().filter(|(_, join)| join.is_answered);
+                let is_fed = |join: &ChildJoin| join.is_answered && !join.without.contains(ssrc);
+                let answered = carried.joins.iter().filter(|(_, join)| is_fed(join));
                 fed.extend(answered.map(|(peer, _)| *peer).filter(|peer| !stream.is_replaying(*peer)));
             }
         }

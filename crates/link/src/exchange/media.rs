@@ -104,7 +104,7 @@ impl Exchange {
         let Some(carried) = self.broadcasts.get(&stream.broadcast) else {
             return Some(DropReason::UnknownStream);
         };
-        if carried.upstream.is_empty() {
+        if carried.upstream.is_empty() || !stream.demand.is_taken() {
             return Some(DropReason::NotJoined);
         }
         // Only what verified is in the ring, so a forged packet cannot make a genuine one look like a copy.

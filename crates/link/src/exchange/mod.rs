@@ -8,6 +8,7 @@
 //! Rules:
 //! - *Soft state, driven by the receiver.* A node asks a parent for a broadcast only while it has a viewer or a child
 //!   for it, repeats the Join each [`REFRESH_INTERVAL`], and is forgotten after [`JOIN_AGE_MAX`] of silence.
+//! - *Only layers that somebody needs* cross a link, see `layers.rs`.
 //! - *A silent parent is not a silent publisher.* A parent that sends a child little media sends it a heartbeat each
 //!   [`HEARTBEAT_INTERVAL`]; one that says nothing for [`SILENCE_MAX`] gives way to the next one that offers the
 //!   broadcast.
@@ -28,6 +29,7 @@ mod carried;
 mod downstream;
 mod early;
 mod handover;
+mod layers;
 mod links;
 mod media;
 mod output;
@@ -52,6 +54,7 @@ pub use broadcasts::PublishError;
 use carried::Carried;
 use early::EarlyMedia;
 pub use handover::{BYTES_MAX as HANDOVER_BYTES_MAX, Handover};
+pub use layers::UNWATCHED_MAX;
 pub use links::TooManyChildren;
 pub use output::{Destinations, DisconnectReason, Event, Output};
 use peer::{Parent, Peer};
@@ -267,6 +270,7 @@ impl Exchange {
             self.expire_joins(now);
             self.expire_orphans(now);
             self.refresh_joins(now);
+            self.tell_rates(now);
             self.streams.values_mut().for_each(|stream| stream.expire(now));
             self.early.expire(now);
         }
@@ -288,8 +292,10 @@ impl Exchange {
             for kind in [model::Kind::Audio, model::Kind::Video] {
                 broadcast.of_mut(kind).add(carried.past(kind));
             }
+            let is_taken = carried.is_local || !carried.upstream.is_empty();
             for (ssrc, kind) in carried.ssrcs() {
                 if let Some(stream) = self.streams.get(&ssrc) {
+                    broadcast.streams += usize::from(is_taken && stream.demand.is_taken());
                     broadcast.of_mut(kind).add(&stream.stats());
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use media_core::TreePacket;
-use model::{Broadcast, BroadcastId, JoinName, NodeId, Ssrc};
+use model::{Bitrate, Broadcast, BroadcastId, JoinName, NodeId, Ssrc};
 
 use super::{ParentId, PeerId};
 use crate::wire::Version;
@@ -34,6 +34,9 @@ pub enum Output {
     Deliver(Arc<TreePacket>),
     /// Let the egress shards of this node keep packets that the process before this one has delivered.
     Restored(Vec<Arc<TreePacket>>),
+    /// Tell the egress shards of this node of layers that do not come, since nobody here or below needs them, and how much
+    /// there is of each. What they hold of them is of the past. Repeated each second as long as that holds.
+    LeftOut(Vec<(Ssrc, Bitrate)>),
     /// A broadcast is new here, or consists of something else now.
     BroadcastChanged(Broadcast),
     /// A broadcast is gone for good.
@@ -60,7 +63,7 @@ pub enum Output {
 pub enum Destinations {
     /// A single child: replay or resend.
     One(SocketAddr),
-    /// All children that follow the stream live; at least one.
+    /// All children that follow the stream live; at least one. Layers that not everybody needs have lists of their own.
     Many(Arc<[SocketAddr]>),
 }
 

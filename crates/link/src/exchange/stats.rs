@@ -28,6 +28,8 @@ pub struct BroadcastStats {
     pub destinations: usize,
     /// Parents that it comes from now.
     pub parents: usize,
+    /// RTP streams that come now, from parents or a publisher here: all of them, but for layers that nobody needs.
+    pub streams: usize,
     /// It is live and its packets are to come: it is published here, or somebody here or below takes it.
     pub is_due: bool,
     /// Published here, or offered by a parent that is heard.
@@ -150,7 +152,8 @@ pub enum DropReason {
     UnknownStream,
     /// Media of a publishing run that a later one has followed.
     OldEpoch,
-    /// Media of a broadcast that this node has not joined, or a request by a child that has not.
+    /// Media of a broadcast that this node has not joined, or of a layer that it does without; a request by a child that
+    /// has not joined, or does without.
     NotJoined,
     /// Media under a key generation that is not known here, after it has waited in vain for the key.
     UnknownGeneration,

@@ -10,9 +10,10 @@ use media_core::gap::{self, Arrival, GapTracker};
 use media_core::ring::{Inserted, Ring};
 use model::{BroadcastId, Kind, NtpTime, SeqNo, Ssrc};
 
+use super::layers::Demand;
 use super::stats::StreamStats;
 use super::{Config, PeerId};
-use crate::wire::media::Header;
+use crate::wire::media::{HEADER_BYTES, Header, TAG_BYTES};
 use crate::wire::message::StreamRange;
 
 /// Missing packets whose requests are counted; the gap tracker follows fewer.
@@ -51,6 +52,8 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) broadcast: BroadcastId,
+    /// Whether it is to come.
+    pub(super) demand: Demand,
     ssrc: Ssrc,
     kind: Kind,
     ring: Ring<Kept>,
@@ -73,6 +76,7 @@ impl Stream {
     pub(super) fn new(broadcast: BroadcastId, ssrc: Ssrc, kind: Kind, config: &Config) -> Self {
         Self {
             broadcast,
+            demand: Demand::default(),
             ssrc,
             kind,
             ring: Ring::new(config.ring),
@@ -87,8 +91,14 @@ impl Stream {
         }
     }
 
-    /// Forgets all packets and gaps; counters stay.
+    /// Begins anew; counters stay.
     pub(super) fn clear(&mut self) {
+        self.forget_packets();
+        self.demand = Demand::default();
+    }
+
+    /// Forgets all packets and gaps.
+    pub(super) fn forget_packets(&mut self) {
         self.ring.clear();
         self.restart_gaps();
         self.evicted_before = None;
@@ -100,6 +110,10 @@ impl Stream {
         self.counters = self.totals();
         self.asks.clear();
         self.gaps = GapTracker::new(repair_patience());
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(super) const fn counters_mut(&mut self) -> &mut StreamStats {
@@ -126,6 +140,12 @@ impl Stream {
             ring_since: oldest.map(|kept| kept.since),
             ..self.totals()
         }
+    }
+
+    /// Takes the rate of the last seconds.
+    pub(super) fn measure(&mut self, now: Instant) {
+        let envelopes = self.counters.packets_received * (HEADER_BYTES + TAG_BYTES) as u64;
+        self.demand.measure(now, self.counters.bytes_received.saturating_sub(envelopes));
     }
 
     pub(super) fn count_resent(&mut self, bytes: usize) {
@@ -210,16 +230,24 @@ impl Stream {
         self.ring.get(keyframe).map(|kept| kept.capture_time)
     }
 
-    /// A parent has said what it is about to send. Of use only while nothing has come: then the head is missed, too.
-    pub(super) fn promise(&mut self, range: StreamRange) {
+    /// A parent has said what it is about to send. Of use only while nothing has come, or not for long: then the head is
+    /// missed, too. Gives whether the stream was asked for a moment ago.
+    pub(super) fn promise(&mut self, now: Instant, range: StreamRange) -> bool {
+        let has_begun = self.demand.has_begun(now);
         // Of two parents the one that starts earlier counts: what it sends and loses is missing.
         let is_later = self.promised.is_some_and(|promised| promised.start <= range.start);
-        if !self.ring.is_empty() || is_later {
-            return;
+        if is_later || !(self.ring.is_empty() || has_begun) {
+            return false;
         }
-        self.restart_gaps();
-        self.gaps.expect(range.start);
+        if self.ring.is_empty() {
+            self.restart_gaps();
+            self.gaps.expect(range.start);
+        } else {
+            // Keys are known already, so media did not have to wait for the message.
+            self.gaps.begins_with(now, range.start);
+        }
         self.promised = Some(range);
+        has_begun
     }
 
     /// Notes that a packet has come, and with it perhaps a gap before it. Gives whether it filled one.

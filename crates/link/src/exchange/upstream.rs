@@ -29,8 +29,15 @@ impl Exchange {
             carried.keyring = crate::wire::Keyring::default();
             self.clear_streams(id);
         }
+        if is_needed && self.update_layers(now, id) {
+            // Those that stay are told with what the new ones are told.
+            before.intersection(&desired).for_each(|parent| self.send_join(*parent, id));
+        }
         if before == desired {
             return;
+        }
+        if before.is_empty() {
+            self.begin_layers(now, id);
         }
         // The new parent first: the old one's last packets do no harm.
         for parent in desired.difference(&before) {
@@ -92,7 +99,8 @@ impl Exchange {
         let resume = carried.ssrcs().filter_map(|(ssrc, _)| newest(ssrc)).collect();
         let here = self.wanted.get(id).copied().flatten();
         let cause = here.or_else(|| carried.joins.values().find_map(|join| join.cause));
-        self.send(peer, Message::Join(Join { broadcast: id.clone(), resume, cause }));
+        let without = self.without(id);
+        self.send(peer, Message::Join(Join { broadcast: id.clone(), resume, cause, without }));
     }
 
     pub(super) fn send_leave(&mut self, parent: ParentId, id: &BroadcastId) {
@@ -142,13 +150,19 @@ impl Exchange {
         // A parent that lags behind with the description has the keys all the same, and will not send them again: those
         // of a later run of the same injection process are no others.
         if self.install_remote(now, answer.broadcast).is_ok() {
+            let mut begun = Vec::new();
             for range in answer.streams {
                 let range = self.with_the_lacking(&id, range);
-                let stream = self.streams.get_mut(&range.ssrc);
-                if let Some(stream) = stream.filter(|stream| stream.broadcast == id) {
-                    stream.promise(range);
+                let stream = self.streams.get_mut(&range.ssrc).filter(|stream| stream.broadcast == id);
+                let Some(stream) = stream.filter(|stream| stream.demand.is_taken()) else { continue };
+                if stream.promise(now, range) {
+                    begun.push(range);
+                }
+                if let Some(at) = stream.repair_at() {
+                    self.timers.set_earlier(Timer::Repair, at);
                 }
             }
+            self.pass_on(&id, &begun);
         }
         for key in answer.keys.iter().rev() {
             self.install_key(now, &id, epoch, key);

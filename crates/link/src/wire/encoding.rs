@@ -1,12 +1,12 @@
 //! Messages to bytes and back. Numbers of types and tags are part of the wire and never used twice.
 
-use model::{BroadcastId, Epoch, JoinName, KeyGeneration, Role, SeqNo, Ssrc, TraceParent};
+use model::{Bitrate, BroadcastId, Epoch, JoinName, KeyGeneration, Role, SeqNo, Ssrc, TraceParent};
 
 use super::broadcast;
 use super::fields::{Field, Fields, Writer, push, required, seq_no};
 use super::message::{
     Echo, Heartbeat, Held, Hello, Incarnation, Join, JoinAnswer, JoinRefusal, KEYS_MAX, Keys,
-    MESSAGE_BYTES_MAX, Message, NACK_SEQ_NOS_MAX, Nack, Report, STREAMS_MAX, StreamRange,
+    MESSAGE_BYTES_MAX, Message, NACK_SEQ_NOS_MAX, Nack, Rates, Report, STREAMS_MAX, StreamRange, StreamRate,
 };
 use super::{DecodeError, GroupKey, KEY_BYTES, SALT_BYTES, Version};
 
@@ -22,6 +22,7 @@ const NACK: u8 = 9;
 const KEYFRAME_REQUEST: u8 = 10;
 const HEARTBEAT: u8 = 11;
 const REPORT: u8 = 12;
+const RATES: u8 = 13;
 
 /// Bytes of an encoded [`GroupKey`]: generation, key, salt.
 const GROUP_KEY_BYTES: usize = 8 + KEY_BYTES + SALT_BYTES;
@@ -36,20 +37,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
         Message::Retire(id) | Message::Leave(id) => {
             writer.bytes(1, id.as_str().as_bytes());
         }
-        Message::Join(join) => {
-            writer.bytes(1, join.broadcast.as_str().as_bytes());
-            for held in join.resume.iter().take(STREAMS_MAX) {
-                writer.nested(2, |inner| {
-                    inner.u32(1, held.ssrc.get()).u64(2, held.newest.get());
-                });
-            }
-            if let Some(JoinName { id, span }) = join.cause {
-                writer.u64(3, id);
-                if let Some(span) = span {
-                    writer.bytes(4, &span.to_bytes());
-                }
-            }
-        }
+        Message::Join(join) => encode_join(join, writer),
         Message::JoinAnswer(answer) => encode_join_answer(answer, writer),
         Message::JoinRefused { broadcast, reason } => {
             let reason = match reason {
@@ -83,6 +71,14 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
         Message::Report(report) => {
             writer.u64(1, report.received).u64(2, report.lost).u64(3, report.recovered);
         }
+        Message::Rates(rates) => {
+            writer.bytes(1, rates.broadcast.as_str().as_bytes());
+            for stream in rates.streams.iter().take(STREAMS_MAX) {
+                writer.nested(2, |inner| {
+                    inner.u32(1, stream.ssrc.get()).u64(2, stream.rate.as_bps());
+                });
+            }
+        }
     }
 }
 
@@ -100,6 +96,7 @@ const fn message_type(message: &Message) -> u8 {
         Message::KeyframeRequest(_) => KEYFRAME_REQUEST,
         Message::Heartbeat(_) => HEARTBEAT,
         Message::Report(_) => REPORT,
+        Message::Rates(_) => RATES,
     }
 }
 
@@ -116,6 +113,26 @@ fn encode_hello(hello: &Hello, writer: &mut Writer<'_>) {
         .bytes(2, hello.node.as_str().as_bytes())
         .u8(3, role)
         .two_u64(4, hello.incarnation.counter, hello.incarnation.random);
+}
+
+fn encode_join(join: &Join, writer: &mut Writer<'_>) {
+    writer.bytes(1, join.broadcast.as_str().as_bytes());
+    for held in join.resume.iter().take(STREAMS_MAX) {
+        writer.nested(2, |inner| {
+            inner.u32(1, held.ssrc.get()).u64(2, held.newest.get());
+        });
+    }
+    if let Some(JoinName { id, span }) = join.cause {
+        writer.u64(3, id);
+        if let Some(span) = span {
+            writer.bytes(4, &span.to_bytes());
+        }
+    }
+    if !join.without.is_empty() {
+        let without = join.without.iter().take(STREAMS_MAX);
+        let list: Vec<u8> = without.flat_map(|ssrc| ssrc.get().to_be_bytes()).collect();
+        writer.bytes(5, &list);
+    }
 }
 
 fn encode_join_answer(answer: &JoinAnswer, writer: &mut Writer<'_>) {
@@ -174,6 +191,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Option<Message>, DecodeError> {
         KEYFRAME_REQUEST => Message::KeyframeRequest(decode_keyframe_request(fields)?),
         HEARTBEAT => Message::Heartbeat(decode_heartbeat(fields)?),
         REPORT => Message::Report(decode_report(fields)?),
+        RATES => Message::Rates(decode_rates(fields)?),
         _later_version => return Ok(None),
     };
     Ok(Some(message))
@@ -220,18 +238,31 @@ fn decode_hello(mut fields: Fields<'_>) -> Result<Hello, DecodeError> {
 }
 
 fn decode_join(mut fields: Fields<'_>) -> Result<Join, DecodeError> {
-    let (mut broadcast, mut resume, mut id, mut span) = (None, Vec::new(), None, None);
+    let (mut broadcast, mut resume, mut id, mut span, mut without) =
+        (None, Vec::new(), None, None, Vec::new());
     while let Some(field) = fields.pop()? {
         match field.tag {
             1 => broadcast = Some(field.broadcast_id()?),
             2 => push(&mut resume, STREAMS_MAX, 2, decode_held(Fields::new(field.value))?)?,
             3 => id = Some(field.u64()?),
             4 => span = TraceParent::from_bytes(&field.array()?),
+            5 => without = decode_ssrcs(field)?,
             _later_version => {}
         }
     }
     let cause = id.map(|id| JoinName { id, span });
-    Ok(Join { broadcast: required(broadcast, "Join", "broadcast")?, resume, cause })
+    Ok(Join { broadcast: required(broadcast, "Join", "broadcast")?, resume, cause, without })
+}
+
+fn decode_ssrcs(field: Field<'_>) -> Result<Vec<Ssrc>, DecodeError> {
+    let (entries, rest) = field.value.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(field.outside());
+    }
+    if entries.len() > STREAMS_MAX {
+        return Err(DecodeError::TooMany { tag: field.tag });
+    }
+    Ok(entries.iter().map(|entry| Ssrc::new(u32::from_be_bytes(*entry))).collect())
 }
 
 fn decode_held(mut fields: Fields<'_>) -> Result<Held, DecodeError> {
@@ -384,4 +415,28 @@ fn decode_report(mut fields: Fields<'_>) -> Result<Report, DecodeError> {
         lost: required(lost, "Report", "lost")?,
         recovered: required(recovered, "Report", "recovered")?,
     })
+}
+
+fn decode_rates(mut fields: Fields<'_>) -> Result<Rates, DecodeError> {
+    let (mut broadcast, mut streams) = (None, Vec::new());
+    while let Some(field) = fields.pop()? {
+        match field.tag {
+            1 => broadcast = Some(field.broadcast_id()?),
+            2 => push(&mut streams, STREAMS_MAX, 2, decode_rate(Fields::new(field.value))?)?,
+            _later_version => {}
+        }
+    }
+    Ok(Rates { broadcast: required(broadcast, "Rates", "broadcast")?, streams })
+}
+
+fn decode_rate(mut fields: Fields<'_>) -> Result<StreamRate, DecodeError> {
+    let (mut ssrc, mut rate) = (None, None);
+    while let Some(field) = fields.pop()? {
+        match field.tag {
+            1 => ssrc = Some(field.ssrc()?),
+            2 => rate = Some(field.u64().map(Bitrate::bps)?),
+            _later_version => {}
+        }
+    }
+    Ok(StreamRate { ssrc: required(ssrc, "Rates", "ssrc")?, rate: required(rate, "Rates", "rate")? })
 }

@@ -5,7 +5,7 @@
 //! bounded: no message is longer than [`MESSAGE_BYTES_MAX`], and one that travels unreliably fits a QUIC datagram
 //! on a path of 1200 bytes.
 
-use model::{Broadcast, BroadcastId, Epoch, JoinName, NodeId, Role, SeqNo, Ssrc};
+use model::{Bitrate, Broadcast, BroadcastId, Epoch, JoinName, NodeId, Role, SeqNo, Ssrc};
 
 use super::{DecodeError, GroupKey, Version, encoding};
 
@@ -55,6 +55,9 @@ pub struct Join {
     pub resume: Vec<Held>,
     /// What whoever made the child join is called, for logs and traces of those above it.
     pub cause: Option<JoinName>,
+    /// RTP streams that the child does not need now. What is not named is sent, so that nothing new has to be asked for; a
+    /// child of an earlier version names none. What it needs again is answered with a [`JoinAnswer`], as a join is.
+    pub without: Vec<Ssrc>,
 }
 
 /// What a child has of an RTP stream.
@@ -73,7 +76,8 @@ pub struct JoinAnswer {
     pub broadcast: Broadcast,
     /// The keys that packets in the ring and packets to come are sealed with, current one first: 1 to [`KEYS_MAX`].
     pub keys: Vec<GroupKey>,
-    /// The rings that hold packets.
+    /// The rings that hold packets which the child needs; after a change of what it needs, those of the streams that it
+    /// needs again.
     pub streams: Vec<StreamRange>,
 }
 
@@ -152,6 +156,25 @@ pub struct Report {
     pub recovered: u64,
 }
 
+/// Parent to child each second, of a picture with several layers: how much there is of each, whether the child takes it
+/// or not. A child does without a layer only as long as it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rates {
+    /// The broadcast.
+    pub broadcast: BroadcastId,
+    /// Its layers, as far as their rates are known.
+    pub streams: Vec<StreamRate>,
+}
+
+/// How much there is of an RTP stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRate {
+    /// The stream.
+    pub ssrc: Ssrc,
+    /// Payload per second of late; zero if nothing came for a second.
+    pub rate: Bitrate,
+}
+
 /// A message of the link channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -184,6 +207,8 @@ pub enum Message {
     Heartbeat(Heartbeat),
     /// Child to parent: how the link does.
     Report(Report),
+    /// Parent to child: how much there is of each layer.
+    Rates(Rates),
 }
 
 impl Message {
@@ -200,7 +225,8 @@ impl Message {
             | Self::JoinRefused { .. }
             | Self::Leave(_)
             | Self::Keys(_)
-            | Self::KeyframeRequest(_) => true,
+            | Self::KeyframeRequest(_)
+            | Self::Rates(_) => true,
             Self::Nack(_) | Self::Heartbeat(_) | Self::Report(_) => false,
         }
     }

@@ -3,8 +3,8 @@
 use link::wire::message::*;
 use link::wire::{GroupKey, Version};
 use model::{
-    Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId, Rid, Role,
-    SeqNo, Ssrc, TraceParent, Track,
+    Bitrate, Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId,
+    Rid, Role, SeqNo, Ssrc, TraceParent, Track,
 };
 use proptest::prelude::*;
 
@@ -89,11 +89,16 @@ fn join() -> impl Strategy<Value = Join> {
         let span = span.and_then(|bytes| TraceParent::from_bytes(&bytes));
         JoinName { id, span }
     });
-    (broadcast_id(), resume, prop::option::of(cause)).prop_map(|(broadcast, resume, cause)| Join {
-        broadcast,
-        resume,
-        cause,
-    })
+    let without = prop::collection::vec(ssrc(), 0..=STREAMS_MAX);
+    (broadcast_id(), resume, prop::option::of(cause), without)
+        .prop_map(|(broadcast, resume, cause, without)| Join { broadcast, resume, cause, without })
+}
+
+fn rates() -> impl Strategy<Value = Rates> {
+    let rate = any::<u64>().prop_map(Bitrate::bps);
+    let stream = (ssrc(), rate).prop_map(|(ssrc, rate)| StreamRate { ssrc, rate });
+    let streams = prop::collection::vec(stream, 0..=STREAMS_MAX);
+    (broadcast_id(), streams).prop_map(|(broadcast, streams)| Rates { broadcast, streams })
 }
 
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {
@@ -123,5 +128,6 @@ pub fn message() -> impl Strategy<Value = Message> {
             lost,
             recovered
         })),
+        rates().prop_map(Message::Rates),
     ]
 }

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use link::exchange::*;
 use link::wire::message::{Incarnation, Message};
 use media_core::TreePacket;
-use model::{Broadcast, BroadcastId, NodeId, Role, SeqNo, Ssrc};
+use model::{Bitrate, Broadcast, BroadcastId, NodeId, Role, SeqNo, Ssrc};
 
 use super::Random;
 use super::source::{Source, key};
 
 pub const FRAME: Duration = Duration::from_millis(20);
+const NEED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What datagrams suffer on the way.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,8 @@ pub struct Node {
     pub is_alive: bool,
     pub delivered: Vec<(Instant, Arc<TreePacket>)>,
     pub keyframes_wanted: Vec<Ssrc>,
+    /// What was told last.
+    pub left_out: Vec<(Ssrc, Bitrate)>,
     pub changed: Vec<Broadcast>,
     pub retired: Vec<BroadcastId>,
     pub events: Vec<(Instant, Event)>,
@@ -87,6 +90,10 @@ pub struct Network {
     pub conditions: Conditions,
     /// A node that stops wanting a broadcast and wants it again gets packets that it had.
     pub allows_repeats: bool,
+    /// Layers that viewers of each node need, said every [`NEED_INTERVAL`].
+    pub needs: BTreeMap<usize, Vec<Ssrc>>,
+    /// Parents are of a version that does not tell how much there is of each layer.
+    pub tells_no_rates: bool,
     /// How much longer than datagrams reliable messages take.
     pub reliable_lag: Duration,
     pub nodes: Vec<Node>,
@@ -98,6 +105,7 @@ pub struct Network {
     queue: BTreeMap<(Instant, u64), Delivery>,
     count: u64,
     sources: Vec<(usize, Source, Instant)>,
+    need_at: Instant,
 }
 
 impl Network {
@@ -106,6 +114,9 @@ impl Network {
             now: Instant::now(),
             conditions,
             allows_repeats: false,
+            needs: BTreeMap::new(),
+            tells_no_rates: false,
+            need_at: Instant::now(),
             reliable_lag: Duration::ZERO,
             nodes: Vec::new(),
             published: Vec::new(),
@@ -138,6 +149,7 @@ impl Network {
             is_alive: true,
             delivered: Vec::new(),
             keyframes_wanted: Vec::new(),
+            left_out: Vec::new(),
             changed: Vec::new(),
             retired: Vec::new(),
             events: Vec::new(),
@@ -229,10 +241,17 @@ impl Network {
         let timers =
             self.nodes.iter().filter(|node| node.is_alive).filter_map(|node| node.exchange.poll_timeout());
         let sources = self.sources.iter().map(|(_, _, at)| *at);
-        timers.chain(queued).chain(sources).min()
+        let needs = (!self.needs.is_empty()).then_some(self.need_at);
+        timers.chain(queued).chain(sources).chain(needs).min()
     }
 
     fn turn(&mut self) {
+        if self.need_at <= self.now {
+            self.need_at = self.now + NEED_INTERVAL;
+            for (node, layers) in self.needs.clone() {
+                layers.into_iter().for_each(|ssrc| self.with(node, |exchange, now| exchange.need(now, ssrc)));
+            }
+        }
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= self.now) {
             match entry.remove() {
                 Delivery::Media { to, from, wire } => {
@@ -281,6 +300,7 @@ impl Network {
                 Output::Restored(packets) => {
                     node.delivered.extend(packets.into_iter().map(|packet| (now, packet)));
                 }
+                Output::LeftOut(layers) => node.left_out = layers,
                 Output::BroadcastChanged(broadcast) => node.changed.push(broadcast),
                 Output::BroadcastRetired(id) => node.retired.push(id),
                 Output::KeyframeWanted { ssrc } => node.keyframes_wanted.push(ssrc),
@@ -298,6 +318,9 @@ impl Network {
     }
 
     fn send(&mut self, from: usize, peer: PeerId, message: Message) {
+        if self.tells_no_rates && matches!(message, Message::Rates(_)) {
+            return;
+        }
         let Some(end) = self.ends.get(&peer) else { return };
         let (to, mut at) = (end.other, self.now + self.latency());
         let mut copies = self.copies();

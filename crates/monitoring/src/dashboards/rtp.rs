@@ -196,9 +196,10 @@ fn media() -> [Panel; 9] {
         Panel::lines("Flows", Unit::Count, "1 where media of the broadcast comes to the node, or would if anybody took it there; 0 where it is missing.")
             .asks("min by (node_id, broadcast) (pipeline_up{<broadcast>})", "{{broadcast}} at {{node_id}}")
             .alert("MediaTreePipelineInterrupted"),
-        Panel::lines("Destinations and sources", Unit::Count, "Children that a broadcast is sent to, parents that it comes from.")
+        Panel::lines("Destinations and sources", Unit::Count, "Children that a broadcast is sent to, parents that it comes from, and RTP streams that come: layers nobody below watches do not.")
             .asks("sum by (node_id) (media_tree_link_destinations{<broadcast>})", "{{node_id}} destinations")
-            .asks("sum by (node_id) (media_tree_link_sources{<broadcast>})", "{{node_id}} sources"),
+            .asks("sum by (node_id) (media_tree_link_sources{<broadcast>})", "{{node_id}} sources")
+            .asks("sum by (node_id) (media_tree_link_streams{<broadcast>})", "{{node_id}} streams"),
         Panel::lines("Broadcasts known", Unit::Count, "By node: live, or waiting for their publisher.")
             .asks("sum by (node_id, state) (media_tree_broadcasts{<node>})", "{{node_id}} {{state}}"),
         Panel::lines("Mountpoints", Unit::Count, "Broadcasts that each node offers to viewers.")

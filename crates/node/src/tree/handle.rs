@@ -37,6 +37,7 @@ pub(super) enum Command {
     Want { broadcast: BroadcastId, wish: Wish },
     ViewersHave(BTreeMap<Ssrc, SeqNo>),
     KeyframeWanted(Ssrc),
+    Needed(Ssrc),
     AddParent { parent: ParentId, priority: u8 },
     RemoveParent(ParentId),
     TakeFrom { parents: u8 },
@@ -202,6 +203,13 @@ impl TreeHandle {
     /// A viewer needs a keyframe. Never waits; a lost wish is repeated by the viewer.
     pub fn request_keyframe(&self, ssrc: Ssrc) {
         if self.commands.try_send(Command::KeyframeWanted(ssrc)).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// A viewer gets this layer, or is to get it. Never waits; what is lost is said again a second later.
+    pub fn need(&self, ssrc: Ssrc) {
+        if self.commands.try_send(Command::Needed(ssrc)).is_ok() {
             let _ = self.waker.wake();
         }
     }

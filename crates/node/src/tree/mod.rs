@@ -304,6 +304,7 @@ impl Tree {
                     newest.into_iter().for_each(|(ssrc, newest)| self.exchange.viewers_have(ssrc, newest));
                 }
                 Command::KeyframeWanted(ssrc) => self.exchange.request_keyframe(now, ssrc),
+                Command::Needed(ssrc) => self.exchange.need(now, ssrc),
                 Command::AddParent { parent, priority } => self.exchange.add_parent(parent, priority),
                 Command::RemoveParent(parent) => self.exchange.remove_parent(now, parent),
                 Command::TakeFrom { parents } => self.exchange.set_parents_active(now, parents.into()),
@@ -384,6 +385,10 @@ impl Tree {
                     tracing::info!(packets = packets.len(), "the rings of the process before are kept");
                     let packets = Arc::new(packets);
                     self.feed(|| Input::Restored(packets.clone()));
+                }
+                Output::LeftOut(layers) => {
+                    let layers: Arc<[_]> = layers.into();
+                    self.feed(|| Input::LeftOut(layers.clone()));
                 }
                 Output::BroadcastChanged(broadcast) => {
                     tracing::info!(broadcast = %broadcast.id, state = ?broadcast.state, "broadcast changed");

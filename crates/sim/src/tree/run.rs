@@ -158,6 +158,11 @@ impl Tree {
                 Output::Restored(packets) => {
                     self.shard(node, |shard, now, _| shard.restore(now, &packets));
                 }
+                Output::LeftOut(layers) => {
+                    self.gather(node);
+                    self.shard(node, Shard::fan_out_held);
+                    self.shard(node, |shard, now, _| shard.left_out(now, &layers));
+                }
                 Output::BroadcastChanged(broadcast) => {
                     self.gather(node);
                     self.shard(node, Shard::fan_out_held);
@@ -229,6 +234,7 @@ impl Tree {
                 Event::KeyframeWanted { ssrc } => {
                     self.exchange(node, |exchange, now| exchange.request_keyframe(now, ssrc));
                 }
+                Event::StreamNeeded { ssrc } => self.exchange(node, |exchange, now| exchange.need(now, ssrc)),
                 Event::ConsentExpired { viewer } | Event::Bye { viewer } => self.remove_viewer(node, viewer),
                 Event::FirstFrame { .. }
                 | Event::CodecNotNegotiated { .. }

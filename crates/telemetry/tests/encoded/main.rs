@@ -387,8 +387,8 @@ fn snapshot(packets_in: u64) -> Snapshot {
         ring_since: Some(Instant::now() - Duration::from_secs(12)),
         ..RtpTotals::default()
     };
-    let broadcast =
-        BroadcastTotals { id: demo(), destinations: 2, parents: 1, audio: RtpTotals::default(), video };
+    let audio = RtpTotals::default();
+    let broadcast = BroadcastTotals { id: demo(), destinations: 2, parents: 1, streams: 3, audio, video };
     Snapshot {
         broadcasts: vec![broadcast],
         parents_alive: 1,
@@ -413,6 +413,7 @@ fn links_and_the_media_of_each_broadcast_are_shown() {
         ("media_tree_link_round_trip_seconds", &[r#"direction="upstream""#], 0.02),
         ("media_tree_link_destinations", &[demo], 2.0),
         ("media_tree_link_sources", &[demo], 1.0),
+        ("media_tree_link_streams", &[demo], 3.0),
         ("media_tree_rtp_packets_total", &[demo, video, r#"direction="in""#], 2.0),
         ("media_tree_rtp_packets_total", &[demo, video, r#"direction="out""#], 3.0),
         ("media_tree_rtp_packets_total", &[demo, r#"kind="audio""#, r#"direction="in""#], 0.0),
