@@ -58,16 +58,14 @@ impl Shape<'_> {
     /// A relay that is no longer meant to have children keeps its parents until the last child has left.
     fn keep_referenced(&mut self, is_planned: &[bool]) {
         let mut is_kept = is_planned.to_vec();
-        loop {
-            let is_referenced = |relay: &usize| {
-                let mut children = self.members.iter().zip(&is_kept).filter(|(_, is_kept)| **is_kept);
-                children.any(|(member, _)| member.parents.contains(relay))
-            };
-            let idle =
-                (0..self.members.len()).filter(|index| !is_kept[*index] && self.members[*index].is_alive());
-            let Some(relay) = idle.into_iter().find(is_referenced) else { return };
-            self.members[relay].parents = self.members[relay].stored.clone();
-            is_kept[relay] = true;
+        let mut open: Vec<usize> = (0..self.members.len()).filter(|index| is_kept[*index]).collect();
+        while let Some(child) = open.pop() {
+            for parent in self.members[child].parents.clone() {
+                if self.members[parent].is_alive() && !std::mem::replace(&mut is_kept[parent], true) {
+                    self.members[parent].parents = self.members[parent].stored.clone();
+                    open.push(parent);
+                }
+            }
         }
     }
 

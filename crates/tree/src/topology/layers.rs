@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{NodeId, Role};
 
 use super::TIERS_MAX;
-use super::shape::Shape;
+use super::shape::{Bound, Shape};
 use crate::{Health, PARENTS_MAX};
 
 /// Places that a source keeps for relays, should they become necessary.
@@ -41,7 +41,7 @@ impl Shape<'_> {
             };
             let first = (0..self.members.len())
                 .filter(takes_new)
-                .min_by_key(|index| (u32::MAX - self.members[*index].children, *index));
+                .min_by_key(|index| (u32::MAX - self.members[*index].children(), *index));
             sources.extend(first);
         }
         sources.sort_by_key(|index| (!has(index), *index));
@@ -74,7 +74,7 @@ impl Shape<'_> {
     /// A relay that may be taken, or is in use and only silent for a moment.
     fn is_usable(&self, index: usize) -> bool {
         let member = &self.members[index];
-        let is_in_use = member.health == Health::Suspect && member.children > 0;
+        let is_in_use = member.health == Health::Suspect && member.children() > 0;
         member.is_relay() && member.children_max() > 0 && (member.health == Health::Ready || is_in_use)
     }
 
@@ -133,13 +133,6 @@ impl Shape<'_> {
         let limit = if is_relayed { limit * 3 / 4 } else { limit };
         let relays_beyond = regions_beyond * self.parents_wanted();
         local.len() + relays_beyond <= limit as usize
-    }
-
-    /// The children that a relay is meant for; the places beyond are for relays below it, and for need.
-    pub fn children_meant(&self, relay: usize) -> u32 {
-        let children_max = self.members[relay].children_max();
-        let meant = self.template.egress_per_relay.saturating_mul(self.parents_wanted() as u32);
-        meant.min(children_max - children_max / 4).max(1).min(children_max)
     }
 
     /// Plans the parents of relays: all sources where there is a place at each of them, else relays of the tier above.
@@ -232,10 +225,7 @@ impl Shape<'_> {
             }
         }
         while self.members[relay].parents.len() < self.parents_wanted() {
-            let Some(parent) = self.best(relay, above, |shape, parent| shape.members[parent].children_max())
-            else {
-                break;
-            };
+            let Some(parent) = self.best(relay, above, Bound::Most) else { break };
             self.take(parent, relay);
         }
         self.set_depth(relay);

@@ -22,8 +22,12 @@ pub(super) struct Member<'a> {
     pub connected: Vec<usize>,
     /// Parents that it shall have.
     pub parents: Vec<usize>,
+    /// The children that it is meant for; the places beyond are for relays below it, and for need.
+    pub children_meant: u32,
     /// Places taken: by those who have it as a parent now, and by those who shall.
-    pub children: u32,
+    children: u32,
+    /// How much of each [`Bound`] they are: looked at for each child and possible parent, so never divided there.
+    used_permille: [u64; 2],
     /// Places taken, as it reports, by nodes of which nothing is known: cut off from the store for so long that their
     /// records are gone, they keep their links.
     pub strangers: u32,
@@ -44,9 +48,49 @@ impl Member<'_> {
         self.view.role == Role::Relay
     }
 
-    pub fn children_max(&self) -> u32 {
+    pub const fn children_max(&self) -> u32 {
         self.view.capacity.children_max
     }
+
+    pub const fn children(&self) -> u32 {
+        self.children
+    }
+
+    pub const fn bound(&self, bound: Bound) -> u32 {
+        match bound {
+            Bound::Meant => self.children_meant,
+            Bound::Most => self.children_max(),
+        }
+    }
+
+    pub const fn used_permille(&self, bound: Bound) -> u64 {
+        self.used_permille[bound as usize]
+    }
+
+    fn set_children(&mut self, children: u32) {
+        self.children = children;
+        let bounds = [Bound::Meant, Bound::Most].map(|bound| self.bound(bound));
+        self.used_permille = bounds.map(|bound| u64::from(children) * 1000 / u64::from(bound.max(1)));
+    }
+}
+
+/// How far a parent's places are given out.
+#[derive(Clone, Copy)]
+pub(super) enum Bound {
+    /// To the children that it is meant for.
+    Meant,
+    /// To as many as it may have.
+    Most,
+}
+
+fn children_meant(template: &Template, children_max: u32) -> u32 {
+    let meant = template.egress_per_relay.saturating_mul(parents_wanted(template) as u32);
+    meant.min(children_max - children_max / 4).max(1).min(children_max)
+}
+
+fn parents_wanted(template: &Template) -> usize {
+    let limits = &template.limits;
+    (usize::from(limits.paths) + usize::from(limits.standbys)).clamp(1, crate::PARENTS_MAX)
 }
 
 /// Where a node stands, in numbers that are quick to compare; in the order of the names.
@@ -149,7 +193,9 @@ impl<'a> Shape<'a> {
                 dropped: Vec::new(),
                 connected: view.connected.iter().filter_map(index).collect(),
                 parents: Vec::new(),
+                children_meant: children_meant(template, view.capacity.children_max),
                 children: 0,
+                used_permille: [0; 2],
                 strangers: 0,
                 depth: None,
             })
@@ -237,7 +283,7 @@ impl<'a> Shape<'a> {
         let Some(&parent) = self.members[child].stored.get(rank) else { return };
         let member = &mut self.members[parent];
         if member.children < member.children_max() {
-            member.children += 1;
+            member.set_children(member.children + 1);
         } else {
             let id = member.view.id.clone();
             self.members[child].stored[rank] = usize::MAX;
@@ -298,7 +344,8 @@ impl<'a> Shape<'a> {
     /// Plans a link that [`Shape::has_place`].
     pub fn take(&mut self, parent: usize, child: usize) {
         if !self.members[child].stored.contains(&parent) {
-            self.members[parent].children += 1;
+            let member = &mut self.members[parent];
+            member.set_children(member.children + 1);
         }
         self.members[child].parents.push(parent);
         self.link(parent, child);
@@ -311,7 +358,8 @@ impl<'a> Shape<'a> {
             let id = self.members[parent].view.id.clone();
             self.members[child].dropped.push((id, cause));
         } else {
-            self.members[parent].children -= 1;
+            let member = &mut self.members[parent];
+            member.set_children(member.children - 1);
         }
     }
 
@@ -330,8 +378,7 @@ impl<'a> Shape<'a> {
 
     /// How many parents a node has where there are enough.
     pub fn parents_wanted(&self) -> usize {
-        let limits = &self.template.limits;
-        (usize::from(limits.paths) + usize::from(limits.standbys)).clamp(1, crate::PARENTS_MAX)
+        parents_wanted(self.template)
     }
 
     /// Two parents are taken from at once, unless the template wants one.
