@@ -23,6 +23,9 @@ const JOINS_PER_CORE_MIN: f64 = 500.0;
 /// Viewers connected and verified at once.
 pub const CROWD: u32 = 10_000;
 const RELAY_PACKET_NS_MAX: f64 = 500.0;
+/// The slowest decision of a controller: nobody has parents yet.
+const DECISION: &str = "decide/1000 nodes/from nothing";
+const DECISION_MS_MAX: f64 = 10.0;
 
 /// A target, and what stands against it.
 struct Target {
@@ -58,6 +61,7 @@ fn targets(records: &[Record]) -> Vec<Target> {
         joins(records),
         crowd(&runs),
         relay(records),
+        decision(records),
     ]);
     targets
 }
@@ -211,11 +215,25 @@ fn relay(records: &[Record]) -> Target {
     }
 }
 
+fn decision(records: &[Record]) -> Target {
+    let bench = records.iter().filter_map(Record::micro).find(|bench| bench.name == DECISION);
+    let measured = bench.map(|bench| {
+        let milliseconds = bench.iteration_ns / 1e6;
+        (format!("{milliseconds:.1} ms"), milliseconds <= DECISION_MS_MAX)
+    });
+    Target {
+        wanted: format!(
+            "A decision about 1000 nodes with 40000 viewers, from nothing: ≤ {DECISION_MS_MAX} ms"
+        ),
+        measured,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::{Audience, Packets, Seen, Viewers, Window};
-    use crate::record::{Floor, Surroundings};
+    use crate::record::{Floor, Micro, Surroundings};
 
     /// 10 s with 200 viewers and a million packets.
     fn run(server: Kind, cpu_seconds: f64) -> Record {
@@ -253,6 +271,19 @@ mod tests {
         let [ours, janus] = smaller;
         let text = write(&[run(Kind::MediaTree, 0.6), saturated, ours, janus]);
         assert!(text.contains("| 5.0 × below with 100 viewers (600 and 3000 ns"), "{text}");
+    }
+
+    #[test]
+    fn the_slowest_decision_is_judged() {
+        let bench = |name: &str, milliseconds: f64| {
+            Record::Micro(Micro { name: name.into(), iteration_ns: milliseconds * 1e6, elements: 1 })
+        };
+        let judged = |milliseconds| {
+            let records = [bench("decide/1000 nodes/at rest", 99.0), bench(DECISION, milliseconds)];
+            decision(&records).measured
+        };
+        assert_eq!(judged(2.34), Some(("2.3 ms".into(), true)));
+        assert_eq!(judged(10.3), Some(("10.3 ms".into(), false)));
     }
 
     #[test]
