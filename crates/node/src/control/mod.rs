@@ -6,8 +6,10 @@
 mod about;
 mod broadcasts;
 mod drain;
+pub mod network;
 mod parents;
 pub mod process;
+mod rates;
 mod report;
 mod scaling;
 
@@ -202,6 +204,7 @@ impl Prepared {
             front_door.follow_broadcasts(|_| broadcasts_changed.send_replace(())).await;
         });
         let Some(media) = media else { return };
+        tokio::spawn(rates::measure(media.published.clone(), app.metrics.tree.patients()));
         tokio::spawn(broadcasts::announce(
             control.clone(),
             media.tree.clone(),

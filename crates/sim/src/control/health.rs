@@ -116,6 +116,7 @@ fn is_unplaced(finding: &Finding, id: &NodeId) -> bool {
         Finding::NoParent { node } | Finding::OutOfReach { node, .. } => node == id,
         Finding::InjectionNodesBeyondLimit { .. }
         | Finding::NodesBeyondLimit { .. }
+        | Finding::NetworkFull { .. }
         | Finding::OneHost { .. } => false,
     }
 }

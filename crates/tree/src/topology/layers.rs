@@ -9,7 +9,7 @@ use super::shape::{Bound, Shape};
 use crate::{Health, PARENTS_MAX};
 
 /// Places that a source keeps for relays, should they become necessary.
-const RELAY_PLACES: u32 = 4;
+pub(super) const RELAY_PLACES: u32 = 4;
 
 /// How relays are asked for: egress nodes by region, and who takes the sources directly.
 pub(super) struct Demand {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{NodeId, Role};
 
+use super::layers::RELAY_PLACES;
 use super::reason::Cause;
-use crate::{Health, NodeView, Place, Template};
+use crate::{Health, NodeView, Place, Rate, Template};
 
 /// One node of the tree.
 pub(super) struct Member<'a> {
@@ -18,16 +19,22 @@ pub(super) struct Member<'a> {
     pub stored: Vec<usize>,
     /// Stored parents that are not, and others that are left for a better one.
     pub dropped: Vec<(NodeId, Cause)>,
+    /// Stored parents whose networks are full: left as soon as others are there, and not before.
+    pub squeezed: Vec<usize>,
     /// Parents that it is connected to, as it reports.
     pub connected: Vec<usize>,
     /// Parents that it shall have.
     pub parents: Vec<usize>,
     /// The children that it is meant for; the places beyond are for relays below it, and for need.
     pub children_meant: u32,
+    /// The children that it takes: it may not have more, and its network carries no more, should each take everything.
+    children_max: u32,
     /// Places taken: by those who have it as a parent now, and by those who shall.
     children: u32,
     /// How much of each [`Bound`] they are: looked at for each child and possible parent, so never divided there.
     used_permille: [u64; 2],
+    /// Stored children beyond what its network carries.
+    beyond: u32,
     /// Places taken, as it reports, by nodes of which nothing is known: cut off from the store for so long that their
     /// records are gone, they keep their links.
     pub strangers: u32,
@@ -49,7 +56,12 @@ impl Member<'_> {
     }
 
     pub const fn children_max(&self) -> u32 {
-        self.view.capacity.children_max
+        self.children_max
+    }
+
+    /// Its network carries fewer children than it may have.
+    pub const fn is_narrow(&self) -> bool {
+        self.children_max < self.view.capacity.children_max
     }
 
     pub const fn children(&self) -> u32 {
@@ -81,6 +93,14 @@ pub(super) enum Bound {
     Meant,
     /// To as many as it may have.
     Most,
+}
+
+/// What viewers may take is theirs.
+fn children_max(view: &NodeView, each: Rate) -> u32 {
+    let viewers = view.load.map_or(Rate::default(), |load| load.promised);
+    let carried =
+        view.capacity.fits(viewers, each).map_or(u32::MAX, |count| u32::try_from(count).unwrap_or(u32::MAX));
+    view.capacity.children_max.min(carried)
 }
 
 fn children_meant(template: &Template, children_max: u32) -> u32 {
@@ -178,24 +198,32 @@ pub(super) fn cut_off(nodes: &BTreeMap<&NodeId, &NodeView>) -> BTreeSet<NodeId> 
 }
 
 impl<'a> Shape<'a> {
-    pub fn new(template: &'a Template, nodes: &BTreeMap<&NodeId, &'a NodeView>) -> Self {
+    /// `each_child` is what one child may take.
+    pub fn new(
+        (template, each_child): (&'a Template, Rate),
+        nodes: &BTreeMap<&NodeId, &'a NodeView>,
+    ) -> Self {
         let ids: Vec<&NodeId> = nodes.keys().copied().collect();
         let index = |id: &NodeId| ids.binary_search(&id).ok();
         let cut_off = cut_off(nodes);
         let members: Vec<Member<'a>> = nodes
             .values()
             .zip(number_places(nodes))
-            .map(|(view, place)| Member {
+            .map(|(view, place)| (view, place, children_max(view, each_child)))
+            .map(|(view, place, children_max)| Member {
                 view,
                 place,
+                children_max,
                 health: if cut_off.contains(&view.id) { Health::Draining } else { view.health },
                 stored: Vec::new(),
                 dropped: Vec::new(),
+                squeezed: Vec::new(),
                 connected: view.connected.iter().filter_map(index).collect(),
                 parents: Vec::new(),
-                children_meant: children_meant(template, view.capacity.children_max),
+                children_meant: children_meant(template, children_max),
                 children: 0,
                 used_permille: [0; 2],
+                beyond: 0,
                 strangers: 0,
                 depth: None,
             })
@@ -281,11 +309,23 @@ impl<'a> Shape<'a> {
     /// Places beyond the bound are marked, and taken out in the end, so that ranks stay.
     fn seat(&mut self, child: usize, rank: usize) {
         let Some(&parent) = self.members[child].stored.get(rank) else { return };
+        let is_relay = self.members[child].is_relay();
         let member = &mut self.members[parent];
-        if member.children < member.children_max() {
+        // Through relays a narrow network serves more, if they find places there.
+        let kept = if is_relay || !member.is_narrow() || !member.view.role.is_injection() {
+            0
+        } else {
+            (member.children_max() / 2).min(RELAY_PLACES)
+        };
+        if member.children < member.children_max() - kept {
             member.set_children(member.children + 1);
         } else {
             let id = member.view.id.clone();
+            let is_squeezed = member.children_max() + member.beyond < member.view.capacity.children_max;
+            member.beyond += u32::from(is_squeezed);
+            if is_squeezed {
+                self.members[child].squeezed.push(parent);
+            }
             self.members[child].stored[rank] = usize::MAX;
             self.members[child].dropped.push((id, Cause::Full));
         }
