@@ -1,7 +1,7 @@
 //! The real program as a child process.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -42,7 +42,7 @@ pub struct Builder {
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
     namespace: Option<String>,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// The first of its ports, if it is not to take free ones.
     base: Option<u16>,
     is_supervised: bool,
@@ -51,7 +51,7 @@ pub struct Builder {
 /// A node of this role (`up`, `injection`, `relay`, `egress`) on loopback.
 #[must_use]
 pub fn node(role: &'static str) -> Builder {
-    let address = Ipv4Addr::LOCALHOST;
+    let address = Ipv4Addr::LOCALHOST.into();
     Builder {
         role,
         arguments: Vec::new(),
@@ -75,6 +75,13 @@ impl Builder {
     #[must_use]
     pub fn within(mut self, namespace: &str, address: Ipv4Addr) -> Self {
         self.namespace = Some(namespace.to_owned());
+        self.address = address.into();
+        self
+    }
+
+    /// Starts it with HTTP, operations and RTMP on another address of this host.
+    #[must_use]
+    pub const fn at(mut self, address: IpAddr) -> Self {
         self.address = address;
         self
     }
@@ -90,6 +97,13 @@ impl Builder {
     #[must_use]
     pub const fn supervised(mut self) -> Self {
         self.is_supervised = true;
+        self
+    }
+
+    /// Gives it the ports from this one on, which nobody uses: see [`free_ports`].
+    #[must_use]
+    pub const fn from_port(mut self, base: u16) -> Self {
+        self.base = Some(base);
         self
     }
 
@@ -127,9 +141,9 @@ impl Builder {
             None if self.namespace.is_some() => 40_000,
             None => free_ports()?,
         };
-        let http = SocketAddr::new(self.address.into(), base);
-        let ops = SocketAddr::new(self.address.into(), base + 1);
-        let rtmp = SocketAddr::new(self.address.into(), base + 6);
+        let http = SocketAddr::new(self.address, base);
+        let ops = SocketAddr::new(self.address, base + 1);
+        let rtmp = SocketAddr::new(self.address, base + 6);
         let log = std::env::temp_dir().join(format!(
             "media-tree-test-{}-{base}-{}.log",
             std::process::id(),

@@ -147,7 +147,7 @@ pub enum Problem {
         setting: &'static str,
     },
     /// A public address that nobody can send to.
-    #[error("media.public_ip is {address}, which is no address that others can send to")]
+    #[error("media.public_ip has {address}, which is no address that others can send to")]
     PublicIp {
         /// The address.
         address: IpAddr,
@@ -231,11 +231,9 @@ impl Config {
         if let (Some(server), None) = (turn, &self.ice.turn_secret) {
             problems.push(Problem::TurnWithoutSecret { server: server.to_string() });
         }
-        if let Some(address) = self.media.public_ip
-            && (address.is_unspecified() || address.is_multicast())
-        {
-            problems.push(Problem::PublicIp { address });
-        }
+        let nobodys = |address: &&IpAddr| address.is_unspecified() || address.is_multicast();
+        let nobodys = self.media.public_ip.iter().filter(nobodys);
+        problems.extend(nobodys.map(|address| Problem::PublicIp { address: *address }));
         if self.node.state_key_file.is_some() && self.node.state_dir.is_none() && !self.supervises(role) {
             problems.push(Problem::KeyWithoutStateDirectory);
         }
@@ -417,6 +415,8 @@ impl Config {
             ("egress.ring_time", self.egress.ring_time.get().is_zero()),
             ("egress.replay_factor", self.egress.replay_factor == 0),
             ("egress.replay_rate_mbps", self.egress.replay_rate_mbps == 0),
+            ("capacity.egress_mbps", self.capacity.egress_mbps == Some(0)),
+            ("capacity.packets_per_second", self.capacity.packets_per_second == Some(0)),
             ("limits.viewers_max", self.limits.viewers_max == 0),
             ("limits.pending_sessions_max", self.limits.pending_sessions_max == 0),
             ("limits.shard_load_max_percent", self.limits.shard_load_max_percent == 0),

@@ -20,8 +20,8 @@ pub use check::Problem;
 pub use rtp_in::{RtpIn, Sdp};
 pub use secret::{Secret, SecretError, Token, TokenError};
 pub use sections::{
-    Access, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops, Scaling,
-    Traces, Webhooks,
+    Access, Capacity, Config, Control, Egress, Flags, Http, Ice, Ingest, Limits, Link, Log, Media, Node, Ops,
+    Scaling, Traces, Webhooks,
 };
 pub use sources::{ConfigError, Sources};
 pub use values::{

@@ -3,7 +3,8 @@
 //! From one declaration come the struct that the rest of the program reads, its defaults, the keys of the file, the
 //! flags, the variables of the environment and the documented example, so that none can drift from the others.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,7 +12,8 @@ use std::str::FromStr;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches};
 use model::{BroadcastId, NodeId, Right, TreeId};
-use serde::de::Error as _;
+use serde::de::value::StrDeserializer;
+use serde::de::{Error as _, IntoDeserializer as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::secret::{Secret, Token};
@@ -211,12 +213,36 @@ impl<'de, T: Value> Deserialize<'de> for Element<T> {
     }
 }
 
+/// A list, or one text that need not stand in brackets.
+struct OneOrMore<T>(PhantomData<T>);
+
+impl<'de, T: Value> Visitor<'de> for OneOrMore<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or a list of values")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Element(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(values)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+        let text: StrDeserializer<'_, E> = text.into_deserializer();
+        Ok(vec![T::from_file(text)?])
+    }
+}
+
 impl<T: Value> Setting for Vec<T> {
     fn parse(text: &str) -> Result<Self, String> {
         text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(T::from_text).collect()
     }
     fn read<'de, D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
-        Ok(Vec::<Element<T>>::deserialize(source)?.into_iter().map(|Element(value)| value).collect())
+        source.deserialize_any(OneOrMore(PhantomData))
     }
     fn show(&self) -> Option<String> {
         Some(format!("[{}]", self.iter().map(Value::to_file).collect::<Vec<_>>().join(", ")))

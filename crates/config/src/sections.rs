@@ -84,9 +84,10 @@ section! {
         /// Listen on TCP, too, on the ports of viewers' and publishers' media, for those whose network lets no UDP out
         /// (ICE-TCP, RFC 6544). Open them in the firewall as well.
         tcp: bool = true, "media-tcp", "false";
-        /// Address that peers are told to send media to. For hosts behind NAT 1:1, as most clouds have it.
+        /// Addresses that peers are told to send media to, best first. For hosts behind NAT 1:1, as most clouds have it; the
+        /// host's own addresses are told after them, so an IPv6 address that is not translated need not stand here.
         /// Default: the address that the HTTP request arrived on, then the host's others.
-        public_ip: Option<IpAddr> = None, "public-ip", r#""203.0.113.7""#;
+        public_ip: Vec<IpAddr> = Vec::new(), "public-ip", r#"["203.0.113.7", "2001:db8::7"]"#;
         /// What the kernel may hold of received datagrams, for each socket. More than `net.core.rmem_max` needs
         /// CAP_NET_ADMIN.
         receive_buffer: Size = Size::mebibytes(4), "media-receive-buffer", r#""4MiB""#;
@@ -177,9 +178,10 @@ section! {
         /// Where browsers and encoders reach this node, for those that are sent here by others.
         /// Default: made of the scheme, `media.public_ip` or the first address of this host, and the port of `http.listen`.
         public_url: Option<String> = None, "public-url", r#""https://egress-3.example.net""#;
-        /// Where children reach the link port of this node. Default: `link.address`, else
-        /// `media.public_ip`, else the first address of this host, and `link.port`.
-        link_public: Option<Parent> = None, "link-public", r#""10.0.0.5:51000""#;
+        /// Where children reach the link port of this node: several addresses, private and public, IPv4 and IPv6. A child in
+        /// the same zone, or in the same region where that has none, tries private ones first, others try them last. Default:
+        /// `link.address`, else `media.public_ip` and this host's first address of each family, and `link.port`.
+        link_public: Vec<Parent> = Vec::new(), "link-public", r#"["10.0.0.5:51000", "198.51.100.7:51000"]"#;
         /// Tokens that may use `/api/v1` and the dashboard. With none, only this machine may.
         operator_tokens: Vec<Secret> = Vec::new(), "operator-tokens", r#"["SECRET-4"]"#;
     }
@@ -314,6 +316,19 @@ section! {
 }
 
 section! {
+    /// What the network of this node carries, for those who send viewers and children to nodes: none comes that it would not
+    /// carry, each at the rate that its broadcast's injection node measures. Nodes that share a network have a part each.
+    /// Without a store nobody is sent anywhere, and these say nothing.
+    Capacity, CapacityFlags, "capacity" {
+        /// Most that is sent to viewers and children in all, in Mbit/s. Viewers are counted at the largest picture; a child
+        /// is counted at everything that is published. Default: not limited.
+        egress_mbps: Option<u32> = None, "egress-mbps", "8000";
+        /// Most packets that are sent to them in a second. Default: not limited.
+        packets_per_second: Option<u32> = None, "packets-per-second", "900000";
+    }
+}
+
+section! {
     /// What the program says, on standard error.
     Log, LogFlags, "log" {
         /// How lines look: `human`, `json`, or `auto`: human on a terminal, JSON otherwise.
@@ -433,6 +448,7 @@ config! {
     webhooks: Webhooks, WebhooksFlags;
     egress: Egress, EgressFlags;
     limits: Limits, LimitsFlags;
+    capacity: Capacity, CapacityFlags;
     log: Log, LogFlags;
     traces: Traces, TracesFlags;
 }

@@ -64,7 +64,7 @@ fn what_the_example_shows_for_settings_without_default_is_valid_too() {
         .collect();
     let config = from_file(&uncommented);
     assert_eq!(config.node.id.expect("set").as_str(), "egress-fra-3");
-    assert_eq!(config.media.public_ip, Some("203.0.113.7".parse().expect("ip")));
+    assert_eq!(config.capacity.egress_mbps, Some(8000));
 }
 
 #[test]
@@ -73,15 +73,17 @@ fn what_the_example_shows_for_lists_is_valid_too() {
         .lines()
         .filter_map(|line| line.strip_prefix("# For instance ").map(str::to_owned))
         .collect::<Vec<_>>();
-    assert_eq!(instances.len(), 10);
+    assert_eq!(instances.len(), 12);
     for (instance, key) in instances.iter().zip([
         "node.broadcasts",
         "http.trusted_proxies",
         "http.page_origins",
+        "media.public_ip",
         "ice.servers",
         "ingest.rtp_in",
         "ingest.rtp_in_sources",
         "link.parents",
+        "control.link_public",
         "control.operator_tokens",
         "access.publish_tokens",
         "access.view_tokens",
@@ -89,6 +91,28 @@ fn what_the_example_shows_for_lists_is_valid_too() {
         let (table, key) = key.split_once('.').expect("table and key");
         assert_ne!(from_file(&format!("[{table}]\n{key} = {instance}")), Config::default(), "{key}");
     }
+}
+
+#[test]
+fn one_of_several_need_not_stand_in_brackets() {
+    let one =
+        from_file("[media]\npublic_ip = \"203.0.113.7\"\n[control]\nlink_public = \"10.0.0.5:51000\"\n");
+    let list = "[media]\npublic_ip = [\"203.0.113.7\"]\n[control]\nlink_public = [\"10.0.0.5:51000\"]\n";
+    assert_eq!(one, from_file(list));
+    assert_eq!(one.media.public_ip, ["203.0.113.7".parse::<std::net::IpAddr>().expect("an address")]);
+    let wrong = Config::parse("[media]\npublic_ip = [\"203.0.113.7\", \"nowhere\"]\n").map(|_| ());
+    assert!(wrong.expect_err("no address").to_string().contains("public_ip"));
+}
+
+#[test]
+fn what_a_network_carries_is_a_number_above_zero() {
+    let config = from_file("[capacity]\negress_mbps = 800\npackets_per_second = 90000\n");
+    assert_eq!((config.capacity.egress_mbps, config.capacity.packets_per_second), (Some(800), Some(90_000)));
+    assert_eq!(problems(&config, Role::All), []);
+    let nothing = from_file("[capacity]\negress_mbps = 0\npackets_per_second = 0\n");
+    let zero = |setting| Problem::Zero { setting };
+    let expected = [zero("capacity.egress_mbps"), zero("capacity.packets_per_second")];
+    assert_eq!(problems(&nothing, Role::All), expected);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use tree::Health;
 use tree::topology::Action;
 
 use crate::observer::Observer;
+use crate::ways;
 
 /// Writes under way at once.
 const WRITES_MAX: usize = 32;
@@ -56,8 +57,9 @@ impl Actor<'_> {
     async fn perform_one(self, observer: &Observer, action: &Action) -> Result<bool, RegistryError> {
         match action {
             Action::Assign { node, parents, paths, .. } => {
-                let parents: Vec<AssignedParent> =
-                    parents.iter().filter_map(|parent| address(observer.nodes.get(parent)?)).collect();
+                let child = observer.nodes.get(node);
+                let to = |parent: &NodeId| ways::to(observer.nodes.get(parent)?, child);
+                let parents: Vec<AssignedParent> = parents.iter().filter_map(to).collect();
                 let wanted = |found: Option<&Assignment>| {
                     // A later leader has decided: this one has lost its lease and does not know it yet.
                     if found.is_some_and(|found| found.term > self.term) {
@@ -78,6 +80,25 @@ impl Actor<'_> {
                 self.registry.delete::<Assignment>(node.as_str(), Expect::Version(found.version)).await
             }
         }
+    }
+
+    /// Tells children by which addresses their parents are reached now, where that is not what they were told.
+    pub async fn renew_ways(self, observer: &Observer) {
+        let is_stale = |found: &Assignment| ways::renewed(observer, found).is_some();
+        let stale = observer.assignments.values().filter(|found| is_stale(&found.record));
+        let stale: Vec<NodeId> = stale.map(|found| found.record.node.clone()).collect();
+        let renewals = stream::iter(stale).map(|node| async move {
+            // What a later leader has written stays.
+            let renewed = |found: Option<&Assignment>| {
+                ways::renewed(observer, found.filter(|found| found.term <= self.term)?)
+            };
+            match self.registry.update(node.as_str(), renewed).await {
+                Ok(true) => tracing::info!(%node, "told by which addresses its parents are reached now"),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(%node, %error, "not told of its parents' addresses yet"),
+            }
+        });
+        renewals.buffer_unordered(WRITES_MAX).collect::<()>().await;
     }
 
     fn done(self, observer: &Observer, action: &Action) -> Option<Done> {
@@ -204,10 +225,6 @@ impl Actor<'_> {
         }
         *told = AudienceTold { parts, at: Some(Instant::now()) };
     }
-}
-
-fn address(node: &NodeRecord) -> Option<AssignedParent> {
-    Some(AssignedParent { node: node.node.clone(), link: node.link.clone()? })
 }
 
 fn place(node: &NodeRecord, health: Health) -> Place {

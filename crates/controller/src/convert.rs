@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use model::Bitrate;
-use registry::{NodeRecord, Shape, TreeRecord};
+use registry::{BroadcastRecord, NodeRecord, Shape, TreeRecord};
 use tree::template::{Limits, Template};
-use tree::{Capacity, Incarnation, Load, Place, Version};
+use tree::{BroadcastView, Capacity, Incarnation, Load, Place, Rate, Version};
 
 /// [`store::Version`].
 pub fn version(version: store::Version) -> Version {
@@ -27,13 +27,13 @@ pub fn place(node: &NodeRecord) -> Place {
 }
 
 /// What a node takes.
-pub const fn capacity(capacity: &registry::Capacity) -> Capacity {
+pub fn capacity(capacity: &registry::Capacity) -> Capacity {
     Capacity {
         viewers_max: capacity.viewers,
         publishers_max: capacity.publishers,
         children_max: capacity.children,
-        egress_max: None,
-        packets_per_second_max: None,
+        egress_max: capacity.egress_mbps.map(|mbps| Bitrate::kbps(u64::from(mbps) * 1000)),
+        packets_per_second_max: capacity.packets_per_second.map(u64::from),
     }
 }
 
@@ -47,7 +47,23 @@ pub fn load(load: &registry::Load) -> Option<Load> {
         shard_percent: percent(load.shard_percent?),
         sent: Bitrate::kbps((load.transmit_mbps?.max(0.0) * 1000.0) as u64),
         packets_per_second: load.packets_per_second?.max(0.0) as u64,
+        promised: Rate {
+            bits: Bitrate::kbps((load.promised_mbps.unwrap_or(0.0).max(0.0) * 1000.0) as u64),
+            packets: load.promised_packets_per_second.unwrap_or(0.0).max(0.0) as u64,
+        },
     })
+}
+
+/// A broadcast.
+pub fn broadcast(record: &BroadcastRecord) -> BroadcastView {
+    let rate = |kbps: u32, packets: u32| Rate { bits: Bitrate::kbps(kbps.into()), packets: packets.into() };
+    BroadcastView {
+        id: record.broadcast.clone(),
+        tree: record.tree.clone(),
+        origin: Some(record.origin.clone()),
+        viewer: record.rates.map(|rates| rate(rates.viewer_kbps, rates.viewer_packets)),
+        child: record.rates.map(|rates| rate(rates.child_kbps, rates.child_packets)),
+    }
 }
 
 fn percent(value: f64) -> u8 {

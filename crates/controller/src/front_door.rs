@@ -12,7 +12,7 @@ use registry::{Audience, AudienceRecord, BroadcastRecord, Place, PlacesRecord, R
 use store::WatchEvent;
 use tokio::sync::watch;
 use tree::placement::{Answer, Nowhere, Placement, Request};
-use tree::{Assigned, BroadcastView, Health, NodeView, Observation};
+use tree::{Assigned, Health, NodeView, Observation};
 
 use crate::declared::Declared;
 use crate::{convert, observer};
@@ -370,20 +370,11 @@ impl FrontDoor {
     }
 
     fn observation(&self, list: &[Place]) -> Observation {
-        let broadcasts = self.broadcasts();
         Observation {
             is_settled: true,
             trees: Vec::new(),
             nodes: list.iter().filter(|place| !self.is_closed(&place.node)).filter_map(node_view).collect(),
-            broadcasts: broadcasts
-                .into_iter()
-                .map(|record| BroadcastView {
-                    id: record.broadcast,
-                    tree: record.tree,
-                    origin: Some(record.origin),
-                    bitrate: None,
-                })
-                .collect(),
+            broadcasts: self.broadcasts().iter().map(convert::broadcast).collect(),
         }
     }
 

@@ -15,6 +15,7 @@ mod observer;
 mod run;
 mod scaling;
 mod view;
+mod ways;
 
 pub use declared::{DeclareError, Declared, DeclaredBroadcast, Opens};
 pub use front_door::{Asker, FrontDoor, Sent};

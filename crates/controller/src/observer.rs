@@ -9,7 +9,7 @@ use registry::{Assignment, Audience, BroadcastRecord, NodeRecord, NodeState, Sto
 use store::{Record, WatchEvent};
 use tree::membership::{Membership, Record as Seen, Sight};
 use tree::viewers::{Report, ViewerCounts};
-use tree::{Assigned, BroadcastView, Health, NodeView, Observation, TreeView};
+use tree::{Assigned, Health, NodeView, Observation, TreeView};
 
 use crate::convert;
 use crate::scaling::SlotsSeen;
@@ -181,16 +181,7 @@ impl Observer {
                 .map(|tree| TreeView { id: tree.tree.clone(), template: convert::template(tree) })
                 .collect(),
             nodes,
-            broadcasts: self
-                .broadcasts
-                .values()
-                .map(|broadcast| BroadcastView {
-                    id: broadcast.broadcast.clone(),
-                    tree: broadcast.tree.clone(),
-                    origin: Some(broadcast.origin.clone()),
-                    bitrate: None,
-                })
-                .collect(),
+            broadcasts: self.broadcasts.values().map(convert::broadcast).collect(),
         }
     }
 

@@ -264,6 +264,7 @@ impl Controller {
     async fn act(&self, actor: Actor<'_>, observer: &Observer, plan: Plan, observation: &Observation) {
         self.make_default_tree(observer).await;
         let mut done = actor.perform(observer, plan.actions).await;
+        actor.renew_ways(observer).await;
         done.extend(actor.forget_broadcasts(observer.lost_broadcasts(Instant::now())).await);
         if !done.is_empty() {
             actor.record(done).await;

@@ -101,6 +101,8 @@ pub struct NodeView {
     pub url: Option<String>,
     /// Where children reach it.
     pub link: Option<String>,
+    /// All such addresses.
+    pub links: Vec<String>,
     /// Where Prometheus reaches it.
     pub ops: Option<String>,
     /// What it takes.
@@ -153,6 +155,8 @@ pub struct BroadcastState {
     pub viewers: u64,
     /// When an operator made it, in seconds since 1970; `None` if its first publisher did.
     pub created: Option<u64>,
+    /// What it takes; `None` until that is known.
+    pub rates: Option<registry::Rates>,
     /// What its publisher could do better, the gravest first.
     pub advice: Vec<AdviceView>,
 }
@@ -280,6 +284,7 @@ fn broadcasts(observer: &Observer, declared: &[(BroadcastId, DeclaredBroadcast)]
         state: "waiting",
         viewers: viewers(&declared.tree, id),
         created: Some(declared.created),
+        rates: None,
         advice: Vec::new(),
     };
     let mut all: BTreeMap<&BroadcastId, BroadcastState> =
@@ -296,6 +301,7 @@ fn broadcasts(observer: &Observer, declared: &[(BroadcastId, DeclaredBroadcast)]
             },
             viewers: viewers(&broadcast.tree, id),
             created,
+            rates: broadcast.rates,
             advice: Vec::new(),
         };
         all.insert(id, published);
@@ -335,6 +341,7 @@ fn node(observer: &Observer, node: &NodeRecord, health: Health) -> NodeView {
         host: node.host.clone(),
         url: node.url.clone(),
         link: node.link.clone(),
+        links: if node.links.is_empty() { node.link.iter().cloned().collect() } else { node.links.clone() },
         ops: node.ops.clone(),
         capacity: node.capacity,
         load: node.load,

@@ -20,6 +20,7 @@ mod life;
 mod link_channel;
 mod link_identity;
 mod link_socket;
+mod link_way;
 mod metrics;
 mod ops;
 mod outbound;

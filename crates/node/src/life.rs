@@ -35,6 +35,7 @@ use crate::ice_tcp;
 use crate::link_channel::LinkChannels;
 use crate::link_identity::LinkIdentity;
 use crate::link_socket::LinkSocket;
+use crate::link_way::Way;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
 use crate::pending::PendingViewers;
@@ -247,7 +248,7 @@ impl Served {
             gate: self.gate,
             rate_limit: RateLimit::new(config.limits.request_rate, config.limits.request_burst),
             beacons: http::Beacons::default(),
-            public_ip: config.media.public_ip,
+            public_ips: config.media.public_ip.clone(),
             certificate: self.certificate,
             ice_servers: http::IceServers::new(&config.ice),
             viewers_wait: config.node.viewers_wait,
@@ -390,7 +391,8 @@ fn start_links(
     for (index, parent) in config.link.parents.iter().enumerate() {
         let (channels, parent) = (channels.clone(), parent.clone());
         tokio::spawn(async move {
-            channels.dial(ParentId::new(index as u32), (parent.host().to_owned(), parent.port())).await;
+            let way = Way::to(vec![parent]);
+            channels.dial(ParentId::new(index as u32), way).await;
         });
     }
     Ok(channels)
@@ -494,7 +496,7 @@ fn announce(role: Role, node_id: &NodeId, config: &Config, is_tls: bool) {
     }
     lines.push(format!("  operate   http://{}/metrics", config.ops.listen));
     if role.is_injection() || role.is_egress() {
-        let notes = reach::advice(config.http.listen, config.media.public_ip, &http::host_addresses());
+        let notes = reach::advice(config.http.listen, &config.media.public_ip, &http::host_addresses());
         lines.extend(notes.into_iter().map(|note| format!("  note      {note}")));
     }
     println!("{}", lines.join("\n"));

@@ -12,11 +12,14 @@ use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use link::exchange::{ParentId, PeerId};
 use link::wire::message::{MESSAGE_BYTES_MAX, Message};
+use model::NodeId;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::link_identity::{LinkIdentity, SERVER_NAME};
 use crate::link_socket::LinkSocket;
+use crate::link_way::{NotThere, Way};
 use crate::tree::TreeHandle;
 
 /// Messages that may wait to be sent to one peer; a peer that does not take them is disconnected.
@@ -27,6 +30,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const LEAVE_TIME: Duration = Duration::from_millis(10);
 /// Pause before a parent is dialled again.
 const REDIAL: Duration = Duration::from_millis(250);
+/// What an address has before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// What the channels tell the tree thread.
 #[derive(Debug)]
@@ -108,16 +113,16 @@ impl LinkChannels {
         }
     }
 
-    /// Keeps a channel to the parent at `address` (host and port) for ever.
-    pub async fn dial(&self, parent: ParentId, address: (String, u16)) {
+    /// Keeps a channel to a parent for ever, by whichever of its addresses leads there.
+    pub async fn dial(&self, parent: ParentId, mut way: Way) {
         let mut was_up = true;
         loop {
             let begun = Instant::now();
-            let result = self.dial_once(parent, &address, &mut was_up).await;
+            let result = self.dial_once(parent, &mut way, &mut was_up).await;
             if let Err(error) = result
                 && was_up
             {
-                tracing::warn!(parent = %format_args!("{}:{}", address.0, address.1), error = format!("{error:#}"), "no link to the parent, dialling on");
+                tracing::warn!(parent = %way, error = format!("{error:#}"), "no link to the parent, dialling on");
                 was_up = false;
             }
             // A link that was there is missed: the parent's next process is waited for in the handshake.
@@ -127,37 +132,53 @@ impl LinkChannels {
         }
     }
 
-    async fn dial_once(
-        &self,
-        parent: ParentId,
-        (host, port): &(String, u16),
-        was_up: &mut bool,
-    ) -> anyhow::Result<()> {
-        let resolved =
-            tokio::net::lookup_host((host.as_str(), *port)).await.context("resolve the parent's name")?;
-        let connection = self.connect_any(resolved).await?;
+    async fn dial_once(&self, parent: ParentId, way: &mut Way, was_up: &mut bool) -> anyhow::Result<()> {
+        let (address, connection) = self.connect_first(way.resolve().await?).await?;
         let streams = connection.open_bi().await?;
-        *was_up = true;
-        serve(&self.tree, self.next_peer(), Some(parent), connection, streams).await
-    }
-
-    /// Tries the addresses of a name in turn: not each family need be reachable, or be ours.
-    async fn connect_any(&self, addresses: impl Iterator<Item = SocketAddr>) -> anyhow::Result<Connection> {
-        let mut last = anyhow::anyhow!("the parent's name has no address");
-        for address in addresses {
-            let connecting = match self.endpoint.connect(address, SERVER_NAME) {
-                Ok(connecting) => connecting,
-                Err(error) => {
-                    last = error.into();
-                    continue;
-                }
-            };
-            match connecting.await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error.into(),
+        let served =
+            serve(&self.tree, self.next_peer(), Some((parent, way.node.as_ref())), connection, streams);
+        let result = served.await;
+        match result.as_ref().map_err(anyhow::Error::downcast_ref::<NotThere>) {
+            // The next attempt begins with another address, at once.
+            Err(Some(_)) => way.leads_elsewhere(address),
+            Ok(()) | Err(None) => {
+                *was_up = true;
+                way.leads_there(address);
             }
         }
-        Err(last.context("connect to the parent"))
+        result
+    }
+
+    /// Connects to the first of these addresses that answers, which are tried in this order: the next one as soon as one
+    /// fails, or has not answered for a moment (RFC 8305, section 5). Not each family need be reachable, or be ours.
+    async fn connect_first(&self, addresses: Vec<SocketAddr>) -> anyhow::Result<(SocketAddr, Connection)> {
+        let mut waiting = addresses.into_iter();
+        // Those that are left behind end with the set.
+        let mut attempts = JoinSet::new();
+        let mut last = anyhow::anyhow!("the parent has no address");
+        loop {
+            match waiting.next() {
+                Some(address) => match self.endpoint.connect(address, SERVER_NAME) {
+                    Ok(connecting) => {
+                        attempts.spawn(async move { Ok::<_, anyhow::Error>((address, connecting.await?)) });
+                    }
+                    Err(error) => {
+                        last = error.into();
+                        continue;
+                    }
+                },
+                None if attempts.is_empty() => return Err(last.context("connect to the parent")),
+                None => {}
+            }
+            let head_start = if waiting.len() > 0 { HEAD_START } else { Duration::MAX };
+            match tokio::time::timeout(head_start, attempts.join_next()).await {
+                Ok(Some(Ok(Ok(found)))) => return Ok(found),
+                Ok(Some(Ok(Err(error)))) => last = error,
+                Ok(Some(Err(error))) => last = error.into(),
+                // Nothing has answered yet: the next one is tried beside it.
+                Ok(None) | Err(_) => {}
+            }
+        }
     }
 
     fn next_peer(&self) -> PeerId {
@@ -186,19 +207,30 @@ fn transport() -> anyhow::Result<quinn::TransportConfig> {
     Ok(transport)
 }
 
-/// Runs one channel until it ends.
+/// Runs one channel until it ends. Of a parent's it is known which one it is, and, where it was assigned, its name.
 async fn serve(
     tree: &TreeHandle,
     peer: PeerId,
-    parent: Option<ParentId>,
+    parent: Option<(ParentId, Option<&NodeId>)>,
     connection: Connection,
-    (send, receive): (SendStream, RecvStream),
+    (mut send, mut receive): (SendStream, RecvStream),
 ) -> anyhow::Result<()> {
+    let (parent, wanted) = parent.map_or((None, None), |(parent, wanted)| (Some(parent), wanted));
+    let hello = match wanted {
+        Some(wanted) => {
+            let introduced = introduction(wanted, (&mut send, &mut receive)).await;
+            Some(introduced.map_err(|error| NotThere { what: format!("{error:#}") })?)
+        }
+        None => None,
+    };
     let (outbound, messages) = mpsc::channel(OUTBOUND_MAX);
     let remote = connection.remote_address();
     // As link media's source is written.
     let address = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     tree.channel(ChannelEvent::Connected { peer, parent, address, outbound }).await;
+    if let Some(message) = hello {
+        tree.channel(ChannelEvent::Message { peer, message }).await;
+    }
     let result = tokio::select! {
         result = write_all(&connection, send, messages) => result,
         result = read_stream(tree, peer, receive) => result,
@@ -207,6 +239,31 @@ async fn serve(
     connection.close(0u32.into(), b"");
     tree.channel(ChannelEvent::Disconnected { peer }).await;
     result
+}
+
+/// The first word of the node at the other end, if it is the one that is wanted. Nothing is said to another one: it would
+/// take this channel for the one that this node has to it, and close that.
+async fn introduction(
+    wanted: &NodeId,
+    (send, receive): (&mut SendStream, &mut RecvStream),
+) -> anyhow::Result<Message> {
+    let first_word = async {
+        // The parent learns of the stream.
+        send.write_all(&0u32.to_be_bytes()).await?;
+        let mut frame = Vec::new();
+        loop {
+            read_frame(receive, &mut frame).await?;
+            if let Some(message) = decode(&frame)? {
+                return anyhow::Ok(message);
+            }
+        }
+    };
+    let message = tokio::time::timeout(IDLE_TIMEOUT, first_word).await.context("nobody says anything")??;
+    match &message {
+        Message::Hello(hello) if hello.node == *wanted => Ok(message),
+        Message::Hello(hello) => bail!("is another node, {}", hello.node),
+        _ => bail!("is somebody who does not say who it is"),
+    }
 }
 
 async fn write_all(
@@ -240,16 +297,19 @@ async fn write_all(
 async fn read_stream(tree: &TreeHandle, peer: PeerId, mut stream: RecvStream) -> anyhow::Result<()> {
     let mut frame = Vec::new();
     loop {
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).await?;
-        let length = u32::from_be_bytes(length) as usize;
-        ensure!(length <= MESSAGE_BYTES_MAX, "a message of {length} bytes");
-        frame.resize(length, 0);
-        stream.read_exact(&mut frame).await?;
-        if length > 0 {
-            deliver(tree, peer, &frame).await?;
-        }
+        read_frame(&mut stream, &mut frame).await?;
+        deliver(tree, peer, &frame).await?;
     }
+}
+
+async fn read_frame(stream: &mut RecvStream, frame: &mut Vec<u8>) -> anyhow::Result<()> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    ensure!(length <= MESSAGE_BYTES_MAX, "a message of {length} bytes");
+    frame.resize(length, 0);
+    stream.read_exact(frame).await?;
+    Ok(())
 }
 
 async fn read_datagrams(tree: &TreeHandle, peer: PeerId, connection: &Connection) -> anyhow::Result<()> {
@@ -260,8 +320,16 @@ async fn read_datagrams(tree: &TreeHandle, peer: PeerId, connection: &Connection
 }
 
 async fn deliver(tree: &TreeHandle, peer: PeerId, bytes: &[u8]) -> anyhow::Result<()> {
-    if let Some(message) = Message::decode(bytes).context("a message that does not follow the wire format")? {
+    if let Some(message) = decode(bytes)? {
         tree.channel(ChannelEvent::Message { peer, message }).await;
     }
     Ok(())
+}
+
+/// `None`: an empty frame, or one of a later version.
+fn decode(bytes: &[u8]) -> anyhow::Result<Option<Message>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Message::decode(bytes).context("a message that does not follow the wire format")
 }

@@ -4,17 +4,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 /// Lines for the person who starts a node that listens to HTTP at `listen` and stands on a host with these addresses.
-pub fn advice(listen: SocketAddr, public_ip: Option<IpAddr>, host: &[IpAddr]) -> Vec<String> {
+pub fn advice(listen: SocketAddr, public_ips: &[IpAddr], host: &[IpAddr]) -> Vec<String> {
     if listen.ip().to_canonical().is_loopback() {
         return vec![
             "only this machine reaches it; for others: --http 0.0.0.0:443 and a certificate".to_owned(),
         ];
     }
-    if let Some(address) = public_ip {
-        return if is_public(address) {
+    if let Some(first) = public_ips.first() {
+        return if public_ips.iter().any(|address| is_public(*address)) {
             Vec::new()
         } else {
-            vec![format!("media is offered at {address} first (--public-ip), which is no public address")]
+            vec![format!("media is offered at {first} first (--public-ip), which is no public address")]
         };
     }
     let offered: Vec<IpAddr> =
@@ -54,27 +54,27 @@ fn is_public(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn told(listen: &str, public_ip: Option<&str>, host: &[&str]) -> String {
+    fn told(listen: &str, public_ips: &[&str], host: &[&str]) -> String {
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let host: Vec<IpAddr> = host.iter().map(|address| ip(address)).collect();
-        advice(SocketAddr::new(ip(listen), 8080), public_ip.map(ip), &host).join("\n")
+        let ips = |texts: &[&str]| texts.iter().map(|text| ip(text)).collect::<Vec<_>>();
+        advice(SocketAddr::new(ip(listen), 8080), &ips(public_ips), &ips(host)).join("\n")
     }
 
     #[test]
     fn who_will_not_be_reached_is_told_so() {
         let host = ["127.0.0.1", "192.168.1.5", "fe80::1", "fd00::5"];
-        assert!(told("127.0.0.1", None, &host).contains("only this machine"));
-        let private = told("0.0.0.0", None, &host);
+        assert!(told("127.0.0.1", &[], &host).contains("only this machine"));
+        let private = told("0.0.0.0", &[], &host);
         assert!(private.contains("192.168.1.5, fd00::5:") && private.contains("--public-ip"), "{private}");
-        assert!(told("0.0.0.0", None, &["127.0.0.1"]).contains("no address at all"));
-        assert!(told("::", Some("10.0.0.5"), &host).contains("no public address"));
+        assert!(told("0.0.0.0", &[], &["127.0.0.1"]).contains("no address at all"));
+        assert!(told("::", &["10.0.0.5"], &host).contains("no public address"));
     }
 
     #[test]
     fn nothing_is_said_where_nothing_is_wrong() {
         let host = ["127.0.0.1", "10.0.0.5"];
-        assert_eq!(told("0.0.0.0", Some("203.0.113.7"), &host), "");
-        assert_eq!(told("0.0.0.0", None, &["10.0.0.5", "203.0.113.7"]), "");
-        assert_eq!(told("::", None, &["10.0.0.5", "2001:db8::5"]), "");
+        assert_eq!(told("0.0.0.0", &["203.0.113.7"], &host), "");
+        assert_eq!(told("0.0.0.0", &[], &["10.0.0.5", "203.0.113.7"]), "");
+        assert_eq!(told("::", &[], &["10.0.0.5", "2001:db8::5"]), "");
     }
 }

@@ -1,6 +1,6 @@
 //! WHIP and WHEP sessions as HTTP resources: which URL is whose, until it ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -165,6 +165,8 @@ struct Tables {
     by_id: HashMap<SessionId, Session>,
     publishers: HashMap<PublisherId, SessionId>,
     viewers: HashMap<ViewerId, SessionId>,
+    /// Viewers of each broadcast.
+    watched: BTreeMap<BroadcastId, u64>,
     endings: VecDeque<Ending>,
     /// The latest ended sessions, oldest first, and whether their players may still say their last words.
     ended_ids: VecDeque<(SessionId, bool)>,
@@ -177,8 +179,21 @@ impl Tables {
         }
         self.ended_ids.push_back((id, true));
         let ended = self.by_id.remove(&id)?;
+        self.count(&ended, -1);
         ended.events.end();
         Some(ended)
+    }
+
+    /// One more or less who watches what this session is about, if it is a viewer's.
+    fn count(&mut self, session: &Session, by: i64) {
+        if matches!(session.peer, Peer::Publisher(_)) {
+            return;
+        }
+        let viewers = self.watched.entry(session.broadcast.clone()).or_default();
+        *viewers = viewers.saturating_add_signed(by);
+        if *viewers == 0 {
+            self.watched.remove(&session.broadcast);
+        }
     }
 }
 
@@ -218,7 +233,10 @@ impl Sessions {
             reports,
             patches,
         };
-        tables.by_id.insert(id, session);
+        tables.count(&session, 1);
+        if let Some(replaced) = tables.by_id.insert(id, session) {
+            tables.count(&replaced, -1);
+        }
     }
 
     /// A publisher's session begins that did not come over HTTP. Gives its name in logs and traces.
@@ -332,6 +350,12 @@ impl Sessions {
         self.lock().by_id.values().map(|session| session.peer).collect()
     }
 
+    /// How many have sessions to watch each broadcast, connected or not yet.
+    #[must_use]
+    pub fn watched(&self) -> Vec<(BroadcastId, u64)> {
+        self.lock().watched.iter().map(|(broadcast, viewers)| (broadcast.clone(), *viewers)).collect()
+    }
+
     /// Every viewer.
     #[must_use]
     pub fn viewers(&self) -> Vec<Watching> {
@@ -353,6 +377,40 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn begin(sessions: &Sessions, number: u8, broadcast: &str, peer: Peer) -> SessionId {
+        let id = SessionId::from_random([number; 16]);
+        let resource = Resource {
+            id,
+            broadcast: BroadcastId::new(broadcast).expect("an id"),
+            entity_tag: EntityTag::from_random([number; 8]),
+            peer_ice: IceCredentials { ufrag: "u".into(), pwd: "p".into() },
+            picture_line: None,
+        };
+        sessions.insert(&resource, peer, Came::default(), None);
+        id
+    }
+
+    #[test]
+    fn viewers_are_counted_by_what_they_watch_until_they_end() {
+        let sessions = Sessions::default();
+        begin(&sessions, 1, "show", Peer::Publisher(PublisherId(1)));
+        for number in 2..5 {
+            let broadcast = if number == 2 { "other" } else { "show" };
+            begin(&sessions, number, broadcast, Peer::Viewer(ViewerId::new(number.into()), 0));
+        }
+        let watched = |sessions: &Sessions| {
+            sessions.watched().into_iter().map(|(id, viewers)| (id.to_string(), viewers)).collect::<Vec<_>>()
+        };
+        assert_eq!(watched(&sessions), [("other".to_owned(), 1), ("show".to_owned(), 2)]);
+        let mut tables = sessions.lock();
+        for number in [1, 2, 3] {
+            tables.end(SessionId::from_random([number; 16]));
+            tables.end(SessionId::from_random([number; 16]));
+        }
+        drop(tables);
+        assert_eq!(watched(&sessions), [("show".to_owned(), 1)]);
+    }
 
     #[test]
     fn the_log_has_addresses_of_clients_only_if_it_is_to() {

@@ -30,6 +30,9 @@ pub struct AssignedParent {
     pub node: NodeId,
     /// Its link port, `host:port`.
     pub link: String,
+    /// All ways to it, in the order in which this child tries them; none: only that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
 }
 
 /// An order to drain.

@@ -22,6 +22,22 @@ pub struct BroadcastRecord {
     pub epoch: Option<RecordedEpoch>,
     /// Whether a publisher is there.
     pub state: RecordedState,
+    /// What it takes; `None` before that is known, and from an injection node of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rates: Option<Rates>,
+}
+
+/// What a broadcast takes, as its injection node has measured it, with what the network adds up to UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// One viewer: sound and the largest picture.
+    pub viewer_kbps: u32,
+    /// One viewer's packets in a second.
+    pub viewer_packets: u32,
+    /// One child: all layers.
+    pub child_kbps: u32,
+    /// One child's packets in a second.
+    pub child_packets: u32,
 }
 
 /// [`Epoch`] as it is stored.

@@ -21,13 +21,13 @@ mod tree;
 pub use access::{Registry, RegistryError, Versioned};
 pub use assignment::{AssignedParent, Assignment, Drain};
 pub use audience::{Audience, AudienceRecord};
-pub use broadcast::{BroadcastRecord, RecordedEpoch, RecordedState};
+pub use broadcast::{BroadcastRecord, Rates, RecordedEpoch, RecordedState};
 pub use decision::{DECISIONS_MAX, Decision, DecisionsRecord};
 pub use declared::DeclaredRecord;
 pub use leader::{LEADER, LeaderRecord};
 pub use node::{
-    ADVICE_MAX, Advice, BROADCASTS_MAX, Capacity, Incarnation, Load, NodeRecord, NodeState, ParentLink,
-    Watched,
+    ADVICE_MAX, Advice, BROADCASTS_MAX, Capacity, Incarnation, LINKS_MAX, Load, NodeRecord, NodeState,
+    ParentLink, Watched,
 };
 pub use places::{PLACES_MAX, Place, PlacesRecord};
 pub use record::{DecodeError, Stored, decode, encode};

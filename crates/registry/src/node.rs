@@ -30,6 +30,9 @@ pub struct NodeRecord {
     pub host: String,
     /// Where children reach its link port, `host:port`.
     pub link: Option<String>,
+    /// All such addresses, that one first, at most [`LINKS_MAX`]; none from a node of an earlier version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
     /// Where clients reach its HTTP listener, without a path.
     pub url: Option<String>,
     /// Where Prometheus reaches its operations listener, `host:port`.
@@ -50,6 +53,9 @@ pub struct NodeRecord {
     /// Version of the program.
     pub version: String,
 }
+
+/// Addresses of one link port that a node lists.
+pub const LINKS_MAX: usize = 8;
 
 /// Pieces of advice that a node lists.
 pub const ADVICE_MAX: usize = 64;
@@ -85,6 +91,12 @@ pub struct Capacity {
     pub publishers: u32,
     /// Children.
     pub children: u32,
+    /// What its network carries towards viewers and children, in Mbit/s; `None`: not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress_mbps: Option<u32>,
+    /// Packets that it carries there in a second; `None`: not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets_per_second: Option<u32>,
 }
 
 /// What a node carries. Numbers that it does not know are `None`, never zero.
@@ -107,6 +119,12 @@ pub struct Load {
     pub transmit_mbps: Option<f64>,
     /// Packets that it sends in a second.
     pub packets_per_second: Option<f64>,
+    /// What its viewers may take, in Mbit/s; `None` where its network has no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised_mbps: Option<f64>,
+    /// Packets that its viewers may take in a second; `None` where its network has no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised_packets_per_second: Option<f64>,
 }
 
 /// One parent of a node.

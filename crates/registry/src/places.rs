@@ -11,7 +11,7 @@ use crate::node::{Capacity, Load};
 use crate::{Stored, text};
 
 /// Nodes in one record: with the longest names they fit it.
-pub const PLACES_MAX: usize = 60;
+pub const PLACES_MAX: usize = 56;
 
 /// A part of the list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

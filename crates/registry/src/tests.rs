@@ -19,6 +19,7 @@ fn node() -> NodeRecord {
         zone: None,
         host: "h1".into(),
         link: Some("10.0.0.1:51000".into()),
+        links: Vec::new(),
         url: None,
         ops: None,
         state: NodeState::Ready,
@@ -43,6 +44,19 @@ fn fields_of_a_later_minor_version_are_passed_over() {
     value["colour"] = "green".into();
     let bytes = serde_json::to_vec(&value).expect("JSON");
     assert_eq!(decode::<NodeRecord>(&bytes).expect("ours"), node());
+}
+
+#[test]
+fn what_earlier_versions_do_not_tell_is_not_known() {
+    let mut value: serde_json::Value = serde_json::from_slice(&encode(&node())).expect("JSON");
+    assert!(value["capacity"].get("egress_mbps").is_none(), "what is not told is not written");
+    value["capacity"] = serde_json::json!({ "viewers": 7, "publishers": 0, "children": 64 });
+    let record = decode::<NodeRecord>(&serde_json::to_vec(&value).expect("JSON")).expect("an earlier one's");
+    assert_eq!((record.capacity.viewers, record.capacity.egress_mbps), (7, None));
+    assert_eq!(record.load.promised_mbps, None);
+    let earlier =
+        br#"{"schema":1,"broadcast":"show","tree":"main","origin":"i","epoch":null,"state":"live"}"#;
+    assert_eq!(decode::<BroadcastRecord>(earlier).expect("an earlier one's").rates, None);
 }
 
 #[test]
@@ -75,7 +89,8 @@ async fn two_who_change_one_record_both_succeed() {
         let found = found.expect("it is there").clone();
         if std::mem::take(&mut is_first) {
             let other = other.clone();
-            let parent = AssignedParent { node: NodeId::new("p").expect("id"), link: "h:1".into() };
+            let parent =
+                AssignedParent { node: NodeId::new("p").expect("id"), link: "h:1".into(), links: Vec::new() };
             let write = Assignment { parents: vec![parent], ..found.clone() };
             futures_executor(other, write);
         }
@@ -130,8 +145,20 @@ fn a_full_part_of_the_places_fits_a_record() {
         health: "draining".into(),
         url: Some(format!("https://{}", "h".repeat(120))),
         report: (u64::MAX, u64::MAX),
-        capacity: Capacity { viewers: u32::MAX, publishers: u32::MAX, children: u32::MAX },
-        load: Some(Load { viewers: u32::MAX, cpu_percent: Some(99.987_654_321), ..Load::default() }),
+        capacity: Capacity {
+            viewers: u32::MAX,
+            publishers: u32::MAX,
+            children: u32::MAX,
+            egress_mbps: Some(u32::MAX),
+            packets_per_second: Some(u32::MAX),
+        },
+        load: Some(Load {
+            viewers: u32::MAX,
+            cpu_percent: Some(99.987_654_321),
+            promised_mbps: Some(9_999.987_654_321),
+            promised_packets_per_second: Some(f64::from(u32::MAX)),
+            ..Load::default()
+        }),
         parents: vec![longest; 4],
     };
     let record = PlacesRecord { part: "16".into(), parts: 17, nodes: vec![place; PLACES_MAX] };

@@ -17,8 +17,8 @@ pub const CANDIDATES_MAX: usize = UDP_MAX + TCP_MAX;
 /// What is known when an offer arrives.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
-    /// The configured address of a one-to-one NAT.
-    pub public_ip: Option<IpAddr>,
+    /// The configured addresses of a one-to-one NAT, best first.
+    pub public_ips: &'a [IpAddr],
     /// The local address that the HTTP request arrived on.
     pub request_local: IpAddr,
     /// Where the HTTP request came from.
@@ -31,7 +31,7 @@ pub struct Known<'a> {
     pub has_tcp: bool,
 }
 
-/// The addresses of an answer, best first: the public one; then IPv4 before IPv6, and in each family the
+/// The addresses of an answer, best first: the public ones; then IPv4 before IPv6, and in each family the
 /// address of the request, the others as the host lists them, loopback. Loopback only if the HTTP peer is on
 /// this host itself: to anyone else it would be their own. Link-local IPv6 addresses are left out, since
 /// candidates have no zone. TCP comes after all of UDP.
@@ -63,7 +63,7 @@ fn addresses(known: &Known<'_>) -> Vec<SocketAddr> {
     });
 
     let mut ordered: Vec<SocketAddr> = Vec::new();
-    for address in known.public_ip.map(|address| address.to_canonical()).into_iter().chain(of_host) {
+    for address in known.public_ips.iter().map(IpAddr::to_canonical).chain(of_host) {
         let address = SocketAddr::new(address, known.port);
         if !ordered.contains(&address) {
             ordered.push(address);
@@ -92,10 +92,11 @@ mod tests {
         text.parse().expect("address")
     }
 
-    fn ordered(public: Option<&str>, local: &str, peer: &str, host: &[&str]) -> Vec<String> {
+    fn ordered(public: &[&str], local: &str, peer: &str, host: &[&str]) -> Vec<String> {
         let host_addresses: Vec<IpAddr> = host.iter().map(|text| ip(text)).collect();
+        let public_ips: Vec<IpAddr> = public.iter().map(|text| ip(text)).collect();
         let known = Known {
-            public_ip: public.map(ip),
+            public_ips: &public_ips,
             request_local: ip(local),
             request_peer: ip(peer),
             host_addresses: &host_addresses,
@@ -109,47 +110,54 @@ mod tests {
 
     #[test]
     fn t03_the_address_of_the_request_comes_first() {
-        let addresses = ordered(None, "10.0.0.7", "10.0.0.99", &HOST);
+        let addresses = ordered(&[], "10.0.0.7", "10.0.0.99", &HOST);
         assert_eq!(addresses, ["10.0.0.7", "192.168.1.5", "2001:db8::5"]);
     }
 
     #[test]
     fn t03_the_public_address_comes_before_all() {
-        let addresses = ordered(Some("203.0.113.9"), "10.0.0.7", "198.51.100.3", &HOST);
+        let addresses = ordered(&["203.0.113.9"], "10.0.0.7", "198.51.100.3", &HOST);
         assert_eq!(addresses, ["203.0.113.9", "10.0.0.7", "192.168.1.5", "2001:db8::5"]);
-        let addresses = ordered(Some("192.168.1.5"), "10.0.0.7", "198.51.100.3", &HOST);
+        let addresses = ordered(&["192.168.1.5"], "10.0.0.7", "198.51.100.3", &HOST);
         assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "2001:db8::5"], "and stands there once");
     }
 
     #[test]
+    fn several_public_addresses_come_in_their_order_before_those_of_the_host() {
+        let public = ["203.0.113.9", "2001:db8::9"];
+        let addresses = ordered(&public, "10.0.0.7", "198.51.100.3", &HOST);
+        assert_eq!(addresses, ["203.0.113.9", "2001:db8::9", "10.0.0.7", "192.168.1.5", "2001:db8::5"]);
+    }
+
+    #[test]
     fn a_request_over_loopback_gets_loopback_first_and_the_rest_for_firefox() {
-        let addresses = ordered(None, "127.0.0.1", "127.0.0.1", &HOST);
+        let addresses = ordered(&[], "127.0.0.1", "127.0.0.1", &HOST);
         assert_eq!(addresses, ["127.0.0.1", "192.168.1.5", "10.0.0.7", "2001:db8::5", "::1"]);
     }
 
     #[test]
     fn a_local_peer_on_another_address_gets_loopback_last() {
-        let addresses = ordered(None, "192.168.1.5", "192.168.1.5", &HOST);
+        let addresses = ordered(&[], "192.168.1.5", "192.168.1.5", &HOST);
         assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "127.0.0.1", "2001:db8::5", "::1"]);
     }
 
     #[test]
     fn a_remote_peer_never_gets_loopback() {
         for local in ["192.168.1.5", "10.0.0.7"] {
-            let addresses = ordered(None, local, "198.51.100.3", &HOST);
+            let addresses = ordered(&[], local, "198.51.100.3", &HOST);
             assert!(!addresses.iter().any(|address| ip(address).is_loopback()), "{addresses:?}");
         }
     }
 
     #[test]
     fn t03_ipv4_comes_first_even_if_the_request_came_over_ipv6() {
-        let addresses = ordered(None, "2001:db8::5", "2001:db8::99", &HOST);
+        let addresses = ordered(&[], "2001:db8::5", "2001:db8::99", &HOST);
         assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "2001:db8::5"]);
     }
 
     #[test]
     fn a_dual_stack_listener_yields_plain_ipv4() {
-        let addresses = ordered(None, "::ffff:10.0.0.7", "::ffff:10.0.0.99", &["10.0.0.7", "fe80::1"]);
+        let addresses = ordered(&[], "::ffff:10.0.0.7", "::ffff:10.0.0.99", &["10.0.0.7", "fe80::1"]);
         assert_eq!(addresses, ["10.0.0.7"]);
     }
 
@@ -157,7 +165,7 @@ mod tests {
     fn a_host_with_many_bridges_does_not_blow_up_the_answer() {
         let bridges: Vec<String> = (0..60).map(|index| format!("172.17.{index}.1")).collect();
         let bridges: Vec<&str> = bridges.iter().map(String::as_str).collect();
-        let addresses = ordered(None, "10.0.0.7", "10.0.0.99", &bridges);
+        let addresses = ordered(&[], "10.0.0.7", "10.0.0.99", &bridges);
         assert_eq!((addresses.len(), addresses[0].as_str()), (UDP_MAX, "10.0.0.7"));
     }
 
@@ -166,7 +174,7 @@ mod tests {
         let host_addresses = [ip("10.0.0.7"), ip("2001:db8::5")];
         let (request_local, request_peer) = (ip("10.0.0.7"), ip("10.0.0.99"));
         let known = Known {
-            public_ip: None,
+            public_ips: &[],
             request_local,
             request_peer,
             host_addresses: &host_addresses,

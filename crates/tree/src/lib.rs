@@ -17,8 +17,8 @@ pub mod viewers;
 
 pub use template::Template;
 pub use view::{
-    Assigned, BroadcastView, Capacity, Health, Incarnation, Load, NodeView, Observation, Place, TreeView,
-    Version,
+    Assigned, BroadcastView, Capacity, Health, Incarnation, Load, NodeView, Observation, Place, Rate,
+    TreeView, Version,
 };
 
 /// Most parents of a node, active and standing by together.

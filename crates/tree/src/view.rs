@@ -74,6 +74,44 @@ pub struct Place {
     pub host: Arc<str>,
 }
 
+/// What flows in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rate {
+    /// Bits.
+    pub bits: Bitrate,
+    /// Packets.
+    pub packets: u64,
+}
+
+impl Rate {
+    /// So many of these.
+    #[must_use]
+    pub const fn times(self, count: u64) -> Self {
+        let bits = Bitrate::bps(self.bits.as_bps().saturating_mul(count));
+        Self { bits, packets: self.packets.saturating_mul(count) }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, more: Self) -> Self {
+        let bits = Bitrate::bps(self.bits.as_bps().saturating_add(more.bits.as_bps()));
+        Self { bits, packets: self.packets.saturating_add(more.packets) }
+    }
+
+    /// What is left of it without those.
+    #[must_use]
+    pub const fn less(self, other: Self) -> Self {
+        let bits = Bitrate::bps(self.bits.as_bps().saturating_sub(other.bits.as_bps()));
+        Self { bits, packets: self.packets.saturating_sub(other.packets) }
+    }
+
+    /// The larger one of each.
+    #[must_use]
+    pub fn or_more(self, other: Self) -> Self {
+        Self { bits: self.bits.max(other.bits), packets: self.packets.max(other.packets) }
+    }
+}
+
 /// The most that a node takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
@@ -83,10 +121,21 @@ pub struct Capacity {
     pub publishers_max: u32,
     /// Children connected at once, those that only stand by included.
     pub children_max: u32,
-    /// Media towards viewers; `None`: not limited.
+    /// What its network carries towards viewers and children; `None`: not limited.
     pub egress_max: Option<Bitrate>,
-    /// Packets towards viewers in a second; `None`: not limited.
+    /// Packets that it carries there in a second; `None`: not limited.
     pub packets_per_second_max: Option<u64>,
+}
+
+impl Capacity {
+    /// How many more of `each` the network carries beside `used`; `None`: as many as there are.
+    #[must_use]
+    pub fn fits(&self, used: Rate, each: Rate) -> Option<u64> {
+        let room = |most: Option<u64>, used: u64, each: u64| most?.saturating_sub(used).checked_div(each);
+        let bits = room(self.egress_max.map(Bitrate::as_bps), used.bits.as_bps(), each.bits.as_bps());
+        let packets = room(self.packets_per_second_max, used.packets, each.packets);
+        bits.into_iter().chain(packets).min()
+    }
 }
 
 /// What a node carries, as its last heartbeat says.
@@ -106,6 +155,16 @@ pub struct Load {
     pub sent: Bitrate,
     /// Sent in the latest second.
     pub packets_per_second: u64,
+    /// What all its viewers may take, those that it expects included, as far as it knows what they watch.
+    pub promised: Rate,
+}
+
+impl Load {
+    /// Sent in the latest second.
+    #[must_use]
+    pub const fn sent(&self) -> Rate {
+        Rate { bits: self.sent, packets: self.packets_per_second }
+    }
 }
 
 /// An assignment as it is stored.
@@ -151,8 +210,10 @@ pub struct BroadcastView {
     pub tree: TreeId,
     /// The injection node that has it, or had it last; `None` before it was first published.
     pub origin: Option<NodeId>,
-    /// All its streams together, where it is known.
-    pub bitrate: Option<Bitrate>,
+    /// The most that one viewer of it takes, where that is known.
+    pub viewer: Option<Rate>,
+    /// All its streams together, which a child may take, where that is known.
+    pub child: Option<Rate>,
 }
 
 /// One tree.

@@ -8,7 +8,7 @@ use model::{Bitrate, NodeId, Role};
 use proptest::prelude::*;
 use support::{World, broadcast_id, node_id, tree_id};
 use tree::placement::{Answer, Nowhere, Placement, RESERVATION, Request};
-use tree::{Health, Incarnation};
+use tree::{Health, Incarnation, Rate};
 
 /// A front door with its randomness and its clock.
 struct Door {
@@ -36,8 +36,8 @@ impl Door {
         self.placement.update(self.now, &world.0);
     }
 
-    fn ask(&mut self, is_viewer: bool) -> Answer {
-        let (tree, broadcast) = (tree_id(), broadcast_id("demo"));
+    fn ask(&mut self, is_viewer: bool, broadcast: &str) -> Answer {
+        let (tree, broadcast) = (tree_id(), broadcast_id(broadcast));
         let request = Request {
             tree: &tree,
             broadcast: &broadcast,
@@ -58,16 +58,20 @@ impl Door {
     }
 
     fn view(&mut self) -> Answer {
-        self.ask(true)
+        self.ask(true, "demo")
     }
 
     fn publish(&mut self) -> Answer {
-        self.ask(false)
+        self.ask(false, "demo")
     }
 
     /// Where a viewer ends, by name.
     fn place(&mut self) -> Option<String> {
-        match self.view() {
+        self.place_for("demo")
+    }
+
+    fn place_for(&mut self, broadcast: &str) -> Option<String> {
+        match self.ask(true, broadcast) {
             Answer::Here => self.here.as_ref().map(ToString::to_string),
             Answer::Redirect(node) => Some(node.to_string()),
             Answer::Nowhere(_) => None,
@@ -211,6 +215,35 @@ fn each_of_the_limits_counts() {
 }
 
 #[test]
+fn what_viewers_may_take_counts_before_it_is_sent_and_beside_what_children_may_take() {
+    let mut world = world(2, 1000);
+    world.each("e", |node| node.capacity.egress_max = Some(Bitrate::kbps(25_000)));
+    let mut door = Door::new(1, None);
+    door.see(&world);
+    // All have come, and nothing flows to them yet.
+    load(&mut world, "e000", |load| {
+        (load.viewers, load.promised) = (10, Rate { bits: Bitrate::kbps(25_000), packets: 2500 });
+    });
+    door.see(&world);
+    let places: Vec<_> = std::iter::from_fn(|| door.place()).collect();
+    assert_eq!(places, ["e001"; 10]);
+    assert_eq!(door.view(), Answer::Nowhere(Nowhere::NetworkFull));
+
+    let mut world = World::new(0, 0, 0);
+    world.add("a", Role::All, 3);
+    world.publish("demo", "a000");
+    world.settle();
+    world.get("a000").capacity.egress_max = Some(Bitrate::kbps(10_000));
+    for name in ["a001", "a002"] {
+        world.get(name).health = Health::Draining;
+    }
+    let mut door = Door::new(1, Some("a000"));
+    door.see(&world);
+    let count = std::iter::from_fn(|| door.place()).count();
+    assert_eq!(count, 2, "two children may take as much as two viewers");
+}
+
+#[test]
 fn a_promise_lasts_until_the_report_includes_it_or_for_a_while() {
     let mut world = world(1, 10);
     let mut door = Door::new(1, None);
@@ -351,7 +384,77 @@ fn publishers_prefer_nodes_that_feed_everybody() {
     assert!(matches!(door.publish(), Answer::Here | Answer::Redirect(_)), "that one is full now");
 }
 
+/// What one viewer of each broadcast takes: kbit/s, packets.
+const RATES: [(u64, u64); 3] = [(800, 90), (2500, 260), (6000, 640)];
+
+/// What is promised at one node.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    viewers: u32,
+    kbps: u64,
+    packets: u64,
+}
+
+impl Taken {
+    fn with(self, (kbps, packets): (u64, u64)) -> Self {
+        Self { viewers: self.viewers + 1, kbps: self.kbps + kbps, packets: self.packets + packets }
+    }
+
+    const fn fits(self, (kbps, packets): (u64, u64)) -> bool {
+        self.kbps <= kbps && self.packets <= packets
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_network_is_promised_more_than_it_carries(
+        limits in prop::collection::vec((0u64..40_000, 100u64..4000), 1..8),
+        steps in prop::collection::vec((0usize..RATES.len(), 0u8..8, 0u64..3), 1..300),
+        seed: u64,
+    ) {
+        let mut world = world(limits.len(), 1000);
+        for (number, (kbps, packets)) in limits.iter().enumerate() {
+            let capacity = &mut world.get(&format!("e{number:03}")).capacity;
+            capacity.egress_max = Some(Bitrate::kbps(*kbps));
+            capacity.packets_per_second_max = Some(*packets);
+        }
+        for (number, (kbps, packets)) in RATES.into_iter().enumerate() {
+            let name = format!("b{number}");
+            world.publish(&name, "i000");
+            let broadcast = world.0.broadcasts.last_mut().expect("just published");
+            broadcast.viewer = Some(Rate { bits: Bitrate::kbps(kbps), packets });
+        }
+        let mut door = Door::new(seed, None);
+        door.see(&world);
+        let mut taken = vec![Taken::default(); limits.len()];
+        for (broadcast, report, flowing) in steps {
+            if report == 0 {
+                for (number, taken) in taken.iter().enumerate() {
+                    load(&mut world, &format!("e{number:03}"), |load| {
+                        load.viewers = taken.viewers;
+                        load.promised = Rate { bits: Bitrate::kbps(taken.kbps), packets: taken.packets };
+                        // Of some it flows already, of some it flows less than it may.
+                        load.sent = Bitrate::kbps(taken.kbps * flowing / 3);
+                        load.packets_per_second = taken.packets * flowing / 3;
+                    });
+                }
+                door.see(&world);
+            }
+            let rate = RATES[broadcast];
+            match door.place_for(&format!("b{broadcast}")) {
+                Some(node) => {
+                    let number: usize = node[1..].parse().expect("a number");
+                    taken[number] = taken[number].with(rate);
+                    prop_assert!(taken[number].fits(limits[number]), "{node} carries too much");
+                }
+                None => {
+                    let mut pairs = taken.iter().zip(&limits);
+                    prop_assert!(!pairs.any(|(taken, limit)| taken.with(rate).fits(*limit)), "one has room");
+                }
+            }
+        }
+    }
+
     #[test]
     fn no_place_is_given_twice(
         places in prop::collection::vec((0u32..30, 0u32..30), 1..12),

@@ -2,7 +2,7 @@
 
 mod support;
 
-use model::Role;
+use model::{Bitrate, Role};
 use support::{World, node_id};
 use tree::topology::{Action, Cause, Finding, Reason, decide};
 use tree::{Health, Observation};
@@ -30,6 +30,26 @@ fn a_large_event_has_two_relays_on_two_hosts_and_one_standing_by_for_each_egress
     // 40 egress with 3 places each, 48 of them on a relay: three relays, the others stay in reserve.
     let used = (0..6).filter(|number| !world.parents(&format!("r00{number}")).is_empty()).count();
     assert_eq!(used, 3);
+}
+
+#[test]
+fn where_a_source_carries_few_children_relays_take_them_and_nobody_is_without_meanwhile() {
+    let mut world = World::new(1, 4, 10);
+    world.settle();
+    assert_eq!(world.children()[&node_id("i000")].len(), 10, "all of them directly");
+    // Five children at 2.5 Mbit/s each.
+    world.get("i000").capacity.egress_max = Some(Bitrate::kbps(12_500));
+    world.store(&decide(&world.0));
+    assert!((0..10).all(|number| world.parents(&format!("e{number:03}")).contains(&"i000")), "not yet left");
+    world.connect();
+    world.settle();
+    let children = &world.children()[&node_id("i000")];
+    assert!(
+        children.len() <= 5 && children.iter().all(|child| child.as_str().starts_with('r')),
+        "{children:?}"
+    );
+    assert!((0..10).all(|number| world.depth(&format!("e{number:03}")) == Some(2)));
+    assert_eq!(decide(&world.0).findings, []);
 }
 
 #[test]

@@ -5,12 +5,12 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use model::Role;
+use model::{Bitrate, Role};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use support::World;
 use support::drawn::{Event, apply, drawn, event, world};
-use tree::topology::{Action, decide};
+use tree::topology::{Action, Finding, decide};
 use tree::{Assigned, Health};
 
 /// Links that are up and links that are stored, together, make no loop and fill nobody beyond its places, whoever
@@ -126,6 +126,53 @@ proptest! {
         let places = relays * children_max as usize;
         let without = (0..egress).filter(|number| world.parents(&format!("e{number:03}")).is_empty()).count();
         prop_assert!(without == 0 || without <= egress.saturating_sub(places), "{without} of {egress} at {places}");
+    }
+
+    #[test]
+    fn no_network_is_given_more_children_than_it_carries(
+        relays in 2usize..8, egress in 1usize..60, kbps in prop::collection::vec(0u64..200_000, 9),
+    ) {
+        let mut world = World::new(1, relays, egress);
+        world.get("i000").capacity.egress_max = Some(Bitrate::kbps(kbps[8]));
+        for number in 0..relays {
+            world.get(&format!("r{number:03}")).capacity.egress_max = Some(Bitrate::kbps(kbps[number]));
+        }
+        world.settle();
+        let children = world.children();
+        for node in &world.0.nodes {
+            let count = children.get(&node.id).map_or(0, Vec::len) as u64;
+            let most = node.capacity.egress_max.map_or(u64::MAX, |most| most.as_bps() / 2_500_000);
+            prop_assert!(count <= most, "{} has {count} children, it carries {most}", node.id);
+        }
+    }
+
+    #[test]
+    fn rates_that_rise_cut_nobody_off_and_move_whom_others_carry(
+        relays in 0usize..8, egress in 1usize..60, source in 1u64..40, relay in 1u64..40, factor in 2u64..6,
+    ) {
+        let mut world = World::new(1, relays, egress);
+        world.get("i000").capacity.egress_max = Some(Bitrate::kbps(source * 2500));
+        world.each("r", |node| node.capacity.egress_max = Some(Bitrate::kbps(relay * 2500)));
+        world.settle();
+        let names: Vec<String> = (0..egress).map(|number| format!("e{number:03}")).collect();
+        let fed = |world: &World| names.iter().map(|name| world.depth(name).is_some()).collect::<Vec<_>>();
+        let before = fed(&world);
+        for broadcast in &mut world.0.broadcasts {
+            broadcast.child = broadcast.child.map(|rate| rate.times(factor));
+        }
+        world.settle();
+        for (name, (before, after)) in names.iter().zip(before.into_iter().zip(fed(&world))) {
+            prop_assert!(after || !before, "{name} is cut off");
+        }
+        let findings = decide(&world.0).findings;
+        for (id, children) in world.children() {
+            let node = world.0.nodes.iter().find(|node| node.id == id).expect("a node");
+            let most = node.capacity.egress_max.map_or(u64::MAX, |most| most.as_bps() / (2_500_000 * factor));
+            let is_told = findings
+                .iter()
+                .any(|finding| matches!(finding, Finding::NetworkFull { node, .. } if *node == id));
+            prop_assert_eq!(children.len() as u64 > most, is_told, "{}: {} of {}", id, children.len(), most);
+        }
     }
 
     #[test]

@@ -26,6 +26,9 @@ const RELAY_PACKET_NS_MAX: f64 = 500.0;
 /// The bench of a node that carries as many broadcasts as one may, 200, in either format.
 const SCRAPES: &str = "metrics/scrape_";
 const SCRAPE_MS_MAX: f64 = 10.0;
+/// The slowest decision of a controller: nobody has parents yet.
+const DECISION: &str = "decide/1000 nodes/from nothing";
+const DECISION_MS_MAX: f64 = 10.0;
 
 /// A target, and what stands against it.
 struct Target {
@@ -61,6 +64,7 @@ fn targets(records: &[Record]) -> Vec<Target> {
         joins(records),
         crowd(&runs),
         relay(records),
+        decision(records),
         scrape(records),
     ]);
     targets
@@ -224,6 +228,20 @@ fn scrape(records: &[Record]) -> Target {
     }
 }
 
+fn decision(records: &[Record]) -> Target {
+    let bench = records.iter().filter_map(Record::micro).find(|bench| bench.name == DECISION);
+    let measured = bench.map(|bench| {
+        let milliseconds = bench.iteration_ns / 1e6;
+        (format!("{milliseconds:.1} ms"), milliseconds <= DECISION_MS_MAX)
+    });
+    Target {
+        wanted: format!(
+            "A decision about 1000 nodes with 40000 viewers, from nothing: ≤ {DECISION_MS_MAX} ms"
+        ),
+        measured,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +296,19 @@ mod tests {
         assert_eq!(verdict(&[quick.clone(), other.clone()]), Some(true));
         assert_eq!(verdict(&[quick, bench("metrics/scrape_openmetrics", 10.4e6)]), Some(false));
         assert_eq!(verdict(&[other]), None);
+    }
+
+    #[test]
+    fn the_slowest_decision_is_judged() {
+        let bench = |name: &str, milliseconds: f64| {
+            Record::Micro(Micro { name: name.into(), iteration_ns: milliseconds * 1e6, elements: 1 })
+        };
+        let judged = |milliseconds| {
+            let records = [bench("decide/1000 nodes/at rest", 99.0), bench(DECISION, milliseconds)];
+            decision(&records).measured
+        };
+        assert_eq!(judged(2.34), Some(("2.3 ms".into(), true)));
+        assert_eq!(judged(10.3), Some(("10.3 ms".into(), false)));
     }
 
     #[test]

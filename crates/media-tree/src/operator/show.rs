@@ -2,7 +2,8 @@
 
 use super::table::{Align, Table, facts, number, time};
 use super::views::{
-    Advice, Audience, Broadcast, Decision, Installation, Node, Parent, PublishKey, Shape, Slot, Tree,
+    Advice, Audience, Broadcast, Capacity, Decision, Installation, Load, Node, Parent, PublishKey, Shape, Slot,
+    Tree,
 };
 
 const LEFT: Align = Align::Left;
@@ -157,6 +158,19 @@ fn of(used: u32, there: u32) -> String {
     if there == 0 && used == 0 { "–".into() } else { format!("{used}/{there}") }
 }
 
+/// What its viewers may take of what the network carries.
+fn network(load: &Load, capacity: &Capacity) -> String {
+    let part = |promised: Option<f64>, there: Option<u32>, unit: &str| {
+        there.map(|there| format!("{:.1} of {there} {unit}", promised.unwrap_or(0.0)))
+    };
+    let parts = [
+        part(load.promised_mbps, capacity.egress_mbps, "Mbit/s"),
+        part(load.promised_packets_per_second, capacity.packets_per_second, "packets/s"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "not limited".into() } else { format!("viewers may take {}", parts.join(", ")) }
+}
+
 /// What a link is for, in words.
 const fn link_state(parent: &Parent) -> &'static str {
     match (parent.is_alive, parent.is_assigned, parent.joined) {
@@ -191,7 +205,7 @@ pub fn node(node: &Node) -> String {
         ("zone", or_unknown(&node.zone)),
         ("host", node.host.clone()),
         ("url", or_unknown(&node.url)),
-        ("link", or_unknown(&node.link)),
+        ("link", if node.links.len() > 1 { node.links.join(", ") } else { or_unknown(&node.link) }),
         ("operations", or_unknown(&node.ops)),
         ("version", node.version.clone()),
         ("viewers", of(load.viewers, capacity.viewers)),
@@ -201,6 +215,7 @@ pub fn node(node: &Node) -> String {
         ("busiest shard", number(load.shard_percent, " %")),
         ("sends", number(load.transmit_mbps, " Mbit/s")),
         ("packets", number(load.packets_per_second, " packets/s")),
+        ("network", network(load, capacity)),
     ]);
     if !node.parents.is_empty() {
         let columns = [
@@ -254,12 +269,17 @@ pub fn broadcasts(broadcasts: &[Broadcast]) -> String {
 /// One broadcast.
 pub fn broadcast(broadcast: &Broadcast) -> String {
     let made = broadcast.created.map_or_else(|| "by its first publisher".into(), time);
+    let takes = broadcast.rates.as_ref().map_or_else(
+        || "–".into(),
+        |rates| format!("{} kbit/s, {} packets/s", rates.viewer_kbps, rates.viewer_packets),
+    );
     let facts = facts(&[
         ("broadcast", broadcast.id.clone()),
         ("tree", broadcast.tree.clone()),
         ("state", broadcast.state.clone()),
         ("published at", broadcast.origin.clone().unwrap_or_else(|| "–".into())),
         ("viewers", broadcast.viewers.to_string()),
+        ("a viewer takes", takes),
         ("made", made),
     ]);
     if broadcast.advice.is_empty() {
@@ -358,6 +378,18 @@ mod tests {
     }
 
     #[test]
+    fn a_node_shows_what_its_network_carries_and_how_much_of_it_is_promised() {
+        let mut egress = egress();
+        egress["capacity"]["egress_mbps"] = json!(1000);
+        egress["load"]["promised_mbps"] = json!(437.25);
+        let all = node(&serde_json::from_value(egress.clone()).expect("a node"));
+        assert!(all.contains("viewers may take 437.2 of 1000 Mbit/s\n"), "{all}");
+        egress["capacity"]["packets_per_second"] = json!(90_000);
+        let all = node(&serde_json::from_value(egress).expect("a node"));
+        assert!(all.contains("1000 Mbit/s, 0.0 of 90000 packets/s\n"), "{all}");
+    }
+
+    #[test]
     fn a_node_shows_its_links_in_words_and_what_it_does_not_know_as_unknown() {
         let egress: Node = serde_json::from_value(egress()).expect("a node");
         let line = nodes(&[&egress]);
@@ -368,6 +400,7 @@ mod tests {
             assert!(line.contains(part), "{part} in {line}");
         }
         let all = node(&egress);
+        assert!(all.contains("network        not limited\n"), "{all}");
         for part in
             ["drain ordered  within 60 s\n", "busiest shard  –\n", "relay-1  carries media", "1.2 ms", "demo"]
         {

@@ -78,6 +78,8 @@ pub struct Node {
     pub host: String,
     pub url: Option<String>,
     pub link: Option<String>,
+    #[serde(default)]
+    pub links: Vec<String>,
     pub ops: Option<String>,
     pub capacity: Capacity,
     pub load: Load,
@@ -93,6 +95,8 @@ pub struct Capacity {
     pub viewers: u32,
     pub publishers: u32,
     pub children: u32,
+    pub egress_mbps: Option<u32>,
+    pub packets_per_second: Option<u32>,
 }
 
 /// What a node carries.
@@ -105,6 +109,8 @@ pub struct Load {
     pub shard_percent: Option<f64>,
     pub transmit_mbps: Option<f64>,
     pub packets_per_second: Option<f64>,
+    pub promised_mbps: Option<f64>,
+    pub promised_packets_per_second: Option<f64>,
 }
 
 /// One link.
@@ -142,9 +148,18 @@ pub struct Broadcast {
     pub state: String,
     pub viewers: u64,
     pub created: Option<u64>,
+    /// `None` until it is measured, and from older controllers.
+    pub rates: Option<Rates>,
     /// Older controllers tell none.
     #[serde(default)]
     pub advice: Vec<Advice>,
+}
+
+/// What a broadcast takes.
+#[derive(Deserialize)]
+pub struct Rates {
+    pub viewer_kbps: u32,
+    pub viewer_packets: u32,
 }
 
 /// What a publisher could do better.

@@ -23,8 +23,8 @@ pub struct About {
     pub zone: Option<String>,
     /// The machine.
     pub host: String,
-    /// Where children reach its link port.
-    pub link: Option<String>,
+    /// Where children reach its link port, best first; none of a controller.
+    pub links: Vec<String>,
     /// Where clients reach its HTTP listener.
     pub url: String,
     /// Where its operations listener is.
@@ -49,14 +49,20 @@ impl About {
             region: control.region.clone(),
             zone: control.zone.clone(),
             host: control.host.clone().unwrap_or_else(host_name),
-            link: (role != Role::Controller).then(|| link_address(config)),
+            links: if role == Role::Controller { Vec::new() } else { link_addresses(config) },
             url: control.public_url.clone().unwrap_or_else(|| url(config)),
             // Private: never the address that the world is told.
             ops: address(config.ops.listen.ip(), None).map_or_else(
                 || config.ops.listen.to_string(),
                 |ip| std::net::SocketAddr::new(ip, config.ops.listen.port()).to_string(),
             ),
-            capacity: Capacity { viewers, publishers, children },
+            capacity: Capacity {
+                viewers,
+                publishers,
+                children,
+                egress_mbps: config.capacity.egress_mbps,
+                packets_per_second: config.capacity.packets_per_second,
+            },
         }
     }
 }
@@ -66,19 +72,33 @@ fn host_name() -> String {
     name.trim().to_owned()
 }
 
-fn link_address(config: &Config) -> String {
-    if let Some(public) = &config.control.link_public {
-        return public.to_string();
+/// Those that are told, or those that there are: a host may have many, of which the first of each family is the one that
+/// others most probably reach.
+fn link_addresses(config: &Config) -> Vec<String> {
+    let public = &config.control.link_public;
+    if !public.is_empty() {
+        return public.iter().take(registry::LINKS_MAX).map(ToString::to_string).collect();
     }
     let listen = config.link_listen();
-    let ip = address(listen.ip(), config.media.public_ip).unwrap_or(listen.ip());
-    std::net::SocketAddr::new(ip, listen.port()).to_string()
+    let told = &config.media.public_ip;
+    let Some(best) = address(listen.ip(), told.first().copied()) else { return vec![listen.to_string()] };
+    let of_host: Vec<IpAddr> = crate::http::host_addresses().into_iter().filter(is_usable).collect();
+    let first = |is_wanted: fn(&IpAddr) -> bool| of_host.iter().copied().find(is_wanted);
+    let others = told.iter().copied().chain(first(IpAddr::is_ipv4)).chain(first(IpAddr::is_ipv6));
+    let mut ips = vec![best];
+    for other in others {
+        if !ips.contains(&other) && ips.len() < registry::LINKS_MAX {
+            ips.push(other);
+        }
+    }
+    ips.into_iter().map(|ip| std::net::SocketAddr::new(ip, listen.port()).to_string()).collect()
 }
 
 fn url(config: &Config) -> String {
     let scheme = if config.http.tls_certificate.is_some() { "https" } else { "http" };
     let listen = config.http.listen;
-    let ip = config.media.public_ip.or_else(|| address(listen.ip(), None)).unwrap_or(listen.ip());
+    let ip =
+        config.media.public_ip.first().copied().or_else(|| address(listen.ip(), None)).unwrap_or(listen.ip());
     format!("{scheme}://{}", std::net::SocketAddr::new(ip, listen.port()))
 }
 
@@ -89,7 +109,33 @@ fn address(bound: IpAddr, public: Option<IpAddr>) -> Option<IpAddr> {
         return None;
     }
     let known = public.into_iter().chain(crate::http::host_addresses());
-    let usable =
-        |ip: &IpAddr| !ip.is_loopback() && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    known.into_iter().find(usable).or(Some(IpAddr::from([127, 0, 0, 1])))
+    known.into_iter().find(is_usable).or(Some(IpAddr::from([127, 0, 0, 1])))
+}
+
+/// Others may reach it.
+fn is_usable(ip: &IpAddr) -> bool {
+    !ip.is_loopback() && !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links(text: &str) -> Vec<String> {
+        link_addresses(&Config::parse(text).expect("a configuration"))
+    }
+
+    #[test]
+    fn a_node_tells_all_addresses_that_it_is_given_and_else_those_that_it_has() {
+        let told =
+            "[control]\nlink_public = [\"10.0.0.5:51000\", \"[2001:db8::5]:51000\", \"r.example.net:1\"]";
+        assert_eq!(links(told), ["10.0.0.5:51000", "[2001:db8::5]:51000", "r.example.net:1"]);
+        assert_eq!(links("[control]\nlink_public = \"10.0.0.5:51000\""), ["10.0.0.5:51000"]);
+        assert_eq!(links("[link]\naddress = \"10.0.0.5\"\nport = 7"), ["10.0.0.5:7"], "bound to one");
+        let key = "[link]\ncluster_key = \"0123456789abcdef\"\n";
+        let behind_nat = links(&format!("{key}[media]\npublic_ip = [\"203.0.113.7\", \"2001:db8::7\"]"));
+        assert_eq!(behind_nat[..2], ["203.0.113.7:51000", "[2001:db8::7]:51000"], "then the host's own");
+        let all = links(key);
+        assert!(!all.is_empty() && all.len() <= 3, "{all:?}");
+    }
 }

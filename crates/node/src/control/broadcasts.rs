@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::{Broadcast, BroadcastId, BroadcastState, Epoch};
-use registry::{BroadcastRecord, RegistryError};
+use registry::{BroadcastRecord, Rates, RegistryError};
 use tokio::sync::watch;
 
 use super::Control;
+use super::rates::is_news;
 use crate::tree::TreeHandle;
 
 /// After a failure it is tried again.
@@ -18,12 +19,14 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Published {
     broadcasts: Mutex<BTreeMap<BroadcastId, Broadcast>>,
+    /// What each of them takes, as it was told last.
+    rates: Mutex<BTreeMap<BroadcastId, Rates>>,
     changed: watch::Sender<()>,
 }
 
 impl Default for Published {
     fn default() -> Self {
-        Self { broadcasts: Mutex::default(), changed: watch::channel(()).0 }
+        Self { broadcasts: Mutex::default(), rates: Mutex::default(), changed: watch::channel(()).0 }
     }
 }
 
@@ -37,7 +40,26 @@ impl Published {
     /// A broadcast is published here no more.
     pub fn ended(&self, broadcast: &BroadcastId) {
         self.lock().remove(broadcast);
+        self.lock_rates().remove(broadcast);
         self.changed.send_replace(());
+    }
+
+    /// So much was measured: it is told if that is news.
+    pub fn measured(&self, broadcast: &BroadcastId, measured: Rates) {
+        let mut rates = self.lock_rates();
+        if rates.get(broadcast).is_none_or(|told| is_news(told, &measured)) {
+            rates.insert(broadcast.clone(), measured);
+            drop(rates);
+            self.changed.send_replace(());
+        }
+    }
+
+    fn rates(&self, broadcast: &BroadcastId) -> Option<Rates> {
+        self.lock_rates().get(broadcast).copied()
+    }
+
+    fn lock_rates(&self) -> MutexGuard<'_, BTreeMap<BroadcastId, Rates>> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many have a publisher.
@@ -78,7 +100,7 @@ async fn announce_all(control: &Control, tree: &TreeHandle, published: &Publishe
     let mut is_done = true;
     let broadcasts = published.list();
     for broadcast in &broadcasts {
-        match announce_one(control, broadcast).await {
+        match announce_one(control, broadcast, published.rates(&broadcast.id)).await {
             Ok(Said::Here) => {}
             Ok(Said::Elsewhere) => {
                 if broadcast.state == BroadcastState::Live {
@@ -106,15 +128,22 @@ enum Said {
     Elsewhere,
 }
 
-async fn announce_one(control: &Control, broadcast: &Broadcast) -> Result<Said, RegistryError> {
+async fn announce_one(
+    control: &Control,
+    broadcast: &Broadcast,
+    measured: Option<Rates>,
+) -> Result<Said, RegistryError> {
+    let known = control.front_door.broadcast(&broadcast.id);
     let wanted = BroadcastRecord {
         broadcast: broadcast.id.clone(),
         tree: control.about.tree.clone(),
         origin: control.about.node.clone(),
         epoch: broadcast.epoch.map(Into::into),
         state: broadcast.state.into(),
+        // Until it is measured, what its last run took.
+        rates: measured.or_else(|| known.as_ref()?.rates),
     };
-    if control.front_door.broadcast(&broadcast.id).as_ref() == Some(&wanted) {
+    if known.as_ref() == Some(&wanted) {
         return Ok(Said::Here);
     }
     let mut said = Said::Here;
@@ -158,6 +187,7 @@ mod tests {
             origin: NodeId::new(origin).expect("id"),
             epoch: epoch.map(|(counter, random)| RecordedEpoch { counter, random }),
             state: RecordedState::Live,
+            rates: None,
         }
     }
 

@@ -7,8 +7,10 @@ mod about;
 mod broadcasts;
 mod drain;
 mod kept;
+pub mod network;
 mod parents;
 pub mod process;
+mod rates;
 mod report;
 mod scaling;
 mod standby;
@@ -219,6 +221,7 @@ impl Prepared {
         if control.front_door.has_backups() && control.about.role.is_injection() {
             tokio::spawn(standby::follow(control.clone(), media.tree.clone(), changes.clone()));
         }
+        tokio::spawn(rates::measure(media.published.clone(), app.metrics.tree.patients()));
         tokio::spawn(broadcasts::announce(
             control.clone(),
             media.tree.clone(),

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use link::exchange::ParentId;
 use model::NodeId;
-use registry::Assignment;
+use registry::{AssignedParent, Assignment, LINKS_MAX};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::link_channel::LinkChannels;
+use crate::link_way::Way;
 use crate::tree::TreeHandle;
 
 /// A parent that is not named any more is kept for so long: the new ones must be connected and feed this node first.
@@ -26,12 +28,13 @@ pub struct Parents {
     next: u32,
 }
 
-/// A parent at another address is another parent.
+/// A parent that tells another address of itself is another parent; the ways to one may change.
 type Name = (NodeId, String);
 
 struct Parent {
     id: ParentId,
     dialling: AbortHandle,
+    ways: watch::Sender<Vec<config::Parent>>,
     /// Set when it was named no more.
     leaves_at: Option<Instant>,
 }
@@ -53,18 +56,20 @@ impl Parents {
         self.tree.take_from(*paths).await;
         let mut unnamed: Vec<Name> = self.known.keys().cloned().collect();
         for (priority, parent) in parents.iter().enumerate() {
-            let Some((host, port)) = host_and_port(&parent.link) else {
+            let ways = ways(parent);
+            if ways.is_empty() {
                 tracing::warn!(parent = %parent.node, address = parent.link, "a parent without a usable address");
                 continue;
-            };
+            }
             let name = (parent.node.clone(), parent.link.clone());
             unnamed.retain(|known| *known != name);
             let id = match self.known.get_mut(&name) {
                 Some(known) => {
                     known.leaves_at = None;
+                    known.ways.send_replace(ways);
                     known.id
                 }
-                None => self.dial(name, host, port).await,
+                None => self.dial(name, ways).await,
             };
             self.tree.add_parent(id, priority.min(usize::from(LEAVING) - 1) as u8).await;
         }
@@ -77,15 +82,17 @@ impl Parents {
         }
     }
 
-    async fn dial(&mut self, name: Name, host: String, port: u16) -> ParentId {
+    async fn dial(&mut self, name: Name, ways: Vec<config::Parent>) -> ParentId {
         let id = ParentId::new(self.next);
         self.next += 1;
-        tracing::info!(parent = %name.0, address = name.1, "parent assigned");
+        let (ways, followed) = watch::channel(ways);
+        let way = Way::following(Some(name.0.clone()), followed);
+        tracing::info!(parent = %way, "parent assigned");
         // The exchange must know the parent before its channel is up.
         self.tree.add_parent(id, LEAVING).await;
         let channels = self.channels.clone();
-        let dialling = tokio::spawn(async move { channels.dial(id, (host, port)).await }).abort_handle();
-        self.known.insert(name, Parent { id, dialling, leaves_at: None });
+        let dialling = tokio::spawn(async move { channels.dial(id, way).await }).abort_handle();
+        self.known.insert(name, Parent { id, dialling, ways, leaves_at: None });
         id
     }
 
@@ -104,7 +111,9 @@ impl Parents {
     }
 }
 
-fn host_and_port(address: &str) -> Option<(String, u16)> {
-    let parent: config::Parent = address.parse().ok()?;
-    Some((parent.host().to_owned(), parent.port()))
+/// Those that can be dialled, in the controller's order.
+fn ways(parent: &AssignedParent) -> Vec<config::Parent> {
+    let one = std::slice::from_ref(&parent.link);
+    let told = if parent.links.is_empty() { one } else { &parent.links };
+    told.iter().take(LINKS_MAX).filter_map(|address| address.parse().ok()).collect()
 }

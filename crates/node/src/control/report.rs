@@ -11,7 +11,7 @@ use registry::{
 };
 use store::{Expect, PutError, Version, Write};
 
-use super::{Control, Published};
+use super::{Control, Published, network};
 use crate::http::App;
 
 /// How often.
@@ -34,7 +34,8 @@ pub async fn report(app: Arc<App>, control: Arc<Control>, published: Option<Arc<
         }
         let is_leaving = *stop.borrow();
         number += 1;
-        let record = record(&app, &control, published.as_deref(), (number, meter.load(&app)));
+        let load = meter.load(&app, &control);
+        let record = record(&app, &control, published.as_deref(), (number, load));
         let put = tell(&control.registry, &record, &mut standing).await;
         match (&put, was_up) {
             (Ok(()), false) => tracing::info!("the store answers again"),
@@ -111,7 +112,8 @@ fn record(
         region: about.region,
         zone: about.zone,
         host: about.host,
-        link: about.link,
+        link: about.links.first().cloned(),
+        links: about.links,
         url: Some(about.url),
         ops: Some(about.ops),
         state: if is_draining { NodeState::Draining } else { NodeState::Ready },
@@ -171,7 +173,7 @@ struct Meter {
 }
 
 impl Meter {
-    fn load(&mut self, app: &App) -> Load {
+    fn load(&mut self, app: &App, control: &Control) -> Load {
         let now = Instant::now();
         let usage = self.cpu.sample(now);
         let (bytes, datagrams) = app.metrics.sent();
@@ -187,6 +189,8 @@ impl Meter {
         let (publishers, _) = app.sessions.counts();
         let viewers = u32::try_from(app.occupied()).unwrap_or(u32::MAX);
         let connected: u64 = app.directory.viewers().into_iter().map(|(_, viewers)| viewers).sum();
+        let is_limited = network::is_limited(&control.about.capacity);
+        let promised = is_limited.then(|| network::of_viewers(app, control));
         // Of the first second nothing is known yet. A node without viewers has sent nothing before it.
         let rates = rates.or((viewers == 0).then_some((0.0, 0.0)));
         Load {
@@ -198,6 +202,8 @@ impl Meter {
             shard_percent: Some(busiest * 100.0),
             transmit_mbps: rates.map(|(mbps, _)| mbps),
             packets_per_second: rates.map(|(_, packets)| packets),
+            promised_mbps: promised.map(|promised| promised.kbps as f64 / 1000.0),
+            promised_packets_per_second: promised.map(|promised| promised.packets as f64),
         }
     }
 }
@@ -220,6 +226,7 @@ mod tests {
             zone: None,
             host: format!("host-{counter}"),
             link: None,
+            links: Vec::new(),
             url: None,
             ops: None,
             state: NodeState::Ready,

@@ -87,7 +87,7 @@ impl Recipe {
         config.node.state_key_file = None;
         config.control.host = Some(host.to_owned());
         // Those of the controller itself.
-        (config.control.public_url, config.control.link_public) = (None, None);
+        (config.control.public_url, config.control.link_public) = (None, Vec::new());
         config.scaling.mode = ScalingMode::Off;
         config.log.format = LogFormat::Human;
         config.demo = false;

@@ -124,7 +124,7 @@ async fn begin(
         return Err(Problem::overloaded(2));
     }
     let open = app.counter_offers.take(id).ok_or_else(Problem::session_not_found)?;
-    let slot = match Slot::take(app, open.viewer.id, client, Ok(open.shard)) {
+    let slot = match Slot::take(app, &open.viewer, client, Ok(open.shard)) {
         Ok(slot) => slot,
         Err(problem) => {
             // It may be answered again when there is room.

@@ -35,7 +35,7 @@ pub(super) async fn restart(
     app.sessions.restarted(id, restart);
     let host = host_addresses();
     let candidates = candidates::order(&candidates::Known {
-        public_ip: app.public_ip,
+        public_ips: &app.public_ips,
         request_local: addresses.local.ip(),
         request_peer: addresses.peer.ip(),
         host_addresses: &host,

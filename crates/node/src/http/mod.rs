@@ -118,8 +118,8 @@ pub struct App {
     pub rate_limit: RateLimit,
     /// How often players may report.
     pub beacons: Beacons,
-    /// The address of a one-to-one NAT.
-    pub public_ip: Option<IpAddr>,
+    /// The addresses of a one-to-one NAT.
+    pub public_ips: Vec<IpAddr>,
     /// The certificate of every DTLS association of this node.
     pub certificate: Arc<ice_dtls::Certificate>,
     /// STUN and TURN servers of clients.

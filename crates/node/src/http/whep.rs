@@ -15,6 +15,7 @@ use tracing::field::display;
 use super::{
     Addresses, App, Created, CreatedKind, Posted, ShardPort, host_addresses, random, whep_events, whep_layers,
 };
+use crate::control::network;
 use crate::handshakes::{self, Offer, Pending};
 use crate::session_records::Resource;
 use crate::sessions::{Came, Peer};
@@ -45,7 +46,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         Err(error) => return Err(error.into()),
     };
     let viewer = Viewer::new(app, &posted)?;
-    let slot = Slot::take(app, viewer.id, posted.addresses.peer.ip(), choose_shard(app))?;
+    let slot = Slot::take(app, &viewer, posted.addresses.peer.ip(), choose_shard(app))?;
     let answer = whep::answer(
         &accepted,
         &viewer.parameters(&own_fingerprint(app), &viewer_candidates(app, slot.shard, posted.addresses))?,
@@ -129,7 +130,7 @@ impl Viewer {
 pub(super) fn viewer_candidates(app: &App, shard: usize, addresses: Addresses) -> Vec<sdp::Candidate> {
     let port = app.shards[shard].port;
     candidates::order(&candidates::Known {
-        public_ip: app.public_ip,
+        public_ips: &app.public_ips,
         request_local: addresses.local.ip(),
         request_peer: addresses.peer.ip(),
         host_addresses: &host_addresses(),
@@ -240,10 +241,11 @@ impl<'a> Slot<'a> {
     /// On the shard that was chosen.
     pub(super) fn take(
         app: &'a App,
-        viewer: ViewerId,
+        viewer: &Viewer,
         client: IpAddr,
         chosen: Result<usize, Refusal>,
     ) -> Result<Self, Problem> {
+        let (viewer, broadcast) = (viewer.id, &viewer.broadcast);
         let index = chosen.map_err(|refusal| refuse(refusal, viewer))?;
         let shard = &app.shards[index];
         if shard.occupied.fetch_add(1, Ordering::Relaxed) >= shard.slots {
@@ -251,6 +253,12 @@ impl<'a> Slot<'a> {
             return Err(refuse(Refusal::Full, viewer));
         }
         let slot = Self { app, viewer, shard: index, is_kept: false };
+        if !network::carries_one_more(app, broadcast) {
+            let detail = "What the network of this server carries is promised to others. Try again soon.";
+            return Err(
+                Problem::new(503, "network-full", detail).with_header("Retry-After", retry_after(viewer))
+            );
+        }
         app.pending.begin(viewer, client)?;
         Ok(slot)
     }
@@ -281,9 +289,14 @@ pub(super) fn choose_shard(app: &App) -> Result<usize, Refusal> {
     shard_load::choose(&candidates, app.shard_load_max)
 }
 
-/// What a viewer is told that no shard takes; a crowd is told different times, so as not to come back as one.
+/// A crowd is told different times, so as not to come back as one.
+const fn retry_after(viewer: ViewerId) -> u32 {
+    RETRY_AFTER_MIN + (viewer.get() % RETRY_AFTER_SPREAD) as u32
+}
+
+/// What a viewer is told that no shard takes.
 pub(super) fn refuse(refusal: Refusal, viewer: ViewerId) -> Problem {
-    let retry_after = RETRY_AFTER_MIN + (viewer.get() % RETRY_AFTER_SPREAD) as u32;
+    let retry_after = retry_after(viewer);
     match refusal {
         Refusal::Full => Problem::overloaded(retry_after),
         Refusal::Overloaded => {

@@ -24,7 +24,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     let checked = whip::check(&offer, &whip::Policy::default())?;
     let host = host_addresses();
     let candidates = candidates::order(&candidates::Known {
-        public_ip: app.public_ip,
+        public_ips: &app.public_ips,
         request_local: posted.addresses.local.ip(),
         request_peer: posted.addresses.peer.ip(),
         host_addresses: &host,

@@ -117,6 +117,7 @@ fn is_unplaced(finding: &Finding, id: &NodeId) -> bool {
         Finding::InjectionNodesBeyondLimit { .. }
         | Finding::NodesMissing { .. }
         | Finding::NodesBeyondLimit { .. }
+        | Finding::NetworkFull { .. }
         | Finding::OneHost { .. } => false,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{Bitrate, NodeId, Role};
-use tree::{Capacity, Incarnation, Load, Place};
+use tree::{Capacity, Incarnation, Load, Place, Rate};
 
 use crate::Random;
 
@@ -82,6 +82,7 @@ impl Node {
             shard_percent: 0,
             sent: Bitrate::bps(0),
             packets_per_second: 0,
+            promised: Rate::default(),
         };
         let incarnation = Incarnation { counter: 1, random: 1 };
         let record = NodeRecord {

@@ -8,10 +8,13 @@ use tree::election::{Lease, Observed};
 use tree::membership::{Membership, Sight};
 use tree::topology::{Action, decide};
 use tree::viewers::{Report, ViewerCounts};
-use tree::{Assigned, BroadcastView, Health, NodeView, Observation, TreeView, Version};
+use tree::{Assigned, BroadcastView, Health, NodeView, Observation, Rate, TreeView, Version};
 
 use super::node::NodeRecord;
 use super::store::{Event, Expect, Key, Record, Store, Value, Watcher};
+
+/// What every broadcast takes.
+const RATE: Rate = Rate { bits: Bitrate::kbps(1500), packets: 180 };
 
 /// A picture of the store, judged by a clock of one's own.
 #[derive(Debug)]
@@ -149,7 +152,8 @@ impl Observer {
             id: id.clone(),
             tree: self.tree.id.clone(),
             origin: Some(origin.clone()),
-            bitrate: Some(Bitrate::kbps(1500)),
+            viewer: Some(RATE),
+            child: Some(RATE),
         };
         let view = |(id, record): (&NodeId, &NodeRecord)| NodeView {
             id: id.clone(),

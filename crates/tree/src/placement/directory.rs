@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{BroadcastId, NodeId, TreeId};
 
-use crate::{Capacity, Health, Load, NodeView, Observation};
+use crate::{Capacity, Health, Load, NodeView, Observation, Rate};
 
 /// What placement needs of a node.
 #[derive(Debug, Clone)]
@@ -14,6 +14,8 @@ pub(super) struct Entry {
     pub health: Health,
     pub capacity: Capacity,
     pub load: Option<Load>,
+    /// What its children may take.
+    pub children: Rate,
     pub region: Arc<str>,
     /// Takes media from nobody: publishing on it makes no detour.
     pub is_root: bool,
@@ -42,7 +44,8 @@ pub(super) struct Tree {
 #[derive(Debug)]
 pub(super) struct Broadcast {
     pub origin: Option<usize>,
-    pub bps: Option<u64>,
+    /// What one viewer takes.
+    pub viewer: Option<Rate>,
 }
 
 #[derive(Debug, Default)]
@@ -76,11 +79,12 @@ impl Directory {
             }
         }
         let children = directory.children(&nodes);
+        directory.count_children(&nodes, &children, observation);
         for broadcast in &observation.broadcasts {
             let origin = broadcast.origin.as_ref().and_then(|origin| directory.find(origin));
             let Some(tree) = directory.trees.get_mut(&broadcast.tree) else { continue };
-            let bps = broadcast.bitrate.map(model::Bitrate::as_bps);
-            tree.broadcasts.insert(broadcast.id.clone(), Broadcast { origin, bps });
+            let viewer = broadcast.viewer;
+            tree.broadcasts.insert(broadcast.id.clone(), Broadcast { origin, viewer });
             if let Some(origin) = origin {
                 directory.entries[origin].is_origin = true;
                 tree.reached.entry(origin).or_insert_with(|| reach(origin, &children));
@@ -99,10 +103,26 @@ impl Directory {
         for (child, node) in nodes.iter().enumerate() {
             let stored = node.assigned.iter().flat_map(|assigned| &assigned.parents);
             for parent in stored.chain(&node.connected).filter_map(|parent| self.find(parent)) {
-                children[parent].push(child);
+                // A link that is stored and reported is one.
+                if children[parent].last() != Some(&child) {
+                    children[parent].push(child);
+                }
             }
         }
         children
+    }
+
+    /// Any child may take every broadcast of its tree at any moment.
+    fn count_children(&mut self, nodes: &[&NodeView], children: &[Vec<usize>], observation: &Observation) {
+        let mut each: BTreeMap<&TreeId, Rate> = BTreeMap::new();
+        for broadcast in &observation.broadcasts {
+            let each = each.entry(&broadcast.tree).or_default();
+            *each = each.plus(broadcast.child.unwrap_or_default());
+        }
+        for ((entry, node), children) in self.entries.iter_mut().zip(nodes).zip(children) {
+            let each = each.get(&node.tree).copied().unwrap_or_default();
+            entry.children = each.times(children.len() as u64);
+        }
     }
 }
 
@@ -113,6 +133,7 @@ impl Entry {
             health: node.health,
             capacity: node.capacity,
             load: node.load,
+            children: Rate::default(),
             region: Arc::clone(&node.place.region),
             is_root: node.assigned.as_ref().is_none_or(|assigned| assigned.parents.is_empty()),
             is_origin: false,

@@ -1,9 +1,9 @@
 //! Where a viewer or a publisher goes: here, to another node by redirect, or nowhere, with the reason.
 //!
 //! Everybody who answers HTTP places for itself, from the nodes' latest reports and from what it has sent where since:
-//! each answer reserves a place until the node's report includes it or [`RESERVATION`] has passed. Of two nodes drawn at
-//! random the less used one is taken, so that many front doors with the same stale reports do not all send to the same
-//! node. A node whose load is not known is never taken for idle: it gets nobody.
+//! each answer reserves a place, and the part of the network that the viewer may take, until the node's report includes it
+//! or [`RESERVATION`] has passed. Of two nodes drawn at random the less used one is taken, so that many front doors with the
+//! same stale reports do not all send to the same node. A node whose load is not known is never taken for idle: it gets nobody.
 
 mod directory;
 mod publishers;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use model::{BroadcastId, NodeId, TreeId};
 
-use crate::Observation;
+use crate::{Observation, Rate};
 use directory::Directory;
 use reservations::{Kind, Reservations};
 
@@ -68,6 +68,8 @@ pub enum Nowhere {
     LoadUnknown,
     /// All nodes that are ready are full.
     Full,
+    /// What their networks carry is promised, of all that are ready and have places.
+    NetworkFull,
 }
 
 impl fmt::Display for Nowhere {
@@ -78,6 +80,7 @@ impl fmt::Display for Nowhere {
             Self::OutOfReach => "no node is linked to where the broadcast is published",
             Self::LoadUnknown => "no node says how loaded it is",
             Self::Full => "all nodes are full",
+            Self::NetworkFull => "the networks of all nodes are full",
         })
     }
 }
@@ -133,14 +136,14 @@ impl Placement {
         &mut self,
         now: Instant,
         request: &Request<'_>,
-        (kind, chosen): (Kind, Result<usize, Nowhere>),
+        (kind, chosen): (Kind, Result<(usize, Rate), Nowhere>),
     ) -> Answer {
-        let index = match chosen {
-            Ok(index) => index,
+        let (index, rate) = match chosen {
+            Ok(chosen) => chosen,
             Err(nowhere) => return Answer::Nowhere(nowhere),
         };
         let id = &self.directory.entries[index].id;
-        self.reservations.add(now, id, kind);
+        self.reservations.add(now, id, (kind, rate));
         if request.here == Some(id) { Answer::Here } else { Answer::Redirect(id.clone()) }
     }
 

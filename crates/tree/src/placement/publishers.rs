@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::directory::{Entry, Tree};
 use super::reservations::Kind;
 use super::{Answer, HERE_PERMILLE, Nowhere, Placement, Request, search, usage};
-use crate::{Health, PARENTS_MAX};
+use crate::{Health, PARENTS_MAX, Rate};
 
 impl Placement {
     /// Places a publisher and keeps its place. `draw` gives random numbers.
@@ -16,6 +16,7 @@ impl Placement {
         draw: &mut dyn FnMut() -> u64,
     ) -> Answer {
         let chosen = self.choose(request, |request| self.choose_injection(now, request, draw));
+        let chosen = chosen.map(|index| (index, Rate::default()));
         self.promise(now, request, (Kind::Publisher, chosen))
     }
 
@@ -38,7 +39,7 @@ impl Placement {
                 return Err(Nowhere::NotReady);
             }
             let entry = &self.directory.entries[index];
-            usage::publisher(entry, self.reservations.count(now, &entry.id, Kind::Publisher))
+            usage::publisher(entry, self.reservations.count(now, &entry.id, Kind::Publisher).count)
         };
         let pools = self.pools(tree, request);
         let mut nearest = Nowhere::NoNode;

@@ -6,12 +6,15 @@ use std::time::Instant;
 use model::NodeId;
 
 use super::{RESERVATION, Stats};
-use crate::{Incarnation, NodeView};
+use crate::{Incarnation, NodeView, Rate};
 
 /// Promises of one kind at one node, oldest first.
 #[derive(Debug, Default)]
 struct Promises {
-    until: VecDeque<Instant>,
+    /// Until when each lasts, and what of the network is kept with it.
+    kept: VecDeque<(Instant, Rate)>,
+    /// Of the network, with all of them.
+    rate: Rate,
     reported: u32,
 }
 
@@ -19,14 +22,27 @@ impl Promises {
     /// A report came. Those who came since the last one had a promise, as far as anybody can tell.
     fn report(&mut self, reported: u32) {
         let arrived = reported.saturating_sub(self.reported) as usize;
-        self.until.drain(..arrived.min(self.until.len()));
+        self.drop_first(arrived.min(self.kept.len()));
         self.reported = reported;
     }
 
     fn expire(&mut self, now: Instant) -> u64 {
-        let expired = self.until.partition_point(|until| *until <= now);
-        self.until.drain(..expired);
+        let expired = self.expired(now);
+        self.drop_first(expired);
         expired as u64
+    }
+
+    fn drop_first(&mut self, count: usize) {
+        self.rate = self.rate.less(self.rate_of_first(count));
+        self.kept.drain(..count);
+    }
+
+    fn rate_of_first(&self, count: usize) -> Rate {
+        self.kept.range(..count).fold(Rate::default(), |sum, (_, rate)| sum.plus(*rate))
+    }
+
+    fn expired(&self, now: Instant) -> usize {
+        self.kept.partition_point(|(until, _)| *until <= now)
     }
 }
 
@@ -43,6 +59,14 @@ pub(super) struct Reservations {
     nodes: BTreeMap<NodeId, Held>,
     is_frozen: bool,
     expired: u64,
+}
+
+/// What is promised at a node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Promised {
+    pub count: u64,
+    /// What of the network is kept for them.
+    pub rate: Rate,
 }
 
 /// What is promised.
@@ -75,25 +99,27 @@ impl Reservations {
         }
     }
 
-    /// How many are promised at this node and still count.
-    pub fn count(&self, now: Instant, node: &NodeId, kind: Kind) -> u64 {
-        let Some(held) = self.nodes.get(node) else { return 0 };
-        let until = match kind {
-            Kind::Viewer => &held.viewers.until,
-            Kind::Publisher => &held.publishers.until,
+    /// What is promised at this node and still counts.
+    pub fn count(&self, now: Instant, node: &NodeId, kind: Kind) -> Promised {
+        let Some(held) = self.nodes.get(node) else { return Promised::default() };
+        let promises = match kind {
+            Kind::Viewer => &held.viewers,
+            Kind::Publisher => &held.publishers,
         };
-        let expired = if self.is_frozen { 0 } else { until.partition_point(|until| *until <= now) };
-        (until.len() - expired) as u64
+        let expired = if self.is_frozen { 0 } else { promises.expired(now) };
+        let count = (promises.kept.len() - expired) as u64;
+        Promised { count, rate: promises.rate.less(promises.rate_of_first(expired)) }
     }
 
     /// One more. Bounded by the places of the node: who is full is promised nothing.
-    pub fn add(&mut self, now: Instant, node: &NodeId, kind: Kind) {
+    pub fn add(&mut self, now: Instant, node: &NodeId, (kind, rate): (Kind, Rate)) {
         if let Some(held) = self.nodes.get_mut(node) {
-            let until = match kind {
-                Kind::Viewer => &mut held.viewers.until,
-                Kind::Publisher => &mut held.publishers.until,
+            let promises = match kind {
+                Kind::Viewer => &mut held.viewers,
+                Kind::Publisher => &mut held.publishers,
             };
-            until.push_back(now + RESERVATION);
+            promises.rate = promises.rate.plus(rate);
+            promises.kept.push_back((now + RESERVATION, rate));
         }
     }
 
@@ -104,12 +130,12 @@ impl Reservations {
     pub fn thaw(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_frozen) {
             let all = self.nodes.values_mut().flat_map(|held| [&mut held.viewers, &mut held.publishers]);
-            all.flat_map(|promises| &mut promises.until).for_each(|until| *until = now + RESERVATION);
+            all.flat_map(|promises| &mut promises.kept).for_each(|(until, _)| *until = now + RESERVATION);
         }
     }
 
     pub fn stats(&self) -> Stats {
-        let all = self.nodes.values().map(|held| held.viewers.until.len() + held.publishers.until.len());
+        let all = self.nodes.values().map(|held| held.viewers.kept.len() + held.publishers.kept.len());
         Stats { reserved: all.sum::<usize>() as u64, expired: self.expired }
     }
 }

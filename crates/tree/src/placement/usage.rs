@@ -1,8 +1,11 @@
 //! How used a node is, in permille of what it takes.
 
+use model::Bitrate;
+
 use super::Nowhere;
 use super::directory::Entry;
-use crate::Health;
+use super::reservations::Promised;
+use crate::{Health, Rate};
 
 /// A shard that is so busy takes nobody new; a node whose processor is so busy takes no publisher.
 const BUSY_PERMILLE: u64 = 900;
@@ -17,28 +20,41 @@ const fn permille(part: u64, whole: u64) -> u64 {
     }
 }
 
-/// With one viewer more than reported and promised.
-pub(super) fn viewer(entry: &Entry, promised: u64, viewer_bps: Option<u64>) -> Result<u64, Nowhere> {
+/// What one more viewer takes: as its broadcast's origin says, else as much as those that are there.
+pub(super) fn cost(entry: &Entry, viewer: Option<Rate>) -> Rate {
+    let mean = || {
+        let load = entry.load?;
+        let viewers = Some(u64::from(load.viewers)).filter(|viewers| *viewers >= VIEWERS_MEASURED)?;
+        let Rate { bits, packets } = load.sent();
+        Some(Rate { bits: Bitrate::bps(bits.as_bps() / viewers), packets: packets / viewers })
+    };
+    viewer.or_else(mean).unwrap_or_default()
+}
+
+/// With one viewer more than reported and promised, which takes `cost`.
+pub(super) fn viewer(entry: &Entry, promised: Promised, cost: Rate) -> Result<u64, Nowhere> {
     let load = common(entry)?;
     let capacity = &entry.capacity;
     let viewers = u64::from(load.viewers);
-    let new = promised + 1;
-    let grown = |measured: u64| match viewers >= VIEWERS_MEASURED {
-        true => measured.saturating_mul(viewers + new) / viewers,
-        false => measured,
-    };
+    let new = promised.count + 1;
     let places = permille(viewers + new, u64::from(capacity.viewers_max));
-    let per_viewer = match load.sent.as_bps().checked_div(viewers) {
-        Some(bps) if viewers >= VIEWERS_MEASURED => Some(bps),
-        _ => viewer_bps,
+    let shard = u64::from(load.shard_percent) * 10;
+    let shard = match viewers >= VIEWERS_MEASURED {
+        true => shard.saturating_mul(viewers + new) / viewers,
+        false => shard,
     };
-    let sent = load.sent.as_bps().saturating_add(per_viewer.unwrap_or(0).saturating_mul(new));
-    let rate = capacity.egress_max.map_or(0, |most| permille(sent, most.as_bps()));
-    let packets =
-        capacity.packets_per_second_max.map_or(0, |most| permille(grown(load.packets_per_second), most));
-    let shard = grown(u64::from(load.shard_percent) * 10);
-    if places > 1000 || rate > 1000 || packets > 1000 || shard >= BUSY_PERMILLE {
+    if places > 1000 || shard >= BUSY_PERMILLE {
         return Err(Nowhere::Full);
+    }
+    // What is sent lags behind who has come, and may be less than what they may take.
+    let taken = load.sent().or_more(load.promised.plus(entry.children)).plus(promised.rate).plus(cost);
+    let rate = capacity.egress_max.map_or(0, |most| permille(taken.bits.as_bps(), most.as_bps()));
+    let packets = capacity.packets_per_second_max.map_or(0, |most| permille(taken.packets, most));
+    // A part of a thousandth is too much, too.
+    if capacity.egress_max.is_some_and(|most| taken.bits > most)
+        || capacity.packets_per_second_max.is_some_and(|most| taken.packets > most)
+    {
+        return Err(Nowhere::NetworkFull);
     }
     Ok(places.max(rate).max(packets).max(shard))
 }

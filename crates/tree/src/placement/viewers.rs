@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::directory::Tree;
 use super::reservations::Kind;
 use super::{Answer, HERE_PERMILLE, Nowhere, Placement, Request, search, usage};
+use crate::Rate;
 
 impl Placement {
     /// Places a viewer and keeps its place. `draw` gives random numbers.
@@ -23,10 +24,11 @@ impl Placement {
         now: Instant,
         request: &Request<'_>,
         draw: &mut dyn FnMut() -> u64,
-    ) -> Result<usize, Nowhere> {
+    ) -> Result<(usize, Rate), Nowhere> {
         let tree = self.directory.trees.get(request.tree).ok_or(Nowhere::NoNode)?;
         let reached = self.reached(tree, request);
-        let bps = tree.broadcasts.get(request.broadcast).and_then(|broadcast| broadcast.bps);
+        let viewer = tree.broadcasts.get(request.broadcast).and_then(|broadcast| broadcast.viewer);
+        let cost = |index: usize| usage::cost(&self.directory.entries[index], viewer);
         let usage = |index: usize| {
             if reached.is_some_and(|reached| !reached[index]) {
                 return Err(Nowhere::OutOfReach);
@@ -35,7 +37,7 @@ impl Placement {
                 return Err(Nowhere::NotReady);
             }
             let entry = &self.directory.entries[index];
-            usage::viewer(entry, self.reservations.count(now, &entry.id, Kind::Viewer), bps)
+            usage::viewer(entry, self.reservations.count(now, &entry.id, Kind::Viewer), cost(index))
         };
         let here = request.here.and_then(|here| self.directory.find(here));
         let here = here.filter(|here| tree.egress.all.binary_search(here).is_ok());
@@ -52,9 +54,9 @@ impl Placement {
             && let Ok(used) = usage(here)
             && found.best.is_none_or(|best| used <= best.0 + HERE_PERMILLE)
         {
-            return Ok(here);
+            return Ok((here, cost(here)));
         }
-        found.best.map(|best| best.1).ok_or(found.nearest)
+        found.best.map(|best| (best.1, cost(best.1))).ok_or(found.nearest)
     }
 
     /// Those that media of the broadcast gets to; `None` where that says nothing: it was never published, its origin is

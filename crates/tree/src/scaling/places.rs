@@ -72,9 +72,9 @@ fn room(capacity: &Capacity, load: &Load) -> u64 {
         _ => u64::MAX,
     };
     let places = u64::from(capacity.viewers_max).saturating_sub(viewers);
-    let bits = capacity.egress_max.map_or(u64::MAX, |limit| most(load.sent.as_bps(), limit.as_bps()));
-    let packets =
-        capacity.packets_per_second_max.map_or(u64::MAX, |limit| most(load.packets_per_second, limit));
+    let taken = load.sent().or_more(load.promised);
+    let bits = capacity.egress_max.map_or(u64::MAX, |limit| most(taken.bits.as_bps(), limit.as_bps()));
+    let packets = capacity.packets_per_second_max.map_or(u64::MAX, |limit| most(taken.packets, limit));
     let shard = most(u64::from(load.shard_percent) * 10, BUSY_PERMILLE);
     let processor = most(u64::from(load.cpu_percent) * 10, BUSY_PERMILLE);
     places.min(bits).min(packets).min(shard).min(processor)
@@ -85,6 +85,7 @@ mod tests {
     use model::Bitrate;
 
     use super::*;
+    use crate::Rate;
 
     const CAPACITY: Capacity = Capacity {
         viewers_max: 1000,
@@ -102,6 +103,7 @@ mod tests {
         shard_percent: 10,
         sent: Bitrate::kbps(100_000),
         packets_per_second: 10_000,
+        promised: Rate { bits: Bitrate::kbps(0), packets: 0 },
     };
 
     #[test]
@@ -111,6 +113,8 @@ mod tests {
         assert_eq!(room(&CAPACITY, &Load { shard_percent: 30, ..LOAD }), 200, "the busiest shard");
         let thin = Capacity { egress_max: Some(Bitrate::kbps(150_000)), ..CAPACITY };
         assert_eq!(room(&thin, &LOAD), 50, "bits");
+        let promised = Rate { bits: Bitrate::kbps(120_000), packets: 0 };
+        assert_eq!(room(&thin, &Load { promised, ..LOAD }), 25, "bits that they may take");
         let slow = Capacity { packets_per_second_max: Some(12_000), ..CAPACITY };
         assert_eq!(room(&slow, &LOAD), 20, "packets");
         assert_eq!(room(&CAPACITY, &Load { cpu_percent: 95, ..LOAD }), 0);

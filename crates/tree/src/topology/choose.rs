@@ -1,13 +1,15 @@
 //! The parents of egress nodes.
 
 use super::reason::Cause;
-use super::shape::Shape;
+use super::shape::{Bound, Shape};
 use crate::Health;
 
 /// Most places that a source keeps free of egress nodes, so that a relay can still come between.
 const SPARE_MAX: u32 = 2;
 
-type Limit = fn(&Shape<'_>, usize) -> u32;
+/// How good a parent would be, less being better: shares a host with another one, is in another region, its depth, how
+/// used it is, shares a zone with another one, its index.
+type Rank = (bool, bool, u8, u64, bool, usize);
 
 impl Shape<'_> {
     /// Plans the parents of sources among themselves and of everybody who serves viewers.
@@ -69,7 +71,7 @@ impl Shape<'_> {
     }
 
     fn spare(&self) -> u32 {
-        let places = self.sources.iter().map(|source| self.members[*source].children_max);
+        let places = self.sources.iter().map(|source| self.members[*source].children_max());
         places.min().map_or(0, |places| (places / 4).min(SPARE_MAX))
     }
 
@@ -96,35 +98,37 @@ impl Shape<'_> {
 
     /// The best of these that is ready and has a place: on another host than the parents so far, in the child's region,
     /// near the sources, little used, in another zone.
-    pub fn best(&self, child: usize, pool: &[usize], limit: Limit) -> Option<usize> {
+    ///
+    /// Every child looks at every relay here, so what costs is asked last, and only of those that would be the best.
+    pub fn best(&self, child: usize, pool: &[usize], bound: Bound) -> Option<usize> {
         let chosen = &self.members[child].parents;
-        let rank = |parent: usize| {
-            let (member, limit) = (&self.members[parent], limit(self, parent));
-            let is_possible = member.health == Health::Ready
-                && member.depth.is_some()
+        let mut best: Option<Rank> = None;
+        for &parent in pool {
+            let member = &self.members[parent];
+            let Some(depth) = member.depth.filter(|_| member.health == Health::Ready) else { continue };
+            let (is_far, used) = (!self.same_region(child, parent), member.used_permille(bound));
+            let is_better = |rank: Rank| best.is_none_or(|best| rank < best);
+            if !is_better((false, is_far, depth, used, false, parent)) {
+                continue;
+            }
+            let shares_host = chosen.iter().any(|other| self.share_host(*other, parent));
+            let shares_zone = chosen.iter().any(|other| self.same_zone(*other, parent));
+            let rank = (shares_host, is_far, depth, used, shares_zone, parent);
+            if is_better(rank)
                 && !chosen.contains(&parent)
-                && self.has_place(parent, child, limit)
-                && !self.would_loop(parent, child);
-            let used_permille = || u64::from(member.children) * 1000 / u64::from(limit.max(1));
-            is_possible.then(|| {
-                (
-                    chosen.iter().any(|other| self.share_host(*other, parent)),
-                    !self.same_region(child, parent),
-                    member.depth,
-                    used_permille(),
-                    chosen.iter().any(|other| self.same_zone(*other, parent)),
-                    parent,
-                )
-            })
-        };
-        let best = pool.iter().filter_map(|parent| rank(*parent)).min();
+                && self.has_place(parent, child, member.bound(bound))
+                && !self.would_loop(parent, child)
+            {
+                best = Some(rank);
+            }
+        }
         best.map(|(.., parent)| parent)
     }
 
     /// The best relay below what it is meant for; beyond that only where the need is `great`.
     fn best_relay(&self, child: usize, is_great: bool) -> Option<usize> {
-        let meant = self.best(child, &self.relays, |shape, relay| shape.children_meant(relay));
-        let any = || self.best(child, &self.relays, |shape, relay| shape.members[relay].children_max);
+        let meant = self.best(child, &self.relays, Bound::Meant);
+        let any = || self.best(child, &self.relays, Bound::Most);
         meant.or_else(|| is_great.then(any).flatten())
     }
 
@@ -180,10 +184,7 @@ impl Shape<'_> {
             }
         }
         while self.members[child].parents.len() < self.paths() {
-            let Some(parent) = self.best(child, &fed, |shape, parent| shape.members[parent].children_max)
-            else {
-                break;
-            };
+            let Some(parent) = self.best(child, &fed, Bound::Most) else { break };
             self.take(parent, child);
         }
         self.set_depth(child);
@@ -195,7 +196,7 @@ impl Shape<'_> {
             if self.same_region(child, self.members[child].parents[position]) {
                 continue;
             }
-            let better = self.best(child, &self.relays, |shape, relay| shape.children_meant(relay));
+            let better = self.best(child, &self.relays, Bound::Meant);
             let others = self.members[child].parents.iter();
             let mut others =
                 others.enumerate().filter(|(other, _)| *other != position).map(|(_, other)| *other);

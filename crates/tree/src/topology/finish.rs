@@ -45,29 +45,35 @@ impl Shape<'_> {
     fn linger(&mut self, child: usize, fed: &[bool]) {
         let member = &self.members[child];
         let is_left = |parent: &&usize| !member.parents.contains(parent) && member.connected.contains(parent);
-        let left: Vec<usize> = member.stored.iter().filter(is_left).copied().collect();
+        // Who takes the sources themselves gets what each of them publishes from nobody else.
+        let takes_sources = member.parents.iter().all(|parent| self.sources.contains(parent));
+        let is_missed = |parent: &&usize| takes_sources && self.sources.contains(parent);
+        let missed: Vec<usize> = member.squeezed.iter().filter(is_left).filter(is_missed).copied().collect();
+        let squeezed = member.squeezed.iter().filter(|parent| !missed.contains(parent));
+        let left: Vec<usize> = member.stored.iter().chain(squeezed).filter(is_left).copied().collect();
         let works = |parent: &&usize| member.connected.contains(parent) && fed[**parent];
         let working = member.parents.iter().filter(works).count();
         let is_alone = member.parents.is_empty() && !self.sources.contains(&child);
         if is_alone || working < self.paths().min(member.parents.len()) {
             self.members[child].parents.extend(left);
-            self.members[child].parents.truncate(PARENTS_MAX);
         }
+        self.members[child].parents.extend(missed);
+        self.members[child].parents.truncate(PARENTS_MAX);
     }
 
     /// A relay that is no longer meant to have children keeps its parents until the last child has left.
     fn keep_referenced(&mut self, is_planned: &[bool]) {
         let mut is_kept = is_planned.to_vec();
-        loop {
-            let is_referenced = |relay: &usize| {
-                let mut children = self.members.iter().zip(&is_kept).filter(|(_, is_kept)| **is_kept);
-                children.any(|(member, _)| member.parents.contains(relay))
-            };
-            let idle =
-                (0..self.members.len()).filter(|index| !is_kept[*index] && self.members[*index].is_alive());
-            let Some(relay) = idle.into_iter().find(is_referenced) else { return };
-            self.members[relay].parents = self.members[relay].stored.clone();
-            is_kept[relay] = true;
+        let mut open: Vec<usize> = (0..self.members.len()).filter(|index| is_kept[*index]).collect();
+        while let Some(child) = open.pop() {
+            for parent in self.members[child].parents.clone() {
+                if self.members[parent].is_alive() && !std::mem::replace(&mut is_kept[parent], true) {
+                    let member = &mut self.members[parent];
+                    member.parents = [&member.stored[..], &member.squeezed[..]].concat();
+                    member.parents.truncate(PARENTS_MAX);
+                    open.push(parent);
+                }
+            }
         }
     }
 
@@ -86,6 +92,7 @@ impl Shape<'_> {
         if nodes > max_nodes as usize {
             plan.findings.push(Finding::NodesBeyondLimit { tree: tree.clone(), nodes, max_nodes });
         }
+        self.find_narrow(plan);
         let consumers = self.consumers();
         let serving = self.sources.iter().filter(|source| self.members[**source].view.role.is_egress());
         // Who takes some sources by itself and nobody who takes all of them.
@@ -109,6 +116,18 @@ impl Shape<'_> {
                 if parents.iter().all(|parent| *parent == first || self.share_host(first, *parent)) {
                     plan.findings.push(Finding::OneHost { node: id(child) });
                 }
+            }
+        }
+    }
+
+    /// Those whose networks carry fewer children than they have, and have to: there is no other place for them.
+    fn find_narrow(&self, plan: &mut Plan) {
+        let mut children = vec![0; self.members.len()];
+        self.members.iter().flat_map(|member| &member.parents).for_each(|parent| children[*parent] += 1);
+        for (member, children) in self.members.iter().zip(children) {
+            if member.is_alive() && member.is_narrow() && children > member.children_max() {
+                let (node, carried) = (member.view.id.clone(), member.children_max());
+                plan.findings.push(Finding::NetworkFull { node, children, carried });
             }
         }
     }

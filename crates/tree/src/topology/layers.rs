@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{NodeId, Role};
 
-use super::shape::Shape;
+use super::shape::{Bound, Shape};
 use crate::{Health, PARENTS_MAX};
 
 /// Places that a source keeps for relays, should they become necessary.
-const RELAY_PLACES: u32 = 4;
+pub(super) const RELAY_PLACES: u32 = 4;
 
 /// How relays are asked for: egress nodes by region, and who takes the sources directly.
 pub(super) struct Demand {
@@ -40,7 +40,7 @@ impl Shape<'_> {
             };
             let first = (0..self.members.len())
                 .filter(takes_new)
-                .min_by_key(|index| (u32::MAX - self.members[*index].children, *index));
+                .min_by_key(|index| (u32::MAX - self.members[*index].children(), *index));
             sources.extend(first);
         }
         sources.sort_by_key(|index| (!has(index), *index));
@@ -73,9 +73,9 @@ impl Shape<'_> {
     /// A relay that may be taken, or is in use and only silent for a moment.
     fn is_usable(&self, index: usize) -> bool {
         let member = &self.members[index];
-        let is_in_use = member.health == Health::Suspect && member.children > 0;
+        let is_in_use = member.health == Health::Suspect && member.children() > 0;
         let may_be = member.is_relay() && self.template.limits.relay_levels_max > 0;
-        may_be && member.children_max > 0 && (member.health == Health::Ready || is_in_use)
+        may_be && member.children_max() > 0 && (member.health == Health::Ready || is_in_use)
     }
 
     pub fn region(&self, index: usize) -> usize {
@@ -114,7 +114,7 @@ impl Shape<'_> {
     }
 
     fn first_tier(&self, direct: usize) -> usize {
-        let places = self.sources.iter().map(|source| self.members[*source].children_max as usize).min();
+        let places = self.sources.iter().map(|source| self.members[*source].children_max() as usize).min();
         places.unwrap_or(usize::MAX).saturating_sub(direct)
     }
 
@@ -125,7 +125,7 @@ impl Shape<'_> {
             |child: &usize| self.members[*child].stored.iter().any(|parent| self.members[*parent].is_relay());
         let is_relayed = local.iter().any(takes_relay);
         let room = |source: &usize| {
-            let children_max = self.members[*source].children_max;
+            let children_max = self.members[*source].children_max();
             children_max - (children_max / 2).min(RELAY_PLACES).min(relays as u32)
         };
         let Some(room) = self.sources.iter().map(room).min() else { return !is_relayed };
@@ -133,13 +133,6 @@ impl Shape<'_> {
         let limit = if is_relayed { limit * 3 / 4 } else { limit };
         let relays_beyond = regions_beyond * self.parents_wanted();
         local.len() + relays_beyond <= limit as usize
-    }
-
-    /// The children that a relay is meant for; the places beyond are for relays below it, and for need.
-    pub fn children_meant(&self, relay: usize) -> u32 {
-        let children_max = self.members[relay].children_max;
-        let meant = self.template.egress_per_relay.saturating_mul(self.parents_wanted() as u32);
-        meant.min(children_max - children_max / 4).max(1).min(children_max)
     }
 
     /// Plans the parents of relays: all sources where there is a place at each of them, else relays of the tier above.
@@ -198,7 +191,7 @@ impl Shape<'_> {
     }
 
     fn has_source_place(&self, source: usize, child: usize, spare: u32) -> bool {
-        let limit = self.members[source].children_max.saturating_sub(spare);
+        let limit = self.members[source].children_max().saturating_sub(spare);
         self.members[child].stored.contains(&source)
             || (self.has_place(source, child, limit) && !self.would_loop(source, child))
     }
@@ -233,10 +226,7 @@ impl Shape<'_> {
             }
         }
         while self.members[relay].parents.len() < self.parents_wanted() {
-            let Some(parent) = self.best(relay, above, |shape, parent| shape.members[parent].children_max)
-            else {
-                break;
-            };
+            let Some(parent) = self.best(relay, above, Bound::Most) else { break };
             self.take(parent, relay);
         }
         self.set_depth(relay);

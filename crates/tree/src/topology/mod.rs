@@ -24,7 +24,7 @@ use model::{NodeId, TreeId};
 
 pub use reason::{Cause, Finding, Reason};
 
-use crate::{Health, NodeView, Observation, TreeView};
+use crate::{Health, NodeView, Observation, Rate, TreeView};
 use shape::Shape;
 
 /// Most relays in a row, whatever a template says.
@@ -109,7 +109,9 @@ fn decide_tree(
         .filter(|broadcast| broadcast.tree == tree.id)
         .filter_map(|broadcast| broadcast.origin.as_ref())
         .collect();
-    let mut shape = Shape::new(&tree.template, nodes);
+    let of_tree = observation.broadcasts.iter().filter(|broadcast| broadcast.tree == tree.id);
+    let each_child = of_tree.fold(Rate::default(), |sum, it| sum.plus(it.child.unwrap_or_default()));
+    let mut shape = Shape::new((&tree.template, each_child), nodes);
     shape.find_sources(&origins);
     shape.layer_relays();
     shape.choose_parents();

@@ -32,7 +32,8 @@ pub enum Cause {
     Left,
     /// It is draining.
     Draining,
-    /// It has more children than it may have, or its place is needed by a node that has no parent at all.
+    /// It has more children than it may have or than its network carries, or its place is needed by a node that has no
+    /// parent at all.
     Full,
     /// It stands on the same host as another parent.
     SharesHost,
@@ -112,6 +113,15 @@ pub enum Finding {
         /// The node.
         node: NodeId,
     },
+    /// This node's network does not carry what its children may take, and nobody else has a place for them.
+    NetworkFull {
+        /// The parent.
+        node: NodeId,
+        /// How many it has.
+        children: u32,
+        /// How many its network carries.
+        carried: u32,
+    },
     /// The first two parents of this node share a host, or it has only one relay: losing that is seen by viewers.
     OneHost {
         /// The node.
@@ -141,6 +151,9 @@ impl fmt::Display for Finding {
                 write!(f, "tree {tree} has {nodes} nodes, its limit is {max_nodes}")
             }
             Self::NoParent { node } => write!(f, "no parent has a place for {node}"),
+            Self::NetworkFull { node, children, carried } => {
+                write!(f, "the network of {node} carries {carried} children, and it has {children}")
+            }
             Self::OneHost { node } => write!(f, "{node} depends on one host: there is no second way to it"),
             Self::OutOfReach { injection, node } => {
                 write!(

@@ -10,7 +10,7 @@ use super::shape::Shape;
 impl Shape<'_> {
     /// It has parents or children: what is in use is kept.
     pub fn is_in_use(&self, relay: usize) -> bool {
-        self.members[relay].children > 0 || !self.members[relay].stored.is_empty()
+        self.members[relay].children() > 0 || !self.members[relay].stored.is_empty()
     }
 
     /// Relays for the demand, in use and idle.
@@ -18,7 +18,7 @@ impl Shape<'_> {
         let (mut taken, mut idle): (Vec<usize>, Vec<usize>) =
             pool.into_iter().partition(|relay| self.is_in_use(*relay));
         self.drop_needless(&mut taken, demand);
-        idle.sort_by_key(|relay| (u32::MAX - self.children_meant(*relay), *relay));
+        idle.sort_by_key(|relay| (u32::MAX - self.members[*relay].children_meant, *relay));
         // The home region comes last and makes up for what the others lack.
         let others = demand.by_region.keys().copied().filter(|region| *region != demand.home);
         for region in others.chain([demand.home]) {
@@ -36,7 +36,7 @@ impl Shape<'_> {
 
     /// Takes those out that are needed least, the ones with the fewest children first.
     fn drop_needless(&self, taken: &mut Vec<usize>, demand: &Demand) {
-        taken.sort_by_key(|relay| (u32::MAX - self.members[*relay].children, *relay));
+        taken.sort_by_key(|relay| (u32::MAX - self.members[*relay].children(), *relay));
         for position in (0..taken.len()).rev() {
             let relay = taken.remove(position);
             let region = self.region(relay);
@@ -56,7 +56,7 @@ impl Shape<'_> {
         let relays = relays.iter().filter(|relay| self.region(**relay) == region);
         let count = relays.take_while(|relay| {
             let is_needed = missing > 0;
-            missing = missing.saturating_sub(self.children_meant(**relay));
+            missing = missing.saturating_sub(self.members[**relay].children_meant);
             is_needed
         });
         count.count().max(self.parents_wanted())
@@ -70,8 +70,8 @@ impl Shape<'_> {
     fn is_short(&self, taken: &[usize], region: usize, demand: &Demand) -> bool {
         let Some(places) = self.places(region, demand) else { return false };
         let relays = taken.iter().filter(|relay| self.region(**relay) == region);
-        let (count, meant) =
-            relays.fold((0, 0), |(count, meant), relay| (count + 1, meant + self.children_meant(*relay)));
+        let (count, meant) = relays
+            .fold((0, 0), |(count, meant), relay| (count + 1, meant + self.members[*relay].children_meant));
         count < self.parents_wanted() || meant < places
     }
 
@@ -80,7 +80,7 @@ impl Shape<'_> {
         let below = taken.len().saturating_sub(demand.first_tier);
         let consumers: u32 = demand.by_region.values().sum();
         let places = (consumers as usize + below) * self.parents_wanted();
-        let meant: u32 = taken.iter().map(|relay| self.children_meant(*relay)).sum();
+        let meant: u32 = taken.iter().map(|relay| self.members[*relay].children_meant).sum();
         (meant as usize) < places
     }
 

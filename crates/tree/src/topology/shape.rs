@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{NodeId, Role};
 
+use super::layers::RELAY_PLACES;
 use super::reason::Cause;
-use crate::{Health, NodeView, Place, Template};
+use crate::{Health, NodeView, Place, Rate, Template};
 
 /// One node of the tree.
 pub(super) struct Member<'a> {
@@ -18,14 +19,24 @@ pub(super) struct Member<'a> {
     pub stored: Vec<usize>,
     /// Stored parents that are not, and others that are left for a better one.
     pub dropped: Vec<(NodeId, Cause)>,
+    /// Stored parents whose networks are full: left as soon as others are there, and not before.
+    pub squeezed: Vec<usize>,
     /// Parents that it is connected to, as it reports.
     pub connected: Vec<usize>,
     /// Parents that it shall have.
     pub parents: Vec<usize>,
+    /// The children that it is meant for; the places beyond are for relays below it, and for need.
+    pub children_meant: u32,
     /// Most children: as it says itself, and as the template says of relays.
-    pub children_max: u32,
+    allowed: u32,
+    /// The children that it takes: it may not have more, and its network carries no more, should each take everything.
+    children_max: u32,
     /// Places taken: by those who have it as a parent now, and by those who shall.
-    pub children: u32,
+    children: u32,
+    /// How much of each [`Bound`] they are: looked at for each child and possible parent, so never divided there.
+    used_permille: [u64; 2],
+    /// Stored children beyond what its network carries.
+    beyond: u32,
     /// Places taken, as it reports, by nodes of which nothing is known: cut off from the store for so long that their
     /// records are gone, they keep their links.
     pub strangers: u32,
@@ -45,11 +56,67 @@ impl Member<'_> {
     pub fn is_relay(&self) -> bool {
         self.view.role == Role::Relay
     }
+
+    pub const fn children_max(&self) -> u32 {
+        self.children_max
+    }
+
+    /// Its network carries fewer children than it may have.
+    pub const fn is_narrow(&self) -> bool {
+        self.children_max < self.allowed
+    }
+
+    pub const fn children(&self) -> u32 {
+        self.children
+    }
+
+    pub const fn bound(&self, bound: Bound) -> u32 {
+        match bound {
+            Bound::Meant => self.children_meant,
+            Bound::Most => self.children_max(),
+        }
+    }
+
+    pub const fn used_permille(&self, bound: Bound) -> u64 {
+        self.used_permille[bound as usize]
+    }
+
+    fn set_children(&mut self, children: u32) {
+        self.children = children;
+        let bounds = [Bound::Meant, Bound::Most].map(|bound| self.bound(bound));
+        self.used_permille = bounds.map(|bound| u64::from(children) * 1000 / u64::from(bound.max(1)));
+    }
 }
 
-fn children_max(template: &Template, node: &NodeView) -> u32 {
-    let of_template = template.limits.relay_children_max.filter(|_| node.role == Role::Relay);
-    node.capacity.children_max.min(of_template.unwrap_or(u32::MAX))
+/// How far a parent's places are given out.
+#[derive(Clone, Copy)]
+pub(super) enum Bound {
+    /// To the children that it is meant for.
+    Meant,
+    /// To as many as it may have.
+    Most,
+}
+
+/// Most children: as it says itself, and as the template says of relays.
+fn allowed(template: &Template, view: &NodeView) -> u32 {
+    let of_template = template.limits.relay_children_max.filter(|_| view.role == Role::Relay);
+    view.capacity.children_max.min(of_template.unwrap_or(u32::MAX))
+}
+
+/// As many of them as its network carries. What viewers may take is theirs.
+fn carried(view: &NodeView, each: Rate) -> u32 {
+    let viewers = view.load.map_or(Rate::default(), |load| load.promised);
+    view.capacity.fits(viewers, each).map_or(u32::MAX, |count| u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn children_meant(template: &Template, children_max: u32) -> u32 {
+    let meant = template.egress_per_relay.saturating_mul(parents_wanted(template) as u32);
+    meant.min(children_max - children_max / 4).max(1).min(children_max)
+}
+
+fn parents_wanted(template: &Template) -> usize {
+    let limits = &template.limits;
+    (usize::from(limits.paths) + usize::from(limits.standbys)).clamp(1, crate::PARENTS_MAX)
 }
 
 /// Where a node stands, in numbers that are quick to compare; in the order of the names.
@@ -137,23 +204,34 @@ pub(super) fn cut_off(nodes: &BTreeMap<&NodeId, &NodeView>) -> BTreeSet<NodeId> 
 }
 
 impl<'a> Shape<'a> {
-    pub fn new(template: &'a Template, nodes: &BTreeMap<&NodeId, &'a NodeView>) -> Self {
+    /// `each_child` is what one child may take.
+    pub fn new(
+        (template, each_child): (&'a Template, Rate),
+        nodes: &BTreeMap<&NodeId, &'a NodeView>,
+    ) -> Self {
         let ids: Vec<&NodeId> = nodes.keys().copied().collect();
         let index = |id: &NodeId| ids.binary_search(&id).ok();
         let cut_off = cut_off(nodes);
         let members: Vec<Member<'a>> = nodes
             .values()
             .zip(number_places(nodes))
-            .map(|(view, place)| Member {
+            .map(|(view, place)| (view, place, allowed(template, view)))
+            .map(|(view, place, allowed)| (view, place, allowed, allowed.min(carried(view, each_child))))
+            .map(|(view, place, allowed, children_max)| Member {
                 view,
                 place,
+                allowed,
+                children_max,
                 health: if cut_off.contains(&view.id) { Health::Draining } else { view.health },
                 stored: Vec::new(),
                 dropped: Vec::new(),
+                squeezed: Vec::new(),
                 connected: view.connected.iter().filter_map(index).collect(),
                 parents: Vec::new(),
-                children_max: children_max(template, view),
+                children_meant: children_meant(template, children_max),
                 children: 0,
+                used_permille: [0; 2],
+                beyond: 0,
                 strangers: 0,
                 depth: None,
             })
@@ -239,11 +317,23 @@ impl<'a> Shape<'a> {
     /// Places beyond the bound are marked, and taken out in the end, so that ranks stay.
     fn seat(&mut self, child: usize, rank: usize) {
         let Some(&parent) = self.members[child].stored.get(rank) else { return };
+        let is_relay = self.members[child].is_relay();
         let member = &mut self.members[parent];
-        if member.children < member.children_max {
-            member.children += 1;
+        // Through relays a narrow network serves more, if they find places there.
+        let kept = if is_relay || !member.is_narrow() || !member.view.role.is_injection() {
+            0
+        } else {
+            (member.children_max() / 2).min(RELAY_PLACES)
+        };
+        if member.children < member.children_max() - kept {
+            member.set_children(member.children + 1);
         } else {
             let id = member.view.id.clone();
+            let is_squeezed = member.children_max() + member.beyond < member.allowed;
+            member.beyond += u32::from(is_squeezed);
+            if is_squeezed {
+                self.members[child].squeezed.push(parent);
+            }
             self.members[child].stored[rank] = usize::MAX;
             self.members[child].dropped.push((id, Cause::Full));
         }
@@ -302,7 +392,8 @@ impl<'a> Shape<'a> {
     /// Plans a link that [`Shape::has_place`].
     pub fn take(&mut self, parent: usize, child: usize) {
         if !self.members[child].stored.contains(&parent) {
-            self.members[parent].children += 1;
+            let member = &mut self.members[parent];
+            member.set_children(member.children + 1);
         }
         self.members[child].parents.push(parent);
         self.link(parent, child);
@@ -315,7 +406,8 @@ impl<'a> Shape<'a> {
             let id = self.members[parent].view.id.clone();
             self.members[child].dropped.push((id, cause));
         } else {
-            self.members[parent].children -= 1;
+            let member = &mut self.members[parent];
+            member.set_children(member.children - 1);
         }
     }
 
@@ -334,8 +426,7 @@ impl<'a> Shape<'a> {
 
     /// How many parents a node has where there are enough.
     pub fn parents_wanted(&self) -> usize {
-        let limits = &self.template.limits;
-        (usize::from(limits.paths) + usize::from(limits.standbys)).clamp(1, crate::PARENTS_MAX)
+        parents_wanted(self.template)
     }
 
     /// Two parents are taken from at once, unless the template wants one.

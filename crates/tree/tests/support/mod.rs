@@ -10,8 +10,8 @@ use std::sync::Arc;
 use model::{Bitrate, BroadcastId, NodeId, Role, TreeId};
 use tree::topology::{Action, Plan, decide};
 use tree::{
-    Assigned, BroadcastView, Capacity, Health, Incarnation, Load, NodeView, Observation, Place, Template,
-    TreeView,
+    Assigned, BroadcastView, Capacity, Health, Incarnation, Load, NodeView, Observation, Place, Rate,
+    Template, TreeView,
 };
 
 pub fn node_id(name: &str) -> NodeId {
@@ -50,6 +50,7 @@ pub fn node(name: &str, role: Role) -> NodeView {
             shard_percent: 0,
             sent: Bitrate::bps(0),
             packets_per_second: 0,
+            promised: Rate::default(),
         }),
         assigned: None,
         connected: Vec::new(),
@@ -94,9 +95,15 @@ impl World {
 
     pub fn publish(&mut self, name: &str, origin: &str) {
         let origin = Some(node_id(origin));
-        let bitrate = Some(Bitrate::kbps(2500));
+        let rate = Some(Rate { bits: Bitrate::kbps(2500), packets: 250 });
         self.0.broadcasts.retain(|broadcast| broadcast.id.as_str() != name);
-        self.0.broadcasts.push(BroadcastView { id: broadcast_id(name), tree: tree_id(), origin, bitrate });
+        self.0.broadcasts.push(BroadcastView {
+            id: broadcast_id(name),
+            tree: tree_id(),
+            origin,
+            viewer: rate,
+            child: rate,
+        });
     }
 
     pub fn get(&mut self, name: &str) -> &mut NodeView {

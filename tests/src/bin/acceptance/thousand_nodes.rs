@@ -146,10 +146,16 @@ impl Node {
             zone: None,
             host: format!("host-{name}"),
             link: Some(format!("10.0.{}.{}:51000", number / 250, number % 250)),
+            links: Vec::new(),
             url: Some(format!("https://{name}.example")),
             ops: Some(format!("10.0.{}.{}:9600", number / 250, number % 250)),
             state: NodeState::Ready,
-            capacity: Capacity { viewers, publishers: u32::from(role == Role::Injection) * 10, children },
+            capacity: Capacity {
+                viewers,
+                publishers: u32::from(role == Role::Injection) * 10,
+                children,
+                ..Capacity::default()
+            },
             load: Load {
                 viewers: if role == Role::Egress { VIEWERS / 932 } else { 0 },
                 cpu_percent: Some(20.0),
