@@ -115,11 +115,11 @@ impl Placement {
     }
 
     /// Chooses among all but the node that is lost to the asker; among all where nobody else takes it.
-    fn choose(
+    fn choose<T>(
         &self,
         request: &Request<'_>,
-        mut choose: impl FnMut(&Request<'_>) -> Result<usize, Nowhere>,
-    ) -> Result<usize, Nowhere> {
+        mut choose: impl FnMut(&Request<'_>) -> Result<T, Nowhere>,
+    ) -> Result<T, Nowhere> {
         match choose(request) {
             Err(_) if request.lost.is_some() => choose(&Request { lost: None, ..*request }),
             chosen => chosen,
