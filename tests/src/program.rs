@@ -114,13 +114,6 @@ impl Builder {
         self
     }
 
-    /// Gives it these ports, the first of those that [`free_ports`] has found.
-    #[must_use]
-    pub const fn at(mut self, base: u16) -> Self {
-        self.base = Some(base);
-        self
-    }
-
     /// Starts it and waits until it is ready.
     ///
     /// # Errors

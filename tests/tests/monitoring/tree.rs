@@ -51,7 +51,7 @@ impl Nodes {
         let ports = program::free_ports()?;
         let link = UdpWay::to(ports + LINK_PORT).await?;
         let public = format!("127.0.0.1:{}", link.port);
-        let injection = installation.node("injection", "in").at(ports);
+        let injection = installation.node("injection", "in").from_port(ports);
         let injection = injection.with(&["--region", "here", "--link-public", &public]).spawn()?;
         let (crt, key) = (file("tls.crt"), file("tls.key"));
         let tls = ["--tls-certificate", &crt, "--tls-key", &key];
