@@ -136,7 +136,15 @@ impl Encoder {
         };
         let mut command = std::process::Command::new(FFMPEG);
         command.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30"]);
-        command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", ENHANCED_SECONDS, "-c:v"]);
+        command.args([
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=frequency=440:sample_rate=48000",
+            "-t",
+            ENHANCED_SECONDS,
+            "-c:v",
+        ]);
         command.args(video.split(' ')).args(["-g", "30", "-b:v", "500k", "-pix_fmt", "yuv420p"]);
         let made =
             command.args(["-c:a", audio, "-ac", "2"]).arg(&recording).output().context("start ffmpeg")?;

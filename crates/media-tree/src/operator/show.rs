@@ -2,8 +2,8 @@
 
 use super::table::{Align, Table, facts, number, time};
 use super::views::{
-    Advice, Audience, Broadcast, Capacity, Decision, Installation, Load, Node, Parent, PublishKey, Shape, Slot,
-    Tree,
+    Advice, Audience, Broadcast, Capacity, Decision, Installation, Load, Node, Parent, PublishKey, Shape,
+    Slot, Tree,
 };
 
 const LEFT: Align = Align::Left;

@@ -281,7 +281,8 @@ mod tests {
 
     fn assignment(parent: &str) -> Assignment {
         let id = |name| NodeId::new(name).expect("an id");
-        let parents = vec![AssignedParent { node: id(parent), link: "10.0.0.7:51000".into(), links: Vec::new() }];
+        let parents =
+            vec![AssignedParent { node: id(parent), link: "10.0.0.7:51000".into(), links: Vec::new() }];
         Assignment { node: id("out"), parents, paths: 2, term: 7, drain: None }
     }
 

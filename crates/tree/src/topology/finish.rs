@@ -136,12 +136,12 @@ impl Shape<'_> {
     fn find_missing(&self, tree: &TreeId, plan: &mut Plan) {
         let Template { injection, relay, egress, .. } = *self.template;
         let injection = if self.sources.is_empty() { 0 } else { injection };
-        let plays: [(Role, u32, fn(Role) -> bool); 3] = [
-            (Role::Injection, injection, Role::is_injection),
-            (Role::Relay, relay, |role| role == Role::Relay),
-            (Role::Egress, egress, Role::is_egress),
-        ];
-        for (role, wanted, plays) in plays {
+        for (role, wanted) in [(Role::Injection, injection), (Role::Relay, relay), (Role::Egress, egress)] {
+            let plays = |has: Role| match role {
+                Role::Injection => has.is_injection(),
+                Role::Egress => has.is_egress(),
+                _ => has == role,
+            };
             let alive = self.members.iter().filter(|member| member.is_alive());
             let there = alive.filter(|member| plays(member.view.role)).count() as u32;
             if there < wanted {
