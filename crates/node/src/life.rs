@@ -83,7 +83,6 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     metrics.certificate(tls.as_ref());
     let opening = Opening { key: key.as_ref(), resumes: start.stand_by()? };
     let records = SessionRecords::open(&config.node, opening, &ports.of_sessions(), &metrics.records())?;
-    let next_id = records.next_id;
     let (event_sender, event_receiver) = mpsc::unbounded_channel();
     let (threads, mut ended_threads) = Threads::new();
 
@@ -118,7 +117,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
         rtmp: ports.rtmp.as_ref().map(std::net::TcpListener::local_addr).transpose()?,
         tcp_ports: serve_media_tcp(ports.media_tcp, &metrics)?,
         certificate,
-        next_id,
+        next_id: records.next_id,
         gate: Gate::new(&config, publish_tokens.clone(), node_id.clone(), declared, metrics.access())?,
     };
     let app = served.app(&config, control.as_ref().map(Prepared::control), (&metrics, traces));

@@ -44,7 +44,8 @@ fn is_public(address: IpAddr) -> bool {
             IpAddr::V4(address) => {
                 // RFC 6598: between customers and providers.
                 let [first, second, ..] = address.octets();
-                !address.is_private() && !(first == 100 && second & 0xc0 == 64)
+                let is_shared = first == 100 && second & 0xc0 == 64;
+                !address.is_private() && !is_shared
             }
             IpAddr::V6(address) => !address.is_unique_local(),
         }

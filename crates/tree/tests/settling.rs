@@ -94,7 +94,8 @@ const SEEDS_OF_TEMPLATES: u64 = 150;
 
 #[test]
 fn decisions_come_to_an_end_whatever_the_template() {
-    let templates: [(&str, fn(&mut Limits)); 6] = [
+    type Change = fn(&mut Limits);
+    let templates: [(&str, Change); 6] = [
         ("one parent", |limits| (limits.paths, limits.standbys) = (1, 0)),
         ("five parents", |limits| (limits.paths, limits.standbys) = (3, 2)),
         ("relays always", |limits| limits.direct_children_max = 0),

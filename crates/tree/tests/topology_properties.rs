@@ -134,8 +134,8 @@ proptest! {
     ) {
         let mut world = World::new(1, relays, egress);
         world.get("i000").capacity.egress_max = Some(Bitrate::kbps(kbps[8]));
-        for number in 0..relays {
-            world.get(&format!("r{number:03}")).capacity.egress_max = Some(Bitrate::kbps(kbps[number]));
+        for (number, kbps) in kbps.iter().enumerate().take(relays) {
+            world.get(&format!("r{number:03}")).capacity.egress_max = Some(Bitrate::kbps(*kbps));
         }
         world.settle();
         let children = world.children();

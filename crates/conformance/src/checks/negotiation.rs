@@ -212,8 +212,8 @@ fn check_simulcast(offer: &str, answer: &str, offered: &[&str]) -> Verdict {
     let foreign = rids.iter().find(|(rid, _)| !layers.contains(rid));
     ensure!(foreign.is_none(), "a=rid tells of {foreign:?}, which {simulcast:?} does not have");
     let extension = |text: &str| {
-        let maps = attributes(text, "extmap").into_iter().map(str::to_owned);
-        maps.filter(|map| map.ends_with(" urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id")).next_back()
+        let mut maps = attributes(text, "extmap").into_iter().map(str::to_owned);
+        maps.rfind(|map| map.ends_with(" urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id"))
     };
     let (wanted, found) = (extension(offer), extension(section));
     ensure!(found.is_some() && found == wanted, "the header extension for rids is {found:?}, not {wanted:?}");

@@ -319,7 +319,8 @@ mod tests {
         let mut another = Harness::new().config;
         another.control.store = "redis://10.0.0.2".parse().ok();
         let same = |harness: &Harness| harness.config.clone();
-        let others: [&dyn Fn(&Harness) -> (Config, u8, &'static str); 4] = [
+        type Other<'a> = &'a dyn Fn(&Harness) -> (Config, u8, &'static str);
+        let others: [Other<'_>; 4] = [
             &|harness| (same(harness), 2, "out"),
             &|harness| (same(harness), 1, "out-2"),
             &|harness| {

@@ -57,17 +57,24 @@ pub fn sources(origins: &BTreeSet<String>) -> Vec<String> {
 
 /// Those whose names share a domain, or that share a host, as one.
 fn by_domain(origins: &BTreeSet<Origin>) -> Vec<String> {
-    let mut groups: BTreeMap<(&str, String), (BTreeSet<&str>, BTreeSet<Option<u16>>)> = BTreeMap::new();
+    let mut groups: BTreeMap<(&str, String), Group<'_>> = BTreeMap::new();
     for origin in origins {
-        let (hosts, ports) = groups.entry((&origin.scheme, origin.domain())).or_default();
-        hosts.insert(&origin.host);
-        ports.insert(origin.port);
+        let group = groups.entry((&origin.scheme, origin.domain())).or_default();
+        group.hosts.insert(&origin.host);
+        group.ports.insert(origin.port);
     }
-    let one = |((scheme, domain), (hosts, ports)): ((&str, String), (BTreeSet<&str>, _))| {
+    let one = |((scheme, domain), Group { hosts, ports }): ((&str, String), Group<'_>)| {
         let alone = hosts.first().filter(|_| hosts.len() == 1);
         source(scheme, alone.unwrap_or(&&*domain), &ports)
     };
     groups.into_iter().map(one).collect()
+}
+
+/// What one source stands for.
+#[derive(Default)]
+struct Group<'a> {
+    hosts: BTreeSet<&'a str>,
+    ports: BTreeSet<Option<u16>>,
 }
 
 fn source(scheme: &str, host: &str, ports: &BTreeSet<Option<u16>>) -> String {

@@ -48,12 +48,14 @@ enum Publisher {
 /// Somebody on the air.
 enum OnAir {
     Obs(Box<Encoder>),
-    /// With a player beside it, in the same browser, whose screen is followed.
-    Page {
-        browser: Browser,
-        publishing: Page,
-        player: Page,
-    },
+    Page(Box<Pages>),
+}
+
+/// Our page that publishes, and a player beside it in the same browser, whose screen is followed.
+struct Pages {
+    browser: Browser,
+    publishing: Page,
+    player: Page,
 }
 
 impl Publisher {
@@ -74,7 +76,7 @@ impl Publisher {
                 let player = watching::open_player(&browser, &egress.url("/watch/show")).await?;
                 player.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
                 screening::follow(&player).await?;
-                Ok(OnAir::Page { browser, publishing, player })
+                Ok(OnAir::Page(Box::new(Pages { browser, publishing, player })))
             }
         }
     }
@@ -92,7 +94,8 @@ impl OnAir {
                 }
                 None
             }
-            Self::Page { browser, publishing, player } => {
+            Self::Page(pages) => {
+                let Pages { browser, publishing, player } = *pages;
                 let seen = screening::screening(&player).await?;
                 if seen.states != ["live"] || seen.servers.len() != 1 || !seen.stops.is_empty() {
                     complaints.push(format!("the player did not stay: {seen}"));

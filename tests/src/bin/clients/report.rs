@@ -259,7 +259,7 @@ fn in_words(returned: &Return) -> String {
 
 fn in_minutes(length: Duration) -> String {
     let seconds = length.as_secs();
-    if seconds % 60 == 0 && seconds > 60 {
+    if seconds.is_multiple_of(60) && seconds > 60 {
         format!("{} minutes", seconds / 60)
     } else {
         format!("{seconds} s")
