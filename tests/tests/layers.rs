@@ -240,8 +240,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// Everything it got. Nothing is missing, each layer begins with a keyframe, and from one to the next no picture is
-    /// left out or goes back.
+    /// Everything it got, in the layers that it chose and perhaps another one before. Nothing is missing, each layer begins
+    /// with a keyframe, and from one to the next no picture is left out or goes back.
     async fn leave(self, course: &[&str]) -> anyhow::Result<Seens> {
         self.stop.send_replace(true);
         let watching = tokio::time::timeout(program::PATIENCE, self.watching).await;
@@ -262,7 +262,8 @@ impl Watcher {
                 ensure!(is_keyframe || before == after, "{:?} begins within a group", pair[1]);
             }
         }
-        ensure!(layers == course, "{layers:?} came");
+        let is_before = layers.len().saturating_sub(course.len());
+        ensure!(layers.ends_with(course) && is_before <= 1, "{layers:?} came");
         Ok(seens)
     }
 }
@@ -370,8 +371,8 @@ async fn a_layer_crosses_the_tree_only_while_somebody_watches_it() -> Result {
     let again = shares(&injection, tree).await?;
     let lost = egress.metric("media_tree_rtp_lost_total{").await?;
     let recovered = egress.metric("media_tree_rtp_recovered_total{").await?;
-    let changed = changing.leave(&["h", "l", "h", "l"]).await?;
-    let stayed = staying.leave(&["h", "l"]).await?;
+    let changed = changing.leave(&["l", "h", "l"]).await?;
+    let stayed = staying.leave(&["l"]).await?;
     println!(
         "{name}: of the picture came to relay and egress {low:.2?} (smallest layer watched), {both:.2?} (best one, too), {again:.2?} \
          (smallest again, {:.1} s later); the best one came {} ms after it was chosen; {lost} packets lost, {recovered} recovered; \

@@ -30,9 +30,9 @@ async fn the_second_node_takes_the_viewers_whom_the_first_ones_network_does_not_
     let controller = program::node("controller").start().await?;
     let installation = Installation::of(&controller);
     let injection = installation.node("injection", "in").start().await?;
-    // The narrow one is asked by everybody, and would take everybody but for its network.
+    // Everybody asks the narrow one. Both get their share of the viewers; no share is more than the network carries.
     let narrow = installation.node("egress", "narrow").with(&["--egress-mbps", "12"]).start().await?;
-    let wide = installation.node("egress", "wide").start().await?;
+    let wide = installation.node("egress", "wide").with(&["--egress-mbps", "40"]).start().await?;
     for name in ["narrow", "wide"] {
         until_parents(&controller, name, &["in"]).await?;
     }
