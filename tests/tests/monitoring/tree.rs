@@ -95,14 +95,14 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// What begins it, and the tree. There is no port for nodes in reserve; the tree of this controller itself, which has no
-    /// other node, keeps none, and neither does the other one.
+    /// What begins it, and the tree, which may grow and keeps no nodes in reserve: there is no port for them. The tree of this
+    /// controller itself has no other node.
     pub async fn controller(homes: &Path) -> anyhow::Result<Program> {
         let directory = homes.join("nodes").display().to_string();
         let scaling = ["--scaling=on", "--scaling-port=65535", "--scaling-directory", &directory];
         let controller =
             program::node("controller").with(&["--tree-id=operations"]).with(&scaling).start().await?;
-        make_tree(&controller, "main", 0).await?;
+        make_tree(&controller, "main", Slots { warm: 0, cold: 1 }).await?;
         Ok(controller)
     }
 
@@ -135,7 +135,7 @@ impl Tree {
             tokio::spawn(async move { over_rtmp.await.expect("an encoder over RTMP") }),
         ];
         a_broadcaster_is_blocked(injection).await?;
-        make_tree(&self.controller, "spare", 1).await?;
+        make_tree(&self.controller, "spare", Slots { warm: 1, cold: 0 }).await?;
         until_live(egress, "show").await?;
         let Detour { mut peer, way, session } = Detour::<WhepPeer>::watch(&egress.url("/whep/show")).await?;
         receive(&mut peer, PICTURES).await?;
@@ -198,9 +198,14 @@ impl Tree {
     }
 }
 
-/// Makes a tree that keeps so many relays in reserve.
-async fn make_tree(controller: &Program, id: &str, warm_slots: u32) -> Result {
-    let shape = json!({ "id": id, "template": "standard", "warm_slots": warm_slots, "cold_slots": 0 });
+/// What a tree may grow by: one that has neither does not, and its places are not counted.
+struct Slots {
+    warm: u32,
+    cold: u32,
+}
+
+async fn make_tree(controller: &Program, id: &str, Slots { warm, cold }: Slots) -> Result {
+    let shape = json!({ "id": id, "template": "standard", "warm_slots": warm, "cold_slots": cold });
     let made = reqwest::Client::new().post(controller.url("/api/v1/trees")).json(&shape).send().await?;
     ensure!(made.status() == 201, "{}", made.text().await?);
     Ok(())
