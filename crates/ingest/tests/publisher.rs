@@ -72,8 +72,10 @@ fn vp8_and_opus_arrive_in_order_and_described() {
     publish_vp8(&mut world, 40, 700);
     world.run(Duration::from_millis(50));
 
-    assert_eq!(world.tracks.len(), 1, "one description is enough: {:?}", world.tracks);
-    let tracks = &world.tracks[0];
+    // One description with the first packet, another one when both have been heard.
+    assert_eq!(world.tracks.len(), 2, "{:?}", world.tracks);
+    let tracks = &world.tracks[1];
+    assert!(tracks.iter().all(|track| track.was_heard), "{tracks:?}");
     assert_eq!(tracks.iter().map(|track| track.codec).collect::<Vec<_>>(), [Codec::Opus, Codec::Vp8]);
     assert!(tracks[0].fmtp.contains("minptime=10"), "{:?}", tracks[0].fmtp);
     let video = world.seq_nos(tracks[1].layers[0].ssrc);
