@@ -4,7 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use link::exchange::{DropReason, Event, UNWATCHED_MAX};
+use link::exchange::{DropReason, Event, PeerId, UNWATCHED_MAX};
 use link::wire::media::Header;
 use link::wire::message::{Join, JoinAnswer, Message, Nack};
 use model::{Role, Ssrc};
@@ -23,6 +23,18 @@ fn needs(network: &mut Network, node: usize, source: &Source, places: &[usize]) 
 fn watch(network: &mut Network, node: usize, source: &Source, places: &[usize]) {
     needs(network, node, source, places);
     network.want(node, &id("friday"));
+}
+
+/// Injection node, relay, and an egress node whose viewers need one layer; with what the relay calls that egress node.
+fn below_the_relay(place: usize) -> (Network, usize, PeerId, Source) {
+    let mut network = star(0);
+    let egress = network.add(Role::Egress);
+    let (_, down) = network.connect(egress, 1);
+    network.run_millis(100);
+    let source = Source::layered("friday", 1);
+    network.publish(0, source.clone());
+    watch(&mut network, egress, &source, &[place]);
+    (network, egress, down, source)
 }
 
 /// Which layers went from one node to another since `from`, by place, and whether there was sound.
@@ -291,13 +303,7 @@ fn two_parents_send_the_same_layers_and_losing_one_costs_no_packet() {
 
 #[test]
 fn nothing_is_repaired_that_was_not_asked_for() {
-    let mut network = star(0);
-    let egress = network.add(Role::Egress);
-    let (_, down) = network.connect(egress, 1);
-    network.run_millis(100);
-    let source = Source::layered("friday", 1);
-    network.publish(0, source.clone());
-    watch(&mut network, egress, &source, &[2]);
+    let (mut network, egress, down, source) = below_the_relay(2);
     network.run(SETTLED);
     // The relay has all layers, because of somebody else.
     let other = network.add(Role::Egress);
@@ -323,13 +329,7 @@ fn nothing_is_repaired_that_was_not_asked_for() {
 /// A child that turns its mind around with every message costs what its budget of messages allows, and nobody else anything.
 #[test]
 fn a_child_that_asks_to_and_fro_gets_what_it_asked_for_last() {
-    let mut network = star(0);
-    let egress = network.add(Role::Egress);
-    let (_, down) = network.connect(egress, 1);
-    network.run_millis(100);
-    let source = Source::layered("friday", 1);
-    network.publish(0, source.clone());
-    watch(&mut network, egress, &source, &[0]);
+    let (mut network, egress, down, source) = below_the_relay(0);
     network.run_millis(1000);
     let join =
         |without| Message::Join(Join { broadcast: id("friday"), resume: vec![], cause: None, without });
