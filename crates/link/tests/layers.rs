@@ -303,7 +303,7 @@ fn two_parents_send_the_same_layers_and_losing_one_costs_no_packet() {
 
 #[test]
 fn nothing_is_repaired_that_was_not_asked_for() {
-    let (mut network, egress, down, source) = below_the_relay(2);
+    let (mut network, _egress, down, source) = below_the_relay(2);
     network.run(SETTLED);
     // The relay has all layers, because of somebody else.
     let other = network.add(Role::Egress);
