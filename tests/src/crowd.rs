@@ -11,11 +11,11 @@ use client::{Whep, WhepSession};
 use model::Kind;
 use serde_json::Value;
 use tokio::process::{Child, Command};
-use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 
 use crate::program::{self, PATIENCE, Program, until};
 use crate::recording::Recording;
+use crate::turn::{Taken, Turn};
 
 /// Viewers of a crowd: what a busy machine of two cores carries beside a publisher and a debug build. Two hundred are for
 /// the long runs.
@@ -23,16 +23,13 @@ pub const CROWD: usize = 40;
 /// For the node: all clients of a test have the same address.
 pub const ANY_RATE: [&str; 4] = ["--request-rate", "100000", "--request-burst", "100000"];
 
-/// Crowds of one process come one after the other: two of them at once are more than two cores carry.
-static TURN: Mutex<()> = Mutex::const_new(());
-
 /// Viewers that came together.
 pub struct Crowd {
     viewers: usize,
     child: Child,
     results: PathBuf,
     _folder: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Taken,
 }
 
 /// What a crowd missed.
@@ -62,7 +59,7 @@ impl Crowd {
     /// # Errors
     /// If not all of them come.
     pub async fn of(viewers: usize, node: &Program, length: &str) -> anyhow::Result<Self> {
-        let turn = TURN.lock().await;
+        let turn = Turn::Crowd.take().await?;
         let folder = tempfile::tempdir()?;
         let results = folder.path().join("results.json");
         let before = node.metric("media_tree_viewers{").await?;

@@ -7,13 +7,10 @@ use client::{Whep, WhepSession};
 use futures_util::future::try_join_all;
 use tests::program::{self, PATIENCE, Program, until};
 use tests::source::{Seen, Seens, Shape, Source, Stamp, percentile};
-use tokio::sync::Mutex;
+use tests::turn::Turn;
 use tokio::task::JoinSet;
 
 type Result = anyhow::Result<()>;
-
-/// These tests measure: one at a time.
-static MACHINE: Mutex<()> = Mutex::const_new(());
 
 /// A packet that is not older than this is live.
 const LIVE_AGE_MAX: Duration = Duration::from_millis(60);
@@ -101,7 +98,7 @@ async fn join_late(url: &str, source: &Source, after: Duration) -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_viewers_see_the_cached_keyframe_at_once_and_end_up_live() -> Result {
-    let _alone = MACHINE.lock().await;
+    let _alone = Turn::Machine.take().await?;
     const JOINS: u32 = 20;
     let program = program::node("up").start().await?;
     let source = on_air(&program, Shape::OBS).await?;
@@ -154,7 +151,7 @@ async fn watch(url: String, stop: tokio::sync::watch::Receiver<bool>) -> anyhow:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rush_of_joins_takes_nothing_from_those_inside() -> Result {
-    let _alone = MACHINE.lock().await;
+    let _alone = Turn::Machine.take().await?;
     const INSIDE: usize = 20;
     const JOINS: u32 = 100;
     /// Of each of the two shards.

@@ -13,15 +13,14 @@ use tests::event_stream::{self, EventStream, Item};
 use tests::network::{Hosts, PUBLISH_TOKEN, Path};
 use tests::program::{self, Program};
 use tests::source::{Seens, Shape, Source, Stamp};
+use tests::turn::Turn;
 use tests::{tools, watching};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 type Result = anyhow::Result<()>;
 
 const CHROMIUM: &str = "/usr/bin/chromium";
-/// Whoever codes several sizes wants the machine for itself: a browser that is short of time sends fewer.
-static MACHINE: Mutex<()> = Mutex::const_new(());
 /// Heights of the sizes in which Chromium sends the test picture, which is too small for three.
 const HEIGHTS: [u64; 2] = [360, 180];
 /// Chromium begins with the smallest size, and adds the others as its own estimate of its uplink grows; a viewer goes up
@@ -132,7 +131,7 @@ async fn e11_a_player_chooses_among_the_layers_of_chromium() -> Result {
     if !tools::has(name, CHROMIUM) {
         return Ok(());
     }
-    let _alone = MACHINE.lock().await;
+    let _alone = Turn::Machine.take().await?;
     for codec in ["vp8", "h264"] {
         choose_by_name(codec).await?;
     }
@@ -146,7 +145,7 @@ async fn a_viewer_gets_the_layer_that_its_link_carries() -> Result {
     if !tools::has(name, CHROMIUM) || !tools::is_root(name) {
         return Ok(());
     }
-    let _alone = MACHINE.lock().await;
+    let _alone = Turn::Machine.take().await?;
     let hosts = Hosts::new(61, &["in", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
@@ -335,7 +334,7 @@ async fn a_layer_crosses_the_tree_only_while_somebody_watches_it() -> Result {
     if !tools::is_root(name) {
         return Ok(());
     }
-    let _alone = MACHINE.lock().await;
+    let _alone = Turn::Machine.take().await?;
     let hosts = Hosts::new(62, &["in", "between", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let relay = hosts.node("relay", "between", &["in"]).start().await?;

@@ -9,6 +9,7 @@ mod monitoring;
 mod packages;
 mod run;
 mod suite;
+mod test_binaries;
 mod tidy;
 
 use anyhow::Context as _;

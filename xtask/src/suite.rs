@@ -1,11 +1,10 @@
 //! The test tiers: what `test`, `e2e`, `sim`, `dev` and `acceptance` run.
 
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::test_binaries::{self, Outcome, TestBinary};
 use crate::{encoders, packages, run};
 
 /// Tests append a line `name: reason` here when a part of this machine is missing.
@@ -25,7 +24,7 @@ pub fn test(install: bool) -> anyhow::Result<()> {
     if !missing.is_empty() {
         println!("not on this machine: {} (cargo xtask test --install brings them)", missing.join(", "));
     }
-    cargo_test(&["--workspace"])
+    run_tests(test_binaries::build(&["--workspace"])?, None)
 }
 
 /// Only the end-to-end tests.
@@ -33,47 +32,54 @@ pub fn test(install: bool) -> anyhow::Result<()> {
 /// # Errors
 /// If a test fails.
 pub fn e2e(filter: Option<&str>) -> anyhow::Result<()> {
-    let mut arguments = vec!["--package", "tests"];
-    arguments.extend(filter);
-    cargo_test(&arguments)
+    let mut binaries = test_binaries::build(&["--workspace"])?;
+    binaries.retain(|binary| binary.is_of("tests"));
+    run_tests(binaries, filter)
 }
 
 /// Runs the tests, then prints one line with all counts.
 ///
 /// A few that fail are run once more, by themselves: many of them play whole installations on whatever machine there is,
 /// and a minute of somebody else's load is no fault of theirs. They are named at the end, so that nobody overlooks them.
-fn cargo_test(arguments: &[&str]) -> anyhow::Result<()> {
-    // The end-to-end tests start the program itself. Built in one go with the tests, so that nothing is built twice with
-    // other features.
-    run::cargo(&["build", "--workspace", "--bins", "--tests"])?;
+fn run_tests(binaries: Vec<TestBinary>, filter: Option<&str>) -> anyhow::Result<()> {
     let skipped_file = run::root().join("target").join("skipped-tests.txt");
     std::fs::write(&skipped_file, "").context("empty the list of skipped tests")?;
-    let first = Outcome::of(arguments, &skipped_file)?;
-    let is_few = (1..=AGAIN_MAX).contains(&first.failed.len());
-    let again = if is_few {
-        println!("once more, by themselves: {}", first.failed.join(" "));
-        let named = ["--", "--exact"].into_iter().chain(first.failed.iter().map(String::as_str));
-        let arguments: Vec<&str> = arguments.iter().copied().chain(named).collect();
-        Some(Outcome::of(&arguments, &skipped_file)?)
-    } else {
-        None
-    };
-    let failed = again.as_ref().map_or(&first.failed, |again| &again.failed);
-    for name in first.failed.iter().filter(|name| !failed.contains(name)) {
-        println!("passed only when it was run again: {name}");
+    let environment = (SKIPPED_VARIABLE, skipped_file.as_path());
+    let outcomes = test_binaries::run_all(binaries, filter, environment)?;
+    let mut passed: usize = outcomes.iter().map(|outcome| outcome.passed).sum();
+    let (mut failed, mut again_passed) = (Vec::new(), 0);
+    let broken: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.is_success).collect();
+    let is_few = broken.iter().map(|outcome| outcome.names().len()).sum::<usize>() <= AGAIN_MAX;
+    for outcome in broken {
+        if !is_few {
+            failed.extend(outcome.names());
+            continue;
+        }
+        println!("once more, by themselves: {}", outcome.names().join(" "));
+        let again = outcome.again(environment)?;
+        let names = if again.is_success { Vec::new() } else { again.names() };
+        for name in outcome.names().into_iter().filter(|name| !names.contains(name)) {
+            println!("passed only when it was run again: {name}");
+        }
+        passed += again.passed;
+        again_passed += again.passed;
+        failed.extend(names);
+    }
+    for name in &failed {
+        println!("failed: {name}");
     }
     let skipped = std::fs::read_to_string(&skipped_file).context("read the list of skipped tests")?;
     for line in skipped.lines() {
         println!("did not run: {line}");
     }
-    let (skipped, again_passed) = (skipped.lines().count(), first.failed.len() - failed.len());
-    let passed = (first.passed + again_passed).saturating_sub(skipped);
+    let skipped = skipped.lines().count();
     println!(
-        "{passed} passed, {again_passed} of them when run again, {} failed, {skipped} skipped",
+        "{} passed, {again_passed} of them when run again, {} failed, {skipped} skipped",
+        passed.saturating_sub(skipped),
         failed.len()
     );
-    ensure!(again.as_ref().unwrap_or(&first).is_success, "tests failed");
-    ensure!(first.passed > 0, "no test ran");
+    ensure!(failed.is_empty(), "tests failed");
+    ensure!(passed > 0, "no test ran");
     if run::is_ci() && skipped > 0 {
         bail!("{skipped} tests could not run, and CI allows none");
     }
@@ -82,48 +88,6 @@ fn cargo_test(arguments: &[&str]) -> anyhow::Result<()> {
 
 /// More failures than this are no accident.
 const AGAIN_MAX: usize = 5;
-
-/// How a run of `cargo test` went.
-#[derive(Default)]
-struct Outcome {
-    passed: usize,
-    /// Names of tests.
-    failed: Vec<String>,
-    is_success: bool,
-}
-
-impl Outcome {
-    fn of(arguments: &[&str], skipped_file: &Path) -> anyhow::Result<Self> {
-        let mut child = run::cargo_command()
-            .args(["test", "--no-fail-fast", "--tests"])
-            .args(arguments)
-            .current_dir(run::root())
-            .env(SKIPPED_VARIABLE, skipped_file)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start cargo test")?;
-        let mut outcome = Self::default();
-        for line in BufReader::new(child.stdout.take().expect("stdout is piped")).lines() {
-            let line = line.context("read cargo test")?;
-            println!("{line}");
-            outcome.add(&line);
-        }
-        outcome.is_success = child.wait().context("wait for cargo test")?.success();
-        Ok(outcome)
-    }
-
-    /// Adds a line such as `test name ... FAILED`, or a closing one such as `test result: ok. 6 passed; 0 failed; ...`.
-    fn add(&mut self, line: &str) {
-        if let Some(result) = line.strip_prefix("test result: ") {
-            let number = result.split([';', '.']).find_map(|part| part.trim().strip_suffix("passed"));
-            self.passed += number.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
-        } else if let Some(name) =
-            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
-        {
-            self.failed.push(name.to_owned());
-        }
-    }
-}
 
 /// More seeds of the simulation than the first tier plays.
 ///
