@@ -263,7 +263,7 @@ impl Track {
         if next > current.source_base {
             let Some(last) = stream.ring.get(SeqNo::new(next.get() - 1)) else { return false };
             replay = Replay::new(now, last, current.timestamp(last.timestamp));
-            replay.sent(last);
+            replay.sent(now, last);
             replay.has_keyframe |= last.timestamp != keyframe.timestamp;
         }
         self.is_resumed = false;
