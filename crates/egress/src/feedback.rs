@@ -227,10 +227,11 @@ fn handle_nack<B: SendBatch>(
             let (source, segment) = track.mapping.source(seq_no)?;
             let packet = fan.stream(segment.source)?.ring.get(source)?;
             // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
+            let place = Place { seq_no, segment: *segment };
             let is_current = track.mapping.current() == Some(segment);
-            let is_sent =
-                !matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
-            is_sent.then_some((Place { seq_no, segment: *segment }, packet))
+            let is_to_come =
+                matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
+            (track.is_sent(&place) && !is_to_come).then_some((place, packet))
         });
         match found {
             None => sending.stats.drop(DropReason::NackUnknown),

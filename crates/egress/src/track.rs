@@ -389,6 +389,11 @@ impl Track {
         place.seq_no.get() < self.sent_before
     }
 
+    /// Whether the packet of this place went out, as far as anybody knows, or no other packet will ever have its number.
+    pub const fn is_sent(&self, place: &Place) -> bool {
+        place.seq_no.get() < self.sent_until.next
+    }
+
     /// Whether a place is so far ahead that the receiver would take it for one behind.
     pub const fn is_step(&self, place: &Place) -> bool {
         place.seq_no.get() > self.sent_until.next + STEP_MAX
