@@ -205,8 +205,11 @@ impl Log {
         let is_mostly_old = self.file_bytes > REWRITE_BYTES_MIN.max(2 * self.live_bytes);
         match self.end {
             End::Unknown => self.rewrite(),
-            // There may be no room for a second file.
-            End::Whole | End::Ragged if is_mostly_old => self.rewrite().or_else(|_| self.write_unsaved()),
+            End::Whole | End::Ragged if is_mostly_old => match self.rewrite() {
+                // There may be no room for a second file.
+                Err(_) if self.end != End::Unknown => self.write_unsaved(),
+                done => done,
+            },
             End::Whole => self.write_unsaved(),
             End::Ragged => self.write_unsaved().or_else(|_| self.rewrite()),
         }
