@@ -38,9 +38,14 @@ const SLICE_PACKETS: usize = 192;
 /// A shard for which packets wait longer is behind, and stays so for a while.
 const BEHIND: Duration = Duration::from_millis(20);
 const BEHIND_TIME: Duration = Duration::from_secs(1);
-/// A shard that cannot keep up drops what waited longer, instead of letting everybody's delay grow. Long enough for a
-/// machine that stood still for a moment.
+/// A shard that cannot keep up does not send what waited longer, instead of letting everybody's delay grow. Long enough for
+/// a machine that stood still for a moment.
 const BEHIND_MAX: Duration = Duration::from_millis(250);
+/// What came while no process was there comes all at once to the next one, which sends it all: as late as its viewers are
+/// already, and a machine that has much to do needs some time for it.
+const RESUMED_BEHIND_MAX: Duration = Duration::from_secs(2);
+/// So long after its viewers went on a shard is given that time.
+pub const RESUMED: Duration = Duration::from_secs(5);
 
 /// What the budget of all probes can save up: two frames at 30 per second.
 const PROBES_SAVED: Duration = Duration::from_millis(70);
@@ -87,20 +92,34 @@ impl Config {
 
 impl Shard {
     /// Takes a tree packet that came at `came_at`, in the order in which they came, into the train of its broadcast, which
-    /// [`Shard::fan_out_due`] sends when it is due. A thread that is far behind drops it.
+    /// [`Shard::fan_out_due`] sends when it is due. A thread that is far behind only keeps it: viewers may ask for it, and
+    /// who starts from the cache finds the group of pictures whole.
     pub fn gather(&mut self, now: Instant, came_at: Instant, packet: Arc<TreePacket>) {
         let waited = now.saturating_duration_since(came_at);
         if waited > BEHIND {
             self.behind_until = Some(now + BEHIND_TIME);
         }
-        if waited > BEHIND_MAX {
-            return self.stats.drop(DropReason::Behind);
+        let has_resumed = self.resumed_until.is_some_and(|until| now < until);
+        let behind_max = if has_resumed { RESUMED_BEHIND_MAX } else { BEHIND_MAX };
+        if waited > behind_max {
+            self.stats.drop(DropReason::Behind);
+            return self.keep(now, &packet);
         }
         let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
         let Some(fan) = fan else { return self.stats.drop(DropReason::UnknownStream) };
         let Some(stream) = fan.stream(packet.ssrc) else { return };
         let (kind, newest) = (stream.kind, stream.newest.map(|newest| newest.seq_no));
         fan.held.push(now, kind, packet, newest);
+    }
+
+    /// Puts a packet into its ring alone.
+    pub(crate) fn keep(&mut self, now: Instant, packet: &Arc<TreePacket>) {
+        let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
+        match fan.and_then(|fan| fan.stream_mut(packet.ssrc)).map(|stream| stream.insert(now, packet)) {
+            Some(Ok(_)) => {}
+            Some(Err(reason)) => self.stats.drop(reason),
+            None => self.stats.drop(DropReason::UnknownStream),
+        }
     }
 
     /// Sends a slice of what is due. True if there is more: nothing but [`Shard::handle_rtcp`] and [`Shard::heard`] may be

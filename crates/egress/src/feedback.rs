@@ -8,6 +8,7 @@ use model::{Bitrate, Kind, Ssrc};
 use crate::broadcast::Fan;
 use crate::controller;
 use crate::record::ViewerId;
+use crate::replay::Replay;
 use crate::report;
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Event, Shard};
@@ -28,6 +29,9 @@ const KEYFRAME_GRACE: Duration = Duration::from_millis(500);
 const REPLAY_GRACE: Duration = Duration::from_millis(150);
 /// A publisher that will send a keyframe by itself within this time is waited for.
 const KEYFRAME_SOON: Duration = Duration::from_secs(1);
+/// Who asks so long after the last packet of its replay, while nothing comes, asks because nothing comes: browsers do after
+/// three seconds without a picture. Who lost something asks at once, and again and again.
+const LACK: Duration = Duration::from_secs(1);
 /// One viewer starts again from the cache at most once in this time.
 const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -223,10 +227,11 @@ fn handle_nack<B: SendBatch>(
             let (source, segment) = track.mapping.source(seq_no)?;
             let packet = fan.stream(segment.source)?.ring.get(source)?;
             // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
+            let place = Place { seq_no, segment: *segment };
             let is_current = track.mapping.current() == Some(segment);
-            let is_sent =
-                !matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
-            is_sent.then_some((Place { seq_no, segment: *segment }, packet))
+            let is_to_come =
+                matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
+            (track.is_sent(&place) && !is_to_come).then_some((place, packet))
         });
         match found {
             None => sending.stats.drop(DropReason::NackUnknown),
@@ -246,6 +251,9 @@ fn handle_nack<B: SendBatch>(
 /// [`KEYFRAME_GRACE`] (or is due within [`KEYFRAME_SOON`] by the publisher's habit), the viewer starts again from the
 /// cached one, at most once in [`RESTART_INTERVAL`]: a storm of requests costs one replay. Who is still waiting gets a
 /// keyframe anyway. Who is catching up got one already, so it starts again at once, and the publisher is left alone.
+///
+/// While a publisher is silent nobody starts again for want of a picture: it would see what it has seen. Who cannot decode
+/// what comes after that asks then.
 fn handle_keyframe_request<B: SendBatch>(
     config: &Config,
     viewer: &mut Viewer,
@@ -266,9 +274,17 @@ fn handle_keyframe_request<B: SendBatch>(
     if track.restart_at.is_some() || track.keyframe_at.is_some_and(is_passing) {
         return;
     }
+    let is_silent = fan.stream(source.ssrc).is_none_or(|stream| !stream.is_active(now));
+    let lacks = |replay: Replay| now.saturating_duration_since(replay.sent_at) >= LACK;
+    if is_silent && matches!(track.phase, Phase::Replaying(replay) if lacks(replay)) {
+        return;
+    }
     let mut at = now;
     if matches!(track.phase, Phase::Live) {
         want_keyframe(config, fan, source.ssrc, sending);
+        if is_silent {
+            return;
+        }
         at = now + KEYFRAME_GRACE;
         let next = fan.stream(source.ssrc).and_then(Stream::next_keyframe_at);
         if let Some(next) = next.filter(|next| (now..now + KEYFRAME_SOON).contains(next)) {

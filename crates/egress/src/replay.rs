@@ -50,6 +50,8 @@ pub struct Replay {
     pub is_frame_end: bool,
     /// Whether the keyframe went out whole.
     pub has_keyframe: bool,
+    /// When the last packet went out; when it began, before the first.
+    pub sent_at: Instant,
     /// When it began,
     started: Instant,
     /// and with which timestamp.
@@ -67,13 +69,15 @@ impl Replay {
             capture_time,
             is_frame_end: false,
             has_keyframe: false,
+            sent_at: now,
             started: now,
             started_timestamp: out_timestamp,
         }
     }
 
     /// Notes that a packet was sent.
-    pub fn sent(&mut self, packet: &TreePacket) {
+    pub fn sent(&mut self, now: Instant, packet: &TreePacket) {
+        self.sent_at = now;
         self.next = packet.seq_no.plus(1);
         self.timestamp = packet.timestamp;
         self.capture_time = packet.capture_time;

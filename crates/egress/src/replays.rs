@@ -240,7 +240,7 @@ fn step<B: SendBatch>(
         if let Some(track) = &mut viewer.video
             && let Phase::Replaying(replay) = &mut track.phase
         {
-            replay.sent(packet);
+            replay.sent(sending.now, packet);
         }
     }
 }

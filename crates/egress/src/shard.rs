@@ -156,6 +156,8 @@ pub struct Shard {
     pub(crate) stats: Stats,
     /// Packets had to wait for the shard, and until then it counts as behind.
     pub(crate) behind_until: Option<Instant>,
+    /// Its viewers went on from another process a moment ago, and more than usual may wait for it.
+    pub(crate) resumed_until: Option<Instant>,
     pub(crate) train: Train,
     pub(crate) payload: Vec<u8>,
 }
@@ -184,6 +186,7 @@ impl Shard {
             wallclock: None,
             stats: Stats::default(),
             behind_until: None,
+            resumed_until: None,
             train: Train::default(),
             payload: Vec::new(),
         }

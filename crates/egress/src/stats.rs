@@ -30,7 +30,7 @@ pub enum DropReason {
     Duplicate,
     /// A tree packet that came after its place in the ring was given up.
     TooLate,
-    /// A tree packet that waited too long for a shard that cannot keep up.
+    /// A tree packet that waited too long for a shard that cannot keep up: kept, and sent to who asks for it only.
     Behind,
     /// A viewer's packet from before the point where it began.
     BeforeStart,

@@ -148,6 +148,11 @@ fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, se
         return;
     }
     track.restart_at = None;
+    let stream = track.source.and_then(|source| fan.stream(source.ssrc));
+    if matches!(track.phase, Phase::Live) && stream.is_none_or(|stream| !stream.is_active(now)) {
+        // The publisher has fallen silent since: it would see what it has seen.
+        return;
+    }
     track.restarted_at = Some(now);
     let has_started = matches!(track.phase, Phase::Live | Phase::Replaying(_));
     if has_started && replays::start(config, viewer, fan, Start::Cached, sending) {

@@ -263,7 +263,7 @@ impl Track {
         if next > current.source_base {
             let Some(last) = stream.ring.get(SeqNo::new(next.get() - 1)) else { return false };
             replay = Replay::new(now, last, current.timestamp(last.timestamp));
-            replay.sent(last);
+            replay.sent(now, last);
             replay.has_keyframe |= last.timestamp != keyframe.timestamp;
         }
         self.is_resumed = false;
@@ -387,6 +387,11 @@ impl Track {
     /// what its viewers have.
     pub const fn is_sent_before(&self, place: &Place) -> bool {
         place.seq_no.get() < self.sent_before
+    }
+
+    /// Whether the packet of this place went out, as far as anybody knows, or no other packet will ever have its number.
+    pub const fn is_sent(&self, place: &Place) -> bool {
+        place.seq_no.get() < self.sent_until.next
     }
 
     /// Whether a place is so far ahead that the receiver would take it for one behind.
