@@ -32,6 +32,7 @@ pub mod probe;
 pub mod program;
 pub mod prometheus;
 pub mod punctuality;
+pub mod questions;
 pub mod recording;
 pub mod redis;
 pub mod screening;
