@@ -7,6 +7,7 @@ pub mod browser;
 pub mod clip;
 pub mod collector;
 pub mod crowd;
+pub mod deployed;
 pub mod detour;
 pub mod docker;
 pub mod encoders;
