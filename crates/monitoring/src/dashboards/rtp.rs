@@ -252,9 +252,14 @@ fn repair() -> [Panel; 6] {
         Panel::lines(
             "Keyframe requests",
             Unit::EventRate,
-            "Asked by viewers and children (in), and passed on upstream (out).",
+            "Asked by viewers and children (in), passed on upstream (out), and the difference: answered by another one's keyframe.",
         )
-        .asks(&rate("media_tree_keyframe_requests_total", "node_id, direction"), "{{node_id}} {{direction}}"),
+        .asks(&rate("media_tree_keyframe_requests_total", "node_id, direction"), "{{node_id}} {{direction}}")
+        .asks(
+            r#"sum by (node_id) (rate(media_tree_keyframe_requests_total{<broadcast>,direction="in"}[$__rate_interval]))
+               - sum by (node_id) (rate(media_tree_keyframe_requests_total{<broadcast>,direction="out"}[$__rate_interval]))"#,
+            "{{node_id}} not passed on",
+        ),
         Panel::lines(
             "Not processed on links",
             Unit::PacketRate,
