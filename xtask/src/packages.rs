@@ -37,6 +37,8 @@ pub const TESTS: &[Part] = &[
     Part { file: "/usr/bin/curl", package: "curl" },
     Part { file: "/usr/sbin/dockerd", package: "docker.io" },
     Part { file: "/usr/bin/docker-compose", package: "docker-compose" },
+    Part { file: "/usr/share/doc/python3-yaml", package: "python3-yaml" },
+    Part { file: "/etc/ssl/certs/ca-certificates.crt", package: "ca-certificates" },
     Part { file: "/bin/cgroupfs-mount", package: "cgroupfs-mount" },
     Part { file: "/usr/sbin/nft", package: "nftables" },
     Part { file: "/usr/sbin/iptables", package: "iptables" },

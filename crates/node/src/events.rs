@@ -165,9 +165,11 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 app.directory.viewers_changed(&broadcast, 1);
             }
             NodeEvent::FirstFrame { viewer, after } => {
-                let came = app.sessions.viewer_came(viewer);
+                let session = app.sessions.of_viewer(viewer);
+                let broadcast = session.as_ref().map(|session| display(&session.broadcast));
+                let came = session.as_ref().map(|session| session.came).unwrap_or_default();
                 let (join, after_ms) = (came.join.map(display), after.as_millis() as u64);
-                tracing::info!(viewer = viewer.get(), join, after_ms, "first frame");
+                tracing::info!(broadcast, viewer = viewer.get(), join, after_ms, "first frame");
                 app.metrics.first_frame(after);
                 part(&app, "viewer first frame", came.join, after);
             }

@@ -169,6 +169,11 @@ impl Metrics {
         self.telemetry.node.network().sent_until_now()
     }
 
+    /// Shows how far the slot has come that this node belongs to, if it belongs to one.
+    pub fn slot(&self, state: Option<telemetry::controller::SlotState>) {
+        self.telemetry.node.slot(state);
+    }
+
     /// The text for Prometheus; `app` is asked for what is counted there.
     pub fn encode(&self, app: &App, exposition: Exposition) -> String {
         let now = Instant::now();

@@ -284,6 +284,13 @@ impl Sessions {
         ended.is_some_and(|(_, has_words)| std::mem::take(has_words))
     }
 
+    /// A viewer's session, while there is one.
+    #[must_use]
+    pub fn of_viewer(&self, viewer: ViewerId) -> Option<Session> {
+        let tables = self.lock();
+        tables.viewers.get(&viewer).and_then(|id| tables.by_id.get(id)).cloned()
+    }
+
     /// How a viewer came in.
     #[must_use]
     pub fn viewer_came(&self, viewer: ViewerId) -> Came {

@@ -8,6 +8,7 @@ mod rtmp;
 use std::time::{Duration, Instant};
 
 use model::{BroadcastId, Kind, NodeId, Role, TreeId};
+use telemetry::controller::SlotState;
 use telemetry::egress::ShardTotals;
 use telemetry::link::{BroadcastTotals, ParentTotals, RtpTotals, Snapshot};
 use telemetry::process::{Holdings, Usage};
@@ -229,6 +230,25 @@ fn what_the_process_holds_and_how_it_came_to_be_is_shown() {
     ] {
         assert_eq!(value(&text, name, labels), Some(expected), "{name} {labels:?}");
     }
+}
+
+#[test]
+fn a_node_says_how_far_its_slot_has_come() {
+    let telemetry = telemetry();
+    let shown = || {
+        let text = telemetry.encode();
+        let has =
+            |word: &&str| value(&text, "media_tree_node_slot", &[&format!("state=\"{word}\"")]) == Some(1.0);
+        let words = ["none", "cold", "warming", "warm", "growing", "attached", "draining", "stopping"];
+        words.into_iter().filter(|word| has(word)).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(), ["none"]);
+    for (state, word) in [(SlotState::Warm, "warm"), (SlotState::Attached, "attached")] {
+        telemetry.node.slot(Some(state));
+        assert_eq!(shown(), [word]);
+    }
+    telemetry.node.slot(None);
+    assert_eq!(shown(), ["none"]);
 }
 
 #[test]
