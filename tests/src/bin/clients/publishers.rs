@@ -38,7 +38,7 @@ impl Publisher {
             Self::Chromium(_) => "Chromium, publish page",
             Self::Firefox(_) => "Firefox, publish page",
             Self::Obs => "libdatachannel with OBS's offer and habits, WHIP",
-            Self::ObsStudio => "OBS Studio 29, RTMP",
+            Self::ObsStudio => "OBS Studio (Debian's), RTMP",
             Self::FfmpegWhip => "ffmpeg (PyAV), WHIP",
             Self::FfmpegRtmp => "ffmpeg, RTMP, zerolatency",
             Self::GStreamer => "GStreamer webrtcbin, WHIP",

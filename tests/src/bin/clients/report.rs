@@ -170,8 +170,8 @@ fn not_tried(firefox: &[String]) -> String {
         )
     };
     format!(
-        "## Not tried\n\n- **OBS over WHIP**: Debian's build of OBS 29 has none, so it is tried over RTMP. libdatachannel, the WebRTC \
-         library of OBS 30 and later, stands in for them, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: there is none for Linux that has WebRTC.\n{h264}\
+        "## Not tried\n\n- **OBS over WHIP**: Debian's build has none, so it is tried over RTMP. libdatachannel, the WebRTC \
+         library of OBS, stands in for it, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: there is none for Linux that has WebRTC.\n{h264}\
          - **Encoders and decoders in hardware**, and H265 in browsers, which needs them: this machine has none.\n\
          - **Phones.**\n"
     )
