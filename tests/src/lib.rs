@@ -26,6 +26,7 @@ pub mod live_encoder;
 pub mod load_run;
 pub mod losses;
 pub mod network;
+pub mod obs_studio;
 pub mod offers;
 pub mod operator;
 pub mod other_site;

@@ -137,6 +137,12 @@ async fn who_does_not_come_in_is_told_why() -> Result {
     let said = refused(encoder(&node, "show?key=the-key-of-show", &["-bf", "2"])?).await?;
     println!("{NAME}: B-frames: {}", said.trim());
     until("why is told to whoever operates", async || Ok(node.log().contains("B-frames"))).await?;
+    until("and to whoever may publish, since encoders do not show it", async || {
+        let asked = reqwest::Client::new().get(node.url("/whip/show/advice")).bearer_auth("the-key-of-show");
+        let answer: serde_json::Value = asked.send().await?.json().await?;
+        Ok(answer["advice"][0]["code"] == "b-frames")
+    })
+    .await?;
     until("its session has ended", async || Ok(node.metric("media_tree_whip_sessions{").await? == 0.0))
         .await?;
     until("every end is counted", async || {

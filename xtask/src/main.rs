@@ -60,7 +60,10 @@ enum Task {
         /// How long each pair of clients streams.
         #[arg(long, default_value_t = 5.0)]
         minutes: f64,
-        /// Try these only, and write nothing: `direct`, `obs`, `ffmpeg-rtmp`, `abr` ...
+        /// Install missing Debian packages first (as root): OBS Studio among them.
+        #[arg(long)]
+        install: bool,
+        /// Try these only, and write nothing: `direct`, `obs`, `obs29`, `ffmpeg-rtmp`, `abr` ...
         names: Vec<String>,
     },
     /// Takes the pictures of `docs/images/` from the running program.
@@ -83,7 +86,7 @@ fn main() -> anyhow::Result<()> {
         Task::Dev => suite::dev(),
         Task::E2e { filter } => suite::e2e(filter.as_deref()),
         Task::Acceptance => suite::acceptance(),
-        Task::Clients { minutes, names } => suite::clients(minutes, &names),
+        Task::Clients { minutes, install, names } => suite::clients(minutes, install, &names),
         Task::Screenshots => suite::screenshots(),
         Task::DemoClip => demo_clip::run(),
         Task::Metrics => metrics(),

@@ -45,6 +45,10 @@ pub const TESTS: &[Part] = &[
     Part { file: "/usr/share/doc/iproute2", package: "iproute2" },
 ];
 
+/// What `clients` uses beside what the tests do.
+pub const CLIENTS: &[Part] =
+    &[Part { file: "/usr/bin/obs", package: "obs-studio" }, Part { file: "/usr/bin/Xvfb", package: "xvfb" }];
+
 /// What the benches use: a peer to compare with, a profiler, hosts on one machine.
 pub const BENCHES: &[Part] = &[
     Part { file: "/usr/bin/janus", package: "janus" },

@@ -31,7 +31,7 @@ const STEPS_A_PAIR: u32 = 10;
 const STEP_MIN: Duration = Duration::from_secs(10);
 
 /// Those of one line are played side by side: two cores carry so much.
-const STAGES: [&[Stage]; 6] = [
+const STAGES: [&[Stage]; 7] = [
     &[stage("chromium-h264", Publisher::Chromium("h264"), &[Viewer::Chromium, Viewer::GStreamer])],
     &[stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium, Viewer::Firefox])],
     &[
@@ -47,6 +47,7 @@ const STAGES: [&[Stage]; 6] = [
         stage("ffmpeg-rtmp", Publisher::FfmpegRtmp, &[Viewer::Chromium]),
         stage("ffmpeg-whip", Publisher::FfmpegWhip, &[Viewer::Chromium]),
     ],
+    &[stage("obs29", Publisher::ObsStudio, &[Viewer::Chromium])],
 ];
 
 const fn stage(name: &'static str, publisher: Publisher, viewers: &'static [Viewer]) -> Stage {
@@ -112,7 +113,10 @@ async fn main() -> anyhow::Result<()> {
     for line in STAGES {
         let length = wanted.length;
         let chosen = line.iter().copied().filter(|stage| wanted.is(stage.name));
-        let played = chosen.map(|stage| async move { (stage.name, stage::run(stage, length).await) });
+        let (there, missing): (Vec<Stage>, Vec<Stage>) = chosen.partition(Stage::can_run);
+        missing.iter().for_each(|stage| report.add_left_out(stage.publisher.name()));
+        let played =
+            there.into_iter().map(|stage| async move { (stage.name, stage::run(stage, length).await) });
         for (name, outcomes) in join_all(played).await {
             match outcomes {
                 Ok(outcomes) => {
@@ -152,6 +156,7 @@ mod tests {
         let whole = parse("").expect("nothing is needed");
         assert_eq!((whole.length, whole.is_whole()), (Duration::from_secs(300), true));
         let short = parse("--minutes 0.5 obs abr").expect("two of them");
+        assert!(!short.is("obs29") && parse("obs29").expect("one").is("obs29"));
         assert_eq!((short.length, short.is_whole()), (Duration::from_secs(30), false));
         assert_eq!((short.is("obs"), short.is("abr"), short.is("firefox")), (true, true, false));
         for wrong in ["--minutes", "--minutes 0", "--minutes x", "--hours 1", "safari"] {

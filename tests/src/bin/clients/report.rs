@@ -87,6 +87,11 @@ impl Report {
         self.failures.extend(found);
     }
 
+    /// Takes that a publisher is not on this machine.
+    pub fn add_left_out(&mut self, publisher: &str) {
+        let _ = writeln!(self.streaming, "| {publisher} | | | | | | | | | | | | not on this machine |");
+    }
+
     /// Takes why something did not come to its end.
     pub fn add_failure(&mut self, name: &str, error: &anyhow::Error) {
         let words = format!("{name} did not come to its end: {error:#}");
@@ -139,7 +144,7 @@ const HEAD: &str = "# What works with what\n\nWritten by `cargo xtask clients`; 
 
 const STREAMING: &str = "## Streaming\n\nThrough an injection and an egress node. Freezes are the browser's count, with how \
 many ms they took together; of GStreamer, seconds with less than half of the pictures. *Glass to glass* is read off a time \
-code in the picture: from the picture's making (ffmpeg over RTMP: from the encoder's input; recordings of WHIP encoders: from \
+code in the picture: from the picture's making (RTMP: from the input of ffmpeg or OBS; recordings of WHIP encoders: from \
 the encoder's output) to its place on screen. *Drift* is by how much it grew from the first tenth of the run to the last. \
 *Lip sync* is how many ms after its picture a beep is heard, negative if before, measured in the page's audio graph: in the \
 first 5 s, while a browser still looks for the right size of its buffer, and from 10 s on. In it are the publishing and the \
@@ -165,8 +170,8 @@ fn not_tried(firefox: &[String]) -> String {
         )
     };
     format!(
-        "## Not tried\n\n- **OBS itself**: Debian's builds come without WHIP. libdatachannel, its WebRTC library, stands in for it, \
-         with OBS's offer and habits.\n- **Safari and other WebKit browsers**: there is none for Linux that has WebRTC.\n{h264}\
+        "## Not tried\n\n- **OBS over WHIP**: Debian's build has none, so it is tried over RTMP. libdatachannel, the WebRTC \
+         library of OBS, stands in for it, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: there is none for Linux that has WebRTC.\n{h264}\
          - **Encoders and decoders in hardware**, and H265 in browsers, which needs them: this machine has none.\n\
          - **Phones.**\n"
     )
@@ -195,9 +200,8 @@ fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Dur
     if !seen.has_sound {
         found.push("no sound".into());
     }
-    let is_rtmp = *publisher == Publisher::FfmpegRtmp;
     let age = quantile(&seen.ages, 0.95);
-    if age.is_some_and(|age| age > if is_rtmp { AGE_OF_RTMP_MAX } else { AGE_MAX }) {
+    if age.is_some_and(|age| age > if publisher.is_rtmp() { AGE_OF_RTMP_MAX } else { AGE_MAX }) {
         found.push(format!("{:.0} ms glass to glass", age.unwrap_or_default()));
     }
     if let Some(drift) = drift(&seen.ages).filter(|drift| *drift > DRIFT_MAX) {
@@ -323,5 +327,9 @@ mod tests {
         assert!(page.contains("Each pair streamed for 20 s."), "{page}");
         assert!(page.contains("| 5 s | 20 s |\n|---|---|---|---|\n"), "{page}");
         assert!(page.contains("1.0 s after (same session)"), "{page}");
+        report.add_left_out("OBS Studio");
+        let page = report.text(Duration::from_secs(20), &[], &[]);
+        assert!(page.contains("| OBS Studio |") && page.contains("| not on this machine |"), "{page}");
+        assert!(report.failures().is_empty());
     }
 }
