@@ -34,8 +34,16 @@ use crate::tls::Tls;
 use crate::tree::PublisherStats;
 
 /// Reasons of [`ingest::Drops`], in the order of [`injection_drops`].
-const INJECTION_DROPS: [&str; 7] =
-    ["malformed", "unknown_source", "payload_type", "unauthentic", "late", "too_large", "not_published"];
+const INJECTION_DROPS: [&str; 8] = [
+    "malformed",
+    "unknown_source",
+    "payload_type",
+    "unauthentic",
+    "late",
+    "too_large",
+    "not_published",
+    "channel_rate",
+];
 
 /// All metrics of this node.
 pub struct Metrics {
@@ -489,9 +497,9 @@ impl TreeCounters {
 }
 
 const fn injection_drops(drops: &Drops) -> [u64; INJECTION_DROPS.len()] {
-    let Drops { malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published } =
-        *drops;
-    [malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published]
+    let Drops { malformed, unknown_source, payload_type, unauthentic, .. } = *drops;
+    let Drops { late, too_large, not_published, channel_rate, .. } = *drops;
+    [malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published, channel_rate]
 }
 
 fn snapshot(links: &exchange::Stats) -> Snapshot {
