@@ -74,6 +74,7 @@ impl Metrics {
             segmentation: Mutex::new([(); 2].map(|()| Segmentation::new(&telemetry))),
             snapshot: Mutex::default(),
             published: telemetry.injection.published(),
+            cues: telemetry.injection.cues(),
             patients: watch::channel(Vec::new()).0,
             parents: Mutex::default(),
             flows: Mutex::default(),
@@ -284,6 +285,11 @@ impl Metrics {
         self.telemetry.egress.event_readers_stuck(count);
     }
 
+    /// Counts captions and other timed data that readers of event streams took.
+    pub fn cues_told(&self, count: u64) {
+        self.telemetry.egress.cues_told(count);
+    }
+
     /// Counts a viewer's first keyframe.
     pub fn first_frame(&self, after: Duration) {
         self.telemetry.egress.first_frame(after);
@@ -408,6 +414,8 @@ impl Segmentation {
 
 /// Counters of the tree thread.
 pub struct TreeCounters {
+    /// Captions and other timed data.
+    pub cues: telemetry::injection::Cues,
     socket: SocketCounters,
     quic_queue_full: Counter,
     link_drops: Arc<DropCounters>,
