@@ -61,6 +61,7 @@ async function hasEncoder(codec) {
 export class WhipSession {
   #resource = null;
   #peer = new RTCPeerConnection(configuration());
+  #channel = null;
   #isClosed = false;
 
   /** `onState` as of WhepSession. */
@@ -71,10 +72,11 @@ export class WhipSession {
 
   /**
    * Publishes the tracks of `stream`. `codec` is "auto" or one of sendableCodecs, `bitrate` the most that the picture
-   * may take, in bit/s, `isLayered` whether it is sent in several sizes, of which each viewer gets one.
+   * may take, in bit/s, `isLayered` whether it is sent in several sizes, of which each viewer gets one, `hasChannel` whether
+   * there is a way for captions beside it.
    * Rejects as postOffer does, or if the answer cannot be used.
    */
-  async open(url, token, stream, { codec, bitrate, isLayered }) {
+  async open(url, token, stream, { codec, bitrate, isLayered, hasChannel }) {
     const peer = this.#peer;
     for (const track of stream.getTracks()) {
       const isVideo = track.kind === "video";
@@ -86,6 +88,7 @@ export class WhipSession {
       withCaptureTime(transceiver);
       if (isVideo) preferCodec(transceiver, codec);
     }
+    if (hasChannel) this.#channel = peer.createDataChannel("cues");
     const offer = await peer.createOffer();
     offer.sdp = withStereo(offer.sdp);
     await peer.setLocalDescription(offer);
@@ -130,6 +133,14 @@ export class WhipSession {
   /** Whether media can flow now. */
   get isConnected() {
     return this.#peer.connectionState === "connected";
+  }
+
+  /** Sends a text beside picture and sound; false if it cannot go now. */
+  say(text) {
+    // A server that began anew goes on with the media, but hears no channel of before: what was sent stays here then.
+    if (this.#channel?.readyState !== "open" || this.#channel.bufferedAmount > 0) return false;
+    this.#channel.send(text);
+    return true;
   }
 
   /** Changes the most that the picture may take, in bit/s, while live. */

@@ -41,7 +41,8 @@ const MOVE_TIME_MAX: Duration = Duration::from_secs(600);
 /// The `Link` of the extension, for the session at `location`.
 pub(super) fn link(location: &str) -> Option<Link> {
     let link = Link::whep_extension(&format!("{location}/events"), events::EXTENSION);
-    link.and_then(|link| link.with("events", &events::Kind::list())).ok()
+    let named = link.and_then(|link| link.with("events", &events::Kind::list()));
+    named.and_then(|link| link.with(events::MORE_EVENTS, &events::Kind::own_list())).ok()
 }
 
 /// `/whep/{broadcast}/{session}/events`.

@@ -14,6 +14,9 @@ use crate::http::{Problem, check_content_type};
 
 /// The extension, as [`crate::http::Link::whep_extension`] takes it.
 pub const EXTENSION: &str = "core:server-sent-events";
+/// The attribute of the `Link` header that names events of this server which WHEP does not know: clients judge `events` by
+/// what they know.
+pub const MORE_EVENTS: &str = "more-events";
 /// Media type of the list that is posted.
 pub const JSON: &str = "application/json";
 /// Media type of a stream.
@@ -62,10 +65,22 @@ impl Kind {
         }
     }
 
-    /// The names of all, as the attribute `events` of the `Link` header has them.
+    /// Those that WHEP knows.
+    const OF_WHEP: [Self; 5] =
+        [Self::Active, Self::Inactive, Self::Layers, Self::ViewerCount, Self::Reconnect];
+    /// Those that it does not.
+    const OWN: [Self; 1] = [Self::Cue];
+
+    /// The names of those that WHEP knows, as the attribute `events` of the `Link` header has them.
     #[must_use]
     pub fn list() -> String {
-        Self::ALL.map(Self::as_str).join(",")
+        Self::OF_WHEP.map(Self::as_str).join(",")
+    }
+
+    /// The names of all others, as the attribute [`MORE_EVENTS`] has them.
+    #[must_use]
+    pub fn own_list() -> String {
+        Self::OWN.map(Self::as_str).join(",")
     }
 }
 
@@ -95,8 +110,9 @@ impl Kinds {
             let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
             let kind = known.ok_or_else(|| {
                 let detail = format!(
-                    "There is an event type that this server does not send; it sends {}.",
-                    Kind::list()
+                    "There is an event type that this server does not send; it sends {},{}.",
+                    Kind::list(),
+                    Kind::own_list()
                 );
                 Problem::new(400, "event-unknown", detail)
             })?;
