@@ -49,7 +49,7 @@ fn what_a_publisher_says_arrives_with_its_time() {
     assert!(world.say("Grüezi".as_bytes()));
     world.run_until(|world| world.cues.len() == 2);
     let texts: Vec<&[u8]> = world.cues.iter().map(|(_, document)| &**document).collect();
-    assert_eq!(texts, [b"hello", "Grüezi".as_bytes()]);
+    assert_eq!(texts, [&b"hello"[..], "Grüezi".as_bytes()]);
     let late = world.cues[1].0.saturating_since(sent);
     assert!(late <= 2 * harness::LATENCY, "{late:?}");
 }

@@ -505,8 +505,16 @@ impl TreeCounters {
 }
 
 const fn injection_drops(drops: &Drops) -> [u64; INJECTION_DROPS.len()] {
-    let Drops { malformed, unknown_source, payload_type, unauthentic, .. } = *drops;
-    let Drops { late, too_large, not_published, channel_rate, .. } = *drops;
+    let Drops {
+        malformed,
+        unknown_source,
+        payload_type,
+        unauthentic,
+        late,
+        too_large,
+        not_published,
+        channel_rate,
+    } = *drops;
     [malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published, channel_rate]
 }
 

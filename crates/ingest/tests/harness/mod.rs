@@ -324,8 +324,10 @@ impl World {
     /// Sends a message over the data channel; false while it takes none.
     pub fn say(&mut self, message: &[u8]) -> bool {
         let id = self.channel.expect("a data channel was offered");
-        let Some(mut channel) = self.client.channel(id) else { return false };
-        let is_taken = channel.write(false, message).unwrap();
+        let is_taken = match self.client.channel(id) {
+            Some(mut channel) => channel.write(false, message).unwrap(),
+            None => return false,
+        };
         self.drain_client();
         is_taken
     }

@@ -12,7 +12,8 @@ use telemetry::egress::ShardTotals;
 use telemetry::link::{BroadcastTotals, ParentTotals, RtpTotals, Snapshot};
 use telemetry::process::{Holdings, Usage};
 use telemetry::{
-    DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, RecordRefusal, Telemetry,
+    CueResult, DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, RecordRefusal,
+    Telemetry,
 };
 
 fn telemetry() -> Telemetry {
