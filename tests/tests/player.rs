@@ -245,6 +245,7 @@ async fn keys_do_what_the_menu_says() -> Result {
         ("ArrowUp", format!("{PLAYER}.volume === 1")),
         ("k", format!("{PLAYER}.paused && {PLAYER}.video.paused && {}.title === 'Play'", at("play"))),
         (" ", format!("!{PLAYER}.paused && !{PLAYER}.video.paused")),
+        ("c", format!("{PLAYER}.captions && {}.getAttribute('aria-pressed') === 'true'", at("captions"))),
         ("i", format!("/640 × 360[^]*kbit.s/.test({figures}) && {figures}.includes('Round trip')")),
         ("?", format!("{}.open && {}.open", at("menu"), at("keys"))),
         (

@@ -30,6 +30,8 @@ const UNREAD_BYTES_MAX: usize = 1 << 20;
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Bytes after which we acknowledge, unless the peer wants it more often, and after which it should.
 const WINDOW_BYTES: u32 = 2_500_000;
+/// Longest text of a caption, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
 /// Bytes of our own chunks: all our messages but one fit.
 const CHUNK_BYTES: usize = 4096;
 
@@ -134,6 +136,13 @@ pub enum Event {
         codec: AudioCodec,
         /// What it is.
         body: AudioBody,
+    },
+    /// A caption (`onTextData`); an empty one ends the one before.
+    Text {
+        /// What it says, at most 4096 bytes.
+        text: String,
+        /// Its language, as the encoder calls it.
+        language: Option<String>,
     },
     /// It has ended the broadcast. It may publish anew over the same connection.
     Unpublished,
@@ -449,6 +458,16 @@ impl Connection {
                 if self.metadata.as_ref() != Some(&metadata) {
                     self.metadata = Some(metadata.clone());
                     self.events.push_back(Event::Metadata(metadata));
+                }
+            }
+            [name, said, ..] if is_publishing && name.as_text() == Some("onTextData") => {
+                let member = |name| said.member(name).and_then(Value::as_text);
+                match member("text").filter(|text| text.len() <= TEXT_BYTES_MAX) {
+                    Some(text) => {
+                        let language = member("language").map(str::to_owned);
+                        self.events.push_back(Event::Text { text: text.to_owned(), language });
+                    }
+                    None => self.stats.skipped_messages += 1,
                 }
             }
             _ => self.stats.skipped_messages += 1,

@@ -219,6 +219,7 @@ pub struct Metrics {
     event_streams: Gauge,
     sent_away: Counter,
     event_readers_stuck: Counter,
+    cues_told: Counter,
     shards: Arc<Shards>,
 }
 
@@ -236,6 +237,7 @@ impl Metrics {
             event_streams: Gauge::default(),
             sent_away: Counter::default(),
             event_readers_stuck: Counter::default(),
+            cues_told: Counter::default(),
             shards: Arc::new(Shards { counters: Mutex::default(), drop_reasons: drop_reasons.into() }),
         };
         let own = own_names(registry);
@@ -282,6 +284,11 @@ impl Metrics {
             "Event streams that ended because nobody took what they had to tell",
             metrics.event_readers_stuck.clone(),
         );
+        own.register(
+            "cues_told",
+            "Captions and other timed data that event streams have told, each reader counted",
+            metrics.cues_told.clone(),
+        );
         own.register_collector(Box::new(ShardCollector(metrics.shards.clone())));
         metrics
     }
@@ -320,6 +327,11 @@ impl Metrics {
     /// Counts event streams whose readers took nothing.
     pub fn event_readers_stuck(&self, count: usize) {
         self.event_readers_stuck.inc_by(count as u64);
+    }
+
+    /// Counts captions and other timed data that readers took.
+    pub fn cues_told(&self, count: u64) {
+        self.cues_told.inc_by(count);
     }
 
     /// Shows how many broadcasts are offered.

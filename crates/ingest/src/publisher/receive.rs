@@ -68,6 +68,9 @@ impl Publisher {
         self.wallclock = wallclock;
         match classify(bytes) {
             Some(Datagram::Stun) => self.handle_stun((source, destination), bytes),
+            Some(Datagram::Dtls) if self.is_known(source) && !self.has_channel_budget() => {
+                self.drops.channel_rate += 1;
+            }
             Some(Datagram::Dtls | Datagram::Rtcp) if self.is_known(source) => {
                 self.feed((source, destination), bytes);
             }
@@ -75,6 +78,11 @@ impl Publisher {
             Some(Datagram::Dtls | Datagram::Rtp | Datagram::Rtcp) => self.drops.unknown_source += 1,
             None => self.drops.malformed += 1,
         }
+    }
+
+    /// Whether one more datagram of DTLS may come: after the handshake that is what data channels send.
+    fn has_channel_budget(&mut self) -> bool {
+        self.phase != Phase::Connected || self.channel_budget.take(self.now)
     }
 
     pub(super) fn is_known(&self, source: SocketAddr) -> bool {

@@ -188,6 +188,11 @@ impl Served<'_> {
                     self.refuse_media(taken);
                 }
             }
+            Event::Text { text, language } => {
+                if let Some(publishing) = &mut self.publishing {
+                    publishing.media.caption(wallclock(), &text, language.as_deref());
+                }
+            }
             Event::Unpublished => self.unpublish("the encoder has ended the broadcast".into()).await,
         }
         Ok(())

@@ -422,3 +422,31 @@ proptest! {
         prop_assert_eq!((whole.0, whole.2), (cut.0, cut.2));
     }
 }
+
+#[test]
+fn captions_are_told_and_what_is_none_is_skipped() {
+    let said = |name: &str, said: Value| {
+        let mut payload = Vec::new();
+        for value in [Value::text(name), said] {
+            amf0::write(&mut payload, &value);
+        }
+        message(4, 1, message_type::DATA, 0, &payload)
+    };
+    let caption = |text: &str| {
+        let members =
+            [("type", Value::text("Text")), ("text", Value::text(text)), ("language", Value::text("eng"))];
+        said("onTextData", Value::object(members))
+    };
+    let mut encoder = Encoder::publishing();
+    let skipped = encoder.connection.stats().skipped_messages;
+    let bytes = [
+        caption("Grüezi"),
+        caption(&"a".repeat(TEXT_BYTES_MAX + 1)),
+        said("onTextData", Value::Null),
+        said("onCuePoint", Value::object([("text", Value::text("no caption"))])),
+    ];
+    encoder.send(&bytes.concat()).expect("nothing breaks a rule");
+    let text = Event::Text { text: "Grüezi".into(), language: Some("eng".into()) };
+    assert_eq!(std::iter::from_fn(|| encoder.event()).collect::<Vec<_>>(), [text]);
+    assert_eq!(encoder.connection.stats().skipped_messages, skipped + 3);
+}

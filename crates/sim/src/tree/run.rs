@@ -175,7 +175,8 @@ impl Tree {
                 }
                 Output::KeyframeWanted { ssrc } => self.keyframe_wanted(node, ssrc),
                 Output::Disconnect { peer, .. } => self.disconnect(peer),
-                Output::Event(_) => {}
+                // What a tree has beside its packets is not played here.
+                Output::Cue(_) | Output::Event(_) => {}
             }
         }
     }

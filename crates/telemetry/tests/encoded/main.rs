@@ -13,7 +13,8 @@ use telemetry::egress::ShardTotals;
 use telemetry::link::{BroadcastTotals, ParentTotals, RtpTotals, Snapshot};
 use telemetry::process::{Holdings, Usage};
 use telemetry::{
-    DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, RecordRefusal, Telemetry,
+    CueResult, DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, RecordRefusal,
+    Telemetry,
 };
 
 fn telemetry() -> Telemetry {
@@ -106,6 +107,9 @@ fn every_counter_exists_at_zero_from_the_start() {
         ("media_tree_event_streams", None),
         ("media_tree_viewers_sent_away_total", None),
         ("media_tree_event_readers_stuck_total", None),
+        ("media_tree_cues_told_total", None),
+        ("media_tree_cues_total", Some(r#"result="accepted""#)),
+        ("media_tree_cues_total", Some(r#"result="rate""#)),
         ("media_tree_pipeline_crashes_total", None),
         ("media_tree_port_pool_used", None),
         ("media_tree_udp_media_sockets", None),
@@ -375,10 +379,14 @@ fn event_streams_and_what_becomes_of_them_are_counted() {
     telemetry.egress.event_streams(3);
     telemetry.egress.sent_away();
     telemetry.egress.event_readers_stuck(2);
+    telemetry.egress.cues_told(5);
+    telemetry.injection.cues().count(CueResult::Unreadable);
     let text = telemetry.encode();
     assert_eq!(value(&text, "media_tree_event_streams", &[]), Some(3.0));
     assert_eq!(value(&text, "media_tree_viewers_sent_away_total", &[]), Some(1.0));
     assert_eq!(value(&text, "media_tree_event_readers_stuck_total", &[]), Some(2.0));
+    assert_eq!(value(&text, "media_tree_cues_told_total", &[]), Some(5.0));
+    assert_eq!(value(&text, "media_tree_cues_total", &[r#"result="unreadable""#]), Some(1.0));
 }
 
 fn parent() -> ParentTotals {
