@@ -11,6 +11,7 @@ use srtp::KeyError;
 use crate::broadcast::{Fan, NotNegotiated};
 use crate::budget::Budget;
 use crate::fan_out::Train;
+use crate::overload::Overload;
 use crate::record::{OutTrack, Path, ViewerId, ViewerRecord, ViewerSetup};
 use crate::replays::Replays;
 use crate::stats::Stats;
@@ -92,6 +93,13 @@ pub enum Event {
         /// Sound or picture.
         kind: Kind,
     },
+    /// A viewer's connection carries no picture: it gets sound alone from now on, or its picture has come back.
+    SoundOnly {
+        /// Who.
+        viewer: ViewerId,
+        /// Whether it does without a picture.
+        is_sound_only: bool,
+    },
     /// A viewer was not heard for too long: nothing may be sent to it any more, and nothing is.
     ConsentExpired {
         /// Who.
@@ -156,6 +164,7 @@ pub struct Shard {
     pub(crate) stats: Stats,
     /// Packets had to wait for the shard, and until then it counts as behind.
     pub(crate) behind_until: Option<Instant>,
+    pub(crate) overload: Overload,
     pub(crate) train: Train,
     pub(crate) payload: Vec<u8>,
 }
@@ -184,6 +193,7 @@ impl Shard {
             wallclock: None,
             stats: Stats::default(),
             behind_until: None,
+            overload: Overload::new(),
             train: Train::default(),
             payload: Vec::new(),
         }

@@ -116,6 +116,8 @@ pub struct Picture {
     pub media_id: String,
     /// Its layers, best first.
     pub layers: Arc<[Layer]>,
+    /// The session gets none of them for now: its connection carries sound alone.
+    pub is_held: bool,
 }
 
 impl Picture {
@@ -123,6 +125,7 @@ impl Picture {
     fn resembles(&self, other: &Self) -> bool {
         let essence = |layer: &Layer| (layer.rid.clone(), layer.size, layer.bitrate.is_some());
         self.media_id == other.media_id
+            && self.is_held == other.is_held
             && self.layers.iter().map(essence).eq(other.layers.iter().map(essence))
     }
 }
@@ -160,7 +163,7 @@ impl Event {
     pub fn text(&self) -> String {
         let data = match self {
             Self::Active | Self::Inactive => serde_json::json!({}),
-            Self::Layers(picture) => layers::event_data(&picture.media_id, &picture.layers),
+            Self::Layers(picture) => layers::event_data(&picture.media_id, &picture.layers, picture.is_held),
             Self::ViewerCount(count) => serde_json::json!({ "viewercount": count }),
             Self::Reconnect(url) => serde_json::json!({ "url": url }),
         };
@@ -348,7 +351,7 @@ mod tests {
             let [high, low] = bitrates;
             let layers =
                 [(rid("h"), high), (rid("l"), low)].map(|(rid, bitrate)| Layer { rid, bitrate, size: None });
-            Picture { media_id: "1".into(), layers: Arc::new(layers) }
+            Picture { media_id: "1".into(), layers: Arc::new(layers), is_held: false }
         };
         let mut now = Instant::now();
         let mut stream = Stream::new(Kinds::ALL, None);
