@@ -9,6 +9,7 @@ use ::tests::probe::quantile;
 use anyhow::Context as _;
 
 use crate::abr::Narrowing;
+use crate::hour::Hour;
 use crate::publishers::Publisher;
 use crate::stage::{CUTS, Outcome, Return};
 use crate::versions::Version;
@@ -84,6 +85,13 @@ impl Report {
         let (table, found) = narrowing.table();
         println!("{table}");
         self.narrowing = table;
+        self.failures.extend(found);
+    }
+
+    /// Takes what an hour of RTMP came to; it is told here and stands on no page.
+    pub fn add_hour(&mut self, hour: &Hour) {
+        let (words, found) = hour.words();
+        println!("{words}");
         self.failures.extend(found);
     }
 
@@ -216,6 +224,9 @@ fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Dur
         if returned.after.is_none_or(|after| after > RETURN_MAX) {
             found.push(format!("not back in time after {} s without network", cut.as_secs()));
         }
+        if let Some(age) = returned.age.filter(|age| *age > AGE_OF_RTMP_MAX) {
+            found.push(format!("{age:.0} ms behind after {} s without network", cut.as_secs()));
+        }
     }
     found
 }
@@ -302,6 +313,10 @@ mod tests {
         assert_eq!(judge(|it| it.seen.lip_sync[..9].fill(120.0)), [""; 0], "that is the beginning");
         assert_eq!(judge(|it| it.seen.lip_sync.clear()), ["lip sync could not be measured"]);
         assert_eq!(judge(|it| it.returns[1].after = None), ["not back in time after 20 s without network"]);
+        assert_eq!(
+            judge(|it| it.returns[1].age = Some(14_000.0)),
+            ["14000 ms behind after 20 s without network"]
+        );
     }
 
     #[test]
