@@ -279,13 +279,15 @@ fn hold_or_return<B: SendBatch>(
     (worst, is_pinned): (Worst, bool),
     sending: &mut Sending<'_, B>,
 ) {
-    let has_sound = viewer.audio.as_ref().is_some_and(|track| matches!(track.phase, Phase::Live));
+    let sound = viewer.audio.as_ref().and_then(|track| track.source);
+    let comes = sound.and_then(|source| fan.stream(source.ssrc)).is_some_and(|it| it.comes(sending.now));
     let id = viewer.id;
     let Viewer { video: Some(track), layering: Some(layering), is_dirty, .. } = viewer else { return };
     let connection = Connection {
         capacity: layering.controller.short(),
         needed: worst.rate,
-        has_sound,
+        // A picture that is held stays so over a pause of the sound, as between two publishing runs.
+        has_sound: comes || (sound.is_some() && track.holding == Holding::Held),
         is_playing: matches!(track.phase, Phase::Live | Phase::Replaying(_)),
     };
     let step = if !is_pinned {
