@@ -40,5 +40,6 @@ pub mod source;
 pub mod stun;
 pub mod supervised;
 pub mod tools;
+pub mod turn;
 pub mod udp_way;
 pub mod watching;
