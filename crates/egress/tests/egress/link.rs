@@ -444,24 +444,22 @@ fn down_to_sound(layers: &str, scene: Scene, has_estimates: bool, queue_max: Dur
     assert!(!is_sound_only, "{:?}", world.sound_only);
     let last = world.scene.player(1).stream(VIDEO).last().expect("a picture").at;
     assert!(world.scene.now - last < Duration::from_millis(200), "the picture is back");
-    world.play(120);
+    world.play(60);
     assert_eq!(world.scene.shard.layer(VIEWER), Some(0), "{:?}", world.course);
 }
 
 #[test]
 fn a_connection_that_carries_no_layer_gets_its_sound_and_later_its_picture_again() {
-    for has_estimates in [true, false] {
-        for queue_max in [100, 300].map(Duration::from_millis) {
-            down_to_sound("three layers", Scene::layered(Config::default()), has_estimates, queue_max);
-        }
+    for (has_estimates, queue_max) in [(true, 300), (false, 100)] {
+        let scene = Scene::layered(Config::default());
+        down_to_sound("three layers", scene, has_estimates, Duration::from_millis(queue_max));
     }
 }
 
 #[test]
 fn so_does_one_for_which_a_broadcast_of_one_layer_is_too_much() {
-    for has_estimates in [true, false] {
-        for queue_max in [100, 300].map(Duration::from_millis) {
-            down_to_sound("one layer", Scene::new(Config::default()), has_estimates, queue_max);
-        }
+    for (has_estimates, queue_max) in [(true, 100), (false, 300)] {
+        let scene = Scene::new(Config::default());
+        down_to_sound("one layer", scene, has_estimates, Duration::from_millis(queue_max));
     }
 }
