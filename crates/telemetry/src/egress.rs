@@ -390,21 +390,14 @@ impl Collector for ShardCollector {
         });
         let help = "Part of the latest second in which a shard was busy, from 0 to 1; 1 also if it could not send all";
         gauge(e, Name("egress_shard_load", help), loads)?;
-        gauge(
-            e,
-            Name("viewers_waiting", "Viewers that wait for a keyframe"),
-            plain(sum.viewers_waiting as f64),
-        )?;
-        gauge(
-            e,
-            Name("viewers_replaying", "Viewers that catch up from cached media"),
-            plain(sum.viewers_replaying as f64),
-        )?;
-        gauge(
-            e,
-            Name("viewers_sound_only", "Viewers that get sound alone: their connections carry no picture"),
-            plain(sum.viewers_sound_only as f64),
-        )?;
+        let sound_only = "Viewers that get sound alone: their connections carry no picture";
+        for (name, help, value) in [
+            ("viewers_waiting", "Viewers that wait for a keyframe", sum.viewers_waiting),
+            ("viewers_replaying", "Viewers that catch up from cached media", sum.viewers_replaying),
+            ("viewers_sound_only", sound_only, sum.viewers_sound_only),
+        ] {
+            gauge(e, Name(name, help), plain(value as f64))?;
+        }
         let packets = Name("viewer_rtp_packets", "RTP packets sent to viewers, repeats not counted");
         counter(e, packets, of_kind(sum.audio_packets, sum.video_packets))?;
         let bytes = Name("viewer_rtp_bytes", "Bytes of RTP packets sent to viewers, UDP payload");
