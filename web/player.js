@@ -7,7 +7,7 @@
 
 import { Cues } from "./cues.js";
 import { Refused, withoutServer } from "./endpoint.js";
-import { layersOf } from "./layers.js";
+import { isHeld, layersOf } from "./layers.js";
 import { Places } from "./places.js";
 import { WhepSession } from "./whep.js";
 import { english } from "./words.js";
@@ -265,6 +265,8 @@ export class Player extends EventTarget {
       /** What the server said that there is, and which of them was chosen there; undefined if that is not known. */
       layers: [],
       pinned: null,
+      /** Whether the server sends no picture for now, because the connection carries sound alone. */
+      isHeld: false,
       /** The endpoint behind the one that was asked, if that is another. */
       place: null,
       isConnected: false,
@@ -383,6 +385,7 @@ export class Player extends EventTarget {
       this.#move(endpoint(data.url, entry.session.location));
     } else if (type === "layers") {
       entry.layers = layersOf(data, entry.session.pictureMid);
+      entry.isHeld = isHeld(data, entry.session.pictureMid);
       this.#pin(entry);
       this.#announce();
     } else if (type === "cue") {
@@ -499,7 +502,8 @@ export class Player extends EventTarget {
     // Who sends sound is there.
     if (Math.min(soundless, silence(active)) > PROBE_AFTER_MS) this.#probe(active);
     if (silence(active) < SILENCE_MAX_MS) return;
-    if (hasSound) this.#setState("stalled", (words) => words.text("picture_stopped"));
+    const why = active.isHeld ? "picture_held" : "picture_stopped";
+    if (hasSound) this.#setState("stalled", (words) => words.text(why));
     else this.#wait();
   }
 

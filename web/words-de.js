@@ -15,6 +15,7 @@ export default {
   key_needed: "Zum Zusehen ist ein Schlüssel nötig",
   refused: "Der Server lehnt ab: {reason}",
   picture_stopped: "Das Bild steht, der Ton läuft weiter",
+  picture_held: "Ihre Verbindung trägt im Moment nur den Ton; das Bild kommt von selbst wieder",
   cannot_play: "Dieser Browser kann {codec} nicht abspielen, das Format dieser Sendung",
   undecodable: "Das Bild kommt an, aber dieser Browser kann es nicht decodieren ({codec})",
 

@@ -15,6 +15,7 @@ export default {
   key_needed: "A key is needed to watch",
   refused: "The server refused: {reason}",
   picture_stopped: "The picture has stopped, the sound goes on",
+  picture_held: "Your connection carries sound only for now; the picture comes back by itself",
   cannot_play: "This browser cannot play {codec}, the format of this broadcast",
   undecodable: "The picture arrives, but this browser cannot decode it ({codec})",
 

@@ -15,6 +15,7 @@ export default {
   key_needed: "Per guardare serve una chiave",
   refused: "Il server ha rifiutato: {reason}",
   picture_stopped: "L’immagine è ferma, l’audio continua",
+  picture_held: "Per ora la connessione regge solo l’audio; l’immagine torna da sola",
   cannot_play: "Questo browser non può riprodurre {codec}, il formato di questa trasmissione",
   undecodable: "L’immagine arriva, ma questo browser non riesce a decodificarla ({codec})",
 

@@ -12,6 +12,7 @@ pub mod detour;
 pub mod docker;
 pub mod encoders;
 pub mod event_stream;
+pub mod exclusive;
 pub mod fake_controller;
 pub mod far;
 pub mod front_door;

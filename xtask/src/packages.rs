@@ -31,6 +31,7 @@ pub const TESTS: &[Part] = &[
     Part { file: "/usr/share/doc/python3-venv", package: "python3-venv" },
     Part { file: "/usr/bin/openssl", package: "openssl" },
     Part { file: "/usr/bin/redis-server", package: "redis-server" },
+    Part { file: "/usr/bin/turnserver", package: "coturn" },
     Part { file: "/usr/bin/faketime", package: "faketime" },
     Part { file: "/usr/bin/prometheus", package: "prometheus" },
     Part { file: "/usr/bin/prometheus-alertmanager", package: "prometheus-alertmanager" },

@@ -14,7 +14,7 @@ use crate::replays::{self, Start};
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Shard};
 use crate::stats::{DropReason, Stats};
-use crate::track::Phase;
+use crate::track::{Holding, Phase};
 use crate::viewer::{Payload, Viewer};
 
 /// A packet of the train at work.
@@ -39,8 +39,9 @@ const SLICE_PACKETS: usize = 192;
 const BEHIND: Duration = Duration::from_millis(20);
 const BEHIND_TIME: Duration = Duration::from_secs(1);
 /// A shard that cannot keep up does not send what waited longer, instead of letting everybody's delay grow. Long enough for
-/// a machine that stood still for a moment.
+/// a machine that stood still for a moment. Sound goes on longer: it costs little, and its gaps are what is noticed first.
 const BEHIND_MAX: Duration = Duration::from_millis(250);
+const BEHIND_SOUND_MAX: Duration = Duration::from_millis(750);
 /// What came while no process was there comes all at once to the next one, which sends it all: as late as its viewers are
 /// already, and a machine that has much to do needs some time for it.
 const RESUMED_BEHIND_MAX: Duration = Duration::from_secs(2);
@@ -99,16 +100,20 @@ impl Shard {
         if waited > BEHIND {
             self.behind_until = Some(now + BEHIND_TIME);
         }
-        let has_resumed = self.resumed_until.is_some_and(|until| now < until);
-        let behind_max = if has_resumed { RESUMED_BEHIND_MAX } else { BEHIND_MAX };
-        if waited > behind_max {
-            self.stats.drop(DropReason::Behind);
-            return self.keep(now, &packet);
-        }
+        self.overload.waited(now, waited);
         let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
         let Some(fan) = fan else { return self.stats.drop(DropReason::UnknownStream) };
         let Some(stream) = fan.stream(packet.ssrc) else { return };
         let (kind, newest) = (stream.kind, stream.newest.map(|newest| newest.seq_no));
+        let behind_max = match kind {
+            _ if self.resumed_until.is_some_and(|until| now < until) => RESUMED_BEHIND_MAX,
+            Kind::Audio => BEHIND_SOUND_MAX,
+            Kind::Video => BEHIND_MAX,
+        };
+        if waited > behind_max {
+            self.stats.drop(DropReason::Behind);
+            return self.keep(now, &packet);
+        }
         fan.held.push(now, kind, packet, newest);
     }
 
@@ -277,6 +282,7 @@ fn serve<B: SendBatch>(
             entry.kind == Kind::Video && entry.packet.starts_keyframe && is_of_source
         };
         match track.phase {
+            Phase::Waiting if track.holding == Holding::Held => false,
             Phase::Waiting => {
                 let is_behind = |entry: &Entry| {
                     fan.stream(entry.packet.ssrc).is_some_and(|stream| fan.is_behind(sending.now, stream))

@@ -15,7 +15,7 @@ use crate::shard::{Config, Event, Shard};
 use crate::stats::DropReason;
 use crate::stream::Stream;
 use crate::ticks::want_keyframe;
-use crate::track::{Phase, Place};
+use crate::track::{Holding, Phase, Place};
 use crate::viewer::Viewer;
 
 /// A viewer may always ask for as much again: a burst of loss in the keyframe it starts with.
@@ -45,6 +45,8 @@ pub struct Rules<'a> {
     pub config: &'a Config,
     /// Packets wait for the shard.
     pub is_behind: bool,
+    /// So many of the best layers are left out, because the shard cannot keep up.
+    pub layers_left_out: u8,
 }
 
 /// Why a datagram of a viewer was not taken.
@@ -99,7 +101,11 @@ impl Shard {
         self.stats.rtcp_received += 1;
         viewer.heard(now);
         let Some(fan) = self.fans.get_mut(viewer.fan).and_then(Option::as_mut) else { return Ok(()) };
-        let rules = Rules { config: &self.config, is_behind: self.behind_until.is_some_and(|at| now < at) };
+        let rules = Rules {
+            config: &self.config,
+            is_behind: self.behind_until.is_some_and(|at| now < at),
+            layers_left_out: self.overload.layers(),
+        };
         let mut sending = Sending {
             now,
             out,
@@ -113,8 +119,10 @@ impl Shard {
                 Err(_) => sending.stats.drop(DropReason::RtcpMalformed),
             }
         }
-        // Not at once: a train may be at work, whose packets are in the rings already.
-        if viewer.layering.as_mut().is_some_and(|layering| layering.take_news()) {
+        // Not at once: a train may be at work, whose packets are in the rings already. Where there is one layer alone it has
+        // time until the viewer's next turn.
+        let has_news = viewer.layering.as_mut().is_some_and(|layering| layering.take_news());
+        if has_news && fan.is_layered {
             self.wake(now, slot);
         } else {
             self.schedule(slot);
@@ -191,10 +199,14 @@ fn handle_block<B>(viewer: &mut Viewer, block: &ReportBlock, sending: &mut Sendi
         let jitter = ticks_time(block.jitter, source.clock_rate);
         sending.stats.reports(kind).record(block.fraction_lost, jitter, round_trip);
     }
-    if let Some(layering) = viewer.layering.as_mut().filter(|_| kind == Kind::Video) {
-        let ReportBlock { fraction_lost, lost, highest_seq, .. } = *block;
-        let report = controller::Report { fraction_lost, lost, highest_seq, round_trip: answer };
-        layering.reported(sending.now, report);
+    let ReportBlock { fraction_lost, lost, highest_seq, .. } = *block;
+    match (viewer.layering.as_mut(), kind) {
+        (Some(layering), Kind::Video) => {
+            let report = controller::Report { fraction_lost, lost, highest_seq, round_trip: answer };
+            layering.reported(sending.now, report);
+        }
+        (Some(layering), Kind::Audio) => layering.hold.sound_reported(sending.now, fraction_lost, round_trip),
+        (None, _) => {}
     }
 }
 
@@ -220,6 +232,8 @@ fn handle_nack<B: SendBatch>(
     let share = if rules.is_behind { BEHIND_SHARE } else { 1 };
     let (rate, burst) = (Bitrate::bps(rate.as_bps() / share), burst / share);
     viewer.rtx_budget.refill(sending.now, rate, burst);
+    // What a held picture lacks would be missing from the sound.
+    let is_held = viewer.track(kind).is_some_and(|track| track.holding == Holding::Held);
     for seq in nack.seqs() {
         sending.stats.nacked += 1;
         let found = viewer.track(kind).and_then(|track| {
@@ -235,7 +249,7 @@ fn handle_nack<B: SendBatch>(
         });
         match found {
             None => sending.stats.drop(DropReason::NackUnknown),
-            Some(_) if !viewer.rtx_budget.has_any() => sending.stats.drop(DropReason::NackBudget),
+            Some(_) if is_held || !viewer.rtx_budget.has_any() => sending.stats.drop(DropReason::NackBudget),
             Some((place, packet)) => {
                 let bytes = viewer.resend(sending, kind, &place, packet);
                 sending.stats.rtx.add(bytes);

@@ -15,7 +15,7 @@ use crate::replay;
 use crate::send::{SendBatch, Sending};
 use crate::shard::Config;
 use crate::ticks::want_keyframe;
-use crate::track::Phase;
+use crate::track::{Holding, Phase};
 use crate::viewer::Viewer;
 
 /// Replays go on in steps of this length: an eighth of a frame at 30 frames per second.
@@ -149,8 +149,14 @@ pub fn start_or_ask<B: SendBatch>(
     sending: &mut Sending<'_, B>,
 ) {
     let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
-    let Some(source) = waiting.and_then(|track| track.source) else { return };
+    let waiting = waiting.filter(|track| track.holding != Holding::Held);
+    let Some((source, holding)) = waiting.and_then(|track| track.source.zip(Some(track.holding))) else {
+        return;
+    };
     layers::need(fan, source.ssrc, sending);
+    if holding == Holding::Returning {
+        return want_keyframe(config, fan, source.ssrc, sending);
+    }
     if fan.stream(source.ssrc).is_some_and(|stream| fan.is_behind(sending.now, stream)) {
         // What comes is of the past: once it is up with the others, the picture starts with all of it.
         return;

@@ -11,6 +11,7 @@ use srtp::KeyError;
 use crate::broadcast::{Fan, NotNegotiated};
 use crate::budget::Budget;
 use crate::fan_out::Train;
+use crate::overload::Overload;
 use crate::record::{OutTrack, Path, ViewerId, ViewerRecord, ViewerSetup};
 use crate::replays::Replays;
 use crate::stats::Stats;
@@ -92,6 +93,13 @@ pub enum Event {
         /// Sound or picture.
         kind: Kind,
     },
+    /// A viewer's connection carries no picture: it gets sound alone from now on, or its picture has come back.
+    SoundOnly {
+        /// Who.
+        viewer: ViewerId,
+        /// Whether it does without a picture.
+        is_sound_only: bool,
+    },
     /// A viewer was not heard for too long: nothing may be sent to it any more, and nothing is.
     ConsentExpired {
         /// Who.
@@ -158,6 +166,7 @@ pub struct Shard {
     pub(crate) behind_until: Option<Instant>,
     /// Its viewers went on from another process a moment ago, and more than usual may wait for it.
     pub(crate) resumed_until: Option<Instant>,
+    pub(crate) overload: Overload,
     pub(crate) train: Train,
     pub(crate) payload: Vec<u8>,
 }
@@ -187,6 +196,7 @@ impl Shard {
             stats: Stats::default(),
             behind_until: None,
             resumed_until: None,
+            overload: Overload::new(),
             train: Train::default(),
             payload: Vec::new(),
         }

@@ -64,6 +64,17 @@ pub enum Phase {
     Live,
 }
 
+/// Whether a picture is sent at all: a connection may carry sound alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// It is sent.
+    Sent,
+    /// It is not, and nothing begins it but a change of this.
+    Held,
+    /// It is to come back with the next keyframe that comes live: what is cached would be sent faster than live.
+    Returning,
+}
+
 /// Where a source packet goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -92,6 +103,7 @@ pub struct Track {
     pub target: Option<Target>,
     pub source: Option<Source>,
     pub phase: Phase,
+    pub holding: Holding,
     pub mapping: Mapping,
     /// What the viewer last reported of it.
     pub reception: Option<Reception>,
@@ -145,6 +157,7 @@ impl Track {
             target: None,
             source: None,
             phase: Phase::Idle,
+            holding: Holding::Sent,
             mapping: Mapping::new(record.segments),
             reception: None,
             reports: [None; 2],
@@ -196,9 +209,20 @@ impl Track {
         let current = self.mapping.current();
         self.phase = match (source, current) {
             (None, _) => Phase::Idle,
+            (Some(_), _) if self.holding != Holding::Sent => Phase::Waiting,
             (Some(source), Some(current)) if source.is_of(current) && current.is_live() => Phase::Live,
             (Some(_), Some(_) | None) => Phase::Waiting,
         };
+    }
+
+    /// Picture: stops, until it is told to come back. It has been [anchored](Track::anchor).
+    pub const fn hold(&mut self) {
+        self.target = None;
+        self.restart_at = None;
+        self.holding = Holding::Held;
+        if self.source.is_some() {
+            self.phase = Phase::Waiting;
+        }
     }
 
     /// Notes where live timestamps stand, for whatever comes after: clocks of publishers drift.
@@ -245,6 +269,7 @@ impl Track {
         self.begin(source, keyframe.seq_no, keyframe.timestamp, timestamp, scale);
         self.keyframe_at = Some(now);
         self.restart_at = None;
+        self.holding = Holding::Sent;
         self.phase =
             if is_live { Phase::Live } else { Phase::Replaying(Replay::new(now, keyframe, timestamp)) };
         true

@@ -79,6 +79,8 @@ struct Held {
     has_ended: bool,
     /// Since it was asked for.
     cues_told: u64,
+    /// Whether the session's connection carries no picture for now.
+    is_sound_only: bool,
     streams: Vec<Entry>,
     /// Where the player is to go; also for streams that are still to come.
     target: Option<String>,
@@ -185,12 +187,14 @@ impl EventStreams {
     pub fn update(&self, now: Instant, truth: &Truth) -> Looked {
         let mut held = self.lock();
         let before = held.streams.len();
+        let is_held = held.is_sound_only;
         held.streams.retain_mut(|entry| {
             entry.stream.set_run(truth.run);
             entry.stream.set_viewers(truth.viewers);
             entry.stream.set_cues(&truth.cues);
             if let (Some(line), Some(layers)) = (self.picture_line, &truth.layers) {
-                entry.stream.set_picture(Picture { media_id: line.to_string(), layers: layers.clone() });
+                let (media_id, layers) = (line.to_string(), layers.clone());
+                entry.stream.set_picture(Picture { media_id, layers, is_held });
             }
             if entry.readers == 0 {
                 return true;
@@ -203,6 +207,11 @@ impl EventStreams {
         });
         let stuck = before - held.streams.len();
         Looked { stuck, cues_told: std::mem::take(&mut held.cues_told) }
+    }
+
+    /// Takes up whether the connection carries sound alone; told with the next [`EventStreams::update`].
+    pub fn set_sound_only(&self, is_sound_only: bool) {
+        self.lock().is_sound_only = is_sound_only;
     }
 
     /// Tells the player to go to this WHEP endpoint; `None` if the session has ended, else whether any stream carries
@@ -322,6 +331,29 @@ mod tests {
         assert_eq!(told[0], "event: cue\ndata: {\"time\":7}\n\n");
         assert_eq!(streams.update(now, &truth), Looked { stuck: 0, cues_told: 1 });
         assert_eq!(streams.update(now, &truth), Looked::default());
+    }
+
+    #[tokio::test]
+    async fn a_player_hears_that_its_connection_carries_sound_alone_and_when_that_is_over() {
+        let streams = EventStreams::new(Some(1));
+        let now = Instant::now();
+        streams.create(now, id(1), Kinds::ALL, None).expect("room");
+        let layers: Arc<[Layer]> = [Layer { rid: None, bitrate: Some(9), size: None }].into();
+        let truth = Truth { layers: Some(layers), ..Truth::default() };
+        let told = || {
+            assert_eq!(streams.update(now, &truth), Looked::default());
+            let mut held = streams.lock();
+            std::iter::from_fn(|| held.streams[0].stream.take(now)).find_map(|event| match event {
+                signaling::whep::events::Event::Layers(picture) => Some(picture.is_held),
+                _ => None,
+            })
+        };
+        assert_eq!(told(), Some(false));
+        assert_eq!(told(), None);
+        streams.set_sound_only(true);
+        assert_eq!(told(), Some(true));
+        streams.set_sound_only(false);
+        assert_eq!(told(), Some(false));
     }
 
     #[tokio::test]

@@ -299,6 +299,15 @@ impl Sessions {
         session.map(|session| session.came).unwrap_or_default()
     }
 
+    /// A viewer's connection carries sound alone, or a picture again: its player is told.
+    pub fn sound_only(&self, viewer: ViewerId, is_sound_only: bool) {
+        let tables = self.lock();
+        let session = tables.viewers.get(&viewer).and_then(|id| tables.by_id.get(id));
+        if let Some(session) = session {
+            session.events.set_sound_only(is_sound_only);
+        }
+    }
+
     /// How a publisher came in.
     #[must_use]
     pub fn publisher_came(&self, publisher: PublisherId) -> Came {

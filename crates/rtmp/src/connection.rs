@@ -11,6 +11,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use model::{Codec, Kind, MediaTime};
 
 use crate::amf0::{AmfError, Value};
+use crate::backlog::{Backlog, Fate, What};
 use crate::chunk::{ChunkError, Message, Reader, message_type};
 use crate::flv::{self, AudioBody, AudioCodec, TagError, VideoBody};
 use crate::handshake::{Handshake, HandshakeError};
@@ -155,6 +156,8 @@ pub struct Stats {
     pub received_bytes: u64,
     /// Jumps of the publisher's clock that were taken out.
     pub clock_jumps: u64,
+    /// Media left out because the network had held it back, and pictures that build on it.
+    pub late_messages: u64,
     /// Messages skipped: of kinds that are not used here, outside a broadcast, of further tracks, unreadable metadata.
     pub skipped_messages: u64,
 }
@@ -188,6 +191,7 @@ pub struct Connection {
     /// Message streams made so far.
     streams: u32,
     timeline: Timeline,
+    backlog: Backlog,
     /// As the encoder last gave it, some do so every few frames.
     metadata: Option<Metadata>,
     stats: Stats,
@@ -214,6 +218,7 @@ impl Connection {
             application: Application::default(),
             streams: 0,
             timeline: Timeline::default(),
+            backlog: Backlog::default(),
             metadata: None,
             stats: Stats::default(),
             window_bytes: WINDOW_BYTES,
@@ -297,7 +302,7 @@ impl Connection {
     /// What has come so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { clock_jumps: self.timeline.jumps(), ..self.stats }
+        Stats { clock_jumps: self.timeline.jumps(), late_messages: self.backlog.left_out(), ..self.stats }
     }
 
     /// The publisher may come in. Without effect if none has asked.
@@ -310,7 +315,7 @@ impl Connection {
         self.phase = Phase::Publishing { stream };
         self.reader.expect_media();
         self.metadata = None;
-        self.timeline = Timeline::default();
+        (self.timeline, self.backlog) = (Timeline::default(), Backlog::default());
         self.stream_begins(stream);
         self.status(stream, "status", "NetStream.Publish.Start", "the broadcast begins");
         self.proceed()
@@ -418,6 +423,11 @@ impl Connection {
             return Ok(());
         };
         let time = self.place(Kind::Audio, timestamp, tag.offset_nanos);
+        let what = match tag.body {
+            AudioBody::Frame(_) => Some(What::Sound),
+            AudioBody::Config(_) | AudioBody::End => None,
+        };
+        let Some(time) = self.live(time, what) else { return Ok(()) };
         self.events.push_back(Event::Audio { time, codec: tag.codec, body: tag.body });
         Ok(())
     }
@@ -428,12 +438,31 @@ impl Connection {
             return Ok(());
         };
         let time = self.place(Kind::Video, timestamp, tag.offset_nanos);
+        let what = match tag.body {
+            VideoBody::Frame { is_keyframe, .. } => Some(What::Picture { is_keyframe }),
+            VideoBody::Config(_) | VideoBody::End => None,
+        };
+        let Some(time) = self.live(time, what) else { return Ok(()) };
         self.events.push_back(Event::Video { time, codec: tag.codec, body: tag.body });
         Ok(())
     }
 
     fn place(&mut self, kind: Kind, timestamp: u32, offset_nanos: u32) -> MediaTime {
         self.timeline.place(self.now, kind, timestamp).plus_micros(i64::from(offset_nanos / 1000))
+    }
+
+    /// When something is that was to be at `time`; `None` if it is left out. What is no media is never late.
+    fn live(&mut self, time: MediaTime, what: Option<What>) -> Option<MediaTime> {
+        let Some(what) = what else { return Some(time) };
+        match self.backlog.judge(self.now, time, what) {
+            Fate::Taken => Some(time),
+            Fate::LeftOut => None,
+            Fate::Stood(millis) => {
+                self.timeline.advance(millis);
+                let time = time.plus_micros(millis * 1000);
+                (self.backlog.judge(self.now, time, what) == Fate::Taken).then_some(time)
+            }
+        }
     }
 
     fn handle_data(&mut self, payload: &[u8]) {

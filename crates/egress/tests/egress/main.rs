@@ -11,4 +11,5 @@ mod left_out;
 mod link;
 mod live;
 mod publisher;
+mod sound_first;
 mod trains;

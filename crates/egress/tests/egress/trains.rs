@@ -226,6 +226,22 @@ fn what_came_while_no_process_was_there_is_sent_though_it_waits() {
 }
 
 #[test]
+fn sound_is_dropped_last() {
+    for (waited, dropped) in [(250, [0, 0]), (300, [3, 0]), (750, [3, 0]), (751, [3, 1])] {
+        let mut scene = live(1, 3);
+        let came_at = scene.now;
+        scene.now += Duration::from_millis(waited);
+        let drops = |scene: &Scene| scene.shard.stats().drops(DropReason::Behind);
+        let frame = scene.publisher.frame();
+        frame.into_iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet));
+        let pictures = drops(&scene);
+        let sound = scene.publisher.sound(10_000);
+        scene.shard.gather(scene.now, came_at, sound);
+        assert_eq!([pictures, drops(&scene) - pictures], dropped, "after {waited} ms");
+    }
+}
+
+#[test]
 fn a_shard_that_is_behind_repeats_less() {
     let repeated = |waited: Duration| {
         let mut scene = live(1, 3);

@@ -172,10 +172,12 @@ fn over_rtmp() -> [Panel; 6] {
         Panel::lines(
             "Gaps and jumps",
             Unit::EventRate,
-            "Gaps in the sound, by what they were filled with; jumps of an encoder's clock; messages of no use.",
+            "Gaps in the sound, by what they were filled with; jumps of an encoder's clock; messages that came too late, and \
+             those of no use.",
         )
         .asks(&rate("media_tree_rtmp_audio_gaps_total", "broadcast, repair"), "{{broadcast}} gap, {{repair}}")
         .asks(&rate("media_tree_rtmp_clock_jumps_total", "broadcast"), "{{broadcast}} jump")
+        .asks(&rate("media_tree_rtmp_late_messages_total", "broadcast"), "{{broadcast}} late message")
         .asks(&rate("media_tree_rtmp_skipped_messages_total", "broadcast"), "{{broadcast}} message"),
     ]
 }

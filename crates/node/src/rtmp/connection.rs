@@ -231,6 +231,7 @@ impl Served<'_> {
             filled_gaps: sound.filled_gaps,
             left_gaps: sound.left_gaps,
             clock_jumps: stats.clock_jumps,
+            late_messages: stats.late_messages,
             skipped_messages: stats.skipped_messages - publishing.skipped_before,
         });
     }

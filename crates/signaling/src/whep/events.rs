@@ -135,6 +135,8 @@ pub struct Picture {
     pub media_id: String,
     /// Its layers, best first.
     pub layers: Arc<[Layer]>,
+    /// The session gets none of them for now: its connection carries sound alone.
+    pub is_held: bool,
 }
 
 impl Picture {
@@ -142,6 +144,7 @@ impl Picture {
     fn resembles(&self, other: &Self) -> bool {
         let essence = |layer: &Layer| (layer.rid.clone(), layer.size, layer.bitrate.is_some());
         self.media_id == other.media_id
+            && self.is_held == other.is_held
             && self.layers.iter().map(essence).eq(other.layers.iter().map(essence))
     }
 }
@@ -191,7 +194,9 @@ impl Event {
     pub fn text(&self) -> String {
         let data = match self {
             Self::Active | Self::Inactive => serde_json::json!({}).to_string(),
-            Self::Layers(picture) => layers::event_data(&picture.media_id, &picture.layers).to_string(),
+            Self::Layers(picture) => {
+                layers::event_data(&picture.media_id, &picture.layers, picture.is_held).to_string()
+            }
             Self::ViewerCount(count) => serde_json::json!({ "viewercount": count }).to_string(),
             Self::Reconnect(url) => serde_json::json!({ "url": url }).to_string(),
             Self::Cue(cue) => cue.data.to_string(),
@@ -395,7 +400,7 @@ mod tests {
             let [high, low] = bitrates;
             let layers =
                 [(rid("h"), high), (rid("l"), low)].map(|(rid, bitrate)| Layer { rid, bitrate, size: None });
-            Picture { media_id: "1".into(), layers: Arc::new(layers) }
+            Picture { media_id: "1".into(), layers: Arc::new(layers), is_held: false }
         };
         let mut now = Instant::now();
         let mut stream = Stream::new(Kinds::ALL, None);

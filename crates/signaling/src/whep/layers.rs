@@ -39,10 +39,19 @@ impl Layer {
     }
 }
 
-/// The data of the event: the layers of the picture in this m-line, best first.
+/// The data of the event: the layers of the picture in this m-line, best first. `is_held` says that this session gets none
+/// of them for now, because its connection carries sound alone; the draft has no word for that, so it is one of ours
+/// (`held` in each layer), which players that do not know it skip.
 #[must_use]
-pub fn event_data(media_id: &str, layers: &[Layer]) -> Value {
-    json!({ media_id: layers.iter().map(Layer::value).collect::<Vec<_>>() })
+pub fn event_data(media_id: &str, layers: &[Layer], is_held: bool) -> Value {
+    let value = |layer: &Layer| {
+        let mut value = layer.value();
+        if is_held {
+            value["held"] = true.into();
+        }
+        value
+    };
+    json!({ media_id: layers.iter().map(value).collect::<Vec<_>>() })
 }
 
 /// What a player asks for.
@@ -193,14 +202,16 @@ mod tests {
 
     #[test]
     fn e12_every_layer_has_a_name_and_what_does_not_come_has_no_bitrate() {
-        let data = event_data("1", &three());
+        let data = event_data("1", &three(), false);
         let expected = json!({ "1": [
             { "rid": "h", "bitrate": 2_500_000, "width": 1280, "height": 720 },
             { "rid": "m", "bitrate": 600_000, "width": 640, "height": 360 },
             { "rid": "l", "width": 320, "height": 180 },
         ] });
         assert_eq!(data, expected);
-        let single = event_data("0", &[Layer { rid: None, bitrate: Some(9), size: None }]);
+        let single = event_data("0", &[Layer { rid: None, bitrate: Some(9), size: None }], false);
         assert_eq!(single, json!({ "0": [{ "spatialLayerId": 0, "bitrate": 9 }] }));
+        let held = event_data("0", &[Layer { rid: None, bitrate: Some(9), size: None }], true);
+        assert_eq!(held, json!({ "0": [{ "spatialLayerId": 0, "bitrate": 9, "held": true }] }));
     }
 }

@@ -238,6 +238,7 @@ impl Tree {
                 Event::StreamNeeded { ssrc } => self.exchange(node, |exchange, now| exchange.need(now, ssrc)),
                 Event::ConsentExpired { viewer } | Event::Bye { viewer } => self.remove_viewer(node, viewer),
                 Event::FirstFrame { .. }
+                | Event::SoundOnly { .. }
                 | Event::CodecNotNegotiated { .. }
                 | Event::BroadcastEnded { .. } => {}
             }

@@ -328,6 +328,8 @@ fn shards_are_added_up() {
         let shard = telemetry.egress.shard();
         shard.publish(&ShardTotals {
             viewers_waiting: 1,
+            viewers_sound_only: 3,
+            layer_switches_sound_only: 5,
             audio_packets,
             video_bytes: 1000,
             rtx_packets: 2,
@@ -346,6 +348,8 @@ fn shards_are_added_up() {
     let text = telemetry.encode();
     for (name, labels, expected) in [
         ("media_tree_viewers_waiting", &[][..], 2.0),
+        ("media_tree_viewers_sound_only", &[], 6.0),
+        ("media_tree_viewer_layer_switches_total", &[r#"reason="sound_only""#], 10.0),
         ("media_tree_viewer_rtp_packets_total", &[r#"kind="audio""#], 7.0),
         ("media_tree_viewer_rtp_bytes_total", &[r#"kind="video""#], 2000.0),
         ("media_tree_viewer_rtx_packets_total", &[], 4.0),

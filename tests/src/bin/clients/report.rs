@@ -9,6 +9,7 @@ use ::tests::probe::quantile;
 use anyhow::Context as _;
 
 use crate::abr::Narrowing;
+use crate::hour::Hour;
 use crate::publishers::Publisher;
 use crate::stage::{CUTS, Outcome, Return};
 use crate::versions::Version;
@@ -90,6 +91,13 @@ impl Report {
     /// Takes that a publisher is not on this machine.
     pub fn add_left_out(&mut self, publisher: &str) {
         let _ = writeln!(self.streaming, "| {publisher} | | | | | | | | | | | | not on this machine |");
+    }
+
+    /// Takes what an hour of RTMP came to; it is told here and stands on no page.
+    pub fn add_hour(&mut self, hour: &Hour) {
+        let (words, found) = hour.words();
+        println!("{words}");
+        self.failures.extend(found);
     }
 
     /// Takes why something did not come to its end.
@@ -220,6 +228,9 @@ fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Dur
         if returned.after.is_none_or(|after| after > RETURN_MAX) {
             found.push(format!("not back in time after {} s without network", cut.as_secs()));
         }
+        if let Some(age) = returned.age.filter(|age| *age > AGE_OF_RTMP_MAX) {
+            found.push(format!("{age:.0} ms behind after {} s without network", cut.as_secs()));
+        }
     }
     found
 }
@@ -306,6 +317,10 @@ mod tests {
         assert_eq!(judge(|it| it.seen.lip_sync[..9].fill(120.0)), [""; 0], "that is the beginning");
         assert_eq!(judge(|it| it.seen.lip_sync.clear()), ["lip sync could not be measured"]);
         assert_eq!(judge(|it| it.returns[1].after = None), ["not back in time after 20 s without network"]);
+        assert_eq!(
+            judge(|it| it.returns[1].age = Some(14_000.0)),
+            ["14000 ms behind after 20 s without network"]
+        );
     }
 
     #[test]
