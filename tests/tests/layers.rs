@@ -191,7 +191,7 @@ async fn a_link_that_carries_no_picture_carries_the_sound() -> Result {
     if !tools::has(name, CHROMIUM) || !tools::is_root(name) {
         return Ok(());
     }
-    let _alone = MACHINE.lock().await;
+    let _alone = Exclusive::Machine.take().await?;
     let hosts = Hosts::new(66, &["in", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
