@@ -144,6 +144,7 @@ mod tests {
             capture_time: NtpTime::from_bits(0x0123_4567_89ab_cdef),
             audio_level: None,
             orientation: 1,
+            svc: None,
             payload: Bytes::from(vec![7; length]),
         }
     }

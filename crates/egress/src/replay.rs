@@ -145,6 +145,7 @@ mod tests {
             capture_time: NtpTime::from_bits(0),
             audio_level: None,
             orientation: 0,
+            svc: None,
             payload: Bytes::new(),
         };
         let mut replay = Replay::new(start, &keyframe, u32::MAX - 8);

@@ -7,6 +7,7 @@ use media_core::TreePacket;
 use media_core::codec::{KeyframeDetector, Profile, h264};
 use media_core::gap::{self, Arrival, GapTracker};
 use media_core::rate::{Jitter, RateMeter};
+use media_core::svc::{Stamper, Svc, vp9};
 use media_core::time::{ClockOffset, SenderClock};
 use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
@@ -111,6 +112,8 @@ pub(crate) struct Stream {
     keyframe_at: Option<Instant>,
     keyframe_interval: Option<Duration>,
     observer: Observer,
+    layers: vp9::Reader,
+    pub(crate) stamper: Stamper,
     /// From capture to arrival of the first packet of each frame, smoothed; seconds.
     delay: Option<f64>,
     has_news: bool,
@@ -147,6 +150,8 @@ impl Stream {
             keyframe_at: None,
             keyframe_interval: None,
             observer: Observer::new(clock_rate),
+            layers: vp9::Reader::default(),
+            stamper: Stamper::new(0),
             delay: None,
             has_news: false,
         }
@@ -206,9 +211,11 @@ impl Stream {
             self.clock.sender_report(captured, timestamp);
         }
         let capture_time = self.clock.received(wallclock, timestamp, offset);
-        if self.begins_frame(seq_no, timestamp) && self.clock.is_reported() {
+        let begins_frame = self.begins_frame(seq_no, timestamp);
+        if begins_frame && self.clock.is_reported() {
             self.observe_delay(wallclock, capture_time);
         }
+        let svc = self.svc(seq_no, codec, payload, begins_frame);
         self.count(now, seq_no, timestamp, payload.len());
         let starts_keyframe = self.inspect(seq_no, timestamp, codec, payload, capture_time);
         if starts_keyframe || self.keyframe_at.is_none() {
@@ -226,6 +233,7 @@ impl Stream {
             capture_time,
             audio_level: told.audio_level,
             orientation: told.orientation.unwrap_or(0),
+            svc,
             payload: Bytes::copy_from_slice(payload),
         })
     }
@@ -240,6 +248,17 @@ impl Stream {
                 let below = highest.get().saturating_sub(seq_no.get());
                 below < u64::from(u128::BITS) && self.received & (1 << below) == 0
             }),
+        }
+    }
+
+    /// What there is to say of layers within the stream.
+    fn svc(&mut self, seq_no: SeqNo, codec: Codec, payload: &[u8], is_new_picture: bool) -> Option<Svc> {
+        match codec {
+            Codec::Vp9 => {
+                let frame = self.layers.read(payload);
+                self.stamper.stamp(seq_no, frame.as_ref(), is_new_picture)
+            }
+            Codec::Opus | Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Av1 => None,
         }
     }
 

@@ -198,6 +198,7 @@ impl Publisher {
                     capture_time,
                     audio_level: None,
                     orientation: 0,
+                    svc: None,
                     payload: Bytes::from(payload),
                 })
             })
@@ -215,6 +216,7 @@ impl Publisher {
             capture_time: self.started.plus(Duration::from_millis(index * 20)),
             audio_level: Some(0x85),
             orientation: 0,
+            svc: None,
             payload: Bytes::from(vec![index as u8; 80]),
         })
     }
