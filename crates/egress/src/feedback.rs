@@ -220,12 +220,12 @@ fn handle_nack<B: SendBatch>(
         sending.stats.nacked += 1;
         let found = viewer.track(kind).and_then(|track| {
             let seq_no = track.nacked(seq);
-            let (source, segment) = track.mapping.source(seq_no)?;
-            let packet = fan.stream(segment.source)?.ring.get(source)?;
+            let segment = track.mapping.owner(seq_no)?;
+            let packet = segment.find(seq_no, &fan.stream(segment.source)?.ring)?;
             // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
             let is_current = track.mapping.current() == Some(segment);
             let is_sent =
-                !matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
+                !matches!(track.phase, Phase::Replaying(replay) if is_current && packet.seq_no >= replay.next);
             is_sent.then_some((Place { seq_no, segment: *segment }, packet))
         });
         match found {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use media_core::TreePacket;
 
+use crate::broadcast::Fan;
 use crate::record::ViewerRecord;
 use crate::send::SendBatch;
 use crate::shard::{AddError, Shard};
@@ -42,6 +43,9 @@ impl Shard {
                 Some(Err(reason)) => self.stats.drop(reason),
                 None => self.stats.drop(DropReason::UnknownStream),
             }
+        }
+        if self.fans.iter().flatten().any(Fan::has_choice) {
+            self.layers_at.get_or_insert(now);
         }
         // Those who wait for a keyframe may have one now.
         let slots: Vec<usize> = self.by_id.values().copied().collect();

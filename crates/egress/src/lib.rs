@@ -17,6 +17,7 @@ mod handover;
 mod layers;
 mod mapping;
 mod packet;
+mod part;
 mod record;
 mod replay;
 mod replays;
@@ -36,6 +37,7 @@ pub use feedback::{Reception, RtcpError};
 pub use format::Format;
 pub use layers::LayerState;
 pub use mapping::{Line, SEGMENTS_MAX, Scale, Segment};
+pub use part::Part;
 pub use record::{
     DecodeError, Extensions, OutTrack, Path, RecordChange, Selection, TrackRecord, ViewerId, ViewerRecord,
     ViewerSetup,

@@ -93,7 +93,7 @@ impl Header {
             count += 1;
         }
         let fields = HeaderFields {
-            marker: packet.marker,
+            marker: segment.marker(packet),
             padding: is_padded,
             payload_type: stream.payload_type,
             seq: stream.seq_no.seq(),
@@ -162,6 +162,7 @@ mod tests {
         out_timestamp: 100,
         scale: Scale::LIVE,
         payload_type: 96,
+        part: None,
     };
 
     #[test]

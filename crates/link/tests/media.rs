@@ -32,7 +32,14 @@ fn any_packet() -> impl Strategy<Value = TreePacket> {
     let payload = prop::collection::vec(any::<u8>(), 0..1500);
     let svc = any::<Option<[u8; svc::BYTES]>>();
     (any::<u32>(), 0..=SeqNo::MAX.get(), any::<u32>(), flags, (any::<u64>(), svc), payload).prop_map(
-        |(ssrc, seq_no, timestamp, (marker, starts_keyframe, audio_level, orientation), (time, svc), payload)| {
+        |(
+            ssrc,
+            seq_no,
+            timestamp,
+            (marker, starts_keyframe, audio_level, orientation),
+            (time, svc),
+            payload,
+        )| {
             TreePacket {
                 ssrc: Ssrc::new(ssrc),
                 seq_no: SeqNo::new(seq_no),

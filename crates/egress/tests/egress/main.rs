@@ -10,5 +10,6 @@ mod layers;
 mod left_out;
 mod link;
 mod live;
+mod parts;
 mod publisher;
 mod trains;

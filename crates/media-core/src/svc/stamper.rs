@@ -114,13 +114,7 @@ impl Stamper {
         self.past.push_back(self.counts);
     }
 
-    fn svc(
-        &self,
-        frame: Option<&Frame>,
-        is_new_picture: bool,
-        counts: [u16; COUNTS],
-        is_late: bool,
-    ) -> Svc {
+    fn svc(&self, frame: Option<&Frame>, is_new_picture: bool, counts: [u16; COUNTS], is_late: bool) -> Svc {
         let structure = self.structure.unwrap_or(Structure::SINGLE);
         let (generation, top) = (self.generation, structure.spatial() - 1);
         // Padding between pictures is needed by nobody who leaves anything out.

@@ -175,7 +175,11 @@ fn a_packet_that_is_later_than_anybody_remembers_has_no_number() {
     let mut stamp = |seq_no| stamper.stamp(SeqNo::new(seq_no), frame.as_ref(), true);
     assert_eq!(stamp(10_000).map(|svc| svc.counts), Some([0; COUNTS]));
     let jumped = stamp(80_000).expect("in order");
-    assert_eq!(jumped.counts, [(69_999 % 65_536) as u16; COUNTS], "everything in between may be of any point");
+    assert_eq!(
+        jumped.counts,
+        [(69_999 % 65_536) as u16; COUNTS],
+        "everything in between may be of any point"
+    );
     assert_eq!(stamp(79_999).map(|svc| svc.counts), Some([(69_998 % 65_536) as u16; COUNTS]));
     assert_eq!(stamp(20_000), None);
     assert_eq!(stamp(9_999), None, "from before the first one");
