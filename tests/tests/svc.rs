@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use client::{Whep, WhepOptions, WhepSession};
+use client::{Whep, WhepSession, whep};
 use model::Kind;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ async fn a_viewer_of_the_lowest_frame_rate_gets_a_quarter_of_the_pictures() -> R
     let chromium = Browser::chromium().await?;
     let publisher = publish(&chromium, &node.url("/publish/show"), "L1T3").await?;
     // Long enough for what comes while nobody reads.
-    let options = WhepOptions { queue_packets_max: 65_536, ..WhepOptions::default() };
+    let options = whep::Options { queue_packets_max: 65_536, ..whep::Options::default() };
     let mut viewer = Whep::connect_with(&node.url("/whep/show"), None, options).await?;
     let session = viewer.url().to_owned();
     let parts = until_parts_come(&session, &["s0t2", "s0t1", "s0t0"]).await?;

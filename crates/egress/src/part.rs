@@ -30,6 +30,7 @@ pub struct Part {
 
 impl Part {
     /// The part of this point that begins with a packet of this description; `None` for the whole stream.
+    #[must_use]
     pub fn beginning(point: u8, svc: &Svc) -> Option<Self> {
         (point > 0).then(|| Self { point, generation: svc.generation, count: svc.count(point) })
     }
@@ -54,6 +55,7 @@ impl Segment {
     }
 
     /// Where a source packet is in the segment, whose end is not looked at.
+    #[must_use]
     pub fn fit(&self, seq_no: SeqNo, svc: Option<Svc>) -> Fit {
         let has_number = self.part.is_none_or(|part| svc.is_some_and(|svc| svc.has_number(part.point)));
         match self.next_out(seq_no, svc) {
@@ -65,6 +67,7 @@ impl Segment {
 
     /// The out sequence number of this source packet, or, if that is left out, of the next one that is not. `None` if the
     /// segment says nothing of it.
+    #[must_use]
     pub fn next_out(&self, seq_no: SeqNo, svc: Option<Svc>) -> Option<SeqNo> {
         let steps = seq_no.get().checked_sub(self.source_base.get())?;
         let Some(part) = self.part else { return Some(self.first_out.plus(steps)) };
@@ -75,12 +78,14 @@ impl Segment {
     }
 
     /// The out sequence number of the source packet `next`, before which the segment's part has counted so much.
+    #[must_use]
     pub fn out_of_next(&self, next: SeqNo, counted: u16) -> Option<SeqNo> {
         let Some(part) = self.part else { return self.next_out(next, None) };
         Some(self.first_out.plus(u64::from(counted.wrapping_sub(part.count))))
     }
 
     /// The packet with this out sequence number, if the ring has it.
+    #[must_use]
     pub fn find<'a>(&self, out: SeqNo, ring: &'a Ring<Arc<TreePacket>>) -> Option<&'a TreePacket> {
         let steps = out.get().checked_sub(self.first_out.get())?;
         let Some(part) = self.part else {
@@ -96,6 +101,7 @@ impl Segment {
     }
 
     /// The count of the segment's part after a packet of it; 0 of a whole stream.
+    #[must_use]
     pub fn count_after(&self, packet: &TreePacket) -> u16 {
         let counted = self.part.zip(packet.svc);
         counted.map_or(0, |(part, svc)| svc.count_after(part.point))
@@ -103,6 +109,7 @@ impl Segment {
 
     /// Whether nothing that the viewer should get is missing between `next`, before which so much was counted, and this
     /// packet of the segment.
+    #[must_use]
     pub fn is_next(&self, (next, counted): (SeqNo, u16), packet: &TreePacket) -> bool {
         match self.part {
             None => packet.seq_no == next,
@@ -111,17 +118,20 @@ impl Segment {
     }
 
     /// Whether a segment that says the same should begin with this packet.
+    #[must_use]
     pub fn is_due_for_renewal(&self, seq_no: SeqNo) -> bool {
         self.part.is_some() && seq_no.get().saturating_sub(self.source_base.get()) >= RENEWAL
     }
 
     /// Whether the viewer gets the payload of a packet that has a number. One that came too late to be known as needless
     /// has one, and is sent without.
+    #[must_use]
     pub fn wants(&self, packet: &TreePacket) -> bool {
         self.part.is_none_or(|part| packet.svc.is_some_and(|svc| svc.needs(part.point)))
     }
 
     /// The RTP marker for the viewer: whether its picture ends with this packet.
+    #[must_use]
     pub fn marker(&self, packet: &TreePacket) -> bool {
         let Some(part) = self.part else { return packet.marker };
         let ends = packet.svc.is_some_and(|svc| svc.ends_picture(part.point));
