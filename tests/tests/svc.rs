@@ -1,4 +1,4 @@
-//! Layers within one RTP stream: Chromium sends VP9 with a scalability mode, and viewers get the part that they choose.
+//! Layers within one RTP stream: Chromium sends VP9 or AV1 with a scalability mode, and viewers get the part that they choose.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -23,16 +23,24 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Ticks of a picture's clock in a second.
 const SECOND: u32 = 90_000;
 
-/// Publishes the test picture with a scalability mode (W3C, "Scalable Video Coding (SVC) Extension for WebRTC").
-async fn publish(browser: &Browser, url: &str, mode: &str) -> anyhow::Result<Page> {
-    let page = browser.open(&format!("{url}?source=clock&codec=vp9")).await?;
+/// Publishes the test picture with a scalability mode (W3C, "Scalable Video Coding (SVC) Extension for WebRTC"), and with
+/// dependency descriptors if they are taken.
+async fn publish(browser: &Browser, url: &str, (codec, mode): (&str, &str)) -> anyhow::Result<Page> {
+    let page = browser.open(&format!("{url}?source=clock&codec={codec}")).await?;
     page.wait_until("window.mediaTree !== undefined", program::PATIENCE).await?;
     let script = format!(
         "(() => {{
            const add = RTCPeerConnection.prototype.addTransceiver;
            RTCPeerConnection.prototype.addTransceiver = function (track, init) {{
              const encodings = init.sendEncodings.map((one) => ({{ ...one, scalabilityMode: '{mode}' }}));
-             return add.call(this, track, track.kind === 'video' ? {{ ...init, sendEncodings: encodings }} : init);
+             if (track.kind !== 'video') return add.call(this, track, init);
+             const transceiver = add.call(this, track, {{ ...init, sendEncodings: encodings }});
+             const extensions = transceiver.getHeaderExtensionsToNegotiate();
+             for (const one of extensions) {{
+               if (one.uri.includes('#dependency-descriptor')) one.direction = 'sendrecv';
+             }}
+             transceiver.setHeaderExtensionsToNegotiate(extensions);
+             return transceiver;
            }};
          }})()"
     );
@@ -40,7 +48,7 @@ async fn publish(browser: &Browser, url: &str, mode: &str) -> anyhow::Result<Pag
     page.evaluate("document.getElementById('form').requestSubmit()").await?;
     page.wait_until("mediaTree.stats().then((stats) => stats.framesEncoded > 10)", program::PATIENCE)
         .await
-        .with_context(|| format!("nothing is encoded with {mode}"))?;
+        .with_context(|| format!("no {codec} is encoded with {mode}"))?;
     Ok(page)
 }
 
@@ -127,16 +135,12 @@ async fn settle(viewer: &mut WhepSession) -> Result {
     tokio::time::timeout(PATIENCE, reading).await.context("no picture comes")?
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_of_the_lowest_frame_rate_gets_a_quarter_of_the_pictures() -> Result {
-    let name = "a_viewer_of_the_lowest_frame_rate_gets_a_quarter_of_the_pictures";
-    if !tools::has(name, CHROMIUM) {
-        return Ok(());
-    }
+/// Of three frame rates the lowest has a quarter of the pictures, and comes at once, as the others do again.
+async fn choose_a_frame_rate(name: &str, codec: &str) -> Result {
     let _alone = MACHINE.lock().await;
     let node = program::node("up").start().await?;
     let chromium = Browser::chromium().await?;
-    let publisher = publish(&chromium, &node.url("/publish/show"), "L1T3").await?;
+    let publisher = publish(&chromium, &node.url("/publish/show"), (codec, "L1T3")).await?;
     // Long enough for what comes while nobody reads.
     let options = whep::Options { queue_packets_max: 65_536, ..whep::Options::default() };
     let mut viewer = Whep::connect_with(&node.url("/whep/show"), None, options).await?;
@@ -159,6 +163,25 @@ async fn a_viewer_of_the_lowest_frame_rate_gets_a_quarter_of_the_pictures() -> R
     ensure!(lost == 0, "{lost} packets lost");
     ensure!(choose(&session, &json!({ "spatialLayerId": 1 })).await? == StatusCode::UNPROCESSABLE_ENTITY);
     publisher.close().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_of_the_lowest_frame_rate_of_vp9_gets_a_quarter_of_the_pictures() -> Result {
+    let name = "a_viewer_of_the_lowest_frame_rate_of_vp9_gets_a_quarter_of_the_pictures";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    choose_a_frame_rate(name, "vp9").await
+}
+
+/// By the dependency descriptor alone: the payload of AV1 is not looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_of_the_lowest_frame_rate_of_av1_gets_a_quarter_of_the_pictures() -> Result {
+    let name = "a_viewer_of_the_lowest_frame_rate_of_av1_gets_a_quarter_of_the_pictures";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    choose_a_frame_rate(name, "av1").await
 }
 
 /// The session of a player: its events stand below it.
@@ -189,7 +212,7 @@ async fn a_player_gets_a_smaller_picture_of_the_same_stream() -> Result {
     let _alone = MACHINE.lock().await;
     let node = program::node("up").start().await?;
     let chromium = Browser::chromium().await?;
-    let publisher = publish(&chromium, &node.url("/publish/show"), "L2T2_KEY").await?;
+    let publisher = publish(&chromium, &node.url("/publish/show"), ("vp9", "L2T2_KEY")).await?;
     let page = watching::open_player(&chromium, &node.url("/watch/show")).await?;
     let session = session(&page).await?;
     until_parts_come(&session, &["s1t1", "s0t1", "s0t0"]).await?;

@@ -3,7 +3,7 @@
 use media_core::codec::{self as codecs, KeyframeDetector};
 use media_core::rtcp::{self as control, Packet as Control};
 use media_core::rtp::{HeaderFields, Packet, write_header};
-use media_core::svc::{self, Stamper, Svc, vp9};
+use media_core::svc::{self, Stamper, Svc, dependency, vp9};
 use model::{Codec, SeqNo};
 use srtp::{MasterKey, Profile, RtcpIndex, RtcpKey, RtpKey};
 
@@ -102,14 +102,15 @@ pub fn codec(bytes: &[u8]) {
     let _ = codecs::h264::sequence_parameters(bytes);
 }
 
-/// Payload descriptors of VP9 in a row, each with a byte before it that tells its length and fate: whatever they say, no
+/// Payload descriptors of VP9, or dependency descriptors, in a row, each with a byte before it that tells its length and fate: whatever they say, no
 /// number of a point is given twice, and what is said of a packet comes back from its bytes.
 pub fn svc(bytes: &[u8]) {
     let (mut reader, mut stamper) = (vp9::Reader::default(), Stamper::new(0));
+    let mut dependencies = dependency::Reader::default();
     let mut numbers = std::collections::BTreeSet::new();
     let (mut rest, mut seq_no, mut late) = (bytes, 1u64, Vec::new());
     let mut stamp = |seq_no: u64, payload: &[u8]| {
-        let frame = reader.read(payload);
+        let frame = dependencies.read(payload).or_else(|| reader.read(payload));
         let Some(svc) = stamper.stamp(SeqNo::new(seq_no), frame.as_ref(), seq_no.is_multiple_of(2)) else {
             return;
         };

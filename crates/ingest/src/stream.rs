@@ -7,7 +7,7 @@ use media_core::TreePacket;
 use media_core::codec::{KeyframeDetector, Profile, h264};
 use media_core::gap::{self, Arrival, GapTracker};
 use media_core::rate::{Jitter, RateMeter};
-use media_core::svc::{Stamper, Svc, vp9};
+use media_core::svc::{Stamper, Svc, dependency, vp9};
 use media_core::time::{ClockOffset, SenderClock};
 use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
@@ -58,6 +58,8 @@ pub(crate) struct Media<'a> {
     pub(crate) payload: &'a [u8],
     pub(crate) codec: Codec,
     pub(crate) told: Told,
+    /// The dependency descriptor, if it has one.
+    pub(crate) dependency: Option<&'a [u8]>,
 }
 
 /// What header extensions of a packet tell.
@@ -113,6 +115,7 @@ pub(crate) struct Stream {
     keyframe_interval: Option<Duration>,
     observer: Observer,
     layers: vp9::Reader,
+    dependencies: dependency::Reader,
     pub(crate) stamper: Stamper,
     /// From capture to arrival of the first packet of each frame, smoothed; seconds.
     delay: Option<f64>,
@@ -151,6 +154,7 @@ impl Stream {
             keyframe_interval: None,
             observer: Observer::new(clock_rate),
             layers: vp9::Reader::default(),
+            dependencies: dependency::Reader::default(),
             stamper: Stamper::new(0),
             delay: None,
             has_news: false,
@@ -215,7 +219,7 @@ impl Stream {
         if begins_frame && self.clock.is_reported() {
             self.observe_delay(wallclock, capture_time);
         }
-        let svc = self.svc(seq_no, codec, payload, begins_frame);
+        let svc = self.svc(seq_no, media, begins_frame);
         self.count(now, seq_no, timestamp, payload.len());
         let starts_keyframe = self.inspect(seq_no, timestamp, codec, payload, capture_time);
         if starts_keyframe || self.keyframe_at.is_none() {
@@ -252,14 +256,13 @@ impl Stream {
     }
 
     /// What there is to say of layers within the stream.
-    fn svc(&mut self, seq_no: SeqNo, codec: Codec, payload: &[u8], is_new_picture: bool) -> Option<Svc> {
-        match codec {
-            Codec::Vp9 => {
-                let frame = self.layers.read(payload);
-                self.stamper.stamp(seq_no, frame.as_ref(), is_new_picture)
-            }
-            Codec::Opus | Codec::H264 | Codec::H265 | Codec::Vp8 | Codec::Av1 => None,
-        }
+    fn svc(&mut self, seq_no: SeqNo, media: &Media<'_>, is_new_picture: bool) -> Option<Svc> {
+        let frame = match media.codec {
+            Codec::Vp9 => self.layers.read(media.payload),
+            Codec::Av1 => media.dependency.and_then(|descriptor| self.dependencies.read(descriptor)),
+            Codec::Opus | Codec::H264 | Codec::H265 | Codec::Vp8 => return None,
+        };
+        self.stamper.stamp(seq_no, frame.as_ref(), is_new_picture)
     }
 
     /// Whether this is the first packet of a frame that is newer than all before.

@@ -6,8 +6,9 @@
 //! point at any picture. Injection counts the packets of each point ([`Stamper`]); whoever leaves out the others gives those
 //! that remain their numbers by these counts alone, however it got the packet.
 //!
-//! Read from the payload descriptor of VP9 ([`vp9`]). Which point a viewer gets, and the numbers it sees, are left to others.
+//! Read from the payload descriptor of VP9 ([`vp9`]), of AV1 from the dependency descriptor ([`dependency`]). Which point a viewer gets, and the numbers it sees, are left to others.
 
+pub mod dependency;
 mod stamper;
 pub mod vp9;
 

@@ -18,6 +18,11 @@ mod prepare;
 use format_parameters::answer_fmtp;
 pub use prepare::prepare_offer;
 
+/// The attribute of sessions that mix one-byte and two-byte header extensions.
+const MIXING: &str = "extmap-allow-mixed";
+/// How the name of the one header extension ends that may need the two-byte form.
+const LONG_EXTENSION: &str = "#dependency-descriptor-rtp-header-extension";
+
 /// What publishers may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -41,6 +46,8 @@ pub struct CheckedOffer {
     /// Its sections, in order: at most one audio and one video.
     pub media: Vec<CheckedMedia>,
     is_bundle_offered: bool,
+    /// Header extensions of one packet may have ids of either form (RFC 8285, section 6).
+    is_mixing_offered: bool,
 }
 
 /// One section of a checked offer.
@@ -69,7 +76,9 @@ pub fn check(offer: &Session, policy: &Policy) -> Result<CheckedOffer, OfferErro
         .collect::<Result<Vec<_>, _>>()?;
     let tagged = offer.media.first().ok_or(OfferError::Empty)?;
     let peer = Peer::of(offer, tagged)?;
-    Ok(CheckedOffer { peer, media, is_bundle_offered: offer.group("BUNDLE").is_some() })
+    let is_bundle_offered = offer.group("BUNDLE").is_some();
+    let is_mixing_offered = offer.attributes.iter().any(|attribute| attribute.name == MIXING);
+    Ok(CheckedOffer { peer, media, is_bundle_offered, is_mixing_offered })
 }
 
 fn check_media(
@@ -178,6 +187,11 @@ pub fn finish_answer(
     };
     let mids: Vec<&str> = checked.media.iter().map(|media| media.mid.as_str()).collect();
     let mut session = answer::session(parameters.session_id, &mids, checked.is_bundle_offered);
+    // Only where it is needed: a dependency descriptor with its templates is too long for the one-byte form.
+    let mut maps = engine.media.iter().flat_map(Media::extension_maps);
+    if checked.is_mixing_offered && maps.any(|map| map.uri.ends_with(LONG_EXTENSION)) {
+        session.attributes.push(Attribute::flag(MIXING));
+    }
     for (checked, engine) in checked.media.iter().zip(&engine.media) {
         if engine.mid() != Some(checked.mid.as_str()) || engine.kind != checked.kind.as_str() {
             return Err(AnswerError::Sections);

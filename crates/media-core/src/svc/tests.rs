@@ -93,7 +93,94 @@ fn follow(stamped: &[(u64, Svc)], point: u8) -> BTreeMap<u16, u64> {
     numbers
 }
 
+/// Bits of a dependency descriptor.
+#[derive(Default)]
+struct Bits(Vec<bool>);
+
+impl Bits {
+    fn put(mut self, values: &[u32], count: u32) -> Self {
+        let bits = values.iter().flat_map(|value| (0..count).rev().map(move |bit| value >> bit & 1 == 1));
+        self.0.extend(bits);
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let byte =
+            |bits: &[bool]| (0..8).fold(0, |byte, bit| byte << 1 | u8::from(bits.get(bit) == Some(&true)));
+        self.0.chunks(8).map(byte).collect()
+    }
+}
+
+/// A whole frame of this template.
+fn descriptor(template: u32) -> Bits {
+    Bits::default().put(&[1, 1], 1).put(&[template], 6).put(&[77], 16)
+}
+
+/// One size and three frame rates: templates 60 to 63 of a keyframe and of frames of each rate; one chain.
+fn three_rates(template: u32) -> Bits {
+    let dtis = [[2, 2, 2], [2, 2, 2], [0, 1, 2], [0, 0, 1]].concat();
+    descriptor(template)
+        .put(&[1, 0, 0, 0, 0], 1)
+        .put(&[60], 6)
+        .put(&[2], 5)
+        .put(&[0, 1, 1, 3], 2)
+        .put(&dtis, 2)
+        // References of each template: none, 4 back, 2 back, 1 back.
+        .put(&[0, 1], 1)
+        .put(&[3], 4)
+        .put(&[0, 1], 1)
+        .put(&[1], 4)
+        .put(&[0, 1], 1)
+        .put(&[0], 4)
+        .put(&[0], 1)
+        // One chain, by which each target is protected without a word; how far back it goes for each template.
+        .put(&[1], 2)
+        .put(&[0, 4, 2, 1], 4)
+        // The size.
+        .put(&[1], 1)
+        .put(&[639, 359], 16)
+}
+
+#[test]
+fn the_dependency_descriptor_tells_layers_by_templates() {
+    let key = three_rates(60).bytes();
+    let mut reader = dependency::Reader::default();
+    assert_eq!(reader.read(&descriptor(61).bytes()), None, "no template has come");
+    let frame = reader.read(&key).expect("a descriptor");
+    assert_eq!((frame.begins, frame.ends, frame.structure), (true, true, Some(Structure::new(1, 3))));
+    assert_eq!((frame.layer, frame.is_switch), (Layer { spatial: 0, temporal: 0 }, true));
+    let mut of = |template| {
+        let frame = reader.read(&descriptor(template).bytes()).expect("a template");
+        assert_eq!(frame.structure, None);
+        (frame.layer.temporal, frame.is_switch)
+    };
+    assert_eq!([of(61), of(62), of(63)], [(0, true), (1, true), (2, false)]);
+    assert_eq!(reader.read(&descriptor(0).bytes()), None, "there are four");
+    for length in 0..key.len() {
+        assert_eq!(dependency::Reader::default().read(&key[..length]), None, "{length}");
+    }
+    // A frame that says for itself that the highest rate cannot begin here.
+    let own = descriptor(61).put(&[0, 1, 1, 0, 0], 1).put(&[7], 3).put(&[2, 2, 3], 2);
+    assert!(!reader.read(&own.bytes()).expect("a descriptor").is_switch);
+}
+
 proptest! {
+    #[test]
+    fn no_descriptor_panics(
+        descriptors in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..10),
+        at in any::<proptest::sample::Index>(), bit in 0u8..8,
+    ) {
+        let mut reader = dependency::Reader::default();
+        let mut broken = three_rates(60).bytes();
+        let at = at.index(broken.len());
+        broken[at] ^= 1 << bit;
+        for descriptor in std::iter::once(&broken).chain(&descriptors) {
+            let frame = reader.read(descriptor);
+            let within = |frame: &Frame| frame.layer.spatial < 4 && frame.layer.temporal < 8;
+            prop_assert!(frame.as_ref().is_none_or(within));
+        }
+    }
+
     #[test]
     fn what_is_said_of_a_packet_comes_back_from_its_bytes(svc in svc()) {
         prop_assert_eq!(Svc::from_bytes(svc.to_bytes()), svc);

@@ -5,7 +5,7 @@
 //! takes things that WHIP has no use for (data channels, RED, comfort noise, candidates).
 
 use super::format_parameters::engine_fmtp;
-use super::{CheckedMedia, CheckedOffer};
+use super::{CheckedMedia, CheckedOffer, MIXING};
 use crate::payload::rtpmap;
 use crate::sdp::{Attribute, Direction, Media, Session, Simulcast};
 
@@ -16,8 +16,8 @@ use crate::sdp::{Attribute, Direction, Media, Session, Simulcast};
 pub fn prepare_offer(offer: &Session, checked: &CheckedOffer) -> String {
     let mids: Vec<&str> = checked.media.iter().map(|media| media.mid.as_str()).collect();
     let mut attributes = vec![Attribute::with("group", format_args!("BUNDLE {}", mids.join(" ")))];
-    if offer.attributes.iter().any(|attribute| attribute.name == "extmap-allow-mixed") {
-        attributes.push(Attribute::flag("extmap-allow-mixed"));
+    if offer.attributes.iter().any(|attribute| attribute.name == MIXING) {
+        attributes.push(Attribute::flag(MIXING));
     }
     Session {
         origin: "- 1 1 IN IP4 127.0.0.1".to_owned(),
