@@ -243,6 +243,7 @@ impl Shard {
 
     /// Puts the train into the rings.
     fn take_in(&mut self, now: Instant, train: &[Arc<TreePacket>], work: &mut Train) {
+        let mut divided_otherwise = Vec::new();
         for (index, packet) in train.iter().enumerate() {
             let fan_index = self.fan_by_ssrc.get(&packet.ssrc).copied();
             let fan = fan_index.and_then(|index| self.fans.get_mut(index)?.as_mut());
@@ -251,9 +252,12 @@ impl Shard {
                 self.stats.drop(DropReason::UnknownStream);
                 continue;
             };
-            let (kind, layer) = (stream.kind, stream.layer);
+            let (kind, layer, points) = (stream.kind, stream.layer, stream.points());
             match stream.insert(now, packet) {
                 Ok(is_newest) => {
+                    if stream.points() != points {
+                        divided_otherwise.push(fan);
+                    }
                     let start = work.payloads.len();
                     let padded = (packet::padding(kind, packet) > 0).then(|| {
                         packet::push_padded(&mut work.payloads, kind, packet);
@@ -264,6 +268,11 @@ impl Shard {
                 }
                 Err(reason) => self.stats.drop(reason),
             }
+        }
+        for fan in divided_otherwise {
+            let viewers = self.fans.get(fan).and_then(Option::as_ref).map(|fan| fan.viewers.clone());
+            viewers.into_iter().flatten().for_each(|slot| self.wake(now, slot));
+            self.layers_at.get_or_insert(now);
         }
     }
 }
@@ -297,11 +306,16 @@ fn serve<B: SendBatch>(
     // Who starts now, or goes to another layer, gets the whole frame from the ring, with all that this train added to it.
     let mut has_started = starts && replays::start(config, viewer, fan, Start::Live, sending);
     let is_switching = viewer.is_switching();
+    let is_divided = is_switching && fan.divided().is_some();
     for entry in entries {
+        let is_new_picture = entry.is_newest && entry.kind == Kind::Video;
+        if is_divided && is_new_picture && !has_started {
+            layers::turn(viewer, &entry.packet, sending);
+        }
         if entry.kind == Kind::Audio || !has_started {
             forward(viewer, entry, train.payload(entry), sending);
         }
-        if is_switching && entry.is_newest && entry.kind == Kind::Video {
+        if is_switching && is_new_picture && !is_divided {
             has_started |= layers::pass(viewer, fan, &entry.packet, sending);
         }
     }
@@ -322,6 +336,9 @@ fn forward<B: SendBatch>(
     };
     let Some(track) = track else { return };
     let Some(source) = track.source.filter(|source| source.ssrc == packet.ssrc) else { return };
+    if track.leaves_out(packet) {
+        return;
+    }
     match track.phase {
         Phase::Waiting if entry.kind == Kind::Audio && entry.is_newest => {
             track.start_audio(sending.now, source, packet);
@@ -337,7 +354,12 @@ fn forward<B: SendBatch>(
         }
         Phase::Replaying(_) | Phase::Live => {}
     }
-    let Some(mut place) = track.place(packet) else { return sending.stats.drop(DropReason::BeforeStart) };
+    let Some(mut place) = track.place(packet) else {
+        if entry.is_newest && track.has_lost_count(packet) {
+            track.phase = Phase::Waiting;
+        }
+        return sending.stats.drop(DropReason::BeforeStart);
+    };
     // A ring that fills anew does so in order; what comes out of order was missing before, too.
     if entry.is_newest && track.is_sent_before(&place) {
         return;
@@ -352,6 +374,9 @@ fn forward<B: SendBatch>(
         *is_dirty = true;
         let Some(next) = track.place(packet) else { return };
         place = next;
+    }
+    if entry.is_newest && track.renew(&place, packet) {
+        *is_dirty = true;
     }
     if packet.starts_keyframe && entry.kind == Kind::Video {
         track.keyframe_at = Some(sending.now);

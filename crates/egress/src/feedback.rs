@@ -238,13 +238,13 @@ fn handle_nack<B: SendBatch>(
         sending.stats.nacked += 1;
         let found = viewer.track(kind).and_then(|track| {
             let seq_no = track.nacked(seq);
-            let (source, segment) = track.mapping.source(seq_no)?;
-            let packet = fan.stream(segment.source)?.ring.get(source)?;
+            let segment = track.mapping.owner(seq_no)?;
+            let packet = segment.find(seq_no, &fan.stream(segment.source)?.ring)?;
             // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
             let place = Place { seq_no, segment: *segment };
             let is_current = track.mapping.current() == Some(segment);
             let is_to_come =
-                matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
+                matches!(track.phase, Phase::Replaying(replay) if is_current && packet.seq_no >= replay.next);
             (track.is_sent(&place) && !is_to_come).then_some((place, packet))
         });
         match found {

@@ -8,15 +8,19 @@
 //! Which layer suits the connection is decided by [`Controller`], and by [`Hold`] whether any does: where not, the picture
 //! stops and the sound goes on. That is the one thing of this that viewers of a single layer have, too.
 //!
+//! Of a picture that comes in one stream of several layers ([`media_core::svc`]) viewers get parts, which are their layers
+//! here. A switch is a new segment there, too: to less of it with the next picture, to more of it where that can be
+//! decoded, at the latest with a keyframe.
+//!
 //! Layers that no viewer needs do not come: what there is of them is told, and counts as if it came. Whoever wants to go
 //! to one says so ([`Event::StreamNeeded`]); it then comes from the past on, and is gone to at its first live keyframe.
 
 use std::time::{Duration, Instant};
 
-use media_core::TreePacket;
+use media_core::{TreePacket, svc};
 use model::{Bitrate, BroadcastId, Kind, Rid, Ssrc};
 
-use crate::broadcast::Fan;
+use crate::broadcast::{Fan, point_name};
 use crate::budget::Budget;
 use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
 use crate::feedback::Rules;
@@ -26,6 +30,7 @@ use crate::replays;
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Event, Shard};
 use crate::stats::LayerSwitch;
+use crate::stream::Stream;
 use crate::ticks::want_keyframe;
 use crate::track::{Holding, Phase, Target};
 use crate::viewer::Viewer;
@@ -44,8 +49,10 @@ const REPEATS_MAX: usize = 4;
 /// One layer of a broadcast's picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerState {
-    /// The publisher's name for it.
+    /// The publisher's name for it; of a part of a stream, ours.
     pub rid: Option<Rid>,
+    /// The layer that it ends with, if it is a part of a stream.
+    pub point: Option<svc::Layer>,
     /// Whether anything came of late.
     pub is_active: bool,
     /// Payload of late.
@@ -127,11 +134,17 @@ impl Shard {
                 viewers[usize::from(track.layer)] += 1;
             }
         }
+        if let Some(stream) =
+            fan.streams.iter_mut().find(|stream| stream.kind == Kind::Video && stream.points() > 1)
+        {
+            return parts(now, stream, &viewers);
+        }
         let Some(track) = fan.broadcast.track(Kind::Video) else { return Vec::new() };
         let rids = track.layers.iter().map(|layer| layer.rid.clone());
         let streams = fan.streams.iter_mut().filter(|stream| stream.kind == Kind::Video);
         let states = rids.zip(streams).zip(viewers).map(|((rid, stream), viewers)| LayerState {
             rid,
+            point: None,
             is_active: stream.is_active(now),
             rate: stream.rate(now),
             size: stream.size,
@@ -162,9 +175,9 @@ impl Shard {
         let mut changed = Vec::new();
         let mut has_layers = false;
         let is_other_load = self.overload.look(now);
-        for fan in self.fans.iter_mut().flatten().filter(|fan| fan.is_layered) {
+        for fan in self.fans.iter_mut().flatten().filter(|fan| fan.has_choice()) {
             has_layers = true;
-            if fan.needs_at.is_none_or(|at| at <= now) {
+            if fan.is_layered && fan.needs_at.is_none_or(|at| at <= now) {
                 fan.needs_at = Some(now + NEEDS_INTERVAL);
                 let needed = needed_layers(fan, &self.viewers);
                 for stream in fan.streams.iter_mut().filter(|stream| stream.kind == Kind::Video) {
@@ -184,6 +197,19 @@ impl Shard {
         changed.into_iter().for_each(|slot| self.wake(now, slot));
         self.layers_at = has_layers.then(|| now + WATCH_INTERVAL);
     }
+}
+
+/// The points of a stream as layers.
+fn parts(now: Instant, stream: &mut Stream, viewers: &[u64]) -> Vec<LayerState> {
+    let is_active = stream.is_active(now);
+    let states = (0..stream.points()).zip(viewers).map(|(index, viewers)| {
+        let point = stream.point(index);
+        // Nobody says how large the smaller pictures are.
+        let size = stream.size.filter(|_| point.spatial == stream.point(0).spatial);
+        let rate = stream.point_rate(now, index);
+        LayerState { rid: point_name(point), point: Some(point), is_active, rate, size, viewers: *viewers }
+    });
+    states.collect()
 }
 
 /// The layers that viewers get or are to get: a bit for each.
@@ -347,13 +373,23 @@ fn go_to<B: SendBatch>(
     sending: &mut Sending<'_, B>,
 ) {
     let Some(track) = &mut viewer.video else { return };
-    track.target = None;
+    let before = track.target.take();
     if layer == track.layer {
         return;
     }
     let Ok(Some(source)) = fan.source(Kind::Video, layer, &track.out) else { return };
     need(fan, source.ssrc, sending);
     let is_playing = matches!(track.phase, Phase::Live | Phase::Replaying(_));
+    if let Some(stream) = fan.divided().filter(|_| is_playing) {
+        let is_as_large = stream.point(layer).spatial == stream.point(track.layer).spatial;
+        let has_waited = before.is_some_and(|before| before.layer == layer);
+        let asks = layer < track.layer && (has_waited || !is_as_large);
+        track.target = Some(Target { layer, source, reason, is_due: false });
+        if asks {
+            want_keyframe(config, fan, source.ssrc, sending);
+        }
+        return;
+    }
     if !goes_on || !is_playing {
         // There is nothing to go on with: it starts there as one that joins.
         if let Some(old) = track.source.and_then(|old| fan.stream(old.ssrc)) {
@@ -387,6 +423,20 @@ pub fn pass<B: SendBatch>(
     let Some(target) = target else { return false };
     target.is_due |= packet.starts_keyframe && packet.ssrc == target.source.ssrc;
     target.is_due && switch(viewer, fan, sending)
+}
+
+/// Lets a viewer go to another part of the stream that it gets, if it is to and this packet, which comes now and was not sent
+/// yet, allows it.
+pub fn turn<B>(viewer: &mut Viewer, packet: &TreePacket, sending: &mut Sending<'_, B>) {
+    let Some(track) = &mut viewer.video else { return };
+    let is_live = matches!(track.phase, Phase::Live);
+    let Some(target) = track.target.filter(|target| is_live && target.source.ssrc == packet.ssrc) else {
+        return;
+    };
+    if track.change_part(target, packet) {
+        viewer.is_dirty = true;
+        sending.stats.layer_switched(target.reason);
+    }
 }
 
 /// Switches a viewer to its target, if that has a fresh keyframe and the frame before it is out. True if it did.

@@ -19,6 +19,7 @@ mod layers;
 mod mapping;
 mod overload;
 mod packet;
+mod part;
 mod record;
 mod replay;
 mod replays;
@@ -38,6 +39,7 @@ pub use feedback::{Reception, RtcpError};
 pub use format::Format;
 pub use layers::LayerState;
 pub use mapping::{Line, SEGMENTS_MAX, Scale, Segment};
+pub use part::Part;
 pub use record::{
     DecodeError, Extensions, OutTrack, Path, RecordChange, Selection, TrackRecord, ViewerId, ViewerRecord,
     ViewerSetup,

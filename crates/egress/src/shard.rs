@@ -225,7 +225,7 @@ impl Shard {
             self.fan_by_ssrc.remove(&stream.ssrc);
         }
         fan.change(now, broadcast, self.config.ring);
-        if fan.is_layered {
+        if fan.has_choice() {
             self.layers_at.get_or_insert(now);
         }
         self.fan_by_ssrc.extend(fan.streams.iter().map(|stream| (stream.ssrc, index)));
@@ -392,7 +392,8 @@ impl Shard {
             let Some(track) = viewer.track_mut(kind) else { continue };
             let followed = track.source.map(|source| source.ssrc);
             let followed = followed.or(track.mapping.current().map(|current| current.source));
-            let layer = fan.layer(kind, followed, track.layer);
+            let is_part = track.mapping.current().is_some_and(|current| current.part.is_some());
+            let layer = fan.layer(kind, followed, (track.layer, is_part));
             is_moved |= std::mem::replace(&mut track.layer, layer) != layer;
             let source = fan.source(kind, layer, &track.out);
             let is_refused = source == Err(NotNegotiated);

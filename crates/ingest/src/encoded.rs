@@ -265,6 +265,7 @@ impl Encoded {
             capture_time,
             audio_level: None,
             orientation: 0,
+            svc: None,
             payload: payload.bytes,
         }
     }

@@ -10,12 +10,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use media_core::svc::dependency;
 use media_core::time::ClockOffset;
 use model::{Kind, Mid, NtpTime, Ssrc, Track};
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::media::KeyframeRequestKind;
-use str0m::rtp::{Extension, ExtensionMap};
+use str0m::rtp::{Extension, ExtensionMap, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, Event, IceCreds, Input, Output as EngineOutput, Rtc, RtcConfig};
 
 mod api;
@@ -489,6 +490,28 @@ fn streams(sections: &[Section], identity: &Identity) -> Vec<Stream> {
     streams
 }
 
+/// A header extension of pictures that the engine negotiates and does not read.
+#[derive(Debug)]
+struct ReadByUs;
+
+impl ExtensionSerializer for ReadByUs {
+    fn write_to(&self, _bytes: &mut [u8], _values: &ExtensionValues) -> usize {
+        0
+    }
+
+    fn parse_value(&self, _bytes: &[u8], _values: &mut ExtensionValues) -> bool {
+        true
+    }
+
+    fn is_video(&self) -> bool {
+        true
+    }
+
+    fn is_audio(&self) -> bool {
+        false
+    }
+}
+
 fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certificate) -> RtcConfig {
     let mut extensions = ExtensionMap::empty();
     let wanted = [
@@ -499,6 +522,7 @@ fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certi
         Extension::VideoOrientation,
         Extension::TransportSequenceNumber,
         Extension::AbsoluteCaptureTime,
+        Extension::with_serializer(dependency::URI, ReadByUs),
     ];
     for (id, extension) in (1..).zip(wanted) {
         extensions.set(id, extension);

@@ -338,7 +338,7 @@ mod tests {
         let streams = EventStreams::new(Some(1));
         let now = Instant::now();
         streams.create(now, id(1), Kinds::ALL, None).expect("room");
-        let layers: Arc<[Layer]> = [Layer { rid: None, bitrate: Some(9), size: None }].into();
+        let layers: Arc<[Layer]> = [Layer { rid: None, inner: None, bitrate: Some(9), size: None }].into();
         let truth = Truth { layers: Some(layers), ..Truth::default() };
         let told = || {
             assert_eq!(streams.update(now, &truth), Looked::default());

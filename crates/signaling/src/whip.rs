@@ -23,6 +23,11 @@ const DATA_CHANNEL: &str = "webrtc-datachannel";
 use format_parameters::answer_fmtp;
 pub use prepare::prepare_offer;
 
+/// The attribute of sessions that mix one-byte and two-byte header extensions.
+const MIXING: &str = "extmap-allow-mixed";
+/// How the name of the one header extension ends that may need the two-byte form.
+const LONG_EXTENSION: &str = "#dependency-descriptor-rtp-header-extension";
+
 /// What publishers may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -48,6 +53,8 @@ pub struct CheckedOffer {
     /// Its data channels, if it has any.
     pub data: Option<CheckedData>,
     is_bundle_offered: bool,
+    /// Header extensions of one packet may have ids of either form (RFC 8285, section 6).
+    is_mixing_offered: bool,
 }
 
 impl CheckedOffer {
@@ -103,7 +110,9 @@ pub fn check(offer: &Session, policy: &Policy) -> Result<CheckedOffer, OfferErro
     }
     let tagged = offer.media.first().ok_or(OfferError::Empty)?;
     let peer = Peer::of(offer, tagged)?;
-    Ok(CheckedOffer { peer, media, data, is_bundle_offered: offer.group("BUNDLE").is_some() })
+    let is_bundle_offered = offer.group("BUNDLE").is_some();
+    let is_mixing_offered = offer.attributes.iter().any(|attribute| attribute.name == MIXING);
+    Ok(CheckedOffer { peer, media, data, is_bundle_offered, is_mixing_offered })
 }
 
 /// The first section of data channels; a second one is judged as media is, and refused.
@@ -227,6 +236,11 @@ pub fn finish_answer(
     };
     let mids: Vec<&str> = checked.mids().into_iter().map(Mid::as_str).collect();
     let mut session = answer::session(parameters.session_id, &mids, checked.is_bundle_offered);
+    // Only where it is needed: a dependency descriptor with its templates is too long for the one-byte form.
+    let mut maps = engine.media.iter().flat_map(Media::extension_maps);
+    if checked.is_mixing_offered && maps.any(|map| map.uri.ends_with(LONG_EXTENSION)) {
+        session.attributes.push(Attribute::flag(MIXING));
+    }
     let mut media = checked.media.iter();
     for (index, engine) in engine.media.iter().enumerate() {
         if let Some(data) = checked.data.as_ref().filter(|data| data.index == index) {

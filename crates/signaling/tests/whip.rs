@@ -393,6 +393,23 @@ fn feedback_and_extensions_are_the_engines_and_never_more_than_offered() {
 }
 
 #[test]
+fn header_extensions_of_both_forms_are_mixed_where_one_needs_it_and_the_publisher_can() {
+    let (offer, mixes) = checked("chromium-publisher");
+    let engine = engine_answer(&whip::prepare_offer(&offer, &mixes)).expect("an answer");
+    let line =
+        "a=extmap:12 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+    let with_descriptor = engine.replacen("a=extmap:", &format!("{line}\r\na=extmap:"), 1);
+    let is_mixed = |checked: &CheckedOffer, engine: &str| {
+        finish(checked, engine).expect("an answer").contains("a=extmap-allow-mixed\r\n")
+    };
+    assert!(is_mixed(&mixes, &with_descriptor));
+    assert!(!is_mixed(&mixes, &engine));
+    let without = offers::text("chromium-publisher").replace("a=extmap-allow-mixed\r\n", "");
+    let (_, does_not) = check(&without).expect("taken");
+    assert!(!is_mixed(&does_not, &with_descriptor));
+}
+
+#[test]
 fn payload_types_that_were_not_offered_are_not_answered() {
     let (offer, checked) = checked("obs-publisher");
     let engine = engine_answer(&whip::prepare_offer(&offer, &checked)).expect("answer");

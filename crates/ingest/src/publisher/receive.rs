@@ -240,7 +240,9 @@ impl Publisher {
         }
         let (codec, section) = (used.codec, &self.sections[section]);
         let (timestamp, marker, told) = (packet.timestamp, packet.marker, told(packet, section));
-        let media = Media { ssrc, extended, timestamp, marker, payload_type, payload, codec, told };
+        let dependency = section.dependency_extension.and_then(|id| packet.extension(id));
+        let media =
+            Media { ssrc, extended, timestamp, marker, payload_type, payload, codec, told, dependency };
         let received = self.streams[index].receive((self.now, self.wallclock), &media, &self.offset);
         if received.is_some() && (self.announced.is_none() || self.streams[index].take_news()) {
             self.announce();

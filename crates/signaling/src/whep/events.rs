@@ -398,8 +398,12 @@ mod tests {
         let picture = |bitrates: [Option<u64>; 2]| {
             let rid = |name: &str| Some(model::Rid::new(name).expect("a rid"));
             let [high, low] = bitrates;
-            let layers =
-                [(rid("h"), high), (rid("l"), low)].map(|(rid, bitrate)| Layer { rid, bitrate, size: None });
+            let layers = [(rid("h"), high), (rid("l"), low)].map(|(rid, bitrate)| Layer {
+                rid,
+                inner: None,
+                bitrate,
+                size: None,
+            });
             Picture { media_id: "1".into(), layers: Arc::new(layers), is_held: false }
         };
         let mut now = Instant::now();

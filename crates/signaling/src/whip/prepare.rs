@@ -7,7 +7,7 @@
 use model::Mid;
 
 use super::format_parameters::engine_fmtp;
-use super::{CheckedData, CheckedMedia, CheckedOffer, DATA_CHANNEL, DATA_PROTOCOLS};
+use super::{CheckedData, CheckedMedia, CheckedOffer, DATA_CHANNEL, DATA_PROTOCOLS, MIXING};
 use crate::payload::rtpmap;
 use crate::sdp::{Attribute, Direction, Media, Session, Simulcast};
 
@@ -22,8 +22,8 @@ pub fn prepare_offer(offer: &Session, checked: &CheckedOffer) -> String {
         media.insert(data.index, data_section(checked, data));
     }
     let mut attributes = vec![Attribute::with("group", format_args!("BUNDLE {}", mids.join(" ")))];
-    if offer.attributes.iter().any(|attribute| attribute.name == "extmap-allow-mixed") {
-        attributes.push(Attribute::flag("extmap-allow-mixed"));
+    if offer.attributes.iter().any(|attribute| attribute.name == MIXING) {
+        attributes.push(Attribute::flag(MIXING));
     }
     Session {
         origin: "- 1 1 IN IP4 127.0.0.1".to_owned(),
