@@ -179,7 +179,8 @@ fn not_tried(firefox: &[String]) -> String {
     };
     format!(
         "## Not tried\n\n- **OBS over WHIP**: Debian's build has none, so it is tried over RTMP. libdatachannel, the WebRTC \
-         library of OBS, stands in for it, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: there is none for Linux that has WebRTC.\n{h264}\
+         library of OBS, stands in for it, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: none for Linux has WebRTC. In Debian's WebKitGTK 2.50.6 \
+         `RTCPeerConnection` is undefined, its setting switched on or not.\n{h264}\
          - **Encoders and decoders in hardware**, and H265 in browsers, which needs them: this machine has none.\n\
          - **Phones.**\n"
     )
