@@ -1,6 +1,7 @@
 // What other pages load: it makes <media-tree-player> known. docs/embedding.md tells how it is used.
 
 // All at once, instead of one after the other as each asks for the next.
+import "/assets/cues.js";
 import "/assets/dom.js";
 import "/assets/endpoint.js";
 import "/assets/layers.js";

@@ -164,6 +164,17 @@ export async function adviceAt(url, token) {
   }
 }
 
+/** Hands a caption or other timed data, as JSON, to a WHIP endpoint; whether it was taken. Never rejects. */
+export async function postCue(url, token, body) {
+  try {
+    const signal = AbortSignal.timeout(3000);
+    const headers = headersWith(token, { "Content-Type": "application/json" });
+    return (await fetch(`${url}/cues`, { method: "POST", headers, body, signal })).ok;
+  } catch {
+    return false;
+  }
+}
+
 /** Adds parameters to the Opus format of an SDP, so that both channels are carried. */
 export function withStereo(sdp) {
   const payloadType = /a=rtpmap:(\d+) opus\/48000/i.exec(sdp)?.[1];

@@ -61,6 +61,12 @@ export function layersOf(data, mediaId) {
   });
 }
 
+/** Whether the data of a `layers` event says that our server sends none for now, because the connection carries sound alone. */
+export function isHeld(data, mediaId) {
+  const told = data?.[mediaId];
+  return Array.isArray(told) && told.some((layer) => layer?.held === true);
+}
+
 function listed(layers) {
   const isSent = (layer) => layer?.bitrate > 0;
   return { active: layers.filter(isSent), inactive: layers.filter((layer) => !isSent(layer)) };

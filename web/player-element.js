@@ -1,6 +1,6 @@
 // <media-tree-player>: a player for any page. docs/embedding.md tells its attributes, properties and events.
 
-import { element, setHidden, setLabel, setText, translate } from "./dom.js";
+import { element, setAttribute, setHidden, setLabel, setText, translate } from "./dom.js";
 import { Player } from "./player.js";
 import { Figures, rows } from "./player-figures.js";
 import { meaning } from "./player-keys.js";
@@ -12,9 +12,13 @@ const FIGURES_INTERVAL_MS = 1000;
 /** The bar goes after so long without a touch. */
 const REST_AFTER_MS = 3000;
 const VOLUME_STEP = 0.1;
+/** A caption that does not say how long it lasts. */
+const CAPTION_SECONDS = 5;
+/** Where it is remembered whether captions are wanted. */
+const CAPTIONS_KEY = "media-tree captions";
 
 export class MediaTreePlayer extends HTMLElement {
-  static observedAttributes = ["src", "token", "muted", "lang", "audio-only", "latency"];
+  static observedAttributes = ["src", "token", "muted", "lang", "audio-only", "latency", "captions", "data-channel"];
 
   #parts = null;
   #menu = null;
@@ -30,9 +34,15 @@ export class MediaTreePlayer extends HTMLElement {
   #restTimer = null;
   /** What the page has been told. */
   #told = {};
+  #wantsCaptions = rememberedCaptions();
+  /** Whether the broadcast has any, as far as is known. */
+  #hasCaptions = false;
+  /** The one that lasts: `{ text, language }`, or null. */
+  #caption = null;
+  #captionTimer = null;
 
   // What the page sets and the user changes is kept here for the players to come.
-  #settings = { isMuted: false, volume: 1, isAudioOnly: false, latency: "lowest", layer: null };
+  #settings = { isMuted: false, volume: 1, isAudioOnly: false, latency: "lowest", hasDataChannel: false, layer: null };
 
   connectedCallback() {
     if (this.#listening) {
@@ -53,6 +63,7 @@ export class MediaTreePlayer extends HTMLElement {
       this.#listening = null;
       clearInterval(this.#figuresTimer);
       clearTimeout(this.#restTimer);
+      clearTimeout(this.#captionTimer);
       this.#end();
     });
   }
@@ -61,6 +72,8 @@ export class MediaTreePlayer extends HTMLElement {
     if (before === value) return;
     if (name === "muted") this.#set("isMuted", value !== null);
     if (name === "audio-only") this.#set("isAudioOnly", value !== null);
+    if (name === "captions") this.captions = value !== null;
+    if (name === "data-channel") this.#set("hasDataChannel", value !== null);
     if (name === "latency") this.#set("latency", value ?? "lowest");
     if (name === "lang") this.#translate();
     if (name === "token") this.#token = value;
@@ -121,6 +134,16 @@ export class MediaTreePlayer extends HTMLElement {
     this.#set("layer", name === null ? null : String(name));
   }
 
+  /** Whether captions are shown where there are any. */
+  get captions() {
+    return this.#wantsCaptions;
+  }
+
+  set captions(areWanted) {
+    this.#wantsCaptions = Boolean(areWanted);
+    this.#showCaptions();
+  }
+
   play() {
     if (this.#player) this.#player.isPaused = false;
   }
@@ -148,10 +171,11 @@ export class MediaTreePlayer extends HTMLElement {
       for (const done of ["load", "error"]) style.addEventListener(done, () => setHidden(parts.player, false));
       this.attachShadow({ mode: "open" }).append(style, parts.player);
     }
-    const { play, mute, soundOn, fullScreen, settings, form, key } = parts;
+    const { play, mute, soundOn, captions, fullScreen, settings, form, key } = parts;
     play.addEventListener("click", () => this.#act("pause"));
     for (const button of [mute, soundOn]) button.addEventListener("click", () => this.#act("mute"));
     fullScreen.addEventListener("click", () => this.#act("fullScreen"));
+    captions.addEventListener("click", () => this.#act("captions"));
     settings.addEventListener("click", () => this.#openMenu(false));
     this.#menu.dialog.addEventListener("close", () => settings.setAttribute("aria-expanded", "false"));
     form.addEventListener("submit", (event) => {
@@ -180,6 +204,8 @@ export class MediaTreePlayer extends HTMLElement {
 
   #start() {
     this.#end();
+    this.#hasCaptions = false;
+    this.#say(null);
     const url = this.#endpoint();
     if (url) {
       const player = (this.#player = new Player(this.#parts.stage, url));
@@ -188,6 +214,7 @@ export class MediaTreePlayer extends HTMLElement {
       player.start(this.#token);
       player.addEventListener("change", () => player === this.#player && this.#show());
       player.addEventListener("ended", () => player === this.#player && this.#tell("ended"));
+      player.addEventListener("cue", ({ detail }) => player === this.#player && this.#takeCue(detail));
     }
     this.#show();
   }
@@ -252,6 +279,7 @@ export class MediaTreePlayer extends HTMLElement {
     if (action === "volume") this.volume = Math.round((this.volume + step) * 100) / 100;
     if (action === "fullScreen") this.#toggleFullScreen();
     if (action === "floating") this.#toggleFloating();
+    if (action === "captions") this.#toggleCaptions();
     if (action === "statistics") this.#toggleStatistics();
     if (action === "help") this.#openMenu(true);
   }
@@ -269,6 +297,41 @@ export class MediaTreePlayer extends HTMLElement {
     const { video } = this;
     if (document.pictureInPictureElement) document.exitPictureInPicture().catch(() => {});
     else if (document.pictureInPictureEnabled) video?.requestPictureInPicture?.().catch(() => {});
+  }
+
+  #toggleCaptions() {
+    this.captions = !this.captions;
+    try {
+      localStorage.setItem(CAPTIONS_KEY, this.captions ? "on" : "off");
+    } catch {
+      // In a frame that may not remember anything, it holds until the page goes.
+    }
+  }
+
+  #takeCue(cue) {
+    if (cue.kind === "caption") {
+      this.#hasCaptions = true;
+      this.#say(cue.text === "" ? null : cue);
+    }
+    this.#tell("cue", cue);
+  }
+
+  /** This caption lasts from now on; null ends the one that does. */
+  #say(caption) {
+    clearTimeout(this.#captionTimer);
+    this.#caption = caption;
+    if (caption) this.#captionTimer = setTimeout(() => this.#say(null), (caption.duration ?? CAPTION_SECONDS) * 1000);
+    this.#showCaptions();
+  }
+
+  #showCaptions() {
+    if (!this.#parts) return;
+    const { caption, captions } = this.#parts;
+    setHidden(captions, !this.#hasCaptions);
+    setAttribute(captions, "aria-pressed", this.#wantsCaptions);
+    const shown = this.#wantsCaptions ? this.#caption : null;
+    setAttribute(caption, "lang", shown?.language ?? null);
+    setText(caption, shown?.text ?? "");
   }
 
   #toggleStatistics() {
@@ -396,6 +459,14 @@ export class MediaTreePlayer extends HTMLElement {
 
   #tell(type, detail = null) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+function rememberedCaptions() {
+  try {
+    return localStorage.getItem(CAPTIONS_KEY) === "on";
+  } catch {
+    return false;
   }
 }
 

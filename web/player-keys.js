@@ -6,6 +6,7 @@ export const KEYS = [
   { keys: ["m"], caps: ["m"], does: "mute", says: "keys_mute" },
   { keys: ["f"], caps: ["f"], does: "fullScreen", says: "keys_full_screen" },
   { keys: ["p"], caps: ["p"], does: "floating", says: "keys_floating" },
+  { keys: ["c"], caps: ["c"], does: "captions", says: "keys_captions" },
   { keys: ["i"], caps: ["i"], does: "statistics", says: "keys_statistics" },
   { keys: ["arrowup", "arrowdown"], caps: ["↑", "↓"], does: "volume", says: "keys_volume" },
   { keys: ["?"], caps: ["?"], does: "help", says: "keys_help" },

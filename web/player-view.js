@@ -9,6 +9,7 @@ export const ICONS = {
   silent: "M4 9v6h4l5 4V5L8 9zm17.4.6L20 8.2l-2.4 2.4-2.4-2.4-1.4 1.4 2.4 2.4-2.4 2.4 1.4 1.4 2.4-2.4 2.4 2.4 1.4-1.4-2.4-2.4z",
   settings: "M3 6.2h7.2a3 3 0 0 1 5.6 0H21v1.6h-5.2a3 3 0 0 1-5.6 0H3zm0 10h2.2a3 3 0 0 1 5.6 0H21v1.6H10.8a3 3 0 0 1-5.6 0H3z",
   fullScreen: "M4 4h7v2H6v5H4zm14 9h2v7h-7v-2h5zM13 4h7v7h-2V6h-5zM4 13h2v5h5v2H4z",
+  captions: "M4 5h16a2 2 0 0 1 2 2v10a2 2 0 0 1-2 2H4a2 2 0 0 1-2-2V7a2 2 0 0 1 2-2zm0 2v10h16V7zm2 3h5v2H6zm7 0h5v2h-5zm-7 3h8v2H6zm10 0h2v2h-2z",
   close: "M6.4 5 5 6.4l5.6 5.6L5 17.6 6.4 19l5.6-5.6 5.6 5.6 1.4-1.4-5.6-5.6L19 6.4 17.6 5 12 10.6z",
 };
 
@@ -47,6 +48,8 @@ export function view() {
       icon("silent"),
       element("span", { "data-word": "sound_on" }),
     ),
+    // Read aloud only where captions are switched on: who hears the sound does not need them.
+    caption: element("p", { id: "caption", class: "mt-caption", dir: "auto", "aria-live": "polite" }),
     figures: element("dl", { id: "figures", class: "mt-figures", hidden: "" }),
     form,
     key,
@@ -54,12 +57,13 @@ export function view() {
     mute: iconButton("mute", "silent", "unmute", { "aria-keyshortcuts": "M" }),
     badge: element("span", { id: "badge", class: "mt-badge", role: "status" }),
     delay: element("span", { id: "delay", class: "mt-delay" }),
+    captions: iconButton("captions", "captions", "captions", { "aria-keyshortcuts": "C", "aria-pressed": "false", hidden: "" }),
     settings: iconButton("settings", "settings", "settings", { "aria-haspopup": "dialog", "aria-expanded": "false" }),
     fullScreen: iconButton("fullscreen", "fullScreen", "full_screen", { "aria-keyshortcuts": "F" }),
   };
-  const { stage, notice, soundOn, figures, play, mute, badge, delay, settings, fullScreen } = parts;
+  const { stage, notice, soundOn, caption, figures, play, mute, badge, delay, captions, settings, fullScreen } = parts;
   const state = element("p", { class: "mt-state" }, badge, delay);
-  parts.bar = element("div", { class: "mt-bar" }, play, mute, state, settings, fullScreen);
+  parts.bar = element("div", { class: "mt-bar" }, play, mute, state, captions, settings, fullScreen);
   parts.player = element(
     "section",
     { id: "player", class: "mt-player", tabindex: "-1" },
@@ -67,6 +71,7 @@ export function view() {
     notice,
     figures,
     soundOn,
+    caption,
     form,
     parts.bar,
   );

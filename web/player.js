@@ -5,8 +5,9 @@
 // dark in between; the old one is closed after that. While the old one still plays, the new one takes over only when it
 // shows the same moment: it begins a few seconds in the past and catches up.
 
+import { Cues } from "./cues.js";
 import { Refused, withoutServer } from "./endpoint.js";
-import { layersOf } from "./layers.js";
+import { isHeld, layersOf } from "./layers.js";
 import { Places } from "./places.js";
 import { WhepSession } from "./whep.js";
 import { english } from "./words.js";
@@ -61,11 +62,13 @@ export class Player extends EventTarget {
   #isPaused = false;
   #volume = 1;
   #isAudioOnly = false;
+  #hasDataChannel = false;
   #latency = "lowest";
   /** The name of the layer that is wanted; null leaves it to the server. */
   #layer = null;
   /** Whether the broadcaster has been here since it was last said that he is gone. */
   #wasLive = false;
+  #cues = new Cues((cue) => this.dispatchEvent(new CustomEvent("cue", { detail: cue })));
   /** The state in the words that are given to it. */
   #say = () => "";
 
@@ -79,7 +82,8 @@ export class Player extends EventTarget {
 
   /**
    * Video elements are put into `stage`; `url` is the WHEP endpoint. Events: "change" when anything that can be read
-   * here has changed, "ended" when the broadcaster has gone, who may come back.
+   * here has changed, "ended" when the broadcaster has gone, who may come back, and "cue" with a caption or other timed
+   * data as its `detail` (see cueOf) when its time has come.
    */
   constructor(stage, url) {
     super();
@@ -101,6 +105,7 @@ export class Player extends EventTarget {
   stop() {
     clearInterval(this.#checkTimer);
     clearTimeout(this.#retryTimer);
+    this.#cues.clear();
     this.#target = null;
     this.#drop(this.#next);
     this.#drop(this.#active);
@@ -161,6 +166,15 @@ export class Player extends EventTarget {
     // What is asked for is said once in a session: another takes its place.
     if (this.#entries().length > 0) this.#move(this.#active?.place ?? null);
     this.#announce();
+  }
+
+  /** Whether servers that tell captions over data channels are heard, too, in sessions to come. */
+  get hasDataChannel() {
+    return this.#hasDataChannel;
+  }
+
+  set hasDataChannel(hasDataChannel) {
+    this.#hasDataChannel = hasDataChannel;
   }
 
   /** What the picture can be chosen from, as of layersOf; empty if there is no choice. */
@@ -251,10 +265,13 @@ export class Player extends EventTarget {
       /** What the server said that there is, and which of them was chosen there; undefined if that is not known. */
       layers: [],
       pinned: null,
+      /** Whether the server sends no picture for now, because the connection carries sound alone. */
+      isHeld: false,
       /** The endpoint behind the one that was asked, if that is another. */
       place: null,
       isConnected: false,
       // What measure() found.
+      behindMs: null,
       progress: 0,
       pace: 0,
       progressAt: 0,
@@ -275,7 +292,7 @@ export class Player extends EventTarget {
     entry.session = new WhepSession(
       (state) => this.#handleState(entry, state),
       (type, data) => this.#handleEvent(entry, type, data),
-      { isAudioOnly: this.#isAudioOnly, bufferMs: BUFFERS_MS[this.#latency] },
+      { isAudioOnly: this.#isAudioOnly, bufferMs: BUFFERS_MS[this.#latency], hasDataChannel: this.#hasDataChannel },
     );
     return entry;
   }
@@ -368,8 +385,11 @@ export class Player extends EventTarget {
       this.#move(endpoint(data.url, entry.session.location));
     } else if (type === "layers") {
       entry.layers = layersOf(data, entry.session.pictureMid);
+      entry.isHeld = isHeld(data, entry.session.pictureMid);
       this.#pin(entry);
       this.#announce();
+    } else if (type === "cue") {
+      this.#cues.add(data, (this.#active ?? entry).behindMs);
     }
   }
 
@@ -482,7 +502,8 @@ export class Player extends EventTarget {
     // Who sends sound is there.
     if (Math.min(soundless, silence(active)) > PROBE_AFTER_MS) this.#probe(active);
     if (silence(active) < SILENCE_MAX_MS) return;
-    if (hasSound) this.#setState("stalled", (words) => words.text("picture_stopped"));
+    const why = active.isHeld ? "picture_held" : "picture_stopped";
+    if (hasSound) this.#setState("stalled", (words) => words.text(why));
     else this.#wait();
   }
 
@@ -573,7 +594,8 @@ function endpoint(url, base) {
 
 /** Notes whether anything new has been decoded; sound alone counts where there is no picture at all. */
 async function measure(entry) {
-  const { video, audio, codecs } = await entry.session.stats();
+  const { video, audio, codecs, behindMs } = await entry.session.stats();
+  entry.behindMs = behindMs ?? entry.behindMs;
   const now = performance.now();
   const frames = video?.framesDecoded ?? 0;
   const sounds = audio?.packetsReceived ?? 0;

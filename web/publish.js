@@ -177,6 +177,7 @@ function showState() {
   const text = isUnderWay ? message : words.text(isWanted ? "starting" : "not_live");
   if (badge.textContent !== text) badge.textContent = text;
   badge.classList.toggle("live", state === "live");
+  at("caption-form").hidden = state !== "live";
   at("start").hidden = isWanted;
   at("stop").hidden = !isWanted;
   for (const field of [...form.elements.source, at("camera"), at("microphone"), at("codec"), at("layers"), at("key")]) {
@@ -233,6 +234,15 @@ function labelOf(id) {
   return document.querySelector(`label[for="${id}"]`).textContent;
 }
 
+/** What could not be sent stands there again. */
+async function sendCaption() {
+  const field = at("caption");
+  const text = field.value;
+  field.value = "";
+  const isSent = await publisher.sendCue({ kind: "caption", text });
+  if (!isSent && field.value === "") field.value = text;
+}
+
 async function copy(field) {
   try {
     await navigator.clipboard.writeText(field.value);
@@ -250,6 +260,10 @@ form.addEventListener("submit", (event) => {
   start();
 });
 at("stop").addEventListener("click", stop);
+at("caption-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sendCaption();
+});
 at("source").addEventListener("change", () => {
   closeSource();
   say(words.text("no_picture"));
@@ -277,6 +291,9 @@ await showCodecs();
 window.mediaTree = {
   get state() {
     return publisher.state;
+  },
+  sendCue(cue) {
+    return publisher.sendCue(cue);
   },
   async stats() {
     const stats = await publisher.stats();

@@ -1,6 +1,6 @@
 // Keeps one broadcast on air: opens WHIP sessions and reconnects by itself until it is stopped.
 
-import { Refused, isReachable, withoutServer } from "./endpoint.js";
+import { Refused, isReachable, postCue, withoutServer } from "./endpoint.js";
 import { WhipSession } from "./whip.js";
 import { english } from "./words.js";
 
@@ -22,6 +22,8 @@ export class Publisher extends EventTarget {
   #url;
   #words;
   #session = null;
+  /** False once a server has refused it. */
+  #hasChannel = true;
   #settings = null;
   #attempt = 0;
   #timer = null;
@@ -80,6 +82,16 @@ export class Publisher extends EventTarget {
     return this.#session?.advice() ?? Promise.resolve(null);
   }
 
+  /**
+   * Sends a caption or other timed data, as docs/embedding.md has them, while live; resolves to whether it has gone: over
+   * the data channel, or where there is none, over HTTP.
+   */
+  async sendCue(cue) {
+    if (this.state !== "live") return false;
+    const text = JSON.stringify(cue);
+    return this.#session.say(text) || postCue(this.#url, this.#settings.token, text);
+  }
+
   async #connect() {
     const session = new WhipSession((state) => session === this.#session && this.#handleState(state));
     this.#session = session;
@@ -87,10 +99,16 @@ export class Publisher extends EventTarget {
     this.#listener = setInterval(this.#listen(session), LISTEN_INTERVAL_MS);
     const { stream, token } = this.#settings;
     try {
-      await session.open(withoutServer(this.#lost, this.#url), token, stream, this.#settings);
+      const settings = { ...this.#settings, hasChannel: this.#hasChannel };
+      await session.open(withoutServer(this.#lost, this.#url), token, stream, settings);
     } catch (error) {
       session.close();
-      if (session === this.#session) this.#handleRefusal(error);
+      if (session !== this.#session) return;
+      // A server of an earlier version takes nothing but picture and sound.
+      const mayBeChannel = this.#hasChannel && error instanceof Refused && error.status === 422;
+      if (mayBeChannel) this.#hasChannel = false;
+      if (mayBeChannel) this.#connect();
+      else this.#handleRefusal(error);
     }
   }
 

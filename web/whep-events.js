@@ -13,7 +13,7 @@ const SILENCE_MAX_MS = 45_000;
 /** What a line may have at most. */
 const LINE_LENGTH_MAX = 65_536;
 /** Types that are asked for only of a server that says it has them: others refuse the whole stream. */
-const NAMED_TYPES = ["layers"];
+const NAMED_TYPES = ["layers", "cue"];
 /** Over HTTP/1.1 a browser opens six connections to a server, for all its pages: this many of them may be streams. */
 const STREAMS_MAX = 4;
 
@@ -22,7 +22,10 @@ export function eventsEntry(linkHeader, base) {
   const link = [...links(linkHeader ?? "")].find(({ rel }) => rel === EXTENSION);
   if (!link) return null;
   try {
-    return { url: new URL(link.target, base).href, types: link.events?.split(",").map((type) => type.trim()) ?? null };
+    // What WHEP does not know, our server names apart.
+    const named = [link.events, link["more-events"]].filter(Boolean).join(",");
+    const types = link.events === undefined ? null : named.split(",").map((type) => type.trim());
+    return { url: new URL(link.target, base).href, types };
   } catch {
     return null;
   }

@@ -16,7 +16,9 @@ const STANDING_MAX_MS = 700;
 /** A server that has not answered an offer by then is away; its address may lead nowhere for minutes. */
 const ANSWER_MAX_MS = 4000;
 /** What is listened to, where the server tells. */
-const EVENT_TYPES = ["active", "inactive", "reconnect", "layers"];
+const EVENT_TYPES = ["active", "inactive", "reconnect", "layers", "cue"];
+/** A message of a data channel that is longer is none of a broadcast. */
+const MESSAGE_LENGTH_MAX = 16_384;
 
 export class WhepSession {
   #resource = null;
@@ -36,10 +38,11 @@ export class WhepSession {
   /**
    * `onState` is called with "connected", "disconnected" (may come back) and "ended" (will not, at most once), never
    * after close(). `onEvent(type, data)` is called with what the server tells by itself: "active", "inactive" (the
-   * broadcaster has come, has gone), "reconnect" (`data.url`, if given, is the endpoint to go to) and "layers" (see
-   * layersOf). With `isAudioOnly` no picture is asked for; `bufferMs` is as in setBuffer.
+   * broadcaster has come, has gone), "reconnect" (`data.url`, if given, is the endpoint to go to), "layers" (see
+   * layersOf) and "cue" (see cueOf). With `isAudioOnly` no picture is asked for; `bufferMs` is as in setBuffer; with
+   * `hasDataChannel` servers that tell cues over data channels are heard, too.
    */
-  constructor(onState, onEvent, { isAudioOnly = false, bufferMs = 0 } = {}) {
+  constructor(onState, onEvent, { isAudioOnly = false, bufferMs = 0, hasDataChannel = false } = {}) {
     this.onState = onState;
     this.onEvent = onEvent;
     const peer = this.#peer;
@@ -50,6 +53,8 @@ export class WhepSession {
       this.stream.addTrack(transceiver.receiver.track);
     }
     this.setBuffer(bufferMs);
+    if (hasDataChannel) this.#hear(peer.createDataChannel("cues"));
+    peer.addEventListener("datachannel", ({ channel }) => this.#hear(channel));
     peer.addEventListener("connectionstatechange", () => this.#handleState(peer.connectionState));
   }
 
@@ -110,10 +115,11 @@ export class WhepSession {
 
   /**
    * The statistics of both tracks, by kind; a field that the browser lacks is undefined. `delayMs` is the time from
-   * capture to screen by the clocks of the broadcaster's node and of this machine, or null.
+   * capture to screen by the clocks of the broadcaster's node and of this machine, or null; `behindMs` is the same even
+   * where the clocks disagree, so that it may be anything.
    */
   async stats() {
-    const found = { video: null, audio: null, codecs: {}, roundTripMs: null, delayMs: null };
+    const found = { video: null, audio: null, codecs: {}, roundTripMs: null, delayMs: null, behindMs: null };
     found.firstFrameMs = this.#firstFrame;
     if (this.#isClosed) return found;
     const report = await this.#peer.getStats();
@@ -125,20 +131,33 @@ export class WhepSession {
         found.roundTripMs = entry.currentRoundTripTime * 1000;
       }
     }
-    found.delayMs = this.#delay(found.video ?? found.audio);
+    const delays = this.#delays(found.video ?? found.audio);
+    // Clocks that disagree by more than the delay make nonsense of it.
+    found.delayMs = delays.find((delay) => delay >= 0 && delay < DELAY_MAX_MS) ?? null;
+    found.behindMs = delays.find(Number.isFinite) ?? null;
     this.#quality?.note(found);
     return found;
   }
 
-  #delay(inbound) {
+  #hear(channel) {
+    channel.addEventListener("message", ({ data }) => {
+      if (this.#isClosed || typeof data !== "string" || data.length > MESSAGE_LENGTH_MAX) return;
+      try {
+        this.onEvent("cue", JSON.parse(data));
+      } catch {
+        // Whatever it is, it is not for us.
+      }
+    });
+  }
+
+  /** The time from capture to screen, found in two ways; what is not known is no number. */
+  #delays(inbound) {
     const sources = this.#peer.getReceivers().flatMap((receiver) => receiver.getSynchronizationSources?.() ?? []);
     const source = sources.find(({ captureTimestamp }) => captureTimestamp !== undefined);
-    const delays = [
+    return [
       source && source.timestamp - (source.captureTimestamp - NTP_TO_UNIX_MS),
       Date.now() - (inbound?.estimatedPlayoutTimestamp - NTP_TO_UNIX_MS),
     ];
-    // Clocks that disagree by more than the delay make nonsense of it.
-    return delays.find((delay) => delay >= 0 && delay < DELAY_MAX_MS) ?? null;
   }
 
   /** How it stands with the server: "known", "unknown" or "silent". */

@@ -22,6 +22,8 @@ const ANSWER_MAX_MS = 5000;
 const RESTART_MAX_MS = 2000;
 /** A server that says nothing of a session for so long is away. */
 const STANDING_MAX_MS = 1000;
+/** What a server takes beside picture and sound at once. */
+const TEXT_LENGTH_MAX = 4096;
 /**
  * The sizes of a simulcast picture, smallest first, as browsers want them: parts of its sides, and of its bitrate.
  * A layer that is worth having has about a quarter of the one above.
@@ -61,6 +63,7 @@ async function hasEncoder(codec) {
 export class WhipSession {
   #resource = null;
   #peer = new RTCPeerConnection(configuration());
+  #channel = null;
   #isClosed = false;
 
   /** `onState` as of WhepSession. */
@@ -71,10 +74,11 @@ export class WhipSession {
 
   /**
    * Publishes the tracks of `stream`. `codec` is "auto" or one of sendableCodecs, `bitrate` the most that the picture
-   * may take, in bit/s, `isLayered` whether it is sent in several sizes, of which each viewer gets one.
+   * may take, in bit/s, `isLayered` whether it is sent in several sizes, of which each viewer gets one, `hasChannel` whether
+   * there is a way for captions beside it.
    * Rejects as postOffer does, or if the answer cannot be used.
    */
-  async open(url, token, stream, { codec, bitrate, isLayered }) {
+  async open(url, token, stream, { codec, bitrate, isLayered, hasChannel }) {
     const peer = this.#peer;
     for (const track of stream.getTracks()) {
       const isVideo = track.kind === "video";
@@ -86,6 +90,7 @@ export class WhipSession {
       withCaptureTime(transceiver);
       if (isVideo) preferCodec(transceiver, codec);
     }
+    if (hasChannel) this.#channel = peer.createDataChannel("cues");
     const offer = await peer.createOffer();
     offer.sdp = withStereo(offer.sdp);
     await peer.setLocalDescription(offer);
@@ -130,6 +135,15 @@ export class WhipSession {
   /** Whether media can flow now. */
   get isConnected() {
     return this.#peer.connectionState === "connected";
+  }
+
+  /** Sends a text beside picture and sound; false if it cannot go now. */
+  say(text) {
+    // A server that began anew goes on with the media, but hears no channel of before: what was sent stays here then.
+    const isReady = this.#channel?.readyState === "open" && this.#channel.bufferedAmount === 0;
+    if (!isReady || text.length > TEXT_LENGTH_MAX) return false;
+    this.#channel.send(text);
+    return true;
   }
 
   /** Changes the most that the picture may take, in bit/s, while live. */

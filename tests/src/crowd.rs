@@ -13,9 +13,9 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use crate::exclusive::{Exclusive, Taken};
 use crate::program::{self, PATIENCE, Program, until};
 use crate::recording::Recording;
-use crate::turn::{Taken, Turn};
 
 /// Viewers of a crowd: what a busy machine of two cores carries beside a publisher and a debug build. Two hundred are for
 /// the long runs.
@@ -59,7 +59,7 @@ impl Crowd {
     /// # Errors
     /// If not all of them come.
     pub async fn of(viewers: usize, node: &Program, length: &str) -> anyhow::Result<Self> {
-        let turn = Turn::Crowd.take().await?;
+        let turn = Exclusive::Crowd.take().await?;
         let folder = tempfile::tempdir()?;
         let results = folder.path().join("results.json");
         let before = node.metric("media_tree_viewers{").await?;

@@ -1,7 +1,7 @@
 //! Docker: the daemon that runs here, or one of our own while a test needs it; images of programs of this machine.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
@@ -57,30 +57,57 @@ impl Docker {
     /// # Errors
     /// If the program is not there, or docker refuses.
     pub fn image(&self, name: &str, program: &Path, (files, more): (&[&str], &str)) -> anyhow::Result<()> {
+        let own = program.file_name().and_then(|name| name.to_str()).context("a name")?;
+        let mut content = libraries(program)?;
+        content.extend(files.iter().map(|file| ((*file).into(), (*file).to_owned())));
+        content.push((program.to_owned(), format!("/usr/local/bin/{own}")));
+        self.image_of(name, &content, more)
+    }
+
+    /// Makes an image that has these files, each at its place, and nothing else.
+    ///
+    /// # Errors
+    /// If one of them is not there, or docker refuses.
+    pub fn image_of(&self, name: &str, files: &[(PathBuf, String)], more: &str) -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let root = folder.path().join("root");
-        let take = |from: &str, to: &str| -> anyhow::Result<()> {
+        for (from, to) in files {
             let to = root.join(to.trim_start_matches('/'));
             fs::create_dir_all(to.parent().context("a folder")?)?;
-            fs::copy(from, to).with_context(|| from.to_owned())?;
-            Ok(())
-        };
-        let own = program.file_name().and_then(|name| name.to_str()).context("a name")?;
-        take(&program.display().to_string(), &format!("/usr/local/bin/{own}"))?;
-        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, and the loader alone.
-        let libraries = run(Command::new("ldd").arg(program))?;
-        for word in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-            take(word, word)?;
-        }
-        for file in files {
-            take(file, file)?;
+            fs::copy(from, to).with_context(|| from.display().to_string())?;
         }
         let text = format!("FROM scratch\nCOPY root /\nENV PATH=/usr/local/bin\n{more}\n");
-        fs::write(folder.path().join("Dockerfile"), text)?;
-        let mut build = Command::new("docker");
-        build.args(["build", "--quiet", "--tag", name]).arg(folder.path()).env("DOCKER_BUILDKIT", "0");
-        run(&mut build).map(|_| ())
+        build(name, folder.path(), &text, &[])
     }
+
+    /// Makes an image as these instructions say, with no files of this machine.
+    ///
+    /// # Errors
+    /// If docker refuses.
+    pub fn image_by(&self, name: &str, text: &str, arguments: &[(&str, &str)]) -> anyhow::Result<()> {
+        build(name, tempfile::tempdir()?.path(), text, arguments)
+    }
+}
+
+fn build(name: &str, folder: &Path, text: &str, arguments: &[(&str, &str)]) -> anyhow::Result<()> {
+    fs::write(folder.join("Dockerfile"), text)?;
+    let mut build = Command::new("docker");
+    build.args(["build", "--quiet", "--tag", name]).env("DOCKER_BUILDKIT", "0");
+    for (argument, value) in arguments {
+        build.arg("--build-arg").arg(format!("{argument}={value}"));
+    }
+    run(build.arg(folder)).map(|_| ())
+}
+
+/// What a program is linked to, and where that belongs.
+///
+/// # Errors
+/// If it is not there, or linked to nothing.
+pub fn libraries(program: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, and the loader alone.
+    let libraries = run(Command::new("ldd").arg(program))?;
+    let files = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(files.map(|file| (file.into(), file.to_owned())).collect())
 }
 
 impl Drop for Docker {

@@ -51,7 +51,15 @@ impl EventStream {
     /// # Errors
     /// If there is no such stream.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let response = Client::new().request(Method::GET, url).send().await?;
+        Self::open_with(&Client::new(), url).await
+    }
+
+    /// The same with a client that trusts the server.
+    ///
+    /// # Errors
+    /// As [`EventStream::open`].
+    pub async fn open_with(client: &Client, url: &str) -> anyhow::Result<Self> {
+        let response = client.request(Method::GET, url).send().await?;
         ensure!(response.status() == StatusCode::OK, "{}", response.status());
         let kind = response.headers().get("content-type").context("a content type")?;
         ensure!(kind == "text/event-stream", "{kind:?}");

@@ -1,10 +1,12 @@
-//! An encoder that is live: ffmpeg over RTMP, with the time of capture painted into every picture as it is taken.
+//! An encoder that is live: ffmpeg over RTMP, with the time of capture painted into every picture as it is taken. And the
+//! same pictures bare, as a camera for encoders that are not ffmpeg.
 //!
 //! ffmpeg gets one row of pixels for each picture when that is due, as from a camera, and paints it over a test picture;
 //! its sound beeps at every full second. Whoever reads the code off the screen knows how long it took from the encoder's
 //! input to the viewer's screen.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +14,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::{Child, Command};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
 use tokio::task::JoinHandle;
 
 use crate::clip::{self, FFMPEG, FRAME_RATE};
@@ -38,7 +41,7 @@ impl LiveEncoder {
         let working = tokio::spawn(async move {
             loop {
                 counted.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = work(&url).await {
+                if let Err(error) = encode(&url).await {
                     eprintln!("ffmpeg over RTMP: {error:#}");
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -60,9 +63,62 @@ impl Drop for LiveEncoder {
     }
 }
 
+/// A camera with a microphone: bare pictures and sound, in NUT over TCP, for whoever connects. Ends with its value.
+pub struct Camera {
+    /// Where it listens.
+    pub address: SocketAddr,
+    working: JoinHandle<()>,
+}
+
+impl Camera {
+    /// Waits for one who connects, and after its end for the next one.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen as a camera")?;
+        let address = listener.local_addr().context("the camera's address")?;
+        let working = tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                if let Err(error) = film(connection).await {
+                    eprintln!("the camera: {error:#}");
+                }
+            }
+        });
+        Ok(Self { address, working })
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.working.abort();
+    }
+}
+
+async fn encode(url: &str) -> anyhow::Result<()> {
+    let mut ffmpeg = painter();
+    ffmpeg
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "60"])
+        .args(["-b:v", "1500k", "-maxrate", "1500k", "-bufsize", "750k"])
+        .args(["-c:a", "aac", "-b:a", "96k", "-ac", "2", "-f", "flv", url])
+        .stdout(Stdio::null());
+    work(ffmpeg).await
+}
+
+async fn film(connection: TcpStream) -> anyhow::Result<()> {
+    let connection = connection.into_std()?;
+    connection.set_nonblocking(false)?;
+    let mut ffmpeg = painter();
+    ffmpeg
+        .args(["-c:v", "rawvideo", "-c:a", "pcm_s16le", "-ac", "2"])
+        .args(["-f", "nut", "-flush_packets", "1", "pipe:1"])
+        .stdout(OwnedFd::from(connection));
+    work(ffmpeg).await
+}
+
 /// Until ffmpeg ends.
-async fn work(url: &str) -> anyhow::Result<()> {
-    let mut ffmpeg = start(url)?;
+async fn work(mut command: Command) -> anyhow::Result<()> {
+    let mut ffmpeg = command.spawn().context("start ffmpeg")?;
     let mut rows = ffmpeg.stdin.take().context("its input")?;
     let (now, here) = (SystemTime::now().duration_since(UNIX_EPOCH)?, Instant::now());
     // The first picture is of a full second, as the first beep is.
@@ -81,7 +137,8 @@ async fn work(url: &str) -> anyhow::Result<()> {
     anyhow::bail!("it ended with {status}")
 }
 
-fn start(url: &str) -> anyhow::Result<Child> {
+/// ffmpeg with its inputs; what becomes of pictures and sound is still to be said.
+fn painter() -> Command {
     let rate = FRAME_RATE.to_string();
     let size = format!("{}x1", clip::CODE_BLOCKS);
     let picture = format!("testsrc2=s={}:r={rate}", clip::PICTURE);
@@ -94,12 +151,8 @@ fn start(url: &str) -> anyhow::Result<Child> {
         .args(["-f", "lavfi", "-i", &picture])
         .args(["-re", "-f", "lavfi", "-i", &sound])
         .args(["-filter_complex", &paint, "-map", "[out]", "-map", "2:a"])
-        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "60"])
-        .args(["-b:v", "1500k", "-maxrate", "1500k", "-bufsize", "750k"])
-        .args(["-c:a", "aac", "-b:a", "96k", "-ac", "2", "-f", "flv", url])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
         .stderr(Stdio::inherit())
         .kill_on_drop(true);
-    command.spawn().context("start ffmpeg")
+    command
 }

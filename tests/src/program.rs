@@ -289,6 +289,16 @@ impl Program {
         let lines = text.lines().filter(|line| line.starts_with(prefix) && line.contains(label));
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
+
+    /// What the process says that it dropped since it began, and why.
+    ///
+    /// # Errors
+    /// If the operations listener does not answer.
+    pub async fn drops(&self) -> anyhow::Result<String> {
+        let text = reqwest::get(format!("http://{}/metrics", self.ops)).await?.text().await?;
+        let counted = text.lines().filter(|line| line.contains("drops_total{") && !line.ends_with(" 0"));
+        Ok(counted.collect::<Vec<_>>().join("; "))
+    }
 }
 
 impl Drop for Program {

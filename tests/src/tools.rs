@@ -16,7 +16,7 @@ pub fn has(name: &str, part: &str) -> bool {
     false
 }
 
-/// True for root, which network namespaces need.
+/// True for root, which network namespaces and file systems of a test's own need.
 ///
 /// # Panics
 /// With `CI` set, if the test does not run as root.
@@ -26,7 +26,7 @@ pub fn is_root(name: &str) -> bool {
     let user = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     let is_root = user.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0");
     if !is_root {
-        skipped(name, "network namespaces need root");
+        skipped(name, "network namespaces and file systems of its own need root");
     }
     is_root
 }

@@ -1,40 +1,53 @@
-//! Turns on this machine: what needs it for itself waits for the others, also for those of other test programs.
+//! A TURN server: coturn of Debian, for one test.
 
-use std::fs::File;
+use std::process::Stdio;
 
 use anyhow::Context as _;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
 
-/// What is done by one test at a time on this machine.
-#[derive(Debug, Clone, Copy)]
-pub enum Turn {
-    /// A crowd of viewers: two of them at once are more than two cores carry.
-    Crowd,
-    /// What finds out little beside somebody else's load: a browser that codes several sizes sends fewer when it is short
-    /// of time.
-    Machine,
-}
+use crate::program::{self, until};
 
-/// A turn that was taken. Ends with its value, and with its process.
-#[derive(Debug)]
-pub struct Taken {
-    _lock: File,
+/// Where it is.
+pub const COTURN: &str = "/usr/bin/turnserver";
+/// What it shares with nodes.
+pub const SECRET: &str = "secret-of-tests";
+
+/// It listens on loopback, and leads there. Ends with its value.
+pub struct Turn {
+    /// Its port, for UDP and TCP.
+    pub port: u16,
+    _process: Child,
+    _folder: TempDir,
 }
 
 impl Turn {
-    /// Waits for it.
+    /// Starts it, and waits until it listens.
     ///
     /// # Errors
-    /// If the file that stands for it cannot be made.
-    pub async fn take(self) -> anyhow::Result<Taken> {
-        let name = match self {
-            Self::Crowd => "media-tree-tests-crowd.lock",
-            Self::Machine => "media-tree-tests-machine.lock",
-        };
-        let path = std::env::temp_dir().join(name);
-        let lock = File::options().create(true).append(true).open(&path);
-        let lock = lock.with_context(|| format!("open {}", path.display()))?;
-        tokio::task::spawn_blocking(move || lock.lock().map(|()| Taken { _lock: lock }))
-            .await?
-            .context("wait for a turn on this machine")
+    /// If it does not.
+    pub async fn start() -> anyhow::Result<Self> {
+        let port = program::free_ports()?;
+        let folder = tempfile::tempdir()?;
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let mut command = Command::new(COTURN);
+        command.args(["-n", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", "--allow-loopback-peers"]);
+        command.args(["--no-tls", "--no-dtls", "--no-cli", "--use-auth-secret", "--realm=example.net"]);
+        command.arg(format!("--static-auth-secret={SECRET}")).arg(format!("--listening-port={port}"));
+        command.arg(format!("--pidfile={}", file("pid"))).arg(format!("--userdb={}", file("users")));
+        command.arg(format!("--log-file={}", file("log")));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let process = command.spawn().context("start coturn")?;
+        until("the TURN server listens", async || {
+            Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
+        })
+        .await?;
+        Ok(Self { port, _process: process, _folder: folder })
+    }
+
+    /// Its URL for this transport, `udp` or `tcp`.
+    #[must_use]
+    pub fn url(&self, transport: &str) -> String {
+        format!("turn:127.0.0.1:{}?transport={transport}", self.port)
     }
 }

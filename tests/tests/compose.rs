@@ -1,14 +1,16 @@
 //! `deploy/compose/` as it is shipped, started with Docker: the program and what belongs to it in containers of their own.
 //!
-//! Foreign images cannot be had everywhere, so Debian's programs of the same names stand in for them. Grafana has none.
+//! Foreign images cannot be had everywhere, so Debian's programs of the same names stand in for them. Grafana has none. The
+//! program's own image is made by the last stage of the shipped Dockerfile; what it is compiled in, and stands on, is made here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use client::{Whep, Whip, demo, whip};
 use model::Codec;
 use serde_json::Value;
+use tests::deployed::Deployed;
 use tests::docker::{self, Docker, run};
 use tests::installation::receive;
 use tests::program::{self, until};
@@ -22,9 +24,15 @@ const PICTURES: usize = 60;
 const SERVICES: [&str; 7] =
     ["controller", "injection", "relay", "egress", "redis", "prometheus", "alertmanager"];
 
-/// Images, the programs that stand in for them, and how those are called: nobody's own images are touched.
-const IMAGES: [(&str, &str, &str); 4] = [
-    ("media-tree:${MEDIA_TREE_VERSION:-0.1.0}", "media-tree", "media-tree-test/media-tree"),
+/// The program's own image, and how it is called here: nobody's own images are touched.
+const OWN: (&str, &str) = ("media-tree:${MEDIA_TREE_VERSION:-0.1.0}", "media-tree-test/media-tree");
+/// What stands for the first stage of its Dockerfile, and for what the last one begins from.
+const BUILT: &str = "media-tree-test/built";
+const BASE: &str = "media-tree-test/base";
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Foreign images, the programs that stand in for them, and how those are called.
+const IMAGES: [(&str, &str, &str); 3] = [
     ("redis:8.0.3-alpine", "/usr/bin/redis-server", "media-tree-test/redis"),
     ("prom/prometheus:v3.5.0", "/usr/bin/prometheus", "media-tree-test/prometheus"),
     ("prom/alertmanager:v0.28.1", "/usr/bin/prometheus-alertmanager", "media-tree-test/alertmanager"),
@@ -34,33 +42,28 @@ const IMAGES: [(&str, &str, &str); 4] = [
 const ALERTMANAGER_FILES: [&str; 2] =
     ["/usr/share/prometheus/alertmanager/default.tmpl", "/usr/share/prometheus/alertmanager/email.tmpl"];
 
-/// A copy of what is shipped, with secrets of its own. Ends with its value.
+/// What is shipped, with secrets of its own. Ends with its value.
 struct Project {
-    folder: tempfile::TempDir,
+    deployed: Deployed,
 }
 
 impl Project {
     fn new() -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-        run(Command::new("cp").arg("-r").arg(shipped).arg(folder.path()))?;
-        let project = Self { folder };
-        let file = project.path("compose.yaml");
+        let project = Self { deployed: Deployed::new()? };
         let images = IMAGES.map(|(image, _, stand_in)| (image, stand_in));
-        std::fs::write(&file, prometheus::adapted(&std::fs::read_to_string(&file)?, &images)?)?;
+        let text = project.deployed.text("compose.yaml")?;
+        let text = prometheus::adapted(&text, &[&images[..], &[OWN]].concat())?;
+        std::fs::write(project.deployed.path("compose.yaml"), text)?;
         // Some machines allow no more.
-        std::fs::write(project.path(".env"), "COMPOSE_PROJECT_NAME=media-tree-test\nOPEN_FILES_MAX=1024\n")?;
-        run(Command::new("sh").arg(project.path("setup.sh")))?;
+        let settings = "COMPOSE_PROJECT_NAME=media-tree-test\nOPEN_FILES_MAX=1024\n";
+        std::fs::write(project.deployed.path(".env"), settings)?;
+        project.deployed.setup()?;
         Ok(project)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join("deploy/compose").join(name)
     }
 
     fn compose(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = Command::new(docker::PARTS[1]);
-        run(command.args(arguments).current_dir(self.path("")))
+        run(command.args(arguments).current_dir(self.deployed.path("")))
     }
 
     fn up(&self, relays: usize) -> Result {
@@ -71,7 +74,7 @@ impl Project {
 
     /// The value of a setting that was made for this installation.
     fn setting(&self, name: &str) -> anyhow::Result<String> {
-        let text = std::fs::read_to_string(self.path("media-tree.env"))?;
+        let text = self.deployed.text("media-tree.env")?;
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
         Ok(line.with_context(|| name.to_owned())?.to_owned())
     }
@@ -96,6 +99,22 @@ impl Drop for Project {
     }
 }
 
+/// As the last stage of the Dockerfile makes it, from what its first stage would have compiled.
+fn make_own_image(docker: &Docker) -> Result {
+    let program = program::path()?;
+    let built = [
+        (program.clone(), "/source/target/release/media-tree".to_owned()),
+        (CERTIFICATES.into(), CERTIFICATES.to_owned()),
+    ];
+    docker.image_of(BUILT, &built, "")?;
+    docker.image_of(BASE, &docker::libraries(&program)?, "")?;
+    let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/docker/Dockerfile");
+    let dockerfile = std::fs::read_to_string(dockerfile)?;
+    let (_, last) = dockerfile.split_once("\nFROM ${BASE}\n").context("the last stage")?;
+    let last = prometheus::adapted(last, &[("--from=build ", &format!("--from={BUILT} "))])?;
+    docker.image_by(OWN.1, &format!("ARG BASE\nFROM ${{BASE}}\n{last}"), &[("BASE", BASE)])
+}
+
 /// The number that Prometheus has for an expression.
 async fn number(expression: &str) -> anyhow::Result<Option<f64>> {
     let mut url = reqwest::Url::parse("http://127.0.0.1:9090/api/v1/query")?;
@@ -108,7 +127,8 @@ async fn number(expression: &str) -> anyhow::Result<Option<f64>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_installation_in_containers_plays_and_is_watched() -> Result {
     const NAME: &str = "an_installation_in_containers_plays_and_is_watched";
-    for part in docker::PARTS.into_iter().chain(IMAGES[1..].iter().map(|(_, program, _)| *program)) {
+    let programs = IMAGES.iter().map(|(_, program, _)| *program);
+    for part in docker::PARTS.into_iter().chain(programs).chain([CERTIFICATES]) {
         if !tools::has(NAME, part) {
             return Ok(());
         }
@@ -117,17 +137,19 @@ async fn an_installation_in_containers_plays_and_is_watched() -> Result {
         return Ok(());
     }
     let docker = Docker::start().await?;
+    make_own_image(&docker)?;
     for (_, program, name) in IMAGES {
-        let path = if name.ends_with("media-tree") { program::path()? } else { program.into() };
-        let program = path.file_name().and_then(|name| name.to_str()).context("a name")?;
-        // As the real ones: that of Redis names its program in the command, that of Media-Tree runs as nobody.
+        // As the real ones: that of Redis names its program in the command.
         let more = match name {
             "media-tree-test/redis" => String::new(),
-            "media-tree-test/media-tree" => format!("USER 65534:65534\nENTRYPOINT [\"{program}\"]"),
-            _ => format!("ENTRYPOINT [\"{program}\"]"),
+            _ => {
+                let program =
+                    Path::new(program).file_name().and_then(|name| name.to_str()).context("a name")?;
+                format!("ENTRYPOINT [\"{program}\"]")
+            }
         };
         let files: &[&str] = if name.ends_with("alertmanager") { &ALERTMANAGER_FILES } else { &[] };
-        docker.image(name, &path, (files, &more))?;
+        docker.image(name, Path::new(program), (files, &more))?;
     }
 
     let project = Project::new()?;

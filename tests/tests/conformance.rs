@@ -22,10 +22,9 @@ const WRITE: &str = "MEDIA_TREE_WRITE_DOCS";
 
 /// Lines that do not pass, how they come out, and why.
 const GAPS: &[(&str, &str, &str)] = &[
-    ("W16", "skipped", "both trickling and restarts are there: nothing is to be refused"),
-    ("W36", "skipped", "not to be had from outside; `limits.rs` sees it"),
-    ("E03", "skipped", "viewers may wait by default; where they may not, a test of its own sees it"),
-    ("E13", "skipped", "only an operator orders it; `conformance_events.rs` and `moving.rs` see it"),
+    ("W36", "skipped", "not to be had from outside; `conformance_operated.rs` sees it"),
+    ("E03", "skipped", "viewers may wait by default; where they may not, `conformance_operated.rs` sees it"),
+    ("E13", "skipped", "only an operator orders it; `conformance_operated.rs` sees it"),
 ];
 
 /// One line for each scheme; there is no HTTPS to see where none is spoken.
@@ -237,18 +236,6 @@ fn the_documents_table_is_true() -> Result {
         table == true_table,
         "write it anew: {WRITE}=1 cargo test -p tests --test conformance\n{true_table}"
     );
-    Ok(())
-}
-
-/// The suite sees E03 where there is something to see.
-#[tokio::test]
-async fn viewers_that_may_not_wait_are_seen_to_be_told_when_to_come_back() -> Result {
-    let program = program::node("up").with(&["--broadcasts", "show", "--viewers-wait=false"]).start().await?;
-    let options =
-        Options { url: Some(program.url("/whep/show")), only: vec!["E03".into()], ..Options::default() };
-    let report = conformance::run(options, |_| {}).await?;
-    let line = report.line("E03").context("E03")?;
-    ensure!(line.outcome.word() == "passed", "{report}");
     Ok(())
 }
 

@@ -55,7 +55,8 @@ async fn e07_the_answer_names_the_entry_of_the_extension_and_its_events() -> Res
     let program = up().await?;
     let (session, links) = session(&program).await?;
     let events = "active,inactive,layers,viewercount,reconnect";
-    let expected = format!("<{session}/events>; rel=\"{EXTENSION}\"; events=\"{events}\"");
+    let expected =
+        format!("<{session}/events>; rel=\"{EXTENSION}\"; events=\"{events}\"; more-events=\"cue\"");
     let layers = format!("<{session}/layer>; rel=\"urn:ietf:params:whep:ext:core:layer\"");
     assert_eq!(links, [expected, layers]);
     let request = Client::new().post(program.url("/whip/show")).header("Content-Type", "application/sdp");

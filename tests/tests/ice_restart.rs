@@ -170,3 +170,41 @@ async fn the_publish_page_finds_a_new_way_within_its_session() -> Result {
     ensure!(publisher.errors().is_empty(), "{:?}", publisher.errors());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publish_page_begins_anew_where_the_server_takes_no_restart() -> Result {
+    let name = "the_publish_page_begins_anew_where_the_server_takes_no_restart";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let way = UdpWay::to(node.ingest_port).await?;
+    let chromium = Browser::chromium().await?;
+    let publisher = chromium.open(&node.url("/publish/show?source=clock&codec=vp8")).await?;
+    publisher.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
+    publisher.evaluate(&detour(way.port)).await?;
+    // As a server without PATCH answers, or one that has forgotten the session.
+    let refuse = r#"(() => {
+      const led = window.fetch;
+      window.refused = 0;
+      window.fetch = async (url, options) => {
+        if (options?.method !== "PATCH") return led(url, options);
+        window.refused += 1;
+        return new Response("", { status: 405 });
+      };
+    })()"#;
+    publisher.evaluate(refuse).await?;
+    publisher.evaluate("document.getElementById('form').requestSubmit()").await?;
+    publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    let viewer = peer(&chromium, &node, "/whep/show").await?;
+    way.cut();
+    publisher.wait_until("mediaTree.state === 'reconnecting'", PATIENCE).await?;
+    publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    ensure!(publisher.evaluate("refused").await? == 1, "asked once, and never again");
+    program::until("a session of its own", async || {
+        Ok(node.metric("media_tree_publishes_total{").await? == 2.0)
+    })
+    .await?;
+    until_more_pictures(&viewer).await?;
+    Ok(())
+}

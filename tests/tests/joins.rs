@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
+use tests::exclusive::Exclusive;
 use tests::heap::Heap;
 use tests::joining::{Door, Joined, Step};
 use tests::program::{self, Program, until};
 use tests::punctuality::Punctuality;
 use tests::source::{Shape, Source, percentile};
-use tests::turn::Turn;
 
 type Result = anyhow::Result<()>;
 
@@ -37,7 +37,7 @@ async fn has_sessions(program: &Program, count: usize) -> Result {
 
 #[tokio::test]
 async fn a_join_costs_little_and_is_quick() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const JOINS: usize = 1000;
     let program = program::node("up").with(&["--broadcasts", "show"]).start().await?;
     let door = Door::new(&program, "show")?;
@@ -97,7 +97,7 @@ fn storm(door: Door, count: u32, rate: u32) -> Vec<anyhow::Result<Duration>> {
 
 #[tokio::test]
 async fn those_inside_notice_nothing_of_a_storm() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const INSIDE: usize = 100;
     let rate = std::env::var("JOINS_A_SECOND").map_or(Ok(200), |text| text.parse())?;
     let count = rate * 5;
@@ -145,7 +145,7 @@ async fn abandon(door: &Door, count: usize) -> Result {
 
 #[tokio::test]
 async fn abandoned_handshakes_leave_nothing_behind() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const OF_EACH_STEP: usize = 600;
     const ROUND: u64 = 3 * OF_EACH_STEP as u64;
     let heap = Heap::new()?;
@@ -179,7 +179,7 @@ async fn abandoned_handshakes_leave_nothing_behind() -> Result {
 
 #[tokio::test]
 async fn viewers_of_one_broadcast_are_spread_over_the_shards() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     let program = program::node("up").with(&["--broadcasts", "show"]).start().await?;
     let joined = crowd(&Door::new(&program, "show")?, 60, 4, Step::Connected).await?;
     let ports = joined.iter().map(|viewer| viewer.socket.peer_addr().map(|address| address.port()));
@@ -193,7 +193,7 @@ async fn viewers_of_one_broadcast_are_spread_over_the_shards() -> Result {
 
 #[tokio::test]
 async fn too_busy_shards_take_nobody_until_they_have_time_again() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     let program = program::node("up").with(&["--shard-load-max-percent", "1"]).start().await?;
     let source = Source::publish(&program.url("/whip/show"), Shape::OBS).await?;
     until("the broadcast is live", || async { Ok(program.metric("pipeline_up{").await? == 1.0) }).await?;

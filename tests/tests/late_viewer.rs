@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use client::{Whep, WhepSession};
 use futures_util::future::try_join_all;
+use tests::exclusive::Exclusive;
 use tests::program::{self, PATIENCE, Program, until};
 use tests::source::{Seen, Seens, Shape, Source, Stamp, percentile};
-use tests::turn::Turn;
 use tokio::task::JoinSet;
 
 type Result = anyhow::Result<()>;
@@ -98,7 +98,7 @@ async fn join_late(url: &str, source: &Source, after: Duration) -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_viewers_see_the_cached_keyframe_at_once_and_end_up_live() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const JOINS: u32 = 20;
     let program = program::node("up").start().await?;
     let source = on_air(&program, Shape::OBS).await?;
@@ -151,7 +151,7 @@ async fn watch(url: String, stop: tokio::sync::watch::Receiver<bool>) -> anyhow:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rush_of_joins_takes_nothing_from_those_inside() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const INSIDE: usize = 20;
     const JOINS: u32 = 100;
     /// Of each of the two shards.

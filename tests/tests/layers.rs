@@ -10,10 +10,10 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tests::browser::{Browser, Page};
 use tests::event_stream::{self, EventStream, Item};
+use tests::exclusive::Exclusive;
 use tests::network::{Hosts, PUBLISH_TOKEN, Path};
 use tests::program::{self, Program};
 use tests::source::{Seens, Shape, Source, Stamp};
-use tests::turn::Turn;
 use tests::{tools, watching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -131,7 +131,7 @@ async fn e11_a_player_chooses_among_the_layers_of_chromium() -> Result {
     if !tools::has(name, CHROMIUM) {
         return Ok(());
     }
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     for codec in ["vp8", "h264"] {
         choose_by_name(codec).await?;
     }
@@ -145,7 +145,7 @@ async fn a_viewer_gets_the_layer_that_its_link_carries() -> Result {
     if !tools::has(name, CHROMIUM) || !tools::is_root(name) {
         return Ok(());
     }
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     let hosts = Hosts::new(61, &["in", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
@@ -179,6 +179,56 @@ async fn a_viewer_gets_the_layer_that_its_link_carries() -> Result {
         narrow - before,
         up.as_secs_f64(),
         after - narrow
+    );
+    page.close().await?;
+    publisher.close().await
+}
+
+/// The viewer's link carries less than the only size that there is: the sound goes on alone, and the picture comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_carries_no_picture_carries_the_sound() -> Result {
+    let name = "a_link_that_carries_no_picture_carries_the_sound";
+    if !tools::has(name, CHROMIUM) || !tools::is_root(name) {
+        return Ok(());
+    }
+    let _alone = Exclusive::Machine.take().await?;
+    let hosts = Hosts::new(66, &["in", "out"])?;
+    let injection = hosts.node("injection", "in", &[]).start().await?;
+    let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
+    let chromium = Browser::chromium().await?;
+    let url = injection.url(&format!("/publish/show#key={PUBLISH_TOKEN}"));
+    let publisher = watching::publish_test_picture(&chromium, &url, "vp8").await?;
+    let page = watching::open_player(&chromium, &egress.url("/watch/show")).await?;
+    page.wait_until("mediaTree.stats().then((stats) => stats.framesDecoded > 150)", PATIENCE).await?;
+
+    let viewers_link = |bitrate| {
+        let path = Path { delay: Duration::from_millis(10), bitrate, ..Path::default() };
+        hosts.join(hosts.host("out").address, hosts.here(), path);
+    };
+    let narrowed = Instant::now();
+    viewers_link(Some(Bitrate::kbps(200)));
+    let player = "document.querySelector('media-tree-player')";
+    let held = format!(
+        "{player}.state === 'stalled' && {player}.message.startsWith('Your connection carries sound')"
+    );
+    page.wait_until(&held, PATIENCE).await.context("the player says that there is sound alone")?;
+    let after = narrowed.elapsed();
+    let sounds = format!("{player}.stats().then(({{ audio }}) => audio.packetsReceived)");
+    let before = page.evaluate(&sounds).await?;
+    page.wait_until(&format!("{sounds}.then((now) => now > {before} + 150)"), program::PATIENCE)
+        .await
+        .context("the sound goes on")?;
+    let decoded = page.evaluate("mediaTree.stats()").await?["framesDecoded"].as_u64().context("a number")?;
+    let widened = Instant::now();
+    viewers_link(None);
+    let plays = format!(
+        "mediaTree.state === 'live' && mediaTree.stats().then((stats) => stats.framesDecoded > {decoded} + 60)"
+    );
+    page.wait_until(&plays, PATIENCE).await.context("the picture is back")?;
+    println!(
+        "{name}: sound alone after {:.1} s; the picture is back {:.1} s after the link is wide",
+        after.as_secs_f64(),
+        widened.elapsed().as_secs_f64()
     );
     page.close().await?;
     publisher.close().await
@@ -334,7 +384,7 @@ async fn a_layer_crosses_the_tree_only_while_somebody_watches_it() -> Result {
     if !tools::is_root(name) {
         return Ok(());
     }
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     let hosts = Hosts::new(62, &["in", "between", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let relay = hosts.node("relay", "between", &["in"]).start().await?;

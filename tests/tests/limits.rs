@@ -10,12 +10,12 @@ use futures_util::stream;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use reqwest::{Client, StatusCode};
+use tests::exclusive::Exclusive;
 use tests::heap::Heap;
 use tests::hop;
 use tests::offers;
 use tests::program::{self, PATIENCE, Program, until};
 use tests::source::{Seens, Shape, Source, percentile};
-use tests::turn::Turn;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -62,7 +62,7 @@ async fn leave(program: &Program, crowd: Vec<WhepSession>) -> Result {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_viewer_costs_little_memory_and_gives_it_back() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const VIEWERS: usize = 400;
     let heap = Heap::new()?;
     let program = program::node("up").with(&ANY_RATE).environment(&heap.environment()).start().await?;
@@ -182,7 +182,7 @@ fn throw_garbage(ports: [u16; 4], count: usize) -> anyhow::Result<Thrown> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_takes_nothing_from_those_inside() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const INSIDE: usize = 5;
     const POSTS: usize = 2000;
     const DATAGRAMS: usize = 120_000;
@@ -247,7 +247,7 @@ async fn a_flood_takes_nothing_from_those_inside() -> Result {
 
 #[tokio::test]
 async fn one_address_that_asks_too_often_is_told_to_wait() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     let limits = ["--broadcasts", "show", "--request-rate", "1", "--request-burst", "20"];
     let program = program::node("up").with(&limits).start().await?;
     let mut statuses = Vec::new();
@@ -269,7 +269,7 @@ async fn one_address_that_asks_too_often_is_told_to_wait() -> Result {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hop_adds_little_latency() -> Result {
-    let _alone = Turn::Machine.take().await?;
+    let _alone = Exclusive::Machine.take().await?;
     const FRAMES: usize = 180;
     let mut delays = hop::measure(FRAMES).await?;
     println!("{FRAMES} pictures at 2.5 Mbit/s: {delays}");

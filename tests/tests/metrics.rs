@@ -1,5 +1,7 @@
 //! What an operator sees of a running installation: figures, and the log.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, ensure};
 use client::{Whep, WhepSession, Whip, WhipSession, demo, whip};
 use model::Codec;
@@ -189,11 +191,14 @@ async fn a_player_reports_and_nobody_else_does() -> Result {
     Ok(())
 }
 
-/// The lines of a node's log that say this, in order.
+/// The lines of a node's log, in order.
+fn lines(program: &Program) -> Vec<Value> {
+    program.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Those of them that say this.
 fn said(program: &Program, message: &str) -> Vec<Value> {
-    let lines = program.log();
-    let lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["message"] == message).collect()
+    lines(program).into_iter().filter(|line| line["message"] == message).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,13 +234,34 @@ async fn the_log_says_whence_clients_come_only_if_it_is_asked_to() -> Result {
     Ok(())
 }
 
+/// The nodes whose logs have lines about this join of a viewer of `show`. Each line says what it is about in fields of its own.
+fn found(nodes: &[&Program], join: &str) -> anyhow::Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let all = nodes.iter().copied().flat_map(lines);
+    for line in all.filter(|line| line.to_string().contains(join)) {
+        ensure!(line["join"] == join, "not in the words of a message: {line}");
+        for field in ["timestamp", "level", "target", "message", "tree_id", "node_id", "node_type"] {
+            ensure!(line[field].is_string(), "no {field}: {line}");
+        }
+        ensure!(line["broadcast"] == "show", "{line}");
+        ensure!(line["node_type"] != "egress" || line["viewer"].is_u64(), "{line}");
+        found.extend(line["node_id"].as_str().map(str::to_owned));
+    }
+    Ok(found)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_join_has_one_name_from_the_front_door_to_its_end() -> Result {
-    let controller = node("controller").start().await?;
+    let controller = node("controller").with(&["--node-id", "door"]).start().await?;
     let installation = Installation::of(&controller);
-    let injection = installation.node("injection", "in").start().await?;
-    let egress = installation.node("egress", "out").start().await?;
-    until_parents(&controller, "out", &["in"]).await?;
+    let injection = installation.node("injection", "in").with(&["--region", "here"]).start().await?;
+    let there = ["--region", "there"];
+    let relays = [
+        installation.node("relay", "relay-1").with(&there).start().await?,
+        installation.node("relay", "relay-2").with(&there).start().await?,
+    ];
+    let egress = installation.node("egress", "out").with(&there).start().await?;
+    until_parents(&controller, "out", &["relay-1", "relay-2"]).await?;
     let source = Source::publish(&controller.url("/whip/show"), Shape::TINY).await?;
     until_live(&egress, "show").await?;
     let mut viewer = Viewer::join(&controller.url("/whep/show")).await?;
@@ -249,18 +275,24 @@ async fn one_join_has_one_name_from_the_front_door_to_its_end() -> Result {
     ensure!(sent_on[1]["to"] == "out" && sent_on[1]["right"] == "view", "{sent_on:?}");
     let accepted = said(&injection, "publisher accepted");
     ensure!(accepted.iter().any(|line| line["join"] == publisher), "{accepted:?}");
-    // The viewer is the first of its node, so the injection node is asked for the broadcast in its name.
-    until("the child's join is told", || async {
-        let joins = said(&injection, "a child takes the broadcast");
-        Ok(joins.iter().any(|line| line["join"] == viewer_join && line["child"] == "out"))
-    })
-    .await?;
+    // The viewer is the first of its node, so both relays are asked for the broadcast in its name, and ask for it in turn.
+    let asked = [(&relays[0], "out"), (&relays[1], "out"), (&injection, "relay-1"), (&injection, "relay-2")];
+    for (parent, child) in asked {
+        until(&format!("the join of {child} is told"), || async {
+            let joins = said(parent, "a child takes the broadcast");
+            Ok(joins.iter().any(|line| line["join"] == viewer_join && line["child"] == child))
+        })
+        .await?;
+    }
     for message in ["viewer connected", "first frame"] {
         until(message, || async {
             Ok(said(&egress, message).iter().any(|line| line["join"] == viewer_join))
         })
         .await?;
     }
+
+    let way = found(&[&controller, &injection, &relays[0], &relays[1], &egress], viewer_join)?;
+    assert_eq!(way, BTreeSet::from(["door", "in", "out", "relay-1", "relay-2"].map(str::to_owned)));
 
     let leader = controller.metric("media_tree_controller_is_leader{").await?;
     assert_eq!(leader, 1.0);
@@ -269,7 +301,13 @@ async fn one_join_has_one_name_from_the_front_door_to_its_end() -> Result {
     ensure!(
         controller.metric_with("media_tree_controller_decisions_total{", r#"kind="assign""#).await? >= 1.0
     );
-    ensure!(egress.metric_with("media_tree_parent_rtp_packets_total{", r#"parent="in""#).await? > 0.0);
+    ensure!(egress.metric_with("media_tree_parent_rtp_packets_total{", r#"parent="relay-"#).await? > 0.0);
+    for relay in &relays {
+        until("the relay is fed", || async {
+            Ok(relay.metric_with("media_tree_parent_rtp_packets_total{", r#"parent="in""#).await? > 0.0)
+        })
+        .await?;
+    }
     ensure!(!text(&egress).await?.contains("media_tree_controller"), "no decisions are made there");
     drop((source, viewer));
     Ok(())

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tests::installation::Installation;
 use tests::program::{self, Program, until};
 use tests::prometheus::{self, Alertmanager, PARTS, Prometheus, Setting, shipped, shipped_text};
+use tests::questions::{Question, chosen, dashboards, list, of_alerts, of_dashboard};
 use tests::slack::Slack;
 use tests::tools;
 use tree::{OPENSSL, Tree};
@@ -133,65 +134,6 @@ async fn people_are_told_of_causes_and_not_of_what_follows() -> Result {
         Ok(told.iter().all(|it| is_so(it, false)) && untold.iter().all(|it| is_so(it, true)))
     })
     .await
-}
-
-/// A query of a dashboard, or what an alert watches.
-struct Question {
-    /// Who asks.
-    place: String,
-    /// What is asked, with nothing left to choose.
-    expression: String,
-}
-
-/// Puts everything where Grafana puts what is chosen.
-fn chosen(expression: &str) -> String {
-    [("$__rate_interval", "1m"), ("$__range", "5m"), ("$tree", ".*"), ("$node", ".*"), ("$broadcast", ".*")]
-        .iter()
-        .fold(expression.to_owned(), |text, (variable, value)| text.replace(variable, value))
-}
-
-/// The dashboards as they are shipped.
-fn dashboards() -> anyhow::Result<Vec<Value>> {
-    let mut dashboards = Vec::new();
-    for entry in std::fs::read_dir(shipped("grafana/dashboards"))? {
-        dashboards.push(serde_json::from_slice(&std::fs::read(entry?.path())?)?);
-    }
-    ensure!(dashboards.len() > 5, "{} dashboards", dashboards.len());
-    Ok(dashboards)
-}
-
-fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
-    value.pointer(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
-/// Everything that a dashboard asks.
-fn questions_of(dashboard: &Value) -> Vec<Question> {
-    let name = dashboard["title"].as_str().unwrap_or_default();
-    let question = |place: &Value, expression: &Value| Question {
-        place: format!("{name}, {}", place.as_str().unwrap_or_default()),
-        expression: chosen(expression.as_str().unwrap_or_default()),
-    };
-    let panels = list(dashboard, "/panels").iter().flat_map(|panel| {
-        list(panel, "/targets").iter().map(|target| question(&panel["title"], &target["expr"]))
-    });
-    let annotations =
-        list(dashboard, "/annotations/list").iter().map(|one| question(&one["name"], &one["expr"]));
-    panels.chain(annotations).collect()
-}
-
-fn questions_of_alerts() -> Vec<Question> {
-    let alerts = monitoring::alerts();
-    let of = |alert: &monitoring::Alert| {
-        let measures = alert.measures().into_iter().map(ToOwned::to_owned).collect::<Vec<_>>();
-        let place = alert.name;
-        measures.into_iter().map(move |expression| Question { place: place.to_owned(), expression })
-    };
-    alerts.iter().flat_map(of).collect()
-}
-
-/// Only a tree that grows has these: `scaling.rs` moves them.
-fn moved_elsewhere() -> BTreeSet<String> {
-    ["media_tree_provision_seconds_bucket"].map(str::to_owned).into()
 }
 
 /// What is asked of these is more than nothing: packets are lost here, on links, of a publisher and of a viewer.
@@ -337,11 +279,11 @@ async fn everything_that_is_shown_or_watched_has_data_and_crashes_are_told() -> 
     watch.until_alarmed(&ALARMED).await?;
     println!("everything was moved after {:.1?}", began.elapsed());
     // All that is shown and watched.
-    let mut questions = questions_of_alerts();
+    let mut questions = of_alerts();
     for dashboard in dashboards()? {
-        questions.extend(questions_of(&dashboard));
+        questions.extend(of_dashboard(&dashboard));
     }
-    questions.retain(|question| promql::metrics(&question.expression).is_disjoint(&moved_elsewhere()));
+    questions.retain(|question| !question.is_of_growth());
     until_answered(&watch.prometheus, questions).await?;
     variables_have_values(&watch.prometheus).await?;
     wrong_panels_are_found(&watch.prometheus).await?;
@@ -453,7 +395,7 @@ async fn wrong_panels_are_found(prometheus: &Prometheus) -> Result {
         panel["targets"][0]["expr"] = expression.into();
         places.push(panel["title"].as_str().unwrap_or_default().to_owned());
     }
-    let findings = findings(prometheus, &questions_of(&dashboard)).await?;
+    let findings = findings(prometheus, &of_dashboard(&dashboard)).await?;
     println!("planted panels: {findings:#?}");
     assert_eq!(findings.len(), wrong.len(), "{findings:#?}");
     for (finding, place) in findings.iter().zip(places) {
@@ -484,9 +426,9 @@ async fn nothing_is_forgotten(tree: &Tree) -> Result {
         exported.extend(families(node).await?);
     }
     let mut used = BTreeSet::new();
-    let mut questions = questions_of_alerts();
+    let mut questions = of_alerts();
     for dashboard in dashboards()? {
-        questions.extend(questions_of(&dashboard));
+        questions.extend(of_dashboard(&dashboard));
     }
     for question in &questions {
         used.extend(promql::metrics(&question.expression).iter().map(|name| promql::family(name).to_owned()));

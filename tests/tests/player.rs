@@ -245,6 +245,7 @@ async fn keys_do_what_the_menu_says() -> Result {
         ("ArrowUp", format!("{PLAYER}.volume === 1")),
         ("k", format!("{PLAYER}.paused && {PLAYER}.video.paused && {}.title === 'Play'", at("play"))),
         (" ", format!("!{PLAYER}.paused && !{PLAYER}.video.paused")),
+        ("c", format!("{PLAYER}.captions && {}.getAttribute('aria-pressed') === 'true'", at("captions"))),
         ("i", format!("/640 × 360[^]*kbit.s/.test({figures}) && {figures}.includes('Round trip')")),
         ("?", format!("{}.open && {}.open", at("menu"), at("keys"))),
         (
@@ -414,6 +415,20 @@ async fn layers_are_read_whatever_stands_in_them() -> Result {
     list[0]["bitrate"] = Value::Null;
     let read_again = read(json!({ "0": list })).await?;
     assert_eq!((&read_again[0]["name"], &read_again[0]["isActive"]), (&json!("high"), &json!(false)));
+    // Whether any of it is sent to this viewer.
+    let is_held = async |data: Value| {
+        page.evaluate(&format!("import('/assets/layers.js').then(({{ isHeld }}) => isHeld({data}, '0'))"))
+            .await
+    };
+    for (data, expected) in [
+        (json!(null), false),
+        (json!({ "0": [null, { "rid": "high" }] }), false),
+        (json!({ "0": { "held": true } }), false),
+        (json!({ "1": [{ "held": true }] }), false),
+        (json!({ "0": [{ "spatialLayerId": 0, "held": true }] }), true),
+    ] {
+        assert_eq!(is_held(data.clone()).await?, expected, "{data}");
+    }
     // A picture without simulcast has a layer without a name: there is nothing to choose.
     assert_eq!(read(json!({ "0": [{ "spatialLayerId": 0, "bitrate": 500_000 }] })).await?, json!([]));
     has_no_errors(&page)

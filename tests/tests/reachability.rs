@@ -8,6 +8,7 @@ use model::Codec;
 use serde_json::Value;
 use tests::network::{Hosts, PUBLISH_TOKEN, Path};
 use tests::program::{self, Program, until};
+use tests::turn::{COTURN, SECRET, Turn};
 use tests::{installation, tools};
 
 type Result = anyhow::Result<()>;
@@ -171,36 +172,16 @@ async fn what_is_wrong_with_a_certificate_is_told() -> Result {
 #[tokio::test(flavor = "multi_thread")]
 async fn turn_servers_that_are_told_are_asked() -> Result {
     const NAME: &str = "turn_servers_that_are_told_are_asked";
-    const TURN: &str = "/usr/bin/turnserver";
-    if !tools::has(NAME, TURN) {
+    if !tools::has(NAME, COTURN) {
         return Ok(());
     }
-    let port = program::free_ports()?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let mut turn = tokio::process::Command::new(TURN);
-    turn.args([
-        "-n",
-        "--listening-ip=127.0.0.1",
-        "--relay-ip=127.0.0.1",
-        "--no-tls",
-        "--no-dtls",
-        "--no-cli",
-    ]);
-    turn.args(["--use-auth-secret", "--static-auth-secret=secret-of-tests", "--realm=example.net"]);
-    turn.arg(format!("--listening-port={port}")).arg(format!("--pidfile={}", file("pid")));
-    turn.arg(format!("--userdb={}", file("users"))).arg(format!("--log-file={}", file("log")));
-    let _turn = turn.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
-    until("the TURN server listens", async || {
-        Ok(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok())
-    })
-    .await?;
-    let places = ["?transport=udp", "?transport=tcp"].map(|how| format!("turn:127.0.0.1:{port}{how}"));
+    let turn = Turn::start().await?;
+    let places = ["udp", "tcp"].map(|transport| turn.url(transport));
     // Nobody is there.
-    let silent = format!("turns:127.0.0.1:{}?transport=tcp", port + 5);
+    let silent = format!("turns:127.0.0.1:{}?transport=tcp", turn.port + 5);
     let servers = [&places[..], std::slice::from_ref(&silent)].concat().join(",");
     let node = program::node("up").environment(&[("MEDIA_TREE_ICE_SERVERS", servers)]);
-    let node = node.with(&["--turn-secret", "secret-of-tests"]).start().await?;
+    let node = node.with(&["--turn-secret", SECRET]).start().await?;
     let (code, found) = check(&[&node.url("/")]).await?;
     ensure!(code == Some(0), "{found:#}");
     for place in &places {

@@ -1,5 +1,6 @@
 //! Encoders without WHIP publish over RTMP: ffmpeg of Debian, through the tree, into a browser.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,8 +13,9 @@ use tests::installation::{receive, until_live};
 use tests::program::{self, PATIENCE, Program, until};
 use tests::{tools, watching};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 type Result = anyhow::Result<()>;
 
@@ -24,6 +26,11 @@ const PICTURES: usize = 60;
 
 /// ffmpeg with a moving picture and a tone; `more` are options of its encoders.
 fn encoder(program: &Program, stream: &str, more: &[&str]) -> anyhow::Result<Child> {
+    encoder_to(program.rtmp, stream, more)
+}
+
+/// The same, to whoever listens at an address.
+fn encoder_to(address: SocketAddr, stream: &str, more: &[&str]) -> anyhow::Result<Child> {
     let mut command = Command::new(FFMPEG);
     command.args(["-hide_banner", "-loglevel", "warning", "-re"]);
     command.args([
@@ -49,7 +56,7 @@ fn encoder(program: &Program, stream: &str, more: &[&str]) -> anyhow::Result<Chi
         "yuv420p",
     ]);
     command.args(["-c:a", "aac", "-ar", "44100", "-ac", "2"]).args(more);
-    command.args(["-f", "flv", &format!("rtmp://{}/live/{stream}", program.rtmp)]);
+    command.args(["-f", "flv", &format!("rtmp://{address}/live/{stream}")]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command.spawn().context("start ffmpeg")
 }
@@ -118,6 +125,76 @@ async fn ffmpeg_publishes_over_rtmp_and_a_browser_watches() -> Result {
     Ok(())
 }
 
+/// Leads one connection to `to`, and carries nothing to it while it is told to hold it back: what its peer sends meanwhile
+/// comes afterwards.
+async fn way(to: SocketAddr, mut is_held: watch::Receiver<bool>) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        let (mut from, mut to) = (listener.accept().await?.0, TcpStream::connect(to).await?);
+        let (mut sent, mut answered) = (vec![0; 16 << 10], vec![0; 16 << 10]);
+        loop {
+            tokio::select! {
+                read = from.read(&mut sent), if !*is_held.borrow() => match read? {
+                    0 => return anyhow::Ok(()),
+                    length => to.write_all(&sent[..length]).await?,
+                },
+                read = to.read(&mut answered) => match read? {
+                    0 => return Ok(()),
+                    length => from.write_all(&answered[..length]).await?,
+                },
+                changed = is_held.changed() => changed?,
+            }
+        }
+    });
+    Ok(address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_cut_of_the_encoders_network_viewers_are_live_again() -> Result {
+    const NAME: &str = "after_a_cut_of_the_encoders_network_viewers_are_live_again";
+    const CUT: Duration = Duration::from_secs(6);
+    if !tools::has(NAME, FFMPEG) {
+        return Ok(());
+    }
+    let program = program::node("up").with(&["--publish-tokens", "show=the-key-of-show"]).start().await?;
+    let (hold, is_held) = watch::channel(false);
+    let _encoder = encoder_to(way(program.rtmp, is_held).await?, "show?key=the-key-of-show", &LIVE)?;
+    until_live(&program, "show").await?;
+    let mut viewer = Whep::connect(&program.url("/whep/show"), None).await?;
+    receive(&mut viewer, 2 * PICTURES).await?;
+
+    hold.send(true)?;
+    let mut last = None;
+    // What was on its way.
+    while let Ok(packet) = tokio::time::timeout(Duration::from_secs(1), viewer.receive()).await {
+        let packet = packet.context("the session ended")?;
+        if packet.kind == Kind::Video {
+            last = Some(packet.timestamp);
+        }
+    }
+    tokio::time::sleep(CUT).await;
+    hold.send(false)?;
+    let first = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let packet = viewer.receive().await.context("the session ended")?;
+            if packet.kind == Kind::Video {
+                return anyhow::Ok(packet);
+            }
+        }
+    });
+    let first = first.await.context("the picture is back")??;
+    let gap = f64::from(first.timestamp.wrapping_sub(last.context("pictures")?)) / 90e3;
+    let late = program.metric("media_tree_rtmp_late_messages_total{").await?;
+    println!("{NAME}: {gap:.1} s of pictures were left out, {late} messages");
+    // What was made during the cut is of the past, but for what may count as live.
+    ensure!(first.starts_keyframe && gap >= CUT.as_secs_f64(), "{gap} s");
+    ensure!(late > 100.0 && program.metric("media_tree_rtmp_clock_jumps_total{").await? == 0.0);
+    receive(&mut viewer, PICTURES).await?;
+    ensure!(program.metric("media_tree_publishes_total{").await? == 1.0, "it is the same connection");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_come_in_is_told_why() -> Result {
     const NAME: &str = "who_does_not_come_in_is_told_why";
@@ -137,6 +214,12 @@ async fn who_does_not_come_in_is_told_why() -> Result {
     let said = refused(encoder(&node, "show?key=the-key-of-show", &["-bf", "2"])?).await?;
     println!("{NAME}: B-frames: {}", said.trim());
     until("why is told to whoever operates", async || Ok(node.log().contains("B-frames"))).await?;
+    until("and to whoever may publish, since encoders do not show it", async || {
+        let asked = reqwest::Client::new().get(node.url("/whip/show/advice")).bearer_auth("the-key-of-show");
+        let answer: serde_json::Value = asked.send().await?.json().await?;
+        Ok(answer["advice"][0]["code"] == "b-frames")
+    })
+    .await?;
     until("its session has ended", async || Ok(node.metric("media_tree_whip_sessions{").await? == 0.0))
         .await?;
     until("every end is counted", async || {

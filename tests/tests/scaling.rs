@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use tests::event_stream::{self, EventStream, Item};
 use tests::installation::{receive, until_live, until_parents};
 use tests::program::{self, PATIENCE, Program, until};
+use tests::prometheus::{Alertmanager, PARTS, Prometheus, Setting};
+use tests::questions::{dashboards, of_dashboard};
+use tests::slack::Slack;
 use tests::source::{Shape, Source};
+use tests::tools;
 
 type Result = anyhow::Result<()>;
 
@@ -214,9 +218,48 @@ impl Follower {
     }
 }
 
+/// Prometheus, and what it cannot be configured without; ends with its value.
+struct Watch {
+    prometheus: Prometheus,
+    _alertmanager: Alertmanager,
+    _slack: Slack,
+}
+
+impl Watch {
+    /// Looks at everything each second; `None` where it is not on this machine.
+    async fn begin(name: &str, controller: &Program) -> anyhow::Result<Option<Self>> {
+        if !PARTS.iter().all(|part| tools::has(name, part)) {
+            return Ok(None);
+        }
+        let slack = Slack::start().await?;
+        let alertmanager = Alertmanager::start(&slack.url()).await?;
+        let setting = Setting { controller, alertmanager: &alertmanager, rules: &[] };
+        let prometheus = Prometheus::start(setting).await?;
+        Ok(Some(Self { prometheus, _alertmanager: alertmanager, _slack: slack }))
+    }
+
+    /// What only a tree that grows has is shown on the dashboards, and its nodes say which slots brought them.
+    async fn growth_is_seen(&self) -> Result {
+        let all: Vec<_> = dashboards()?.iter().flat_map(of_dashboard).collect();
+        let of_growth = all.iter().filter(|question| question.is_of_growth());
+        let mut expressions: Vec<String> = of_growth.map(|question| question.expression.clone()).collect();
+        ensure!(!expressions.is_empty(), "no panel asks for it");
+        for (state, role) in [("warm", "relay"), ("attached", "egress")] {
+            expressions.push(format!(r#"media_tree_node_slot{{state="{state}",node_type="{role}"}} == 1"#));
+        }
+        for expression in &expressions {
+            let what = format!("{expression} has data");
+            until(&what, async || self.prometheus.has_data(expression).await).await?;
+        }
+        Ok(())
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_grows_when_its_places_are_taken_and_shrinks_without_cutting_anybody() -> Result {
+    const NAME: &str = "a_tree_grows_when_its_places_are_taken_and_shrinks_without_cutting_anybody";
     let stage = Stage::set().await?;
+    let watch = Watch::begin(NAME, &stage.controller).await?;
     let crowd = stage.grow().await?;
     let mut late = Vec::new();
     for _ in 0..2 {
@@ -231,6 +274,9 @@ async fn a_tree_grows_when_its_places_are_taken_and_shrinks_without_cutting_anyb
     ensure!(c.metric("media_tree_provision_failures_total{").await? == 0.0);
     ensure!(c.metric("media_tree_scaling_places{").await? > 0.0);
     ensure!(c.metric("media_tree_scaling_demand{").await? >= 0.0);
+    if let Some(watch) = &watch {
+        watch.growth_is_seen().await?;
+    }
 
     for viewer in crowd {
         viewer.close().await?;

@@ -57,10 +57,14 @@ enum Task {
     Acceptance,
     /// Minutes of streaming from and to each real client, cuts, narrow links (as root); writes `docs/compatibility.md`.
     Clients {
-        /// How long each pair of clients streams.
-        #[arg(long, default_value_t = 5.0)]
-        minutes: f64,
-        /// Try these only, and write nothing: `direct`, `obs`, `ffmpeg-rtmp`, `abr` ...
+        /// How long each pair of clients streams: 5, and 60 for `rtmp-hour`, unless this says otherwise.
+        #[arg(long)]
+        minutes: Option<f64>,
+        /// Install missing Debian packages first (as root): OBS Studio among them.
+        #[arg(long)]
+        install: bool,
+        /// Try these only, and write nothing: `direct`, `obs`, `obs29`, `ffmpeg-rtmp`, `abr` ... `rtmp-hour` is tried only if
+        /// it is named: ffmpeg over RTMP, minute by minute, for drift.
         names: Vec<String>,
     },
     /// Takes the pictures of `docs/images/` from the running program.
@@ -83,7 +87,7 @@ fn main() -> anyhow::Result<()> {
         Task::Dev => suite::dev(),
         Task::E2e { filter } => suite::e2e(filter.as_deref()),
         Task::Acceptance => suite::acceptance(),
-        Task::Clients { minutes, names } => suite::clients(minutes, &names),
+        Task::Clients { minutes, install, names } => suite::clients(minutes, install, &names),
         Task::Screenshots => suite::screenshots(),
         Task::DemoClip => demo_clip::run(),
         Task::Metrics => metrics(),

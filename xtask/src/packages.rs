@@ -31,17 +31,24 @@ pub const TESTS: &[Part] = &[
     Part { file: "/usr/share/doc/python3-venv", package: "python3-venv" },
     Part { file: "/usr/bin/openssl", package: "openssl" },
     Part { file: "/usr/bin/redis-server", package: "redis-server" },
+    Part { file: "/usr/bin/turnserver", package: "coturn" },
     Part { file: "/usr/bin/faketime", package: "faketime" },
     Part { file: "/usr/bin/prometheus", package: "prometheus" },
     Part { file: "/usr/bin/prometheus-alertmanager", package: "prometheus-alertmanager" },
     Part { file: "/usr/bin/curl", package: "curl" },
     Part { file: "/usr/sbin/dockerd", package: "docker.io" },
     Part { file: "/usr/bin/docker-compose", package: "docker-compose" },
+    Part { file: "/usr/share/doc/python3-yaml", package: "python3-yaml" },
+    Part { file: "/etc/ssl/certs/ca-certificates.crt", package: "ca-certificates" },
     Part { file: "/bin/cgroupfs-mount", package: "cgroupfs-mount" },
     Part { file: "/usr/sbin/nft", package: "nftables" },
     Part { file: "/usr/sbin/iptables", package: "iptables" },
     Part { file: "/usr/share/doc/iproute2", package: "iproute2" },
 ];
+
+/// What `clients` uses beside what the tests do.
+pub const CLIENTS: &[Part] =
+    &[Part { file: "/usr/bin/obs", package: "obs-studio" }, Part { file: "/usr/bin/Xvfb", package: "xvfb" }];
 
 /// What the benches use: a peer to compare with, a profiler, hosts on one machine.
 pub const BENCHES: &[Part] = &[

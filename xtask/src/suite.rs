@@ -153,15 +153,26 @@ pub fn acceptance() -> anyhow::Result<()> {
     run::cargo(&["run", "--release", "--package", "tests", "--bin", "acceptance"])
 }
 
-/// Real clients, all or those that are named, each for so many minutes.
+/// Real clients, all or those that are named, each for so many minutes if any are said.
 ///
 /// # Errors
 /// If one of them is not served as it should be.
-pub fn clients(minutes: f64, names: &[String]) -> anyhow::Result<()> {
+pub fn clients(minutes: Option<f64>, install: bool, names: &[String]) -> anyhow::Result<()> {
+    if install {
+        packages::install(packages::TESTS)?;
+        packages::install(packages::CLIENTS)?;
+        encoders::install()?;
+    }
+    let missing = [packages::missing(packages::TESTS), packages::missing(packages::CLIENTS)].concat();
+    if !missing.is_empty() {
+        println!("not on this machine: {} (cargo xtask clients --install brings them)", missing.join(", "));
+    }
     run::cargo(&["build", "--release", "--package", "media-tree"])?;
-    let minutes = minutes.to_string();
+    let minutes = minutes.map(|minutes| minutes.to_string());
     let mut arguments = vec!["run", "--release", "--package", "tests", "--bin", "clients", "--"];
-    arguments.extend(["--minutes", &minutes]);
+    if let Some(minutes) = &minutes {
+        arguments.extend(["--minutes", minutes]);
+    }
     arguments.extend(names.iter().map(String::as_str));
     run::cargo(&arguments)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use media_core::ring::Limits;
+use media_core::svc;
 use model::{Broadcast, BroadcastId, Kind, Rid, Ssrc};
 
 use crate::controller::LayerNow;
@@ -65,6 +66,7 @@ impl Fan {
                 let known = before.remove(&layer.ssrc);
                 let mut stream = known.unwrap_or_else(|| Stream::new(now, layer.ssrc, track.codec, limits));
                 stream.layer = place;
+                stream.is_alone = track.layers.len() == 1;
                 stream
             }));
         }
@@ -104,20 +106,34 @@ impl Fan {
         stream.fresh_keyframe(now).filter(|_| !self.is_behind(now, stream))
     }
 
+    /// The stream of the picture, where that has several points: it is the only one.
+    pub fn divided(&self) -> Option<&Stream> {
+        self.streams.iter().find(|stream| stream.kind == Kind::Video && stream.points() > 1)
+    }
+
+    /// Whether there is a layer to choose: one of several streams, or a part of a single one.
+    pub fn has_choice(&self) -> bool {
+        self.is_layered || self.divided().is_some()
+    }
+
     /// The layer that a track follows: where its stream stands now if it is still there, else the place that it had, as far
-    /// as there are so many. Unchanged while there are none.
-    pub fn layer(&self, kind: Kind, followed: Option<Ssrc>, layer: u8) -> u8 {
+    /// as there are so many. Unchanged while there are none, and where it `is_part` of a stream that goes on.
+    pub fn layer(&self, kind: Kind, followed: Option<Ssrc>, (layer, is_part): (u8, bool)) -> u8 {
         let Some(track) = self.broadcast.track(kind) else { return layer };
-        let place = track.layers.iter().position(|layer| Some(layer.ssrc) == followed);
-        place.map_or(layer.min(track.layers.len().saturating_sub(1) as u8), |place| place as u8)
+        match track.layers.iter().position(|layer| Some(layer.ssrc) == followed) {
+            Some(_) if is_part && track.layers.len() == 1 => layer,
+            Some(place) => place as u8,
+            None => layer.min(track.layers.len().saturating_sub(1) as u8),
+        }
     }
 
     /// The layer that a selection means, unless it leaves the choice or names one that there is not.
     pub fn pinned(&self, selection: &Selection) -> Option<u8> {
         let layers = &self.broadcast.track(Kind::Video)?.layers;
+        let count = self.divided().map_or(layers.len() as u8, Stream::points);
         match selection {
             Selection::Auto | Selection::UpTo(_) => None,
-            Selection::Layer(layer) => Some((*layer).min(layers.len().saturating_sub(1) as u8)),
+            Selection::Layer(layer) => Some((*layer).min(count.saturating_sub(1))),
             Selection::Rid(rid) => self.named(rid),
         }
     }
@@ -131,12 +147,26 @@ impl Fan {
     }
 
     fn named(&self, rid: &Rid) -> Option<u8> {
+        if let Some(stream) = self.divided() {
+            return (0..stream.points()).find(|index| point_name(stream.point(*index)).as_ref() == Some(rid));
+        }
         let layers = &self.broadcast.track(Kind::Video)?.layers;
         layers.iter().position(|layer| layer.rid.as_ref() == Some(rid)).map(|place| place as u8)
     }
 
     /// The layers of the picture as they are now, as many as there is room for.
     pub fn layers_now<'a>(&mut self, now: Instant, room: &'a mut [LayerNow]) -> &'a mut [LayerNow] {
+        if let Some(stream) =
+            self.streams.iter_mut().find(|stream| stream.kind == Kind::Video && stream.points() > 1)
+        {
+            let (is_active, is_steady) = (stream.is_active(now), stream.is_steady(now));
+            let points = stream.points();
+            for (index, layer) in (0..points).zip(&mut *room) {
+                *layer = LayerNow { rate: stream.point_rate(now, index), is_active, is_steady };
+            }
+            let count = usize::from(points).min(room.len());
+            return &mut room[..count];
+        }
         let mut count = 0;
         let videos = self.streams.iter_mut().filter(|stream| stream.kind == Kind::Video);
         for (stream, layer) in videos.zip(&mut *room) {
@@ -157,4 +187,9 @@ impl Fan {
         let format = format::choose(&out.formats, track.codec, &track.fmtp).ok_or(NotNegotiated)?;
         Ok(Some(Source::new(layer.ssrc, track.codec, format.payload_type)))
     }
+}
+
+/// What a point of a stream is called: publishers have no names for them.
+pub fn point_name(point: svc::Layer) -> Option<Rid> {
+    Rid::new(&format!("s{}t{}", point.spatial, point.temporal)).ok()
 }

@@ -8,7 +8,9 @@
 //! An estimate counts when it *falls*. One that is merely lower than what is sent is common: receivers raise theirs by a
 //! few percent a second after a better layer has begun.
 //!
-//! Only the picture adapts: sound is never left out for it.
+//! Only the picture adapts: sound is never left out for it. A connection that carries no layer at all is [`Hold`]'s.
+//!
+//! [`Hold`]: crate::hold::Hold
 
 use std::time::{Duration, Instant};
 
@@ -138,6 +140,9 @@ pub struct Controller {
     loss_percent: u32,
     /// Windows in a row with too much of it.
     lossy: u8,
+    /// What the connection carries, if the latest decision found that to be too little and there was more than an estimate to
+    /// say so.
+    short: Option<Bitrate>,
     round_trip: Option<Duration>,
     round_trip_min: Option<Duration>,
     /// When the report was sent that the viewer answered last.
@@ -164,6 +169,7 @@ impl Controller {
             window: None,
             loss_percent: 0,
             lossy: 0,
+            short: None,
             round_trip: None,
             round_trip_min: None,
             asked_at: None,
@@ -248,12 +254,27 @@ impl Controller {
         if self.trial_until.is_some_and(|until| now >= until) {
             (self.trial_until, self.patience) = (None, PATIENCE_MIN);
         }
-        match self.shortage(now, layers) {
+        let shortage = self.shortage(now, layers);
+        self.short = shortage.filter(|_| self.has_witness());
+        match shortage {
             Some(capacity) => self.go_down(now, layers, capacity),
             None => self.go_up(now, layers, can_probe),
         }
         let layer = nearest(layers, self.wanted, self.current);
         Decision { layer, probe: self.probe.map(|probe| probe.rate) }
+    }
+
+    /// What the connection carries, if the latest decision found that to be less than what is sent, and loss or a queue says
+    /// so, too.
+    #[must_use]
+    pub const fn short(&self) -> Option<Bitrate> {
+        self.short
+    }
+
+    /// The picture begins anew: what is reported next is of the time before.
+    pub fn began_anew(&mut self, now: Instant) {
+        (self.probe, self.short) = (None, None);
+        self.rest(now);
     }
 
     /// The viewer gets another layer since a moment ago.
@@ -290,7 +311,7 @@ impl Controller {
             return Some(share(sent, 100 - u64::from(self.loss_percent.min(100))));
         }
         let (estimate, _) = self.estimate?;
-        let is_likely = self.loss_percent > LOSS_SIGN_PERCENT || self.has_queue();
+        let is_likely = self.has_witness();
         let is_short = if is_below(estimate, SEVERE_PERCENT, sent) {
             has_fallen || self.has_queue()
         } else {
@@ -411,6 +432,11 @@ impl Controller {
     fn has_queue(&self) -> bool {
         let growth = self.round_trip.zip(self.round_trip_min);
         growth.is_some_and(|(now, least)| now > least + least.max(ROUND_TRIP_GROWTH))
+    }
+
+    /// Whether loss or a queue makes a fallen estimate believable.
+    fn has_witness(&self) -> bool {
+        self.loss_percent > LOSS_SIGN_PERCENT || self.has_queue()
     }
 
     fn is_heard(&self, now: Instant) -> bool {

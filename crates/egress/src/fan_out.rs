@@ -14,7 +14,7 @@ use crate::replays::{self, Start};
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Shard};
 use crate::stats::{DropReason, Stats};
-use crate::track::Phase;
+use crate::track::{Holding, Phase};
 use crate::viewer::{Payload, Viewer};
 
 /// A packet of the train at work.
@@ -38,9 +38,15 @@ const SLICE_PACKETS: usize = 192;
 /// A shard for which packets wait longer is behind, and stays so for a while.
 const BEHIND: Duration = Duration::from_millis(20);
 const BEHIND_TIME: Duration = Duration::from_secs(1);
-/// A shard that cannot keep up drops what waited longer, instead of letting everybody's delay grow. Long enough for a
-/// machine that stood still for a moment.
+/// A shard that cannot keep up does not send what waited longer, instead of letting everybody's delay grow. Long enough for
+/// a machine that stood still for a moment. Sound goes on longer: it costs little, and its gaps are what is noticed first.
 const BEHIND_MAX: Duration = Duration::from_millis(250);
+const BEHIND_SOUND_MAX: Duration = Duration::from_millis(750);
+/// What came while no process was there comes all at once to the next one, which sends it all: as late as its viewers are
+/// already, and a machine that has much to do needs some time for it.
+const RESUMED_BEHIND_MAX: Duration = Duration::from_secs(2);
+/// So long after its viewers went on a shard is given that time.
+pub const RESUMED: Duration = Duration::from_secs(5);
 
 /// What the budget of all probes can save up: two frames at 30 per second.
 const PROBES_SAVED: Duration = Duration::from_millis(70);
@@ -87,20 +93,38 @@ impl Config {
 
 impl Shard {
     /// Takes a tree packet that came at `came_at`, in the order in which they came, into the train of its broadcast, which
-    /// [`Shard::fan_out_due`] sends when it is due. A thread that is far behind drops it.
+    /// [`Shard::fan_out_due`] sends when it is due. A thread that is far behind only keeps it: viewers may ask for it, and
+    /// who starts from the cache finds the group of pictures whole.
     pub fn gather(&mut self, now: Instant, came_at: Instant, packet: Arc<TreePacket>) {
         let waited = now.saturating_duration_since(came_at);
         if waited > BEHIND {
             self.behind_until = Some(now + BEHIND_TIME);
         }
-        if waited > BEHIND_MAX {
-            return self.stats.drop(DropReason::Behind);
-        }
+        self.overload.waited(now, waited);
         let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
         let Some(fan) = fan else { return self.stats.drop(DropReason::UnknownStream) };
         let Some(stream) = fan.stream(packet.ssrc) else { return };
         let (kind, newest) = (stream.kind, stream.newest.map(|newest| newest.seq_no));
+        let behind_max = match kind {
+            _ if self.resumed_until.is_some_and(|until| now < until) => RESUMED_BEHIND_MAX,
+            Kind::Audio => BEHIND_SOUND_MAX,
+            Kind::Video => BEHIND_MAX,
+        };
+        if waited > behind_max {
+            self.stats.drop(DropReason::Behind);
+            return self.keep(now, &packet);
+        }
         fan.held.push(now, kind, packet, newest);
+    }
+
+    /// Puts a packet into its ring alone.
+    pub(crate) fn keep(&mut self, now: Instant, packet: &Arc<TreePacket>) {
+        let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
+        match fan.and_then(|fan| fan.stream_mut(packet.ssrc)).map(|stream| stream.insert(now, packet)) {
+            Some(Ok(_)) => {}
+            Some(Err(reason)) => self.stats.drop(reason),
+            None => self.stats.drop(DropReason::UnknownStream),
+        }
     }
 
     /// Sends a slice of what is due. True if there is more: nothing but [`Shard::handle_rtcp`] and [`Shard::heard`] may be
@@ -219,6 +243,7 @@ impl Shard {
 
     /// Puts the train into the rings.
     fn take_in(&mut self, now: Instant, train: &[Arc<TreePacket>], work: &mut Train) {
+        let mut divided_otherwise = Vec::new();
         for (index, packet) in train.iter().enumerate() {
             let fan_index = self.fan_by_ssrc.get(&packet.ssrc).copied();
             let fan = fan_index.and_then(|index| self.fans.get_mut(index)?.as_mut());
@@ -227,9 +252,12 @@ impl Shard {
                 self.stats.drop(DropReason::UnknownStream);
                 continue;
             };
-            let (kind, layer) = (stream.kind, stream.layer);
+            let (kind, layer, points) = (stream.kind, stream.layer, stream.points());
             match stream.insert(now, packet) {
                 Ok(is_newest) => {
+                    if stream.points() != points {
+                        divided_otherwise.push(fan);
+                    }
                     let start = work.payloads.len();
                     let padded = (packet::padding(kind, packet) > 0).then(|| {
                         packet::push_padded(&mut work.payloads, kind, packet);
@@ -240,6 +268,11 @@ impl Shard {
                 }
                 Err(reason) => self.stats.drop(reason),
             }
+        }
+        for fan in divided_otherwise {
+            let viewers = self.fans.get(fan).and_then(Option::as_ref).map(|fan| fan.viewers.clone());
+            viewers.into_iter().flatten().for_each(|slot| self.wake(now, slot));
+            self.layers_at.get_or_insert(now);
         }
     }
 }
@@ -258,6 +291,7 @@ fn serve<B: SendBatch>(
             entry.kind == Kind::Video && entry.packet.starts_keyframe && is_of_source
         };
         match track.phase {
+            Phase::Waiting if track.holding == Holding::Held => false,
             Phase::Waiting => {
                 let is_behind = |entry: &Entry| {
                     fan.stream(entry.packet.ssrc).is_some_and(|stream| fan.is_behind(sending.now, stream))
@@ -272,11 +306,16 @@ fn serve<B: SendBatch>(
     // Who starts now, or goes to another layer, gets the whole frame from the ring, with all that this train added to it.
     let mut has_started = starts && replays::start(config, viewer, fan, Start::Live, sending);
     let is_switching = viewer.is_switching();
+    let is_divided = is_switching && fan.divided().is_some();
     for entry in entries {
+        let is_new_picture = entry.is_newest && entry.kind == Kind::Video;
+        if is_divided && is_new_picture && !has_started {
+            layers::turn(viewer, &entry.packet, sending);
+        }
         if entry.kind == Kind::Audio || !has_started {
             forward(viewer, entry, train.payload(entry), sending);
         }
-        if is_switching && entry.is_newest && entry.kind == Kind::Video {
+        if is_switching && is_new_picture && !is_divided {
             has_started |= layers::pass(viewer, fan, &entry.packet, sending);
         }
     }
@@ -297,6 +336,9 @@ fn forward<B: SendBatch>(
     };
     let Some(track) = track else { return };
     let Some(source) = track.source.filter(|source| source.ssrc == packet.ssrc) else { return };
+    if track.leaves_out(packet) {
+        return;
+    }
     match track.phase {
         Phase::Waiting if entry.kind == Kind::Audio && entry.is_newest => {
             track.start_audio(sending.now, source, packet);
@@ -312,7 +354,12 @@ fn forward<B: SendBatch>(
         }
         Phase::Replaying(_) | Phase::Live => {}
     }
-    let Some(mut place) = track.place(packet) else { return sending.stats.drop(DropReason::BeforeStart) };
+    let Some(mut place) = track.place(packet) else {
+        if entry.is_newest && track.has_lost_count(packet) {
+            track.phase = Phase::Waiting;
+        }
+        return sending.stats.drop(DropReason::BeforeStart);
+    };
     // A ring that fills anew does so in order; what comes out of order was missing before, too.
     if entry.is_newest && track.is_sent_before(&place) {
         return;
@@ -327,6 +374,9 @@ fn forward<B: SendBatch>(
         *is_dirty = true;
         let Some(next) = track.place(packet) else { return };
         place = next;
+    }
+    if entry.is_newest && track.renew(&place, packet) {
+        *is_dirty = true;
     }
     if packet.starts_keyframe && entry.kind == Kind::Video {
         track.keyframe_at = Some(sending.now);

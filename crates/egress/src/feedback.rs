@@ -8,13 +8,14 @@ use model::{Bitrate, Kind, Ssrc};
 use crate::broadcast::Fan;
 use crate::controller;
 use crate::record::ViewerId;
+use crate::replay::Replay;
 use crate::report;
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Event, Shard};
 use crate::stats::DropReason;
 use crate::stream::Stream;
 use crate::ticks::want_keyframe;
-use crate::track::{Phase, Place};
+use crate::track::{Holding, Phase, Place};
 use crate::viewer::Viewer;
 
 /// A viewer may always ask for as much again: a burst of loss in the keyframe it starts with.
@@ -28,6 +29,9 @@ const KEYFRAME_GRACE: Duration = Duration::from_millis(500);
 const REPLAY_GRACE: Duration = Duration::from_millis(150);
 /// A publisher that will send a keyframe by itself within this time is waited for.
 const KEYFRAME_SOON: Duration = Duration::from_secs(1);
+/// Who asks so long after the last packet of its replay, while nothing comes, asks because nothing comes: browsers do after
+/// three seconds without a picture. Who lost something asks at once, and again and again.
+const LACK: Duration = Duration::from_secs(1);
 /// One viewer starts again from the cache at most once in this time.
 const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -41,6 +45,8 @@ pub struct Rules<'a> {
     pub config: &'a Config,
     /// Packets wait for the shard.
     pub is_behind: bool,
+    /// So many of the best layers are left out, because the shard cannot keep up.
+    pub layers_left_out: u8,
 }
 
 /// Why a datagram of a viewer was not taken.
@@ -95,7 +101,11 @@ impl Shard {
         self.stats.rtcp_received += 1;
         viewer.heard(now);
         let Some(fan) = self.fans.get_mut(viewer.fan).and_then(Option::as_mut) else { return Ok(()) };
-        let rules = Rules { config: &self.config, is_behind: self.behind_until.is_some_and(|at| now < at) };
+        let rules = Rules {
+            config: &self.config,
+            is_behind: self.behind_until.is_some_and(|at| now < at),
+            layers_left_out: self.overload.layers(),
+        };
         let mut sending = Sending {
             now,
             out,
@@ -109,8 +119,10 @@ impl Shard {
                 Err(_) => sending.stats.drop(DropReason::RtcpMalformed),
             }
         }
-        // Not at once: a train may be at work, whose packets are in the rings already.
-        if viewer.layering.as_mut().is_some_and(|layering| layering.take_news()) {
+        // Not at once: a train may be at work, whose packets are in the rings already. Where there is one layer alone it has
+        // time until the viewer's next turn.
+        let has_news = viewer.layering.as_mut().is_some_and(|layering| layering.take_news());
+        if has_news && fan.is_layered {
             self.wake(now, slot);
         } else {
             self.schedule(slot);
@@ -187,10 +199,14 @@ fn handle_block<B>(viewer: &mut Viewer, block: &ReportBlock, sending: &mut Sendi
         let jitter = ticks_time(block.jitter, source.clock_rate);
         sending.stats.reports(kind).record(block.fraction_lost, jitter, round_trip);
     }
-    if let Some(layering) = viewer.layering.as_mut().filter(|_| kind == Kind::Video) {
-        let ReportBlock { fraction_lost, lost, highest_seq, .. } = *block;
-        let report = controller::Report { fraction_lost, lost, highest_seq, round_trip: answer };
-        layering.reported(sending.now, report);
+    let ReportBlock { fraction_lost, lost, highest_seq, .. } = *block;
+    match (viewer.layering.as_mut(), kind) {
+        (Some(layering), Kind::Video) => {
+            let report = controller::Report { fraction_lost, lost, highest_seq, round_trip: answer };
+            layering.reported(sending.now, report);
+        }
+        (Some(layering), Kind::Audio) => layering.hold.sound_reported(sending.now, fraction_lost, round_trip),
+        (None, _) => {}
     }
 }
 
@@ -216,21 +232,24 @@ fn handle_nack<B: SendBatch>(
     let share = if rules.is_behind { BEHIND_SHARE } else { 1 };
     let (rate, burst) = (Bitrate::bps(rate.as_bps() / share), burst / share);
     viewer.rtx_budget.refill(sending.now, rate, burst);
+    // What a held picture lacks would be missing from the sound.
+    let is_held = viewer.track(kind).is_some_and(|track| track.holding == Holding::Held);
     for seq in nack.seqs() {
         sending.stats.nacked += 1;
         let found = viewer.track(kind).and_then(|track| {
             let seq_no = track.nacked(seq);
-            let (source, segment) = track.mapping.source(seq_no)?;
-            let packet = fan.stream(segment.source)?.ring.get(source)?;
+            let segment = track.mapping.owner(seq_no)?;
+            let packet = segment.find(seq_no, &fan.stream(segment.source)?.ring)?;
             // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
+            let place = Place { seq_no, segment: *segment };
             let is_current = track.mapping.current() == Some(segment);
-            let is_sent =
-                !matches!(track.phase, Phase::Replaying(replay) if is_current && source >= replay.next);
-            is_sent.then_some((Place { seq_no, segment: *segment }, packet))
+            let is_to_come =
+                matches!(track.phase, Phase::Replaying(replay) if is_current && packet.seq_no >= replay.next);
+            (track.is_sent(&place) && !is_to_come).then_some((place, packet))
         });
         match found {
             None => sending.stats.drop(DropReason::NackUnknown),
-            Some(_) if !viewer.rtx_budget.has_any() => sending.stats.drop(DropReason::NackBudget),
+            Some(_) if is_held || !viewer.rtx_budget.has_any() => sending.stats.drop(DropReason::NackBudget),
             Some((place, packet)) => {
                 let bytes = viewer.resend(sending, kind, &place, packet);
                 sending.stats.rtx.add(bytes);
@@ -246,6 +265,9 @@ fn handle_nack<B: SendBatch>(
 /// [`KEYFRAME_GRACE`] (or is due within [`KEYFRAME_SOON`] by the publisher's habit), the viewer starts again from the
 /// cached one, at most once in [`RESTART_INTERVAL`]: a storm of requests costs one replay. Who is still waiting gets a
 /// keyframe anyway. Who is catching up got one already, so it starts again at once, and the publisher is left alone.
+///
+/// While a publisher is silent nobody starts again for want of a picture: it would see what it has seen. Who cannot decode
+/// what comes after that asks then.
 fn handle_keyframe_request<B: SendBatch>(
     config: &Config,
     viewer: &mut Viewer,
@@ -266,9 +288,17 @@ fn handle_keyframe_request<B: SendBatch>(
     if track.restart_at.is_some() || track.keyframe_at.is_some_and(is_passing) {
         return;
     }
+    let is_silent = fan.stream(source.ssrc).is_none_or(|stream| !stream.is_active(now));
+    let lacks = |replay: Replay| now.saturating_duration_since(replay.sent_at) >= LACK;
+    if is_silent && matches!(track.phase, Phase::Replaying(replay) if lacks(replay)) {
+        return;
+    }
     let mut at = now;
     if matches!(track.phase, Phase::Live) {
         want_keyframe(config, fan, source.ssrc, sending);
+        if is_silent {
+            return;
+        }
         at = now + KEYFRAME_GRACE;
         let next = fan.stream(source.ssrc).and_then(Stream::next_keyframe_at);
         if let Some(next) = next.filter(|next| (now..now + KEYFRAME_SOON).contains(next)) {

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use media_core::TreePacket;
 
+use crate::broadcast::Fan;
+use crate::fan_out::RESUMED;
 use crate::record::ViewerRecord;
 use crate::send::SendBatch;
 use crate::shard::{AddError, Shard};
-use crate::stats::DropReason;
 use crate::viewer::Viewer;
 
 impl Shard {
@@ -28,20 +29,16 @@ impl Shard {
         self.check(record.id, record.audio.iter().chain(&record.video).map(|track| &track.out))?;
         let fan = self.fan_index(&record.broadcast);
         let viewer = Viewer::from_record(now, fan, record);
-        self.insert(now, fan, viewer)
+        self.insert(now, fan, viewer)?;
+        self.resumed_until = Some(now + RESUMED);
+        Ok(())
     }
 
     /// Puts packets into the rings that the process before this one has sent: to repair from, and to start viewers with.
     pub fn restore(&mut self, now: Instant, packets: &[Arc<TreePacket>]) {
-        for packet in packets {
-            let fan =
-                self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
-            let inserted = fan.and_then(|fan| Some(fan.stream_mut(packet.ssrc)?.insert(now, packet)));
-            match inserted {
-                Some(Ok(_)) => {}
-                Some(Err(reason)) => self.stats.drop(reason),
-                None => self.stats.drop(DropReason::UnknownStream),
-            }
+        packets.iter().for_each(|packet| self.keep(now, packet));
+        if self.fans.iter().flatten().any(Fan::has_choice) {
+            self.layers_at.get_or_insert(now);
         }
         // Those who wait for a keyframe may have one now.
         let slots: Vec<usize> = self.by_id.values().copied().collect();

@@ -5,27 +5,34 @@
 //! on, nothing stands still, and a publisher that sends keyframes when it likes is simply waited for. Only where the old
 //! layer has dried up the viewer starts from the cache, as one that joins.
 //!
-//! Which layer suits the connection is decided by [`Controller`]. Viewers of a single layer have none of this.
+//! Which layer suits the connection is decided by [`Controller`], and by [`Hold`] whether any does: where not, the picture
+//! stops and the sound goes on. That is the one thing of this that viewers of a single layer have, too.
+//!
+//! Of a picture that comes in one stream of several layers ([`media_core::svc`]) viewers get parts, which are their layers
+//! here. A switch is a new segment there, too: to less of it with the next picture, to more of it where that can be
+//! decoded, at the latest with a keyframe.
 //!
 //! Layers that no viewer needs do not come: what there is of them is told, and counts as if it came. Whoever wants to go
 //! to one says so ([`Event::StreamNeeded`]); it then comes from the past on, and is gone to at its first live keyframe.
 
 use std::time::{Duration, Instant};
 
-use media_core::TreePacket;
+use media_core::{TreePacket, svc};
 use model::{Bitrate, BroadcastId, Kind, Rid, Ssrc};
 
-use crate::broadcast::Fan;
+use crate::broadcast::{Fan, point_name};
 use crate::budget::Budget;
 use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
 use crate::feedback::Rules;
+use crate::hold::{Connection, Hold, Step};
 use crate::record::{Selection, ViewerId};
 use crate::replays;
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Event, Shard};
 use crate::stats::LayerSwitch;
+use crate::stream::Stream;
 use crate::ticks::want_keyframe;
-use crate::track::{Phase, Target};
+use crate::track::{Holding, Phase, Target};
 use crate::viewer::Viewer;
 
 /// How often it is looked at which layers have dried up or come back.
@@ -42,8 +49,10 @@ const REPEATS_MAX: usize = 4;
 /// One layer of a broadcast's picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerState {
-    /// The publisher's name for it.
+    /// The publisher's name for it; of a part of a stream, ours.
     pub rid: Option<Rid>,
+    /// The layer that it ends with, if it is a part of a stream.
+    pub point: Option<svc::Layer>,
     /// Whether anything came of late.
     pub is_active: bool,
     /// Payload of late.
@@ -54,9 +63,10 @@ pub struct LayerState {
     pub viewers: u64,
 }
 
-/// What a viewer has beside its track where there is a layer to choose.
+/// What a viewer has beside its track of a picture.
 pub struct Layering {
     pub controller: Controller,
+    pub hold: Hold,
     /// At which rate to probe, and until when.
     probe: Option<(Bitrate, Instant)>,
     budget: Budget,
@@ -66,7 +76,13 @@ pub struct Layering {
 
 impl Layering {
     fn new(now: Instant, layer: u8) -> Self {
-        Self { controller: Controller::new(now, layer), probe: None, budget: Budget::new(0), has_news: false }
+        Self {
+            controller: Controller::new(now, layer),
+            hold: Hold::new(),
+            probe: None,
+            budget: Budget::new(0),
+            has_news: false,
+        }
     }
 
     pub const fn is_probing(&self) -> bool {
@@ -76,6 +92,7 @@ impl Layering {
     /// The viewer says what it can take.
     pub fn estimated(&mut self, now: Instant, bitrate: Bitrate) {
         self.controller.estimated(now, bitrate);
+        self.hold.estimated(now, bitrate);
         self.has_news = true;
     }
 
@@ -117,11 +134,17 @@ impl Shard {
                 viewers[usize::from(track.layer)] += 1;
             }
         }
+        if let Some(stream) =
+            fan.streams.iter_mut().find(|stream| stream.kind == Kind::Video && stream.points() > 1)
+        {
+            return parts(now, stream, &viewers);
+        }
         let Some(track) = fan.broadcast.track(Kind::Video) else { return Vec::new() };
         let rids = track.layers.iter().map(|layer| layer.rid.clone());
         let streams = fan.streams.iter_mut().filter(|stream| stream.kind == Kind::Video);
         let states = rids.zip(streams).zip(viewers).map(|((rid, stream), viewers)| LayerState {
             rid,
+            point: None,
             is_active: stream.is_active(now),
             rate: stream.rate(now),
             size: stream.size,
@@ -151,9 +174,10 @@ impl Shard {
     pub(crate) fn watch_layers(&mut self, now: Instant) {
         let mut changed = Vec::new();
         let mut has_layers = false;
-        for fan in self.fans.iter_mut().flatten().filter(|fan| fan.is_layered) {
+        let is_other_load = self.overload.look(now);
+        for fan in self.fans.iter_mut().flatten().filter(|fan| fan.has_choice()) {
             has_layers = true;
-            if fan.needs_at.is_none_or(|at| at <= now) {
+            if fan.is_layered && fan.needs_at.is_none_or(|at| at <= now) {
                 fan.needs_at = Some(now + NEEDS_INTERVAL);
                 let needed = needed_layers(fan, &self.viewers);
                 for stream in fan.streams.iter_mut().filter(|stream| stream.kind == Kind::Video) {
@@ -165,7 +189,7 @@ impl Shard {
             let videos = fan.streams.iter().filter(|stream| stream.kind == Kind::Video);
             let active = videos
                 .map(|stream| (stream.is_active(now), stream.is_steady(now), !fan.is_behind(now, stream)));
-            if !active.clone().eq(fan.active.iter().copied()) {
+            if is_other_load || !active.clone().eq(fan.active.iter().copied()) {
                 fan.active = active.collect();
                 changed.extend(&fan.viewers);
             }
@@ -173,6 +197,19 @@ impl Shard {
         changed.into_iter().for_each(|slot| self.wake(now, slot));
         self.layers_at = has_layers.then(|| now + WATCH_INTERVAL);
     }
+}
+
+/// The points of a stream as layers.
+fn parts(now: Instant, stream: &mut Stream, viewers: &[u64]) -> Vec<LayerState> {
+    let is_active = stream.is_active(now);
+    let states = (0..stream.points()).zip(viewers).map(|(index, viewers)| {
+        let point = stream.point(index);
+        // Nobody says how large the smaller pictures are.
+        let size = stream.size.filter(|_| point.spatial == stream.point(0).spatial);
+        let rate = stream.point_rate(now, index);
+        LayerState { rid: point_name(point), point: Some(point), is_active, rate, size, viewers: *viewers }
+    });
+    states.collect()
 }
 
 /// The layers that viewers get or are to get: a bit for each.
@@ -202,19 +239,21 @@ pub fn review<B: SendBatch>(
     fan: &mut Fan,
     sending: &mut Sending<'_, B>,
 ) {
-    if !fan.is_layered {
-        return;
-    }
     let Some(track) = &viewer.video else { return };
-    let (current, can_probe) = (track.layer, track.can_probe());
+    let (current, can_probe, is_sent) = (track.layer, track.can_probe(), track.holding == Holding::Sent);
     if track.source.is_none() {
         return;
     }
     let mut room = [LayerNow::default(); LAYERS_MAX];
     let layers = fan.layers_now(sending.now, &mut room);
-    let (pinned, best) = (fan.pinned(&track.selection), fan.best(&track.selection));
+    if layers.is_empty() {
+        return;
+    }
+    let (pinned, chosen) = (fan.pinned(&track.selection), fan.best(&track.selection));
     let is_active = layers.get(usize::from(current)).is_some_and(|layer| layer.is_active);
-    // To who wants nothing better the better ones are not there.
+    let worst = layers.iter().rposition(|layer| layer.is_active).unwrap_or(layers.len() - 1);
+    let best = chosen.max(rules.layers_left_out.min(worst as u8));
+    // To who wants nothing better, or is not to have it, the better ones are not there.
     for layer in layers.iter_mut().take(usize::from(best)) {
         (layer.is_active, layer.is_steady) = (false, false);
     }
@@ -222,6 +261,7 @@ pub fn review<B: SendBatch>(
     let mut probe = None;
     let layer = match pinned {
         Some(wanted) => controller::nearest(layers, wanted, wanted),
+        None if !is_sent => controller::nearest(layers, current, current),
         None => {
             let decision = layering.controller.decide(sending.now, layers, current, can_probe);
             let probes = layering.controller.take_probes();
@@ -238,12 +278,81 @@ pub fn review<B: SendBatch>(
     let reason = match pinned {
         Some(wanted) if layer == wanted => LayerSwitch::Pinned,
         Some(_) => LayerSwitch::Inactive,
-        None if current < best => LayerSwitch::Pinned,
+        None if current < chosen => LayerSwitch::Pinned,
+        None if current < best => LayerSwitch::Overload,
         None if !is_active => LayerSwitch::Inactive,
         None if layer < current => LayerSwitch::Up,
         None => LayerSwitch::Down,
     };
+    let worst = Worst { layer: worst as u8, rate: layers[worst].rate };
     go_to(rules.config, viewer, fan, Choice { layer, reason, goes_on: is_active }, sending);
+    hold_or_return(rules.config, viewer, fan, (worst, pinned.is_some()), sending);
+}
+
+/// The worst layer that comes.
+#[derive(Clone, Copy)]
+struct Worst {
+    layer: u8,
+    rate: Bitrate,
+}
+
+/// Stops the picture of a viewer whose connection carries no layer of it, and lets it come back, with the worst layer. Who
+/// has chosen a layer gets it, whatever it costs.
+fn hold_or_return<B: SendBatch>(
+    config: &Config,
+    viewer: &mut Viewer,
+    fan: &mut Fan,
+    (worst, is_pinned): (Worst, bool),
+    sending: &mut Sending<'_, B>,
+) {
+    let sound = viewer.audio.as_ref().and_then(|track| track.source);
+    let comes = sound.and_then(|source| fan.stream(source.ssrc)).is_some_and(|it| it.comes(sending.now));
+    let id = viewer.id;
+    let Viewer { video: Some(track), layering: Some(layering), is_dirty, .. } = viewer else { return };
+    let connection = Connection {
+        capacity: layering.controller.short(),
+        needed: worst.rate,
+        // A picture that is held stays so over a pause of the sound, as between two publishing runs.
+        has_sound: comes || (sound.is_some() && track.holding == Holding::Held),
+        is_playing: matches!(track.phase, Phase::Live | Phase::Replaying(_)),
+    };
+    let step = if !is_pinned {
+        layering.hold.decide(sending.now, connection)
+    } else if layering.hold.release() {
+        Step::Return
+    } else {
+        Step::Stay
+    };
+    let sound_only = |is_sound_only: bool| Event::SoundOnly { viewer: id, is_sound_only };
+    match step {
+        Step::Stay => {}
+        Step::Hold => {
+            if let Some(stream) = track.source.and_then(|source| fan.stream(source.ssrc)) {
+                track.anchor(stream);
+            }
+            track.hold();
+            if let Ok(Some(source)) = fan.source(Kind::Video, worst.layer, &track.out) {
+                *is_dirty |= track.layer != worst.layer;
+                track.layer = worst.layer;
+                track.follow(Some(source));
+            }
+            sending.stats.layer_switched(LayerSwitch::SoundOnly);
+            sending.events.push_back(sound_only(true));
+        }
+        Step::Return => {
+            track.holding = Holding::Returning;
+            if is_pinned {
+                sending.events.push_back(sound_only(false));
+            }
+            replays::start_or_ask(config, viewer, fan, sending);
+        }
+        Step::Returned => {
+            layering.controller.renumbered(track.layer);
+            layering.controller.began_anew(sending.now);
+            sending.stats.layer_switched(LayerSwitch::Up);
+            sending.events.push_back(sound_only(false));
+        }
+    }
 }
 
 /// A layer that was chosen.
@@ -264,13 +373,23 @@ fn go_to<B: SendBatch>(
     sending: &mut Sending<'_, B>,
 ) {
     let Some(track) = &mut viewer.video else { return };
-    track.target = None;
+    let before = track.target.take();
     if layer == track.layer {
         return;
     }
     let Ok(Some(source)) = fan.source(Kind::Video, layer, &track.out) else { return };
     need(fan, source.ssrc, sending);
     let is_playing = matches!(track.phase, Phase::Live | Phase::Replaying(_));
+    if let Some(stream) = fan.divided().filter(|_| is_playing) {
+        let is_as_large = stream.point(layer).spatial == stream.point(track.layer).spatial;
+        let has_waited = before.is_some_and(|before| before.layer == layer);
+        let asks = layer < track.layer && (has_waited || !is_as_large);
+        track.target = Some(Target { layer, source, reason, is_due: false });
+        if asks {
+            want_keyframe(config, fan, source.ssrc, sending);
+        }
+        return;
+    }
     if !goes_on || !is_playing {
         // There is nothing to go on with: it starts there as one that joins.
         if let Some(old) = track.source.and_then(|old| fan.stream(old.ssrc)) {
@@ -304,6 +423,20 @@ pub fn pass<B: SendBatch>(
     let Some(target) = target else { return false };
     target.is_due |= packet.starts_keyframe && packet.ssrc == target.source.ssrc;
     target.is_due && switch(viewer, fan, sending)
+}
+
+/// Lets a viewer go to another part of the stream that it gets, if it is to and this packet, which comes now and was not sent
+/// yet, allows it.
+pub fn turn<B>(viewer: &mut Viewer, packet: &TreePacket, sending: &mut Sending<'_, B>) {
+    let Some(track) = &mut viewer.video else { return };
+    let is_live = matches!(track.phase, Phase::Live);
+    let Some(target) = track.target.filter(|target| is_live && target.source.ssrc == packet.ssrc) else {
+        return;
+    };
+    if track.change_part(target, packet) {
+        viewer.is_dirty = true;
+        sending.stats.layer_switched(target.reason);
+    }
 }
 
 /// Switches a viewer to its target, if that has a fresh keyframe and the frame before it is out. True if it did.

@@ -14,9 +14,12 @@ mod fan_out;
 mod feedback;
 mod format;
 mod handover;
+mod hold;
 mod layers;
 mod mapping;
+mod overload;
 mod packet;
+mod part;
 mod record;
 mod replay;
 mod replays;
@@ -36,6 +39,7 @@ pub use feedback::{Reception, RtcpError};
 pub use format::Format;
 pub use layers::LayerState;
 pub use mapping::{Line, SEGMENTS_MAX, Scale, Segment};
+pub use part::Part;
 pub use record::{
     DecodeError, Extensions, OutTrack, Path, RecordChange, Selection, TrackRecord, ViewerId, ViewerRecord,
     ViewerSetup,

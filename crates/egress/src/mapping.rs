@@ -5,7 +5,10 @@
 //! where it is asked: so a repeated packet is the same packet, byte for byte (RFC 3711, section 9.1: a key stream
 //! must never serve two different ones).
 
+use media_core::svc::Svc;
 use model::{NtpTime, SeqNo, Ssrc};
+
+use crate::part::{Fit, Part};
 
 /// Segments kept: the current one and those that packets younger than the ring may still need.
 pub const SEGMENTS_MAX: usize = 8;
@@ -50,17 +53,12 @@ pub struct Segment {
     pub scale: Scale,
     /// Payload type of the source's codec for this viewer.
     pub payload_type: u8,
+    /// The part of the source that it is about; all of it if none is named.
+    pub part: Option<Part>,
 }
 
 impl Segment {
-    /// The out sequence number of a source packet; `None` before the segment.
-    #[must_use]
-    pub fn out_seq_no(&self, source: SeqNo) -> Option<SeqNo> {
-        let steps = source.get().checked_sub(self.source_base.get())?;
-        Some(self.first_out.plus(steps))
-    }
-
-    /// The source packet with this out sequence number; `None` before the segment.
+    /// The source packet with this out sequence number, or, of a part, one that is not after it; `None` before the segment.
     #[must_use]
     pub fn source_seq_no(&self, out: SeqNo) -> Option<SeqNo> {
         let steps = out.get().checked_sub(self.first_out.get())?;
@@ -128,34 +126,41 @@ impl Mapping {
     /// the segment and the source packet after its last.
     pub fn retain(&mut self, is_needed: impl Fn(&Segment, SeqNo) -> bool) {
         let needless = self.segments.windows(2).take_while(|pair| {
-            let end = pair[0].source_seq_no(pair[1].first_out).unwrap_or(pair[0].source_base);
-            !is_needed(&pair[0], end)
+            let [segment, next] = [pair[0], pair[1]];
+            let goes_on = segment.source == next.source && segment.source_base < next.source_base;
+            let end = match segment.part {
+                None => segment.source_seq_no(next.first_out).unwrap_or(segment.source_base),
+                Some(_) if goes_on => next.source_base,
+                Some(_) => segment.source_base.plus(u64::from(u16::MAX)),
+            };
+            !is_needed(&segment, end)
         });
         let count = needless.count();
         self.segments.drain(..count);
     }
 
-    /// Where a source packet goes: the newest segment that has it, and its out sequence number there.
+    /// Where a source packet goes: the newest segment that has it, and its out sequence number there. `None` if it is in no
+    /// segment, or the newest one that knows it leaves it out.
     #[must_use]
-    pub fn out(&self, source: Ssrc, seq_no: SeqNo) -> Option<(SeqNo, &Segment)> {
+    pub fn out(&self, source: Ssrc, seq_no: SeqNo, svc: Option<Svc>) -> Option<(SeqNo, &Segment)> {
         let mut end = SeqNo::MAX;
         for segment in self.segments.iter().rev() {
-            if segment.source == source
-                && let Some(out) = segment.out_seq_no(seq_no)
-                && out < end
-            {
-                return Some((out, segment));
+            if segment.source == source {
+                match segment.fit(seq_no, svc) {
+                    Fit::At(out) if out < end => return Some((out, segment)),
+                    Fit::LeftOut => return None,
+                    Fit::At(_) | Fit::Outside => {}
+                }
             }
             end = segment.first_out;
         }
         None
     }
 
-    /// Which source packet has this out sequence number.
+    /// The segment with this out sequence number.
     #[must_use]
-    pub fn source(&self, out: SeqNo) -> Option<(SeqNo, &Segment)> {
-        let segment = self.segments.iter().rev().find(|segment| segment.first_out <= out)?;
-        Some((segment.source_seq_no(out)?, segment))
+    pub fn owner(&self, out: SeqNo) -> Option<&Segment> {
+        self.segments.iter().rev().find(|segment| segment.first_out <= out)
     }
 }
 
@@ -202,7 +207,12 @@ mod tests {
             out_timestamp: 5000,
             scale: Scale::LIVE,
             payload_type: 96,
+            part: None,
         }
+    }
+
+    fn source(mapping: &Mapping, out: u64) -> Option<SeqNo> {
+        mapping.owner(SeqNo::new(out))?.source_seq_no(SeqNo::new(out))
     }
 
     #[test]
@@ -210,8 +220,9 @@ mod tests {
         let mut mapping = Mapping::default();
         mapping.push(segment(100, 1, 10));
         mapping.push(segment(120, 2, 500));
-        let out =
-            |source, seq_no| mapping.out(Ssrc::new(source), SeqNo::new(seq_no)).map(|(out, _)| out.get());
+        let out = |source, seq_no| {
+            mapping.out(Ssrc::new(source), SeqNo::new(seq_no), None).map(|(out, _)| out.get())
+        };
         assert_eq!(out(1, 9), None);
         assert_eq!(out(1, 10), Some(100));
         assert_eq!(out(1, 29), Some(119));
@@ -225,10 +236,10 @@ mod tests {
         let mut mapping = Mapping::default();
         mapping.push(segment(100, 1, 10));
         mapping.push(segment(150, 1, 20));
-        assert_eq!(mapping.out(Ssrc::new(1), SeqNo::new(25)).expect("mapped").0, SeqNo::new(155));
-        assert_eq!(mapping.out(Ssrc::new(1), SeqNo::new(15)).expect("mapped").0, SeqNo::new(105));
-        assert_eq!(mapping.source(SeqNo::new(115)).expect("mapped").0, SeqNo::new(25));
-        assert_eq!(mapping.source(SeqNo::new(155)).expect("mapped").0, SeqNo::new(25));
+        assert_eq!(mapping.out(Ssrc::new(1), SeqNo::new(25), None).expect("mapped").0, SeqNo::new(155));
+        assert_eq!(mapping.out(Ssrc::new(1), SeqNo::new(15), None).expect("mapped").0, SeqNo::new(105));
+        assert_eq!(source(&mapping, 115), Some(SeqNo::new(25)));
+        assert_eq!(source(&mapping, 155), Some(SeqNo::new(25)));
     }
 
     #[test]
@@ -239,7 +250,7 @@ mod tests {
         }
         assert_eq!(mapping.segments().len(), SEGMENTS_MAX);
         assert_eq!(mapping.current().expect("current").first_out, SeqNo::new(990));
-        assert_eq!(mapping.source(SeqNo::new(5)), None);
+        assert_eq!(mapping.owner(SeqNo::new(5)), None);
         mapping.retain(|_, end| end > SeqNo::new(970));
         assert_eq!(mapping.segments()[0].first_out, SeqNo::new(970));
         mapping.retain(|_, _| false);
@@ -277,12 +288,14 @@ mod tests {
             }
             let chosen = mapping.segments()[pick % mapping.segments().len()];
             let out = chosen.first_out.plus(step);
-            let (seq_no, owner) = mapping.source(out).expect("after the first segment");
-            prop_assert_eq!(owner.out_seq_no(seq_no), Some(out));
+            let owner = *mapping.owner(out).expect("after the first segment");
+            let seq_no = owner.source_seq_no(out).expect("in it");
+            prop_assert_eq!(owner.fit(seq_no, None), Fit::At(out));
             // The same source packet may be in a newer segment too; wherever it is sent, it is found there again.
-            let (sent, segment) = mapping.out(owner.source, seq_no).expect("it is in one");
+            let (sent, segment) = mapping.out(owner.source, seq_no, None).expect("it is in one");
             prop_assert!(sent >= out);
-            prop_assert_eq!(mapping.source(sent), Some((seq_no, segment)));
+            prop_assert_eq!(mapping.owner(sent), Some(segment));
+            prop_assert_eq!(source(&mapping, sent.get()), Some(seq_no));
         }
 
         #[test]
@@ -298,7 +311,7 @@ mod tests {
             let mut seen = std::collections::BTreeMap::new();
             for source in 0..2 {
                 for seq_no in 0..600 {
-                    if let Some((out, _)) = mapping.out(Ssrc::new(source), SeqNo::new(seq_no)) {
+                    if let Some((out, _)) = mapping.out(Ssrc::new(source), SeqNo::new(seq_no), None) {
                         prop_assert_eq!(seen.insert(out, (source, seq_no)), None);
                     }
                 }

@@ -93,7 +93,7 @@ impl Header {
             count += 1;
         }
         let fields = HeaderFields {
-            marker: packet.marker,
+            marker: segment.marker(packet),
             padding: is_padded,
             payload_type: stream.payload_type,
             seq: stream.seq_no.seq(),
@@ -144,6 +144,7 @@ mod tests {
             capture_time: NtpTime::from_bits(0x0123_4567_89ab_cdef),
             audio_level: None,
             orientation: 1,
+            svc: None,
             payload: Bytes::from(vec![7; length]),
         }
     }
@@ -161,6 +162,7 @@ mod tests {
         out_timestamp: 100,
         scale: Scale::LIVE,
         payload_type: 96,
+        part: None,
     };
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use media_core::TreePacket;
 use model::{Bitrate, NtpTime, SeqNo};
 
-use crate::mapping::Scale;
+use crate::mapping::{Scale, Segment};
 
 /// A backlog up to this length is sent in one go: a player shows it as a short fast start, and pacing it would only
 /// put off the present.
@@ -40,8 +40,10 @@ pub fn scale(backlog: Duration, factor: u16, estimate: Option<Bitrate>, layer: B
 /// Where a replay stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Replay {
-    /// The next source packet to send.
+    /// The next source packet to send, which may be one that is left out,
     pub next: SeqNo,
+    /// and the count of the segment's part before it.
+    pub counted: u16,
     /// Source timestamp of the frame sent last,
     pub timestamp: u32,
     /// and when it was captured.
@@ -50,6 +52,8 @@ pub struct Replay {
     pub is_frame_end: bool,
     /// Whether the keyframe went out whole.
     pub has_keyframe: bool,
+    /// When the last packet went out; when it began, before the first.
+    pub sent_at: Instant,
     /// When it began,
     started: Instant,
     /// and with which timestamp.
@@ -57,28 +61,32 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// A replay that begins now with the keyframe that starts with this packet, which has this timestamp for the viewer.
+    /// A replay that begins now with this packet of the segment, the first of a keyframe.
     #[must_use]
-    pub fn new(now: Instant, keyframe: &TreePacket, out_timestamp: u32) -> Self {
+    pub fn new(now: Instant, keyframe: &TreePacket, segment: &Segment) -> Self {
         let TreePacket { seq_no, timestamp, capture_time, .. } = *keyframe;
         Self {
             next: seq_no,
+            counted: segment.part.zip(keyframe.svc).map_or(0, |(part, svc)| svc.count(part.point)),
             timestamp,
             capture_time,
             is_frame_end: false,
             has_keyframe: false,
+            sent_at: now,
             started: now,
-            started_timestamp: out_timestamp,
+            started_timestamp: segment.timestamp(timestamp),
         }
     }
 
-    /// Notes that a packet was sent.
-    pub fn sent(&mut self, packet: &TreePacket) {
+    /// Notes that a packet of the segment was sent.
+    pub fn sent(&mut self, now: Instant, packet: &TreePacket, segment: &Segment) {
+        self.sent_at = now;
         self.next = packet.seq_no.plus(1);
+        self.counted = segment.count_after(packet);
         self.timestamp = packet.timestamp;
         self.capture_time = packet.capture_time;
-        self.is_frame_end = packet.marker;
-        self.has_keyframe |= packet.marker;
+        self.is_frame_end = segment.marker(packet);
+        self.has_keyframe |= self.is_frame_end;
     }
 
     /// Whether the frame with this squeezed timestamp should be sent by now.
@@ -145,9 +153,20 @@ mod tests {
             capture_time: NtpTime::from_bits(0),
             audio_level: None,
             orientation: 0,
+            svc: None,
             payload: Bytes::new(),
         };
-        let mut replay = Replay::new(start, &keyframe, u32::MAX - 8);
+        let segment = Segment {
+            first_out: SeqNo::new(0),
+            source: Ssrc::new(1),
+            source_base: SeqNo::new(0),
+            source_timestamp: 0,
+            out_timestamp: u32::MAX - 8,
+            scale: Scale::LIVE,
+            payload_type: 96,
+            part: None,
+        };
+        let mut replay = Replay::new(start, &keyframe, &segment);
         let at = |millis| start + Duration::from_millis(millis);
         assert!(replay.is_due(start, u32::MAX - 8, 90_000));
         assert!(!replay.is_due(start, 9000 - 9, 90_000));

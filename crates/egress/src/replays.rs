@@ -11,11 +11,12 @@ use model::{Bitrate, Kind};
 use crate::broadcast::Fan;
 use crate::budget::Budget;
 use crate::layers;
+use crate::part::Fit;
 use crate::replay;
 use crate::send::{SendBatch, Sending};
 use crate::shard::Config;
 use crate::ticks::want_keyframe;
-use crate::track::Phase;
+use crate::track::{Holding, Phase};
 use crate::viewer::Viewer;
 
 /// Replays go on in steps of this length: an eighth of a frame at 30 frames per second.
@@ -149,8 +150,14 @@ pub fn start_or_ask<B: SendBatch>(
     sending: &mut Sending<'_, B>,
 ) {
     let waiting = viewer.video.as_ref().filter(|track| matches!(track.phase, Phase::Waiting));
-    let Some(source) = waiting.and_then(|track| track.source) else { return };
+    let waiting = waiting.filter(|track| track.holding != Holding::Held);
+    let Some((source, holding)) = waiting.and_then(|track| track.source.zip(Some(track.holding))) else {
+        return;
+    };
     layers::need(fan, source.ssrc, sending);
+    if holding == Holding::Returning {
+        return want_keyframe(config, fan, source.ssrc, sending);
+    }
     if fan.stream(source.ssrc).is_some_and(|stream| fan.is_behind(sending.now, stream)) {
         // What comes is of the past: once it is up with the others, the picture starts with all of it.
         return;
@@ -204,7 +211,10 @@ fn step<B: SendBatch>(
             }
             continue;
         }
-        let Some(packet) = stream.ring.range(replay.next..).find_map(|(_, packet)| packet) else {
+        let Some(segment) = track.mapping.current().copied() else { return Step::Done };
+        let mut packets = stream.ring.range(replay.next..).filter_map(|(_, packet)| packet);
+        let Some(packet) = packets.find(|packet| segment.fit(packet.seq_no, packet.svc) != Fit::LeftOut)
+        else {
             // The next frame ends the replay, when it comes; the rest of this one has to come first.
             return if replay.is_frame_end { Step::Done } else { Step::Idle };
         };
@@ -216,7 +226,7 @@ fn step<B: SendBatch>(
                 continue;
             }
             // What is missing before this packet may be the rest of the frame before, which keeps its own timestamp.
-            let is_frame_out = replay.is_frame_end || replay.next == packet.seq_no;
+            let is_frame_out = replay.is_frame_end || segment.is_next((replay.next, replay.counted), packet);
             let newest = stream.newest.filter(|newest| is_frame_out && newest.timestamp == packet.timestamp);
             if let Some(newest) = newest.filter(|_| can_go_live) {
                 let replay = *replay;
@@ -225,8 +235,8 @@ fn step<B: SendBatch>(
                 send_the_rest(viewer, fan, sending);
                 return Step::Done;
             }
-            let due = track.mapping.current().map(|segment| segment.timestamp(packet.timestamp));
-            if !due.is_some_and(|timestamp| replay.is_due(sending.now, timestamp, source.clock_rate)) {
+            let timestamp = segment.timestamp(packet.timestamp);
+            if !replay.is_due(sending.now, timestamp, source.clock_rate) {
                 return Step::Idle;
             }
         }
@@ -240,7 +250,7 @@ fn step<B: SendBatch>(
         if let Some(track) = &mut viewer.video
             && let Phase::Replaying(replay) = &mut track.phase
         {
-            replay.sent(packet);
+            replay.sent(sending.now, packet, &place.segment);
         }
     }
 }

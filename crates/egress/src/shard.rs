@@ -11,6 +11,7 @@ use srtp::KeyError;
 use crate::broadcast::{Fan, NotNegotiated};
 use crate::budget::Budget;
 use crate::fan_out::Train;
+use crate::overload::Overload;
 use crate::record::{OutTrack, Path, ViewerId, ViewerRecord, ViewerSetup};
 use crate::replays::Replays;
 use crate::stats::Stats;
@@ -92,6 +93,13 @@ pub enum Event {
         /// Sound or picture.
         kind: Kind,
     },
+    /// A viewer's connection carries no picture: it gets sound alone from now on, or its picture has come back.
+    SoundOnly {
+        /// Who.
+        viewer: ViewerId,
+        /// Whether it does without a picture.
+        is_sound_only: bool,
+    },
     /// A viewer was not heard for too long: nothing may be sent to it any more, and nothing is.
     ConsentExpired {
         /// Who.
@@ -156,6 +164,9 @@ pub struct Shard {
     pub(crate) stats: Stats,
     /// Packets had to wait for the shard, and until then it counts as behind.
     pub(crate) behind_until: Option<Instant>,
+    /// Its viewers went on from another process a moment ago, and more than usual may wait for it.
+    pub(crate) resumed_until: Option<Instant>,
+    pub(crate) overload: Overload,
     pub(crate) train: Train,
     pub(crate) payload: Vec<u8>,
 }
@@ -184,6 +195,8 @@ impl Shard {
             wallclock: None,
             stats: Stats::default(),
             behind_until: None,
+            resumed_until: None,
+            overload: Overload::new(),
             train: Train::default(),
             payload: Vec::new(),
         }
@@ -212,7 +225,7 @@ impl Shard {
             self.fan_by_ssrc.remove(&stream.ssrc);
         }
         fan.change(now, broadcast, self.config.ring);
-        if fan.is_layered {
+        if fan.has_choice() {
             self.layers_at.get_or_insert(now);
         }
         self.fan_by_ssrc.extend(fan.streams.iter().map(|stream| (stream.ssrc, index)));
@@ -379,7 +392,8 @@ impl Shard {
             let Some(track) = viewer.track_mut(kind) else { continue };
             let followed = track.source.map(|source| source.ssrc);
             let followed = followed.or(track.mapping.current().map(|current| current.source));
-            let layer = fan.layer(kind, followed, track.layer);
+            let is_part = track.mapping.current().is_some_and(|current| current.part.is_some());
+            let layer = fan.layer(kind, followed, (track.layer, is_part));
             is_moved |= std::mem::replace(&mut track.layer, layer) != layer;
             let source = fan.source(kind, layer, &track.out);
             let is_refused = source == Err(NotNegotiated);

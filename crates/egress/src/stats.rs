@@ -30,7 +30,7 @@ pub enum DropReason {
     Duplicate,
     /// A tree packet that came after its place in the ring was given up.
     TooLate,
-    /// A tree packet that waited too long for a shard that cannot keep up.
+    /// A tree packet that waited too long for a shard that cannot keep up: kept, and sent to who asks for it only.
     Behind,
     /// A viewer's packet from before the point where it began.
     BeforeStart,
@@ -90,11 +90,16 @@ pub enum LayerSwitch {
     Pinned,
     /// The publisher sends the one it had no more.
     Inactive,
+    /// The shard cannot keep up with the one it had.
+    Overload,
+    /// Its connection carries none: it gets sound alone for a while.
+    SoundOnly,
 }
 
 impl LayerSwitch {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Up, Self::Down, Self::Pinned, Self::Inactive];
+    pub const ALL: [Self; 6] =
+        [Self::Up, Self::Down, Self::Pinned, Self::Inactive, Self::Overload, Self::SoundOnly];
 
     /// The value of the `reason` label.
     #[must_use]
@@ -104,6 +109,8 @@ impl LayerSwitch {
             Self::Down => "down",
             Self::Pinned => "pinned",
             Self::Inactive => "inactive",
+            Self::Overload => "overload",
+            Self::SoundOnly => "sound_only",
         }
     }
 }
@@ -181,6 +188,8 @@ pub struct Stats {
     pub viewers_waiting: u64,
     /// Of them, those that are still catching up.
     pub viewers_replaying: u64,
+    /// Viewers that get sound alone, because their connections carry no picture.
+    pub viewers_sound_only: u64,
     /// Sound sent.
     pub audio: Traffic,
     /// Picture sent, replays included, repeats not.
@@ -278,7 +287,7 @@ mod tests {
         for (count, reason) in LayerSwitch::ALL.into_iter().enumerate() {
             (0..=count).for_each(|_| stats.layer_switched(reason));
         }
-        assert_eq!(LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)), [1, 2, 3, 4]);
+        assert_eq!(LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)), [1, 2, 3, 4, 5, 6]);
         let labels: std::collections::BTreeSet<_> = LayerSwitch::ALL.map(LayerSwitch::as_str).into();
         assert_eq!(labels.len(), LayerSwitch::ALL.len());
     }

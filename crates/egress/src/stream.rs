@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use media_core::rate::RateMeter;
 use media_core::ring::{Inserted, Limits, Ring};
+use media_core::svc::{self, Structure, Svc};
 use media_core::{TreePacket, codec};
 use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
+use crate::part::Part;
 use crate::replay;
 use crate::stats::DropReason;
 
@@ -43,17 +45,37 @@ pub struct Newest {
     pub at: Instant,
 }
 
+/// The layers of a stream that has several.
+struct Layers {
+    structure: Structure,
+    /// Generation of the counts.
+    generation: u8,
+    /// Of the points but the best one.
+    rates: [RateMeter; svc::COUNTS],
+}
+
+impl Layers {
+    fn new(svc: &Svc) -> Self {
+        let rates = std::array::from_fn(|_| RateMeter::new(RATE_WINDOW));
+        Self { structure: svc.structure, generation: svc.generation, rates }
+    }
+}
+
 /// One RTP stream.
 pub struct Stream {
     pub ssrc: Ssrc,
     pub kind: Kind,
     /// Its place among the layers of its track, 0 being the best.
     pub layer: u8,
+    /// Whether its track has no other: then viewers may get parts of it.
+    pub is_alone: bool,
     pub ring: Ring<Arc<TreePacket>>,
     pub newest: Option<Newest>,
     /// Width and height of the picture in pixels, where its keyframes say so.
     pub size: Option<(u32, u32)>,
     codec: Codec,
+    /// As its newest packet tells of them.
+    layers: Option<Box<Layers>>,
     /// When it was announced: nothing can have come before.
     announced_at: Instant,
     /// When it began to come without a longer pause.
@@ -77,10 +99,12 @@ impl Stream {
             ssrc,
             kind: codec.kind(),
             layer: 0,
+            is_alone: true,
             ring: Ring::new(limits),
             newest: None,
             size: None,
             codec,
+            layers: None,
             announced_at: now,
             active_since: None,
             keyframe_at: None,
@@ -119,6 +143,7 @@ impl Stream {
             self.ring.mark_keyframe(packet.seq_no);
         }
         let is_newest = self.newest.is_none_or(|newest| newest.seq_no < packet.seq_no);
+        self.note_layers(now, packet, is_newest);
         if is_newest {
             if self.active_since.is_none() || !self.is_active(now) {
                 self.active_since = Some(now);
@@ -132,6 +157,50 @@ impl Stream {
             }
         }
         Ok(is_newest)
+    }
+
+    fn note_layers(&mut self, now: Instant, packet: &TreePacket, is_newest: bool) {
+        match &packet.svc {
+            Some(svc) if is_newest => {
+                let layers = self.layers.get_or_insert_with(|| Box::new(Layers::new(svc)));
+                (layers.structure, layers.generation) = (svc.structure, svc.generation);
+            }
+            None if is_newest => self.layers = None,
+            Some(_) | None => {}
+        }
+        if let (Some(layers), Some(svc)) = (&mut self.layers, &packet.svc) {
+            let needed = layers.rates.iter_mut().zip(1..).filter(|(_, point)| svc.needs(*point));
+            needed.for_each(|(rate, _)| rate.add(now, packet.payload.len()));
+        }
+    }
+
+    /// How many points there are of it: 1 if viewers get all of it.
+    pub fn points(&self) -> u8 {
+        let layers = self.layers.as_ref().filter(|_| self.is_alone);
+        layers.map_or(1, |layers| layers.structure.points())
+    }
+
+    /// The layer that a point of it ends with.
+    pub fn point(&self, index: u8) -> svc::Layer {
+        self.layers.as_ref().map_or(Structure::SINGLE, |layers| layers.structure).point(index)
+    }
+
+    /// The part of it that a viewer of this point gets from this packet on; all of it if there is none, or if what comes is not
+    /// counted on from there.
+    pub fn part(&self, point: u8, packet: &TreePacket) -> Option<Part> {
+        let layers = self.layers.as_ref().filter(|_| self.is_alone)?;
+        let svc = packet.svc.filter(|svc| svc.generation == layers.generation)?;
+        Part::beginning(point.min(svc::COUNTS as u8), &svc)
+    }
+
+    /// As [`Stream::rate`], of one of its points.
+    pub fn point_rate(&mut self, now: Instant, index: u8) -> Bitrate {
+        let worse = usize::from(index).checked_sub(1);
+        let rate = worse.and_then(|worse| self.layers.as_mut()?.rates.get_mut(worse));
+        match rate {
+            Some(rate) => rate.rate(now),
+            None => self.rate(now),
+        }
     }
 
     /// Payload bits per second of late; zero if nothing came. What was told counts for a while beyond its time: the past

@@ -12,7 +12,7 @@ use crate::replays::{self, Start};
 use crate::report;
 use crate::send::{SendBatch, Sending};
 use crate::shard::{Config, Event, Shard};
-use crate::track::Phase;
+use crate::track::{Holding, Phase, Track};
 use crate::viewer::Viewer;
 
 /// Rings are emptied of what is too old, and viewers counted, this often.
@@ -94,7 +94,8 @@ impl Shard {
         }
         if viewer.is_consenting {
             let is_behind = self.behind_until.is_some_and(|at| now < at);
-            layers::review(Rules { config: &self.config, is_behind }, viewer, fan, &mut sending);
+            let rules = Rules { config: &self.config, is_behind, layers_left_out: self.overload.layers() };
+            layers::review(rules, viewer, fan, &mut sending);
             replays::start_or_ask(&self.config, viewer, fan, &mut sending);
             restart(&self.config, viewer, fan, &mut sending);
         }
@@ -121,10 +122,13 @@ impl Shard {
         for stream in self.fans.iter_mut().flatten().flat_map(|fan| &mut fan.streams) {
             stream.ring.expire(now);
         }
-        let phases = || self.viewers.iter().flatten().filter_map(|viewer| Some(viewer.video.as_ref()?.phase));
-        self.stats.viewers_waiting = phases().filter(|phase| matches!(phase, Phase::Waiting)).count() as u64;
-        self.stats.viewers_replaying =
-            phases().filter(|phase| matches!(phase, Phase::Replaying(_))).count() as u64;
+        let pictures = || self.viewers.iter().flatten().filter_map(|viewer| viewer.video.as_ref());
+        let count =
+            |is_counted: fn(&Track) -> bool| pictures().filter(|track| is_counted(track)).count() as u64;
+        self.stats.viewers_waiting =
+            count(|track| matches!(track.phase, Phase::Waiting) && track.holding != Holding::Held);
+        self.stats.viewers_replaying = count(|track| matches!(track.phase, Phase::Replaying(_)));
+        self.stats.viewers_sound_only = count(|track| track.holding == Holding::Held);
         let is_in_use = self.fans.iter().any(Option::is_some);
         self.housekeeping_at = is_in_use.then(|| now + HOUSEKEEPING_INTERVAL);
     }
@@ -148,6 +152,11 @@ fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, se
         return;
     }
     track.restart_at = None;
+    let stream = track.source.and_then(|source| fan.stream(source.ssrc));
+    if matches!(track.phase, Phase::Live) && stream.is_none_or(|stream| !stream.is_active(now)) {
+        // The publisher has fallen silent since: it would see what it has seen.
+        return;
+    }
     track.restarted_at = Some(now);
     let has_started = matches!(track.phase, Phase::Live | Phase::Replaying(_));
     if has_started && replays::start(config, viewer, fan, Start::Cached, sending) {

@@ -8,6 +8,7 @@ use model::{Codec, NtpTime, SeqNo, Ssrc};
 use crate::counter::CounterBlock;
 use crate::feedback::Reception;
 use crate::mapping::{Line, Mapping, Scale, Segment, later};
+use crate::part::{Fit, Part};
 use crate::record::{OutTrack, Selection, TrackRecord};
 use crate::replay::{self, Replay};
 use crate::replays::Start;
@@ -64,6 +65,17 @@ pub enum Phase {
     Live,
 }
 
+/// Whether a picture is sent at all: a connection may carry sound alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holding {
+    /// It is sent.
+    Sent,
+    /// It is not, and nothing begins it but a change of this.
+    Held,
+    /// It is to come back with the next keyframe that comes live: what is cached would be sent faster than live.
+    Returning,
+}
+
 /// Where a source packet goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -92,6 +104,7 @@ pub struct Track {
     pub target: Option<Target>,
     pub source: Option<Source>,
     pub phase: Phase,
+    pub holding: Holding,
     pub mapping: Mapping,
     /// What the viewer last reported of it.
     pub reception: Option<Reception>,
@@ -145,6 +158,7 @@ impl Track {
             target: None,
             source: None,
             phase: Phase::Idle,
+            holding: Holding::Sent,
             mapping: Mapping::new(record.segments),
             reception: None,
             reports: [None; 2],
@@ -196,9 +210,20 @@ impl Track {
         let current = self.mapping.current();
         self.phase = match (source, current) {
             (None, _) => Phase::Idle,
+            (Some(_), _) if self.holding != Holding::Sent => Phase::Waiting,
             (Some(source), Some(current)) if source.is_of(current) && current.is_live() => Phase::Live,
             (Some(_), Some(_) | None) => Phase::Waiting,
         };
+    }
+
+    /// Picture: stops, until it is told to come back. It has been [anchored](Track::anchor).
+    pub const fn hold(&mut self) {
+        self.target = None;
+        self.restart_at = None;
+        self.holding = Holding::Held;
+        if self.source.is_some() {
+            self.phase = Phase::Waiting;
+        }
     }
 
     /// Notes where live timestamps stand, for whatever comes after: clocks of publishers drift.
@@ -217,7 +242,7 @@ impl Track {
     pub fn start_audio(&mut self, now: Instant, source: Source, packet: &TreePacket) {
         let after = self.after_sent(source.clock_rate);
         let timestamp = self.present(packet.capture_time, now, source.clock_rate, after);
-        self.begin(source, packet.seq_no, packet.timestamp, timestamp, Scale::LIVE);
+        self.begin(source, packet, None, timestamp, Scale::LIVE);
         self.phase = Phase::Live;
     }
 
@@ -242,11 +267,17 @@ impl Track {
         let backlog_time = replay::duration(backlog, source.clock_rate);
         let is_live = how == Start::Live && backlog_time <= LIVE_BACKLOG_MAX;
         let scale = if is_live { Scale::LIVE } else { scale(backlog_time) };
-        self.begin(source, keyframe.seq_no, keyframe.timestamp, timestamp, scale);
+        let part = stream.part(self.layer, keyframe);
+        if part.is_none() && stream.is_alone {
+            // All of it: what is less cannot be counted from here on. The viewer goes there with a later picture.
+            self.layer = 0;
+        }
+        let segment = self.begin(source, keyframe, part, timestamp, scale);
         self.keyframe_at = Some(now);
         self.restart_at = None;
+        self.holding = Holding::Sent;
         self.phase =
-            if is_live { Phase::Live } else { Phase::Replaying(Replay::new(now, keyframe, timestamp)) };
+            if is_live { Phase::Live } else { Phase::Replaying(Replay::new(now, keyframe, &segment)) };
         true
     }
 
@@ -257,13 +288,12 @@ impl Track {
         if !self.is_resumed || !source.is_of(current) || current.is_live() {
             return false;
         }
-        let next = current.source_seq_no(SeqNo::new(self.reached)).unwrap_or(current.source_base);
         let Some(keyframe) = stream.ring.get(current.source_base) else { return false };
-        let mut replay = Replay::new(now, keyframe, current.out_timestamp);
-        if next > current.source_base {
-            let Some(last) = stream.ring.get(SeqNo::new(next.get() - 1)) else { return false };
-            replay = Replay::new(now, last, current.timestamp(last.timestamp));
-            replay.sent(last);
+        let mut replay = Replay::new(now, keyframe, current);
+        if self.reached > current.first_out.get() {
+            let Some(last) = current.find(SeqNo::new(self.reached - 1), &stream.ring) else { return false };
+            replay = Replay::new(now, last, current);
+            replay.sent(now, last, current);
             replay.has_keyframe |= last.timestamp != keyframe.timestamp;
         }
         self.is_resumed = false;
@@ -274,7 +304,8 @@ impl Track {
     /// Whether a replay may end here. What another process may have sent beyond it had squeezed timestamps, and must have
     /// them again.
     pub fn can_go_live(&self, replay: &Replay) -> bool {
-        let out = self.mapping.current().and_then(|current| current.out_seq_no(replay.next));
+        let current = self.mapping.current();
+        let out = current.and_then(|current| current.out_of_next(replay.next, replay.counted));
         out.is_some_and(|out| out.get() >= self.promised_until)
     }
 
@@ -290,7 +321,7 @@ impl Track {
         let at = newest.at.checked_sub(age).unwrap_or(newest.at);
         let after = self.after_sent(source.clock_rate);
         let timestamp = self.present(keyframe.capture_time, at, source.clock_rate, after);
-        self.begin(source, keyframe.seq_no, keyframe.timestamp, timestamp, Scale::LIVE);
+        self.begin(source, keyframe, None, timestamp, Scale::LIVE);
         (self.layer, self.source, self.target) = (target.layer, Some(source), None);
         self.phase = Phase::Live;
         self.keyframe_at = Some(now);
@@ -310,10 +341,10 @@ impl Track {
     pub fn go_live(&mut self, replay: &Replay, packet: &TreePacket, at: Instant) {
         let (Some(source), Some(current)) = (self.source, self.mapping.current().copied()) else { return };
         // From the packet after the last one sent, so that one that is repaired later gets its frame's timestamp.
-        let Some(first_out) = current.out_seq_no(replay.next) else { return };
+        let Some(first_out) = current.out_of_next(replay.next, replay.counted) else { return };
         // Frames that are missing in between come later, if they are repaired, and keep the source's pace before it.
         let skipped = packet.timestamp.wrapping_sub(replay.timestamp);
-        let step = if packet.seq_no == replay.next { 1 } else { skipped };
+        let step = if current.is_next((replay.next, replay.counted), packet) { 1 } else { skipped };
         let after = current.timestamp(replay.timestamp).wrapping_add(step);
         let out_timestamp = self.present(packet.capture_time, at, source.clock_rate, after);
         self.mapping.push(Segment {
@@ -322,9 +353,70 @@ impl Track {
             source_timestamp: packet.timestamp,
             out_timestamp,
             scale: Scale::LIVE,
+            part: current.part.map(|part| Part { count: replay.counted, ..part }),
             ..current
         });
         self.phase = Phase::Live;
+    }
+
+    /// Picture: goes on with another part of its stream from this packet on, which begins a picture and comes now. Returns
+    /// whether it does. Times go on as they are.
+    pub fn change_part(&mut self, target: Target, packet: &TreePacket) -> bool {
+        let (Some(current), Some(svc)) = (self.mapping.current().copied(), packet.svc) else { return false };
+        if !svc.can_change(current.point(), target.layer, packet.starts_keyframe) || !current.is_live() {
+            return false;
+        }
+        // What was sent, or may have been by another process, was of the part before.
+        let next = current.next_out(packet.seq_no, packet.svc);
+        let Some(first_out) = next.filter(|out| out.get() >= self.sent_until.next) else { return false };
+        self.continue_with(first_out, packet, Part::beginning(target.layer, &svc));
+        (self.layer, self.target) = (target.layer, None);
+        true
+    }
+
+    /// Lets a segment follow that says the same, where counts are about to run out. Returns whether it did.
+    pub fn renew(&mut self, place: &Place, packet: &TreePacket) -> bool {
+        let current = self.mapping.current().copied();
+        let is_current = current == Some(place.segment) && place.segment.is_live();
+        let Some((part, svc)) = place.segment.part.zip(packet.svc).filter(|_| is_current) else {
+            return false;
+        };
+        let is_due = place.segment.is_due_for_renewal(packet.seq_no);
+        if is_due {
+            self.continue_with(place.seq_no, packet, Part::beginning(part.point, &svc));
+        }
+        is_due
+    }
+
+    /// A segment that begins with this packet and goes on in time with the one before.
+    fn continue_with(&mut self, first_out: SeqNo, packet: &TreePacket, part: Option<Part>) {
+        let Some(current) = self.mapping.current().copied() else { return };
+        self.mapping.push(Segment {
+            first_out,
+            source_base: packet.seq_no,
+            source_timestamp: packet.timestamp,
+            out_timestamp: current.timestamp(packet.timestamp),
+            part,
+            ..current
+        });
+    }
+
+    /// Whether a packet of its source is none of the part that the viewer gets.
+    pub fn leaves_out(&self, packet: &TreePacket) -> bool {
+        let current = self.mapping.current().filter(|current| current.part.is_some());
+        current.is_some_and(|current| {
+            current.source == packet.ssrc && current.fit(packet.seq_no, packet.svc) == Fit::LeftOut
+        })
+    }
+
+    /// Whether the counts that tell the viewer's part have broken off before this packet: the publisher's session went on
+    /// in another process, or it codes otherwise.
+    pub fn has_lost_count(&self, packet: &TreePacket) -> bool {
+        let current = self.mapping.current().filter(|current| current.source == packet.ssrc);
+        current.is_some_and(|current| {
+            let is_behind = packet.seq_no >= current.source_base;
+            is_behind && current.part.is_some() && current.next_out(packet.seq_no, packet.svc).is_none()
+        })
     }
 
     /// The timestamp of what was captured at `capture_time` and came at `at`: as much later than the last line as time
@@ -359,27 +451,30 @@ impl Track {
     fn begin(
         &mut self,
         source: Source,
-        base: SeqNo,
-        source_timestamp: u32,
+        first: &TreePacket,
+        part: Option<Part>,
         out_timestamp: u32,
         scale: Scale,
-    ) {
+    ) -> Segment {
         let unused = self.mapping.current().map_or(0, |current| current.first_out.get());
         self.is_resumed = false;
-        self.mapping.push(Segment {
+        let segment = Segment {
             first_out: SeqNo::new(self.sent_until.next.max(unused)),
             source: source.ssrc,
-            source_base: base,
-            source_timestamp,
+            source_base: first.seq_no,
+            source_timestamp: first.timestamp,
             out_timestamp,
             scale,
             payload_type: source.payload_type,
-        });
+            part,
+        };
+        self.mapping.push(segment);
+        segment
     }
 
     /// Where a source packet goes; `None` if it is from before the start.
     pub fn place(&self, packet: &TreePacket) -> Option<Place> {
-        let (seq_no, segment) = self.mapping.out(packet.ssrc, packet.seq_no)?;
+        let (seq_no, segment) = self.mapping.out(packet.ssrc, packet.seq_no, packet.svc)?;
         Some(Place { seq_no, segment: *segment })
     }
 
@@ -387,6 +482,11 @@ impl Track {
     /// what its viewers have.
     pub const fn is_sent_before(&self, place: &Place) -> bool {
         place.seq_no.get() < self.sent_before
+    }
+
+    /// Whether the packet of this place went out, as far as anybody knows, or no other packet will ever have its number.
+    pub const fn is_sent(&self, place: &Place) -> bool {
+        place.seq_no.get() < self.sent_until.next
     }
 
     /// Whether a place is so far ahead that the receiver would take it for one behind.
@@ -423,12 +523,14 @@ impl Track {
         let timestamp = place.segment.timestamp(packet.timestamp);
         self.last_timestamp = Some(self.last_timestamp.map_or(timestamp, |last| later(timestamp, last)));
         if place.seq_no.get() + 1 == self.reached {
-            self.is_frame_end = packet.marker;
+            self.is_frame_end = place.segment.marker(packet);
         }
         self.packets = self.packets.wrapping_add(1);
-        self.payload_bytes = self.payload_bytes.wrapping_add(packet.payload.len() as u32);
+        if place.segment.wants(packet) {
+            self.payload_bytes = self.payload_bytes.wrapping_add(packet.payload.len() as u32);
+        }
         let Some(keyframe) = self.first_frame else { return false };
-        let is_out = packet.timestamp != keyframe || packet.marker;
+        let is_out = packet.timestamp != keyframe || place.segment.marker(packet);
         if is_out {
             self.first_frame = None;
         }

@@ -164,7 +164,9 @@ impl Viewer {
     /// The layer whose picture it gets packet by packet as they come.
     pub fn live_layer(&self) -> Option<usize> {
         let track = self.video.as_ref().filter(|track| matches!(track.phase, Phase::Live))?;
-        Some(usize::from(track.layer).min(LAYERS_MAX - 1))
+        // A part comes in the only stream.
+        let is_part = track.mapping.current().is_some_and(|current| current.part.is_some());
+        Some(if is_part { 0 } else { usize::from(track.layer).min(LAYERS_MAX - 1) })
     }
 
     /// Whether its picture waits for a keyframe of another layer.
@@ -206,6 +208,7 @@ impl Viewer {
         }
         let Some(track) = self.track_mut(kind) else { return 0 };
         let is_first_frame = track.sent(place, packet);
+        let payload = if place.segment.wants(packet) { payload } else { Payload::EMPTY };
         let header = Header::media(&track.out, &place.segment, place.seq_no, packet, payload.is_padded);
         let bytes = self.seal(sending.out, &header, payload.bytes, place.seq_no);
         sending.stats.media(kind).add(bytes);
@@ -255,7 +258,9 @@ impl Viewer {
                 let header = Header::rtx(&track.out, &place.segment, stream, packet);
                 // RFC 4588, section 4: the original sequence number comes first.
                 payload.extend_from_slice(&place.seq_no.seq().to_be_bytes());
-                payload.extend_from_slice(&packet.payload);
+                if place.segment.wants(packet) {
+                    payload.extend_from_slice(&packet.payload);
+                }
                 if is_changed {
                     self.is_dirty = true;
                 }
@@ -263,7 +268,8 @@ impl Viewer {
                 self.seal(sending.out, &header, &payload, seq_no)
             }
             None => {
-                let is_padded = packet::push_padded(&mut payload, kind, packet);
+                let is_padded =
+                    place.segment.wants(packet) && packet::push_padded(&mut payload, kind, packet);
                 let header = Header::media(&track.out, &place.segment, place.seq_no, packet, is_padded);
                 self.seal(sending.out, &header, &payload, place.seq_no)
             }
@@ -321,4 +327,9 @@ pub struct Payload<'a> {
     pub bytes: &'a [u8],
     /// Whether it ends with padding.
     pub is_padded: bool,
+}
+
+impl Payload<'_> {
+    /// Of a packet that only takes up its number.
+    const EMPTY: Self = Self { bytes: &[], is_padded: false };
 }

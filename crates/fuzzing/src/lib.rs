@@ -20,7 +20,7 @@ mod sdp;
 pub type Demand = fn(&[u8]);
 
 /// Every target: its name, which is that of its file in `fuzz/fuzz_targets/` and of its folder in `fuzz/corpus/`.
-pub const TARGETS: [(&str, Demand); 24] = [
+pub const TARGETS: [(&str, Demand); 25] = [
     ("access", access::attempt),
     ("codec", media::codec),
     ("fingerprint", sdp::fingerprint),
@@ -44,6 +44,7 @@ pub const TARGETS: [(&str, Demand); 24] = [
     ("sound", encoders::sound),
     ("srtp", media::srtp),
     ("stun", peers::stun),
+    ("svc", media::svc),
     ("viewer_record", records::viewer),
 ];
 

@@ -3,6 +3,7 @@
 use media_core::codec::{self as codecs, KeyframeDetector};
 use media_core::rtcp::{self as control, Packet as Control};
 use media_core::rtp::{HeaderFields, Packet, write_header};
+use media_core::svc::{self, Stamper, Svc, dependency, vp9};
 use model::{Codec, SeqNo};
 use srtp::{MasterKey, Profile, RtcpIndex, RtcpKey, RtpKey};
 
@@ -99,6 +100,39 @@ pub fn codec(bytes: &[u8]) {
     }
     let _ = codecs::h264::slice_type(bytes);
     let _ = codecs::h264::sequence_parameters(bytes);
+}
+
+/// Payload descriptors of VP9, or dependency descriptors, in a row, each with a byte before it that tells its length and fate: whatever they say, no
+/// number of a point is given twice, and what is said of a packet comes back from its bytes.
+pub fn svc(bytes: &[u8]) {
+    let (mut reader, mut stamper) = (vp9::Reader::default(), Stamper::new(0));
+    let mut dependencies = dependency::Reader::default();
+    let mut numbers = std::collections::BTreeSet::new();
+    let (mut rest, mut seq_no, mut late) = (bytes, 1u64, Vec::new());
+    let mut stamp = |seq_no: u64, payload: &[u8]| {
+        let frame = dependencies.read(payload).or_else(|| reader.read(payload));
+        let Some(svc) = stamper.stamp(SeqNo::new(seq_no), frame.as_ref(), seq_no.is_multiple_of(2)) else {
+            return;
+        };
+        assert_eq!(Svc::from_bytes(svc.to_bytes()), svc);
+        for point in 1..svc::POINTS_MAX as u8 {
+            assert!(svc.needs(point - 1) || !svc.needs(point), "points are nested");
+            assert!(
+                !svc.has_number(point) || numbers.insert((point, svc.count(point))),
+                "a number was given twice"
+            );
+        }
+    };
+    // Beyond 2^16 packets numbers come again.
+    while let Some((&head, after)) = rest.split_first().filter(|_| seq_no < 20_000) {
+        let (payload, after) = after.split_at(usize::from(head & 0x1f).min(after.len()));
+        match head >> 6 {
+            0 => late.push((seq_no, payload)),
+            _ => stamp(seq_no, payload),
+        }
+        (rest, seq_no) = (after, seq_no + 1);
+    }
+    late.into_iter().for_each(|(seq_no, payload)| stamp(seq_no, payload));
 }
 
 /// What nobody with the key has sealed does not open; what is sealed opens as it was.

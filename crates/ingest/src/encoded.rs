@@ -17,6 +17,8 @@ use crate::publisher::{Identity, LayerStats, Stats};
 
 /// Bitrate is measured over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(2);
+/// Keyframes with such a silence between them say nothing of how far apart the encoder makes them.
+const SILENCE: Duration = Duration::from_secs(3);
 /// Where the publisher's clock stands in ours is learned; this is where it stands for itself. It only has to be far from
 /// zero, which would say that there is no clock.
 const CLOCK_ORIGIN: Duration = Duration::from_secs(1 << 30);
@@ -60,6 +62,9 @@ struct Stream {
     bytes: u64,
     rate: RateMeter,
     keyframe_at: Option<Instant>,
+    came_at: Option<Instant>,
+    /// Since the latest keyframe.
+    was_silent: bool,
     last_keyframe: Option<MediaTime>,
     keyframe_interval: Option<Duration>,
     observer: Observer,
@@ -80,6 +85,8 @@ impl Stream {
             bytes: 0,
             rate: RateMeter::new(RATE_WINDOW),
             keyframe_at: None,
+            came_at: None,
+            was_silent: false,
             last_keyframe: None,
             keyframe_interval: None,
             observer: Observer::new(clock_rate(kind)),
@@ -113,8 +120,11 @@ impl Stream {
         if payload.kind == Kind::Audio {
             return;
         }
+        let before = self.came_at.replace(now);
+        self.was_silent |= before.is_some_and(|before| now.saturating_duration_since(before) >= SILENCE);
         if payload.starts_keyframe {
-            let between = self.last_keyframe.map(|last| payload.time.as_micros() - last.as_micros());
+            let last = self.last_keyframe.filter(|_| !std::mem::take(&mut self.was_silent));
+            let between = last.map(|last| payload.time.as_micros() - last.as_micros());
             self.keyframe_interval =
                 between.and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
             self.last_keyframe = Some(payload.time);
@@ -255,6 +265,7 @@ impl Encoded {
             capture_time,
             audio_level: None,
             orientation: 0,
+            svc: None,
             payload: payload.bytes,
         }
     }
@@ -336,5 +347,13 @@ mod tests {
         assert_eq!((audio.packets, audio.codec), (0, None));
         assert_eq!((video.packets, video.bytes, video.codec), (3, 300, Some(Codec::H264)));
         assert_eq!(video.keyframe_interval, Some(Duration::from_secs(2)));
+        // After a cut of its network nothing is known, until there is another one.
+        let mut interval = |seconds: u64| {
+            let at = now + Duration::from_secs(seconds);
+            publisher.packet(at, wallclock, payload(Kind::Video, seconds as i64 * 1000, true));
+            publisher.stats(at).layers[1].keyframe_interval
+        };
+        assert_eq!(interval(22), None);
+        assert_eq!(interval(24), Some(Duration::from_secs(2)));
     }
 }

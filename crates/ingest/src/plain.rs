@@ -106,6 +106,7 @@ impl Plain {
             payload: packet.payload,
             codec: track.codec,
             told: Told::default(),
+            dependency: None,
         };
         stream.receive(arrived, &media, &self.offset)
     }

@@ -10,15 +10,17 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use media_core::svc::dependency;
 use media_core::time::ClockOffset;
 use model::{Kind, Mid, NtpTime, Ssrc, Track};
 use str0m::change::SdpOffer;
 use str0m::config::DtlsCert;
 use str0m::media::KeyframeRequestKind;
-use str0m::rtp::{Extension, ExtensionMap};
+use str0m::rtp::{Extension, ExtensionMap, ExtensionSerializer, ExtensionValues};
 use str0m::{Candidate, Event, IceCreds, Input, Output as EngineOutput, Rtc, RtcConfig};
 
 mod api;
+mod channels;
 mod dtls;
 mod offer;
 mod receive;
@@ -108,6 +110,8 @@ pub struct Publisher {
     is_priming: bool,
     /// SSRC and extended sequence number of the last such packet that came out of the engine.
     primed: Option<(u32, u64)>,
+    /// Of the datagrams of data channels.
+    channel_budget: channels::Budget,
     phase: Phase,
     /// Last sign of life that was authentic.
     alive_at: Instant,
@@ -194,6 +198,7 @@ impl Publisher {
             is_resumed,
             is_priming: false,
             primed: None,
+            channel_budget: channels::Budget::new(now),
             phase: Phase::Connecting { until: now + CONNECT_TIMEOUT },
             alive_at: now,
             now,
@@ -297,10 +302,11 @@ impl Publisher {
         self.advance(self.now);
     }
 
-    /// The media id of its first section.
+    /// The media id of the first section of its offer.
     #[must_use]
     pub fn first_mid(&self) -> Option<Mid> {
-        self.sections.first().and_then(|section| Mid::new(&section.mid.to_string()).ok())
+        let mut mids = self.offer.lines().filter_map(|line| line.strip_prefix("a=mid:"));
+        mids.find_map(|mid| Mid::new(mid.trim()).ok())
     }
 
     /// Whether ICE and DTLS are through and the session has not ended.
@@ -376,6 +382,11 @@ impl Publisher {
                 self.primed = Some((*packet.header.ssrc, *packet.seq_no));
             }
             Event::SenderFeedback(feedback) => self.handle_report(&feedback),
+            Event::ChannelData(message) => {
+                self.alive_at = self.now;
+                let captured = self.wallclock.minus(self.round_trip.unwrap_or_default() / 2);
+                self.outputs.push_back(Output::Cue { captured, document: message.data });
+            }
             Event::MediaIngressStats(stats) => {
                 if let Some(round_trip) = stats.rtt {
                     self.set_round_trip(round_trip);
@@ -479,6 +490,28 @@ fn streams(sections: &[Section], identity: &Identity) -> Vec<Stream> {
     streams
 }
 
+/// A header extension of pictures that the engine negotiates and does not read.
+#[derive(Debug)]
+struct ReadByUs;
+
+impl ExtensionSerializer for ReadByUs {
+    fn write_to(&self, _bytes: &mut [u8], _values: &ExtensionValues) -> usize {
+        0
+    }
+
+    fn parse_value(&self, _bytes: &[u8], _values: &mut ExtensionValues) -> bool {
+        true
+    }
+
+    fn is_video(&self) -> bool {
+        true
+    }
+
+    fn is_audio(&self) -> bool {
+        false
+    }
+}
+
 fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certificate) -> RtcConfig {
     let mut extensions = ExtensionMap::empty();
     let wanted = [
@@ -489,6 +522,7 @@ fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certi
         Extension::VideoOrientation,
         Extension::TransportSequenceNumber,
         Extension::AbsoluteCaptureTime,
+        Extension::with_serializer(dependency::URI, ReadByUs),
     ];
     for (id, extension) in (1..).zip(wanted) {
         extensions.set(id, extension);
@@ -502,6 +536,7 @@ fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certi
             private_key: certificate.private_key.to_vec(),
         })
         .set_extension_map(extensions)
+        .set_sctp_max_message_size(channels::MESSAGE_BYTES_MAX)
         .set_stats_interval(Some(Duration::from_secs(1)))
         .set_rtcp_report_interval_audio(REPORT_INTERVAL)
         .set_rtcp_report_interval_video(REPORT_INTERVAL);

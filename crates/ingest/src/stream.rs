@@ -7,6 +7,7 @@ use media_core::TreePacket;
 use media_core::codec::{KeyframeDetector, Profile, h264};
 use media_core::gap::{self, Arrival, GapTracker};
 use media_core::rate::{Jitter, RateMeter};
+use media_core::svc::{Stamper, Svc, dependency, vp9};
 use media_core::time::{ClockOffset, SenderClock};
 use model::{Bitrate, Codec, Kind, NtpTime, SeqNo, Ssrc};
 
@@ -57,6 +58,8 @@ pub(crate) struct Media<'a> {
     pub(crate) payload: &'a [u8],
     pub(crate) codec: Codec,
     pub(crate) told: Told,
+    /// The dependency descriptor, if it has one.
+    pub(crate) dependency: Option<&'a [u8]>,
 }
 
 /// What header extensions of a packet tell.
@@ -111,6 +114,9 @@ pub(crate) struct Stream {
     keyframe_at: Option<Instant>,
     keyframe_interval: Option<Duration>,
     observer: Observer,
+    layers: vp9::Reader,
+    dependencies: dependency::Reader,
+    pub(crate) stamper: Stamper,
     /// From capture to arrival of the first packet of each frame, smoothed; seconds.
     delay: Option<f64>,
     has_news: bool,
@@ -147,6 +153,9 @@ impl Stream {
             keyframe_at: None,
             keyframe_interval: None,
             observer: Observer::new(clock_rate),
+            layers: vp9::Reader::default(),
+            dependencies: dependency::Reader::default(),
+            stamper: Stamper::new(0),
             delay: None,
             has_news: false,
         }
@@ -206,9 +215,11 @@ impl Stream {
             self.clock.sender_report(captured, timestamp);
         }
         let capture_time = self.clock.received(wallclock, timestamp, offset);
-        if self.begins_frame(seq_no, timestamp) && self.clock.is_reported() {
+        let begins_frame = self.begins_frame(seq_no, timestamp);
+        if begins_frame && self.clock.is_reported() {
             self.observe_delay(wallclock, capture_time);
         }
+        let svc = self.svc(seq_no, media, begins_frame);
         self.count(now, seq_no, timestamp, payload.len());
         let starts_keyframe = self.inspect(seq_no, timestamp, codec, payload, capture_time);
         if starts_keyframe || self.keyframe_at.is_none() {
@@ -226,6 +237,7 @@ impl Stream {
             capture_time,
             audio_level: told.audio_level,
             orientation: told.orientation.unwrap_or(0),
+            svc,
             payload: Bytes::copy_from_slice(payload),
         })
     }
@@ -241,6 +253,16 @@ impl Stream {
                 below < u64::from(u128::BITS) && self.received & (1 << below) == 0
             }),
         }
+    }
+
+    /// What there is to say of layers within the stream.
+    fn svc(&mut self, seq_no: SeqNo, media: &Media<'_>, is_new_picture: bool) -> Option<Svc> {
+        let frame = match media.codec {
+            Codec::Vp9 => self.layers.read(media.payload),
+            Codec::Av1 => media.dependency.and_then(|descriptor| self.dependencies.read(descriptor)),
+            Codec::Opus | Codec::H264 | Codec::H265 | Codec::Vp8 => return None,
+        };
+        self.stamper.stamp(seq_no, frame.as_ref(), is_new_picture)
     }
 
     /// Whether this is the first packet of a frame that is newer than all before.

@@ -87,6 +87,7 @@ fn packets() -> Vec<Bytes> {
             capture_time: NtpTime::from_bits(1 << 40),
             audio_level: None,
             orientation: 0,
+            svc: None,
             payload: Bytes::from(vec![7; 1136]),
         };
         sealer.seal(&packet).expect("sealable")

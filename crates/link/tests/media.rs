@@ -6,6 +6,7 @@ use bytes::Bytes;
 use link::wire::media::*;
 use link::wire::{Keyring, Version};
 use media_core::TreePacket;
+use media_core::svc::{self, Svc};
 use model::{Epoch, NtpTime, SeqNo, Ssrc};
 use proptest::prelude::*;
 use support::golden;
@@ -21,6 +22,7 @@ fn packet() -> TreePacket {
         capture_time: NtpTime::from_bits(0xe8d4_a510_8000_0000),
         audio_level: None,
         orientation: 2,
+        svc: None,
         payload: Bytes::from((0..45).collect::<Vec<u8>>()),
     }
 }
@@ -28,8 +30,16 @@ fn packet() -> TreePacket {
 fn any_packet() -> impl Strategy<Value = TreePacket> {
     let flags = any::<(bool, bool, Option<u8>, u8)>();
     let payload = prop::collection::vec(any::<u8>(), 0..1500);
-    (any::<u32>(), 0..=SeqNo::MAX.get(), any::<u32>(), flags, any::<u64>(), payload).prop_map(
-        |(ssrc, seq_no, timestamp, (marker, starts_keyframe, audio_level, orientation), time, payload)| {
+    let svc = any::<Option<[u8; svc::BYTES]>>();
+    (any::<u32>(), 0..=SeqNo::MAX.get(), any::<u32>(), flags, (any::<u64>(), svc), payload).prop_map(
+        |(
+            ssrc,
+            seq_no,
+            timestamp,
+            (marker, starts_keyframe, audio_level, orientation),
+            (time, svc),
+            payload,
+        )| {
             TreePacket {
                 ssrc: Ssrc::new(ssrc),
                 seq_no: SeqNo::new(seq_no),
@@ -39,6 +49,7 @@ fn any_packet() -> impl Strategy<Value = TreePacket> {
                 capture_time: NtpTime::from_bits(time),
                 audio_level,
                 orientation,
+                svc: svc.map(Svc::from_bytes),
                 payload: payload.into(),
             }
         },
@@ -123,7 +134,7 @@ fn another_major_version_is_a_typed_error_and_another_minor_one_is_not() {
 fn unknown_flags_and_reserved_bytes_are_ignored() {
     let mut wire = GroupSealer::new(&key(1)).seal(&packet()).expect("sealable").to_vec();
     let header = Header::parse(&wire);
-    wire[17] |= 0xfc;
+    wire[17] |= 0xf8;
     wire[36..44].fill(0xff);
     assert_eq!(Header::parse(&wire), header);
 }
@@ -156,4 +167,17 @@ fn a_keyring_opens_two_generations_and_forgets_the_third() {
     // A lower counter of a later run: another process has taken over.
     assert!(keyring.install(Some(Epoch { counter: 2, random: 0 }), &key(1)));
     assert_eq!(keyring.keys().next(), Some(&key(1)));
+}
+
+/// Nodes of before the counts read the packet as it was, and pass on every byte of it.
+#[test]
+fn layers_stand_where_reserved_bytes_were() {
+    let plain = packet();
+    let layered = TreePacket { svc: Some(Svc::from_bytes([1, 2, 3, 4, 5, 6, 0x96, 0x5b])), ..plain.clone() };
+    let seal = |packet: &TreePacket| GroupSealer::new(&key(1)).seal(packet).expect("sealable");
+    let (before, after) = (seal(&plain), seal(&layered));
+    assert_eq!((before[17], after[17]), (0x01, 0x05));
+    assert_eq!((&before[36..44], &after[36..44]), (&[0; 8][..], &[1, 2, 3, 4, 5, 6, 0x96, 0x5b][..]));
+    assert_eq!((before.len(), &before[..17], &before[18..36]), (after.len(), &after[..17], &after[18..36]));
+    assert_eq!(open(&after), Ok(layered));
 }

@@ -6,7 +6,7 @@ use link::wire::message::*;
 use link::wire::{DecodeError, GroupKey, Version};
 use model::{
     Bitrate, Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId,
-    Rid, Role, SeqNo, Ssrc, Track,
+    NtpTime, Rid, Role, SeqNo, Ssrc, Track,
 };
 use proptest::prelude::*;
 use support::{golden, messages};
@@ -95,6 +95,21 @@ fn a_list_of_streams_that_is_too_long_or_cut_is_refused() {
     assert_eq!(Message::decode(&one_more), Err(DecodeError::TooMany { tag: 5 }));
     bytes.extend_from_slice(&[5, 0, 3, 1, 2, 3]);
     assert_eq!(Message::decode(&bytes), Err(DecodeError::Value { tag: 5 }));
+}
+
+#[test]
+fn a_cue_has_a_body_of_bounded_length() {
+    let cue = |length: usize| {
+        Message::Cue(Cue {
+            broadcast: friday(),
+            epoch: Epoch { counter: 3, random: 4 },
+            number: 1,
+            captured: NtpTime::from_bits(0),
+            body: "a".repeat(length).into(),
+        })
+    };
+    assert_eq!(Message::decode(&encoded(&cue(CUE_BYTES_MAX))), Ok(Some(cue(CUE_BYTES_MAX))));
+    assert_eq!(Message::decode(&encoded(&cue(CUE_BYTES_MAX + 1))), Err(DecodeError::Value { tag: 5 }));
 }
 
 #[test]
@@ -192,6 +207,13 @@ fn examples() -> Vec<(&'static str, Message)> {
         StreamRate { ssrc: Ssrc::new(0x2222_2222), rate: Bitrate::bps(0) },
     ];
     let rates = Rates { broadcast: friday(), streams };
+    let cue = Cue {
+        broadcast: friday(),
+        epoch: Epoch { counter: 3, random: 0x0123_4567_89ab_cdef },
+        number: 7,
+        captured: NtpTime::from_bits(0xe9a8_7654_8000_0000),
+        body: "{}".into(),
+    };
     vec![
         ("hello", Message::Hello(hello)),
         ("announce", Message::Announce(example())),
@@ -241,6 +263,7 @@ fn examples() -> Vec<(&'static str, Message)> {
         ("heartbeat", Message::Heartbeat(heartbeat)),
         ("report", Message::Report(Report { received: 1000, lost: 1, recovered: 49 })),
         ("rates", Message::Rates(rates)),
+        ("cue", Message::Cue(cue)),
     ]
 }
 

@@ -377,6 +377,10 @@ fn about_friday(message: Message) -> Message {
             let streams = streams.map(|stream| StreamRate { ssrc: layer(stream.ssrc), ..stream }).collect();
             Message::Rates(Rates { broadcast: id("friday"), streams })
         }
+        Message::Cue(cue) => {
+            let epoch = source.broadcast.epoch.unwrap_or(cue.epoch);
+            Message::Cue(Cue { broadcast: id("friday"), epoch, ..cue })
+        }
         Message::Hello(_) | Message::Heartbeat(_) | Message::Report(_) => message,
     }
 }

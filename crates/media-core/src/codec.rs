@@ -3,7 +3,7 @@
 //! The SDP of a publisher is a claim; this is the truth. Nothing is decoded beyond headers.
 
 mod av1;
-mod bits;
+pub(crate) mod bits;
 pub mod h264;
 mod h265;
 mod keyframe;

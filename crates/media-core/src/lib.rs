@@ -13,9 +13,11 @@ pub mod rate;
 pub mod ring;
 pub mod rtcp;
 pub mod rtp;
+pub mod svc;
 pub mod time;
 
 pub use gap::GapTracker;
 pub use keyframe_request::KeyframeLimiter;
 pub use packet::TreePacket;
 pub use ring::Ring;
+pub use svc::Svc;

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use model::{NtpTime, SeqNo, Ssrc};
 
+use crate::svc::Svc;
+
 /// One RTP packet with its tree-wide identity, as injection made it. Shared by reference count; nobody
 /// changes it after that.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct TreePacket {
     pub audio_level: Option<u8>,
     /// Rotation as in the `urn:3gpp:video-orientation` byte; zero is upright.
     pub orientation: u8,
+    /// Its layer, where the stream has several.
+    pub svc: Option<Svc>,
     /// RTP payload, without header, padding or RTX prefix. At most 1200 bytes from a sane publisher, never more
     /// than fits a datagram.
     pub payload: Bytes,

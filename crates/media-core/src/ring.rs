@@ -169,6 +169,28 @@ impl<T> Ring<T> {
         })
     }
 
+    /// The first item from `from` on that is not before what is looked for. Of items in the order of their numbers
+    /// `is_before` holds for some, and for none after those.
+    #[must_use]
+    pub fn first_from(&self, from: SeqNo, is_before: impl Fn(&T) -> bool) -> Option<(SeqNo, &T)> {
+        let mut low = from.get().saturating_sub(self.base.get()) as usize;
+        let (mut high, mut found) = (self.slots.len(), None);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // Across a gap to the next item.
+            let next = (middle..high).find_map(|index| Some((index, &self.slots[index].as_ref()?.item)));
+            match next {
+                Some((index, item)) if is_before(item) => low = index + 1,
+                Some((index, item)) => {
+                    found = Some((self.base.plus(index as u64), item));
+                    high = middle;
+                }
+                None => high = middle,
+            }
+        }
+        found
+    }
+
     /// Where a joiner can begin.
     #[must_use]
     pub fn keyframes(&self) -> Keyframes {

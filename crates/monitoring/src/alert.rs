@@ -131,7 +131,7 @@ pub struct Alert {
     measure: String,
     /// When it is too much, or too little: an operator and a number.
     condition: &'static str,
-    /// What stands for the measure on a healthy installation, where that has no series; empty: itself.
+    /// What stands for a part of it that has no series on a healthy installation; empty: each stands for itself.
     stand_in: &'static str,
     /// It is watched only where this has a series; empty: always.
     only_while: String,
@@ -173,7 +173,7 @@ impl Alert {
         self
     }
 
-    /// The measure has a series in trouble only; this, of which it is a part, has one before.
+    /// What is watched, or looked at beside it, and begins with this has a series in trouble only; this has one before.
     #[must_use]
     pub const fn measured_by(mut self, whole: &'static str) -> Self {
         self.stand_in = whole;
@@ -223,8 +223,9 @@ impl Alert {
         let watched = words.split_once(") ").map_or(words, |(_, expression)| expression);
         let compared = watched.rsplit_once(" > ").or_else(|| watched.rsplit_once(" == "));
         let watched = compared.map_or(watched, |(measure, _)| measure);
-        let measure = if self.stand_in.is_empty() { self.measure.as_str() } else { self.stand_in };
-        [measure, watched].into_iter().filter(|it| !it.is_empty()).collect()
+        let stands_in = |it: &str| !self.stand_in.is_empty() && it.starts_with(self.stand_in);
+        let measures = [self.measure.as_str(), watched].into_iter().filter(|it| !it.is_empty());
+        measures.map(|it| if stands_in(it) { self.stand_in } else { it }).collect()
     }
 
     /// The whole expression.

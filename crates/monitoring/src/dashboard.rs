@@ -103,6 +103,8 @@ pub struct Panel {
     /// The alert that watches the same thing.
     alert: Option<&'static str>,
     maximum: Option<f64>,
+    /// Values below 0 mean something: the axis does not end there.
+    is_signed: bool,
 }
 
 impl Panel {
@@ -123,6 +125,7 @@ impl Panel {
             thresholds: None,
             alert: None,
             maximum: None,
+            is_signed: false,
         }
     }
 
@@ -176,6 +179,13 @@ impl Panel {
         self
     }
 
+    /// Values below 0 mean something, and are drawn.
+    #[must_use]
+    pub const fn signed(mut self) -> Self {
+        self.is_signed = true;
+        self
+    }
+
     /// The alert that watches the same thing: its page of the runbook is linked.
     #[must_use]
     pub const fn alert(mut self, name: &'static str) -> Self {
@@ -208,7 +218,7 @@ impl Panel {
                 Look::Number | Look::Bars | Look::Table => json!({}),
             },
         });
-        if self.look != Look::Table && self.unit != Unit::Moment {
+        if self.look != Look::Table && self.unit != Unit::Moment && !self.is_signed {
             defaults["min"] = json!(0);
         }
         if let Some(maximum) = self.maximum {

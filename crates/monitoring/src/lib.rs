@@ -53,6 +53,11 @@ pub const DEBUG: &[(&str, &str)] = &[
     ("media_tree_ring_packets", "`ring_bytes` and `ring_age_seconds` say more"),
     ("media_tree_viewer_rtcp_packets_sent", "grows with viewers"),
     ("media_tree_viewer_rtcp_packets_received", "grows with viewers"),
+    (
+        "media_tree_cues",
+        "who sends captions sees them in the player; why some are missing is asked of one node",
+    ),
+    ("media_tree_cues_told", "grows with viewers and with `cues`"),
 ];
 
 #[cfg(test)]
@@ -114,6 +119,44 @@ mod tests {
         for code in codes {
             assert!(page.contains(&format!("\n## `{code}`\n")), "{code}");
         }
+    }
+
+    /// Every page for people: `docs` and what is below, and those beside it.
+    fn pages() -> Vec<std::path::PathBuf> {
+        let (mut folders, mut pages) = (vec![root().join("docs")], vec![root().join("README.md")]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("a file").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "md") {
+                    pages.push(path);
+                }
+            }
+        }
+        pages
+    }
+
+    #[test]
+    fn pages_name_metrics_that_exist() {
+        // Made from the registry.
+        let reference = include_str!("../../../docs/operating/metrics.md");
+        let known: BTreeSet<&str> =
+            reference.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert!(known.contains("media_tree_viewers"), "{known:?}");
+        let mut count = 0;
+        for page in pages() {
+            let text = std::fs::read_to_string(&page).expect("a page");
+            let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            // Of several at once the beginning is named: `media_tree_slots_*`.
+            for word in words.filter(|word| word.starts_with("media_tree_") && !word.ends_with('_')) {
+                let parts = ["_bucket", "_sum", "_count"];
+                let whole = parts.iter().find_map(|part| word.strip_suffix(*part)).unwrap_or(word);
+                assert!(known.contains(word) || known.contains(whole), "{}: {word}", page.display());
+                count += 1;
+            }
+        }
+        assert!(count > 100, "{count} names were looked at");
     }
 
     #[test]

@@ -16,8 +16,10 @@ use crate::http::App;
 
 /// Why a publisher never connected is remembered for so long: its session is gone by then.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// Publishers that never connected and are remembered; the oldest make room.
+/// Publishers that never connected or were sent away, and are remembered; the oldest make room.
 const REMEMBERED_MAX: usize = 64;
+/// Who is on the air for so long stays: one that is sent away sends what is to blame within its first pictures.
+const STAYS_AFTER: Duration = Duration::from_secs(5);
 
 /// One publisher, as the tree thread sees it.
 #[derive(Debug, Clone)]
@@ -66,6 +68,20 @@ impl From<&Figure> for FigureView {
     }
 }
 
+impl AdviceView {
+    /// As it is said when nothing is known but that it is so.
+    fn plain(code: Code) -> Self {
+        let entry = code.entry();
+        Self {
+            code: entry.name,
+            severity: entry.severity.as_str(),
+            what: entry.meaning.to_owned(),
+            figures: BTreeMap::new(),
+            remedy: entry.remedy,
+        }
+    }
+}
+
 impl From<&Finding> for AdviceView {
     fn from(finding: &Finding) -> Self {
         let entry = finding.code.entry();
@@ -83,6 +99,8 @@ impl From<&Finding> for AdviceView {
 #[derive(Debug, Default)]
 pub struct Advice {
     tables: Mutex<Tables>,
+    /// Publishers that were sent away since the latest look.
+    sent_away: Mutex<Vec<(BroadcastId, Code)>>,
     changes: watch::Sender<()>,
 }
 
@@ -116,6 +134,15 @@ impl Advice {
         self.lock().broadcasts.clone()
     }
 
+    /// A publisher of this broadcast was sent away for this. Encoders come again without telling their owner why they had
+    /// to go; the advice does.
+    pub fn sent_away(&self, broadcast: &BroadcastId, code: Code) {
+        let mut sent_away = self.sent_away.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent_away.len() < REMEMBERED_MAX {
+            sent_away.push((broadcast.clone(), code));
+        }
+    }
+
     /// Tells whenever something else is found than before.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {
@@ -136,6 +163,10 @@ impl Advice {
         }
     }
 
+    fn take_sent_away(&self) -> Vec<(BroadcastId, Code)> {
+        std::mem::take(&mut *self.sent_away.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -146,7 +177,11 @@ pub async fn examine(app: Arc<App>, mut patients: watch::Receiver<Vec<Patient>>)
     let mut practice = Practice::default();
     while patients.changed().await.is_ok() {
         let seen = patients.borrow_and_update().clone();
-        let tables = practice.examine(Instant::now(), &seen);
+        let now = Instant::now();
+        for (broadcast, code) in app.advice.take_sent_away() {
+            practice.remember(now, &broadcast, vec![AdviceView::plain(code)], true);
+        }
+        let tables = practice.examine(now, &seen);
         app.metrics.advised(practice.advised(&tables));
         app.advice.set(tables);
     }
@@ -155,24 +190,43 @@ pub async fn examine(app: Arc<App>, mut patients: watch::Receiver<Vec<Patient>>)
 /// All publishers of this node and their doctors.
 #[derive(Debug, Default)]
 struct Practice {
-    doctors: BTreeMap<PublisherId, (BroadcastId, Doctor)>,
-    /// Those who never connected: until when, what, why.
-    remembered: Vec<(Instant, BroadcastId, Vec<AdviceView>)>,
+    doctors: BTreeMap<PublisherId, Care>,
+    /// Those who never connected or were sent away, one for each broadcast.
+    remembered: Vec<Remembered>,
     /// What each broadcast was ever told.
     ever: BTreeMap<BroadcastId, BTreeSet<&'static str>>,
+}
+
+/// A publisher and its doctor.
+#[derive(Debug)]
+struct Care {
+    since: Instant,
+    broadcast: BroadcastId,
+    doctor: Doctor,
+}
+
+/// Why a publisher did not get on the air.
+#[derive(Debug)]
+struct Remembered {
+    until: Instant,
+    broadcast: BroadcastId,
+    advice: Vec<AdviceView>,
+    /// It connects, and will again and again.
+    was_sent_away: bool,
 }
 
 impl Practice {
     fn examine(&mut self, now: Instant, patients: &[Patient]) -> Tables {
         self.discharge(now, patients);
         let mut tables = Tables::default();
-        for (_, broadcast, advice) in &self.remembered {
+        for Remembered { broadcast, advice, .. } in &self.remembered {
             tables.broadcasts.insert(broadcast.clone(), advice.clone());
         }
         let mut others = Vec::new();
         for patient in patients {
-            let none = || (patient.broadcast.clone(), Doctor::default());
-            let (_, doctor) = self.doctors.entry(patient.publisher).or_insert_with(none);
+            let none =
+                || Care { since: now, broadcast: patient.broadcast.clone(), doctor: Doctor::default() };
+            let Care { doctor, .. } = self.doctors.entry(patient.publisher).or_insert_with(none);
             let before: Vec<Code> = doctor.findings().iter().map(|finding| finding.code).collect();
             doctor.observe(now, &patient.stats);
             let findings = doctor.findings();
@@ -184,7 +238,10 @@ impl Practice {
             tables.publishers.insert(patient.publisher, advice.clone());
             if patient.is_current {
                 tables.published.insert(patient.broadcast.clone());
-                tables.broadcasts.insert(patient.broadcast.clone(), advice);
+                // What is remembered still is of one that was sent away and comes again.
+                let told = tables.broadcasts.entry(patient.broadcast.clone()).or_default();
+                told.retain(|old| advice.iter().all(|new| new.code != old.code));
+                told.extend(advice);
             } else {
                 others.push((patient.broadcast.clone(), advice));
             }
@@ -202,31 +259,53 @@ impl Practice {
 
     /// Forgets who is gone, but for those who never came in: why is of use to whoever tries again.
     fn discharge(&mut self, now: Instant, patients: &[Patient]) {
-        let Self { doctors, remembered, .. } = self;
-        doctors.retain(|publisher, (broadcast, doctor)| {
+        let mut never_came = Vec::new();
+        self.doctors.retain(|publisher, care| {
             let is_here = patients.iter().any(|patient| patient.publisher == *publisher);
-            let findings = doctor.findings();
-            let never_came =
-                findings.iter().any(|it| matches!(it.code, Code::UdpBlocked | Code::HandshakeStuck));
-            if !is_here && never_came {
-                remembered.retain(|(_, other, _)| other != broadcast);
-                if remembered.len() == REMEMBERED_MAX {
-                    remembered.remove(0);
-                }
-                let advice = findings.iter().map(AdviceView::from).collect();
-                remembered.push((now + REMEMBERED, broadcast.clone(), advice));
+            let findings = care.doctor.findings();
+            if !is_here
+                && findings.iter().any(|it| matches!(it.code, Code::UdpBlocked | Code::HandshakeStuck))
+            {
+                let advice: Vec<AdviceView> = findings.iter().map(AdviceView::from).collect();
+                never_came.push((care.broadcast.clone(), advice));
             }
             is_here
         });
-        let is_published = |broadcast: &BroadcastId| {
-            patients.iter().any(|patient| patient.is_current && patient.broadcast == *broadcast)
+        for (broadcast, advice) in never_came {
+            self.remember(now, &broadcast, advice, false);
+        }
+        let Self { doctors, remembered, ever } = self;
+        let stays = |patient: &Patient| {
+            doctors.get(&patient.publisher).is_some_and(|care| now.duration_since(care.since) >= STAYS_AFTER)
         };
-        remembered.retain(|(until, broadcast, _)| now < *until && !is_published(broadcast));
-        let Self { remembered, ever, .. } = self;
+        remembered.retain(|it| {
+            let is_over = |patient: &Patient| {
+                patient.is_current
+                    && patient.broadcast == it.broadcast
+                    && (!it.was_sent_away || stays(patient))
+            };
+            now < it.until && !patients.iter().any(is_over)
+        });
         ever.retain(|broadcast, _| {
             patients.iter().any(|patient| patient.broadcast == *broadcast)
-                || remembered.iter().any(|(_, remembered, _)| remembered == broadcast)
+                || remembered.iter().any(|it| it.broadcast == *broadcast)
         });
+    }
+
+    /// Keeps in mind why a publisher did not get on the air.
+    fn remember(
+        &mut self,
+        now: Instant,
+        broadcast: &BroadcastId,
+        advice: Vec<AdviceView>,
+        was_sent_away: bool,
+    ) {
+        self.remembered.retain(|it| it.broadcast != *broadcast);
+        if self.remembered.len() == REMEMBERED_MAX {
+            self.remembered.remove(0);
+        }
+        let (until, broadcast) = (now + REMEMBERED, broadcast.clone());
+        self.remembered.push(Remembered { until, broadcast, advice, was_sent_away });
     }
 
     /// For metrics.
@@ -284,6 +363,30 @@ mod tests {
         let (tables, advised) = look(17, &[patient(8, Connection::Connected)]);
         assert_eq!((codes(&tables).len(), &advised[0].codes[..]), (0, &[("udp-blocked", false)][..]));
         assert_eq!(look(18, &[]).1, []);
+    }
+
+    #[test]
+    fn why_a_publisher_is_sent_away_again_and_again_is_told_until_it_stays() {
+        let (start, mut practice) = (Instant::now(), Practice::default());
+        let show = BroadcastId::new("show").expect("an id");
+        let mut is_told = |second: u64, is_sent_away: bool, patients: &[Patient]| {
+            let now = start + Duration::from_secs(second);
+            if is_sent_away {
+                practice.remember(now, &show, vec![AdviceView::plain(Code::BFrames)], true);
+            }
+            codes(&practice.examine(now, patients)).contains(&"b-frames")
+        };
+        assert!(is_told(0, true, &[]));
+        // An encoder is on the air for a moment at each of its attempts.
+        assert!(is_told(2, false, &[patient(1, Connection::Connected)]));
+        assert!(is_told(3, true, &[]));
+        let well = [patient(2, Connection::Connected)];
+        assert!(is_told(6, false, &well));
+        assert!(is_told(10, false, &well), "it may still be sent away");
+        assert!(!is_told(11, false, &well));
+        assert!(is_told(20, true, &[]));
+        assert!(is_told(79, false, &[]));
+        assert!(!is_told(80, false, &[]), "it does not come again");
     }
 
     #[test]

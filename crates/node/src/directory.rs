@@ -7,6 +7,8 @@ use std::time::SystemTime;
 use model::{Broadcast, BroadcastId, BroadcastState};
 use tokio::sync::watch;
 
+use crate::cues::Cues;
+
 /// One broadcast as this node sees it.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -21,6 +23,8 @@ pub struct Entry {
 /// All broadcasts this node knows.
 #[derive(Debug, Default)]
 pub struct Directory {
+    /// What broadcasts have beside their media.
+    pub cues: Cues,
     tables: RwLock<Tables>,
     changes: watch::Sender<()>,
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use model::Epoch;
 use signaling::SessionId;
-use signaling::whep::events::{KEEP_ALIVE, Kinds, Picture, Reader, Stream};
+use signaling::whep::events::{Cue, Event, KEEP_ALIVE, Kinds, Picture, Reader, Stream};
 use signaling::whep::layers::Layer;
 use tokio::time::{Sleep, sleep};
 
@@ -53,11 +53,34 @@ pub struct Truth {
     pub viewers: u64,
     /// The layers of the picture, best first; none while they are not known.
     pub layers: Option<Arc<[Layer]>>,
+    /// The latest cues, oldest first.
+    pub cues: Arc<[Cue]>,
+}
+
+/// What has become of the streams of a session since they were looked at before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Streams that were ended, because their readers are stuck.
+    pub stuck: usize,
+    /// Cues that readers have taken.
+    pub cues_told: u64,
+}
+
+impl std::ops::Add for Looked {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { stuck: self.stuck + other.stuck, cues_told: self.cues_told + other.cues_told }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Held {
     has_ended: bool,
+    /// Since it was asked for.
+    cues_told: u64,
+    /// Whether the session's connection carries no picture for now.
+    is_sound_only: bool,
     streams: Vec<Entry>,
     /// Where the player is to go; also for streams that are still to come.
     target: Option<String>,
@@ -159,16 +182,19 @@ impl EventStreams {
         self.lock().streams.len()
     }
 
-    /// Takes up what is true now; ends the streams whose readers are stuck and tells how many those were.
+    /// Takes up what is true now, and ends the streams whose readers are stuck.
     #[must_use]
-    pub fn update(&self, now: Instant, truth: &Truth) -> usize {
+    pub fn update(&self, now: Instant, truth: &Truth) -> Looked {
         let mut held = self.lock();
         let before = held.streams.len();
+        let is_held = held.is_sound_only;
         held.streams.retain_mut(|entry| {
             entry.stream.set_run(truth.run);
             entry.stream.set_viewers(truth.viewers);
+            entry.stream.set_cues(&truth.cues);
             if let (Some(line), Some(layers)) = (self.picture_line, &truth.layers) {
-                entry.stream.set_picture(Picture { media_id: line.to_string(), layers: layers.clone() });
+                let (media_id, layers) = (line.to_string(), layers.clone());
+                entry.stream.set_picture(Picture { media_id, layers, is_held });
             }
             if entry.readers == 0 {
                 return true;
@@ -179,7 +205,13 @@ impl EventStreams {
             }
             reader != Reader::IsStuck
         });
-        before - held.streams.len()
+        let stuck = before - held.streams.len();
+        Looked { stuck, cues_told: std::mem::take(&mut held.cues_told) }
+    }
+
+    /// Takes up whether the connection carries sound alone; told with the next [`EventStreams::update`].
+    pub fn set_sound_only(&self, is_sound_only: bool) {
+        self.lock().is_sound_only = is_sound_only;
     }
 
     /// Tells the player to go to this WHEP endpoint; `None` if the session has ended, else whether any stream carries
@@ -216,10 +248,12 @@ pub struct EventBody {
 
 impl EventBody {
     fn poll_event(&self, cx: &Context<'_>) -> Poll<Option<String>> {
-        let mut held = self.streams.lock();
+        let mut guard = self.streams.lock();
+        let held = &mut *guard;
         let found = held.streams.iter_mut().find(|entry| entry.id == self.id && entry.readers == self.reader);
         let Some(entry) = found else { return Poll::Ready(None) };
         if let Some(event) = entry.stream.take(Instant::now()) {
+            held.cues_told += u64::from(matches!(event, Event::Cue(_)));
             return Poll::Ready(Some(event.text()));
         }
         entry.waker = Some(cx.waker().clone());
@@ -262,8 +296,8 @@ mod tests {
         streams.create(now, id(2), Kinds::ALL, None).expect("room");
         let _stuck = streams.read(id(1)).expect("a stream");
         let truth = Truth { viewers: 7, ..Truth::default() };
-        assert_eq!(streams.update(now, &truth), 0);
-        assert_eq!(streams.update(now + READER_PATIENCE, &truth), 1);
+        assert_eq!(streams.update(now, &truth).stuck, 0);
+        assert_eq!(streams.update(now + READER_PATIENCE, &truth).stuck, 1);
         assert!(streams.read(id(1)).is_none() && streams.read(id(2)).is_some());
     }
 
@@ -279,6 +313,47 @@ mod tests {
         assert!(streams.read(id(2)).is_none(), "it was lost");
         let _read = streams.read(id(3)).expect("a stream");
         assert_eq!(streams.create(now + UNREAD_MAX * 3, id(4), Kinds::ALL, None), Err(CreateError::Full));
+    }
+
+    #[tokio::test]
+    async fn a_cue_is_told_to_the_reader_and_counted_once() {
+        let (streams, now) = (Arc::new(EventStreams::default()), Instant::now());
+        streams.create(now, id(1), Kinds::ALL, None).expect("room");
+        let body = streams.read(id(1)).expect("a stream");
+        let cue = Cue { number: 1, data: r#"{"time":7}"#.into() };
+        let truth = Truth { cues: [cue].into(), ..Truth::default() };
+        assert_eq!(streams.update(now, &truth), Looked::default());
+        let context = Context::from_waker(Waker::noop());
+        let mut told = Vec::new();
+        while let Poll::Ready(Some(text)) = body.poll_event(&context) {
+            told.push(text);
+        }
+        assert_eq!(told[0], "event: cue\ndata: {\"time\":7}\n\n");
+        assert_eq!(streams.update(now, &truth), Looked { stuck: 0, cues_told: 1 });
+        assert_eq!(streams.update(now, &truth), Looked::default());
+    }
+
+    #[tokio::test]
+    async fn a_player_hears_that_its_connection_carries_sound_alone_and_when_that_is_over() {
+        let streams = EventStreams::new(Some(1));
+        let now = Instant::now();
+        streams.create(now, id(1), Kinds::ALL, None).expect("room");
+        let layers: Arc<[Layer]> = [Layer { rid: None, inner: None, bitrate: Some(9), size: None }].into();
+        let truth = Truth { layers: Some(layers), ..Truth::default() };
+        let told = || {
+            assert_eq!(streams.update(now, &truth), Looked::default());
+            let mut held = streams.lock();
+            std::iter::from_fn(|| held.streams[0].stream.take(now)).find_map(|event| match event {
+                signaling::whep::events::Event::Layers(picture) => Some(picture.is_held),
+                _ => None,
+            })
+        };
+        assert_eq!(told(), Some(false));
+        assert_eq!(told(), None);
+        streams.set_sound_only(true);
+        assert_eq!(told(), Some(true));
+        streams.set_sound_only(false);
+        assert_eq!(told(), Some(false));
     }
 
     #[tokio::test]

@@ -43,6 +43,13 @@ pub enum NodeEvent {
         /// Since its POST.
         after: Duration,
     },
+    /// A viewer's connection carries no picture: it gets sound alone from now on, or its picture has come back.
+    SoundOnly {
+        /// Who.
+        viewer: ViewerId,
+        /// Whether it does without a picture.
+        is_sound_only: bool,
+    },
     /// The viewer is gone, or never came.
     ViewerEnded {
         /// Who.
@@ -165,11 +172,17 @@ pub async fn follow(mut events: mpsc::UnboundedReceiver<NodeEvent>, app: Arc<App
                 app.directory.viewers_changed(&broadcast, 1);
             }
             NodeEvent::FirstFrame { viewer, after } => {
-                let came = app.sessions.viewer_came(viewer);
+                let session = app.sessions.of_viewer(viewer);
+                let broadcast = session.as_ref().map(|session| display(&session.broadcast));
+                let came = session.as_ref().map(|session| session.came).unwrap_or_default();
                 let (join, after_ms) = (came.join.map(display), after.as_millis() as u64);
-                tracing::info!(viewer = viewer.get(), join, after_ms, "first frame");
+                tracing::info!(broadcast, viewer = viewer.get(), join, after_ms, "first frame");
                 app.metrics.first_frame(after);
                 part(&app, "viewer first frame", came.join, after);
+            }
+            NodeEvent::SoundOnly { viewer, is_sound_only } => {
+                tracing::debug!(viewer = viewer.get(), is_sound_only, "what the connection carries");
+                app.sessions.sound_only(viewer, is_sound_only);
             }
             NodeEvent::ViewerEnded { viewer, broadcast, shard, was_connected, ending } => {
                 let (join, client_address) = logged(app.sessions.viewer_came(viewer));

@@ -7,6 +7,7 @@ mod advice;
 mod bind;
 mod clock;
 mod control;
+mod cues;
 mod directory;
 mod drain;
 mod event_streams;

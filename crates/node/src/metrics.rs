@@ -34,8 +34,16 @@ use crate::tls::Tls;
 use crate::tree::PublisherStats;
 
 /// Reasons of [`ingest::Drops`], in the order of [`injection_drops`].
-const INJECTION_DROPS: [&str; 7] =
-    ["malformed", "unknown_source", "payload_type", "unauthentic", "late", "too_large", "not_published"];
+const INJECTION_DROPS: [&str; 8] = [
+    "malformed",
+    "unknown_source",
+    "payload_type",
+    "unauthentic",
+    "late",
+    "too_large",
+    "not_published",
+    "channel_rate",
+];
 
 /// All metrics of this node.
 pub struct Metrics {
@@ -66,6 +74,7 @@ impl Metrics {
             segmentation: Mutex::new([(); 2].map(|()| Segmentation::new(&telemetry))),
             snapshot: Mutex::default(),
             published: telemetry.injection.published(),
+            cues: telemetry.injection.cues(),
             patients: watch::channel(Vec::new()).0,
             parents: Mutex::default(),
             flows: Mutex::default(),
@@ -167,6 +176,11 @@ impl Metrics {
     #[must_use]
     pub fn sent(&self) -> (u64, u64) {
         self.telemetry.node.network().sent_until_now()
+    }
+
+    /// Shows how far the slot has come that this node belongs to, if it belongs to one.
+    pub fn slot(&self, state: Option<telemetry::controller::SlotState>) {
+        self.telemetry.node.slot(state);
     }
 
     /// The text for Prometheus; `app` is asked for what is counted there.
@@ -274,6 +288,11 @@ impl Metrics {
     /// Counts event streams that ended because their readers took nothing.
     pub fn event_readers_stuck(&self, count: usize) {
         self.telemetry.egress.event_readers_stuck(count);
+    }
+
+    /// Counts captions and other timed data that readers of event streams took.
+    pub fn cues_told(&self, count: u64) {
+        self.telemetry.egress.cues_told(count);
     }
 
     /// Counts a viewer's first keyframe.
@@ -400,6 +419,8 @@ impl Segmentation {
 
 /// Counters of the tree thread.
 pub struct TreeCounters {
+    /// Captions and other timed data.
+    pub cues: telemetry::injection::Cues,
     socket: SocketCounters,
     quic_queue_full: Counter,
     link_drops: Arc<DropCounters>,
@@ -489,9 +510,17 @@ impl TreeCounters {
 }
 
 const fn injection_drops(drops: &Drops) -> [u64; INJECTION_DROPS.len()] {
-    let Drops { malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published } =
-        *drops;
-    [malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published]
+    let Drops {
+        malformed,
+        unknown_source,
+        payload_type,
+        unauthentic,
+        late,
+        too_large,
+        not_published,
+        channel_rate,
+    } = *drops;
+    [malformed, unknown_source, payload_type, unauthentic, late, too_large, not_published, channel_rate]
 }
 
 fn snapshot(links: &exchange::Stats) -> Snapshot {

@@ -284,12 +284,28 @@ impl Sessions {
         ended.is_some_and(|(_, has_words)| std::mem::take(has_words))
     }
 
+    /// A viewer's session, while there is one.
+    #[must_use]
+    pub fn of_viewer(&self, viewer: ViewerId) -> Option<Session> {
+        let tables = self.lock();
+        tables.viewers.get(&viewer).and_then(|id| tables.by_id.get(id)).cloned()
+    }
+
     /// How a viewer came in.
     #[must_use]
     pub fn viewer_came(&self, viewer: ViewerId) -> Came {
         let tables = self.lock();
         let session = tables.viewers.get(&viewer).and_then(|id| tables.by_id.get(id));
         session.map(|session| session.came).unwrap_or_default()
+    }
+
+    /// A viewer's connection carries sound alone, or a picture again: its player is told.
+    pub fn sound_only(&self, viewer: ViewerId, is_sound_only: bool) {
+        let tables = self.lock();
+        let session = tables.viewers.get(&viewer).and_then(|id| tables.by_id.get(id));
+        if let Some(session) = session {
+            session.events.set_sound_only(is_sound_only);
+        }
     }
 
     /// How a publisher came in.

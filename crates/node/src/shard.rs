@@ -466,6 +466,9 @@ impl Shard {
                 Event::FirstFrame { viewer, after } => {
                     let _ = self.events.send(NodeEvent::FirstFrame { viewer, after });
                 }
+                Event::SoundOnly { viewer, is_sound_only } => {
+                    let _ = self.events.send(NodeEvent::SoundOnly { viewer, is_sound_only });
+                }
                 Event::CodecNotNegotiated { viewer, kind } => {
                     self.end(now, viewer, Ending::CodecNotNegotiated(kind), true);
                 }

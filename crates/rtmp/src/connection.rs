@@ -11,6 +11,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use model::{Codec, Kind, MediaTime};
 
 use crate::amf0::{AmfError, Value};
+use crate::backlog::{Backlog, Fate, What};
 use crate::chunk::{ChunkError, Message, Reader, message_type};
 use crate::flv::{self, AudioBody, AudioCodec, TagError, VideoBody};
 use crate::handshake::{Handshake, HandshakeError};
@@ -30,6 +31,8 @@ const UNREAD_BYTES_MAX: usize = 1 << 20;
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// Bytes after which we acknowledge, unless the peer wants it more often, and after which it should.
 const WINDOW_BYTES: u32 = 2_500_000;
+/// Longest text of a caption, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
 /// Bytes of our own chunks: all our messages but one fit.
 const CHUNK_BYTES: usize = 4096;
 
@@ -135,6 +138,13 @@ pub enum Event {
         /// What it is.
         body: AudioBody,
     },
+    /// A caption (`onTextData`); an empty one ends the one before.
+    Text {
+        /// What it says, at most 4096 bytes.
+        text: String,
+        /// Its language, as the encoder calls it.
+        language: Option<String>,
+    },
     /// It has ended the broadcast. It may publish anew over the same connection.
     Unpublished,
 }
@@ -146,6 +156,8 @@ pub struct Stats {
     pub received_bytes: u64,
     /// Jumps of the publisher's clock that were taken out.
     pub clock_jumps: u64,
+    /// Media left out because the network had held it back, and pictures that build on it.
+    pub late_messages: u64,
     /// Messages skipped: of kinds that are not used here, outside a broadcast, of further tracks, unreadable metadata.
     pub skipped_messages: u64,
 }
@@ -179,6 +191,7 @@ pub struct Connection {
     /// Message streams made so far.
     streams: u32,
     timeline: Timeline,
+    backlog: Backlog,
     /// As the encoder last gave it, some do so every few frames.
     metadata: Option<Metadata>,
     stats: Stats,
@@ -205,6 +218,7 @@ impl Connection {
             application: Application::default(),
             streams: 0,
             timeline: Timeline::default(),
+            backlog: Backlog::default(),
             metadata: None,
             stats: Stats::default(),
             window_bytes: WINDOW_BYTES,
@@ -288,7 +302,7 @@ impl Connection {
     /// What has come so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { clock_jumps: self.timeline.jumps(), ..self.stats }
+        Stats { clock_jumps: self.timeline.jumps(), late_messages: self.backlog.left_out(), ..self.stats }
     }
 
     /// The publisher may come in. Without effect if none has asked.
@@ -301,7 +315,7 @@ impl Connection {
         self.phase = Phase::Publishing { stream };
         self.reader.expect_media();
         self.metadata = None;
-        self.timeline = Timeline::default();
+        (self.timeline, self.backlog) = (Timeline::default(), Backlog::default());
         self.stream_begins(stream);
         self.status(stream, "status", "NetStream.Publish.Start", "the broadcast begins");
         self.proceed()
@@ -409,6 +423,11 @@ impl Connection {
             return Ok(());
         };
         let time = self.place(Kind::Audio, timestamp, tag.offset_nanos);
+        let what = match tag.body {
+            AudioBody::Frame(_) => Some(What::Sound),
+            AudioBody::Config(_) | AudioBody::End => None,
+        };
+        let Some(time) = self.live(time, what) else { return Ok(()) };
         self.events.push_back(Event::Audio { time, codec: tag.codec, body: tag.body });
         Ok(())
     }
@@ -419,12 +438,31 @@ impl Connection {
             return Ok(());
         };
         let time = self.place(Kind::Video, timestamp, tag.offset_nanos);
+        let what = match tag.body {
+            VideoBody::Frame { is_keyframe, .. } => Some(What::Picture { is_keyframe }),
+            VideoBody::Config(_) | VideoBody::End => None,
+        };
+        let Some(time) = self.live(time, what) else { return Ok(()) };
         self.events.push_back(Event::Video { time, codec: tag.codec, body: tag.body });
         Ok(())
     }
 
     fn place(&mut self, kind: Kind, timestamp: u32, offset_nanos: u32) -> MediaTime {
         self.timeline.place(self.now, kind, timestamp).plus_micros(i64::from(offset_nanos / 1000))
+    }
+
+    /// When something is that was to be at `time`; `None` if it is left out. What is no media is never late.
+    fn live(&mut self, time: MediaTime, what: Option<What>) -> Option<MediaTime> {
+        let Some(what) = what else { return Some(time) };
+        match self.backlog.judge(self.now, time, what) {
+            Fate::Taken => Some(time),
+            Fate::LeftOut => None,
+            Fate::Stood(millis) => {
+                self.timeline.advance(millis);
+                let time = time.plus_micros(millis * 1000);
+                (self.backlog.judge(self.now, time, what) == Fate::Taken).then_some(time)
+            }
+        }
     }
 
     fn handle_data(&mut self, payload: &[u8]) {
@@ -449,6 +487,16 @@ impl Connection {
                 if self.metadata.as_ref() != Some(&metadata) {
                     self.metadata = Some(metadata.clone());
                     self.events.push_back(Event::Metadata(metadata));
+                }
+            }
+            [name, said, ..] if is_publishing && name.as_text() == Some("onTextData") => {
+                let member = |name| said.member(name).and_then(Value::as_text);
+                match member("text").filter(|text| text.len() <= TEXT_BYTES_MAX) {
+                    Some(text) => {
+                        let language = member("language").map(str::to_owned);
+                        self.events.push_back(Event::Text { text: text.to_owned(), language });
+                    }
+                    None => self.stats.skipped_messages += 1,
                 }
             }
             _ => self.stats.skipped_messages += 1,

@@ -17,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod amf0;
+mod backlog;
 pub mod chunk;
 mod connection;
 pub mod flv;

@@ -56,6 +56,15 @@ impl Timeline {
         MediaTime::from_millis(time)
     }
 
+    /// Moves the clock ahead by so much: it has stood still.
+    pub(crate) fn advance(&mut self, millis: i64) {
+        self.offset += millis;
+        for track in [&mut self.audio, &mut self.video].into_iter().flatten() {
+            track.offset += millis;
+            track.newest += millis;
+        }
+    }
+
     /// Jumps that were taken out.
     pub(crate) const fn jumps(&self) -> u64 {
         self.jumps
@@ -165,6 +174,20 @@ mod tests {
         for frame in 1..200 {
             assert_eq!(bench.at(8000, Kind::Video, frame * 40), i64::from(frame) * 40);
         }
+        assert_eq!(bench.timeline.jumps(), 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_moved_goes_on_from_there_in_both_tracks_and_over_the_wrap() {
+        let mut bench = Bench::new();
+        let first = u32::MAX - 1000;
+        bench.at(0, Kind::Video, first);
+        bench.at(10, Kind::Audio, first + 10);
+        bench.timeline.advance(20_000);
+        let moved = |millis: i64| i64::from(first) + 20_000 + millis;
+        assert_eq!(bench.at(20_040, Kind::Video, first + 40), moved(40));
+        assert_eq!(bench.at(20_050, Kind::Audio, first + 50), moved(50));
+        assert_eq!(bench.at(22_040, Kind::Video, first.wrapping_add(2040)), moved(2040));
         assert_eq!(bench.timeline.jumps(), 0);
     }
 

@@ -74,6 +74,7 @@ fn deliver(recording: &[u8]) -> (Video, Vec<packetize::Packet>, Vec<transcode::P
             }
             Event::PublishRequested(_)
             | Event::Metadata(_)
+            | Event::Text { .. }
             | Event::Unpublished
             | Event::Video { body: VideoBody::End, .. }
             | Event::Audio { body: AudioBody::End, .. } => {}

@@ -42,8 +42,7 @@ pub(crate) fn session(session_id: u64, accepted_mids: &[&str], is_bundle_offered
     }
 }
 
-/// Adds an accepted section. Transport attributes stand in each one, since some clients look only there;
-/// candidates only in the first, whose transport the others share (RFC 9143, section 7.3).
+/// Adds an accepted section of media.
 pub(crate) fn push_accepted(
     session: &mut Session,
     offered: &Media,
@@ -52,6 +51,36 @@ pub(crate) fn push_accepted(
     transport: &Transport<'_>,
     media_attributes: Vec<Attribute>,
 ) {
+    let mut attributes = transport_attributes(session, mid, transport);
+    attributes.extend([Attribute::flag("rtcp-mux"), Attribute::flag("rtcp-mux-only")]);
+    if offered.has("rtcp-rsize") {
+        attributes.push(Attribute::flag("rtcp-rsize"));
+    }
+    attributes.extend(media_attributes);
+    push(session, offered, formats, attributes);
+}
+
+/// Adds an accepted section of data channels.
+pub(crate) fn push_data(
+    session: &mut Session,
+    offered: &Media,
+    mid: &str,
+    transport: &Transport<'_>,
+    data_attributes: Vec<Attribute>,
+) {
+    let mut attributes = transport_attributes(session, mid, transport);
+    attributes.extend(data_attributes);
+    push(session, offered, offered.formats.clone(), attributes);
+}
+
+fn push(session: &mut Session, offered: &Media, formats: Vec<String>, attributes: Vec<Attribute>) {
+    let (kind, protocol) = (offered.kind.clone(), offered.protocol.clone());
+    session.media.push(Media { kind, port: PORT, protocol, formats, connection: None, attributes });
+}
+
+/// Transport attributes stand in each section, since some clients look only there; candidates only in the first, whose
+/// transport the others share (RFC 9143, section 7.3).
+fn transport_attributes(session: &Session, mid: &str, transport: &Transport<'_>) -> Vec<Attribute> {
     let is_first = session.media.iter().all(|media| media.port == 0);
     let mut attributes = Vec::new();
     if is_first {
@@ -65,21 +94,8 @@ pub(crate) fn push_accepted(
         Attribute::with("fingerprint", &transport.fingerprint),
         Attribute::with("setup", transport.setup.as_str()),
         Attribute::with("mid", mid),
-        Attribute::flag("rtcp-mux"),
-        Attribute::flag("rtcp-mux-only"),
     ]);
-    if offered.has("rtcp-rsize") {
-        attributes.push(Attribute::flag("rtcp-rsize"));
-    }
-    attributes.extend(media_attributes);
-    session.media.push(Media {
-        kind: offered.kind.clone(),
-        port: PORT,
-        protocol: offered.protocol.clone(),
-        formats,
-        connection: None,
-        attributes,
-    });
+    attributes
 }
 
 /// Adds a rejected section: port 0, and not in the bundle (RFC 8829, section 5.3.1).

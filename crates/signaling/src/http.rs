@@ -40,13 +40,15 @@ pub enum Resource {
     LayerEntry,
     /// What a publisher's session could do better.
     Advice,
+    /// Where a publisher's captions and other timed data are taken ([`crate::cue`]).
+    Cues,
 }
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// An offer: make a session. On [`Resource::EventsEntry`]: make an event stream.
-    /// On [`Resource::LayerEntry`]: choose.
+    /// On [`Resource::LayerEntry`]: choose. On [`Resource::Cues`]: take.
     Create,
     /// Candidates or an ICE restart: see [`crate::patch::decide`].
     Modify,
@@ -92,9 +94,11 @@ pub fn action(resource: Resource, method: &str) -> Result<Action, Problem> {
 
 const fn allowed(resource: Resource) -> &'static str {
     match resource {
-        Resource::WhipEndpoint | Resource::WhepEndpoint | Resource::EventsEntry | Resource::LayerEntry => {
-            "GET, HEAD, OPTIONS, POST"
-        }
+        Resource::WhipEndpoint
+        | Resource::WhepEndpoint
+        | Resource::EventsEntry
+        | Resource::LayerEntry
+        | Resource::Cues => "GET, HEAD, OPTIONS, POST",
         Resource::Session => "DELETE, GET, HEAD, OPTIONS, PATCH",
         Resource::EventStream => "DELETE, GET, HEAD, OPTIONS",
         Resource::Advice => "GET, HEAD, OPTIONS",
@@ -105,7 +109,7 @@ fn options(resource: Resource) -> Reply {
     let accepts = match resource {
         Resource::WhipEndpoint | Resource::WhepEndpoint => Some(("Accept-Post", SDP)),
         Resource::Session => Some(("Accept-Patch", TRICKLE_ICE_SDPFRAG)),
-        Resource::EventsEntry | Resource::LayerEntry => Some(("Accept-Post", events::JSON)),
+        Resource::EventsEntry | Resource::LayerEntry | Resource::Cues => Some(("Accept-Post", events::JSON)),
         Resource::EventStream | Resource::Advice => None,
     };
     let mut headers = vec![("Allow", allowed(resource))];
@@ -123,7 +127,7 @@ fn look(resource: Resource, method: &str) -> Reply {
         }
         Resource::WhipEndpoint => Reply { status: 204, headers: vec![("Accept-Post", SDP)] },
         Resource::Session => Reply { status: 204, headers: Vec::new() },
-        Resource::EventsEntry | Resource::LayerEntry => {
+        Resource::EventsEntry | Resource::LayerEntry | Resource::Cues => {
             Reply { status: 204, headers: vec![("Accept-Post", events::JSON)] }
         }
         Resource::EventStream => Reply { status: 200, headers: vec![("Content-Type", events::EVENT_STREAM)] },
@@ -156,13 +160,14 @@ fn printable(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: [Resource; 6] = [
+    const ALL: [Resource; 7] = [
         Resource::WhipEndpoint,
         Resource::WhepEndpoint,
         Resource::Session,
         Resource::EventsEntry,
         Resource::EventStream,
         Resource::Advice,
+        Resource::Cues,
     ];
 
     fn reply(resource: Resource, method: &str) -> Reply {
@@ -250,6 +255,7 @@ mod tests {
             (Resource::EventStream, "PATCH"),
             (Resource::Advice, "DELETE"),
             (Resource::Advice, "POST"),
+            (Resource::Cues, "DELETE"),
         ] {
             let problem = action(resource, method).expect_err("refused");
             assert_eq!((problem.status, problem.headers.len()), (405, 1), "{method} on {resource:?}");

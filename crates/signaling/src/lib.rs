@@ -3,7 +3,7 @@
 //! The way of an offer: [`sdp::Session::parse`] reads it, [`whip::check`] or [`whep::accept`] judges it,
 //! [`candidates::order`] says which addresses the answer lists, and [`whip::finish_answer`] or
 //! [`whep::answer`] writes the answer. [`http`] has what is pure in the HTTP around it: methods, headers and
-//! problem documents; [`patch`] decides what a PATCH on a session means.
+//! problem documents; [`patch`] decides what a PATCH on a session means. [`cue`] reads captions and other timed data.
 //!
 //! **Invariant**: nothing here opens a socket, reads a clock or makes a random number; the caller passes
 //! addresses and random bytes in.
@@ -12,6 +12,7 @@
 mod answer;
 pub mod candidates;
 pub mod coding;
+pub mod cue;
 pub mod http;
 mod offer_error;
 pub mod patch;

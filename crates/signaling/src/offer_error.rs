@@ -77,7 +77,9 @@ pub enum OfferError {
         kind: Kind,
     },
     /// A section that a publisher offers and nobody could use (RFC 9725, section 4.4.4: no partial success).
-    #[error("The {kind} section of the offer cannot be used; only audio and video can be published.")]
+    #[error(
+        "The {kind} section of the offer cannot be used; only audio, video and data channels can be published."
+    )]
     Unusable {
         /// The word of its media line.
         kind: String,

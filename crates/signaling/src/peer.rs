@@ -91,18 +91,20 @@ pub(crate) fn check_transport(offer: &Session, media: &Media, mid: &Mid) -> Resu
     if !PROTOCOLS.contains(&media.protocol.as_str()) {
         return Err(OfferError::Protocol { mid: mid.to_string(), protocol: media.protocol.clone() });
     }
-    // A lone section needs no bundle.
-    let is_bundled = match offer.group("BUNDLE") {
-        Some(mids) => mids.contains(&mid.as_str()),
-        None => offer.media.len() == 1,
-    };
-    if !is_bundled {
-        return Err(OfferError::Bundle);
-    }
+    check_bundle(offer, mid)?;
     if !media.has("rtcp-mux") && !media.has("rtcp-mux-only") {
         return Err(OfferError::RtcpMux { mid: mid.to_string() });
     }
     Ok(())
+}
+
+/// Whether the section shares the one transport. A lone section needs no bundle.
+pub(crate) fn check_bundle(offer: &Session, mid: &Mid) -> Result<(), OfferError> {
+    let is_bundled = match offer.group("BUNDLE") {
+        Some(mids) => mids.contains(&mid.as_str()),
+        None => offer.media.len() == 1,
+    };
+    is_bundled.then_some(()).ok_or(OfferError::Bundle)
 }
 
 /// At most one audio and one video section (RFC 9725, section 4.4.1).

@@ -15,8 +15,18 @@ use crate::{OfferError, Payload, Peer, peer};
 mod format_parameters;
 mod prepare;
 
+/// What the transport of data channels is called (RFC 8841, section 4.2); all mean DTLS over ICE.
+const DATA_PROTOCOLS: [&str; 2] = ["UDP/DTLS/SCTP", "TCP/DTLS/SCTP"];
+/// The only format of a section of data channels.
+const DATA_CHANNEL: &str = "webrtc-datachannel";
+
 use format_parameters::answer_fmtp;
 pub use prepare::prepare_offer;
+
+/// The attribute of sessions that mix one-byte and two-byte header extensions.
+const MIXING: &str = "extmap-allow-mixed";
+/// How the name of the one header extension ends that may need the two-byte form.
+const LONG_EXTENSION: &str = "#dependency-descriptor-rtp-header-extension";
 
 /// What publishers may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +48,35 @@ impl Default for Policy {
 pub struct CheckedOffer {
     /// The publisher's end of the transport.
     pub peer: Peer,
-    /// Its sections, in order: at most one audio and one video.
+    /// Its sections of media, in order: at most one audio and one video.
     pub media: Vec<CheckedMedia>,
+    /// Its data channels, if it has any.
+    pub data: Option<CheckedData>,
     is_bundle_offered: bool,
+    /// Header extensions of one packet may have ids of either form (RFC 8285, section 6).
+    is_mixing_offered: bool,
+}
+
+impl CheckedOffer {
+    /// The media ids of all sections, in order.
+    #[must_use]
+    pub fn mids(&self) -> Vec<&Mid> {
+        let mut mids: Vec<&Mid> = self.media.iter().map(|media| &media.mid).collect();
+        if let Some(data) = &self.data {
+            mids.insert(data.index, &data.mid);
+        }
+        mids
+    }
+}
+
+/// The section of a checked offer that data channels go over (RFC 8841).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedData {
+    /// Its media id.
+    pub mid: Mid,
+    /// Its place among all sections, counted from 0: it is the only one beside those of media.
+    index: usize,
+    offered: Media,
 }
 
 /// One section of a checked offer.
@@ -63,13 +99,34 @@ pub struct CheckedMedia {
 /// [`OfferError`] with the reason.
 pub fn check(offer: &Session, policy: &Policy) -> Result<CheckedOffer, OfferError> {
     peer::check_count(offer)?;
+    let data = check_data(offer)?;
     let media = (0..offer.media.len())
         .zip(&offer.media)
+        .filter(|(index, _)| data.as_ref().is_none_or(|data| data.index != *index))
         .map(|(index, media)| check_media(offer, index, media, policy))
         .collect::<Result<Vec<_>, _>>()?;
+    if media.is_empty() {
+        return Err(OfferError::Empty);
+    }
     let tagged = offer.media.first().ok_or(OfferError::Empty)?;
     let peer = Peer::of(offer, tagged)?;
-    Ok(CheckedOffer { peer, media, is_bundle_offered: offer.group("BUNDLE").is_some() })
+    let is_bundle_offered = offer.group("BUNDLE").is_some();
+    let is_mixing_offered = offer.attributes.iter().any(|attribute| attribute.name == MIXING);
+    Ok(CheckedOffer { peer, media, data, is_bundle_offered, is_mixing_offered })
+}
+
+/// The first section of data channels; a second one is judged as media is, and refused.
+fn check_data(offer: &Session) -> Result<Option<CheckedData>, OfferError> {
+    let is_data = |media: &Media| {
+        media.kind == "application"
+            && peer::is_offered(media)
+            && DATA_PROTOCOLS.contains(&media.protocol.as_str())
+            && media.formats.iter().any(|format| format == DATA_CHANNEL)
+    };
+    let Some(index) = offer.media.iter().position(is_data) else { return Ok(None) };
+    let mid = peer::mid(offer, index)?;
+    peer::check_bundle(offer, &mid)?;
+    Ok(Some(CheckedData { mid, index, offered: offer.media[index].clone() }))
 }
 
 fn check_media(
@@ -166,7 +223,8 @@ pub fn finish_answer(
     parameters: &AnswerParameters<'_>,
 ) -> Result<String, AnswerError> {
     let engine = Session::parse(engine_answer)?;
-    if engine.media.len() != checked.media.len() {
+    let sections = checked.media.len() + usize::from(checked.data.is_some());
+    if engine.media.len() != sections {
         return Err(AnswerError::Sections);
     }
     let tagged = engine.media.first().ok_or(AnswerError::Sections)?;
@@ -176,26 +234,64 @@ pub fn finish_answer(
         setup: engine.setup(tagged).filter(|setup| *setup != Setup::ActPass).ok_or(AnswerError::Transport)?,
         candidates: parameters.candidates,
     };
-    let mids: Vec<&str> = checked.media.iter().map(|media| media.mid.as_str()).collect();
+    let mids: Vec<&str> = checked.mids().into_iter().map(Mid::as_str).collect();
     let mut session = answer::session(parameters.session_id, &mids, checked.is_bundle_offered);
-    for (checked, engine) in checked.media.iter().zip(&engine.media) {
-        if engine.mid() != Some(checked.mid.as_str()) || engine.kind != checked.kind.as_str() {
-            return Err(AnswerError::Sections);
+    // Only where it is needed: a dependency descriptor with its templates is too long for the one-byte form.
+    let mut maps = engine.media.iter().flat_map(Media::extension_maps);
+    if checked.is_mixing_offered && maps.any(|map| map.uri.ends_with(LONG_EXTENSION)) {
+        session.attributes.push(Attribute::flag(MIXING));
+    }
+    let mut media = checked.media.iter();
+    for (index, engine) in engine.media.iter().enumerate() {
+        if let Some(data) = checked.data.as_ref().filter(|data| data.index == index) {
+            push_data(&mut session, data, engine, &transport)?;
+        } else if let Some(checked) = media.next() {
+            push_media(&mut session, checked, engine, &transport)?;
         }
-        let taken = taken(checked, engine);
-        if engine.port == 0 || taken.is_empty() {
-            return Err(AnswerError::Refused { mid: checked.mid.clone() });
-        }
-        let formats = formats(&taken);
-        let attributes = media_attributes(checked, engine, &taken);
-        let mid = checked.mid.as_str();
-        answer::push_accepted(&mut session, &checked.offered, mid, formats, &transport, attributes);
     }
     let answer = session.to_string();
     if answer.len() >= ANSWER_BYTES_MAX {
         return Err(AnswerError::TooLong { bytes: answer.len() });
     }
     Ok(answer)
+}
+
+fn push_media(
+    session: &mut Session,
+    checked: &CheckedMedia,
+    engine: &Media,
+    transport: &Transport<'_>,
+) -> Result<(), AnswerError> {
+    if engine.mid() != Some(checked.mid.as_str()) || engine.kind != checked.kind.as_str() {
+        return Err(AnswerError::Sections);
+    }
+    let taken = taken(checked, engine);
+    if engine.port == 0 || taken.is_empty() {
+        return Err(AnswerError::Refused { mid: checked.mid.clone() });
+    }
+    let attributes = media_attributes(checked, engine, &taken);
+    let mid = checked.mid.as_str();
+    answer::push_accepted(session, &checked.offered, mid, formats(&taken), transport, attributes);
+    Ok(())
+}
+
+/// SCTP's port and the longest message are the engine's.
+fn push_data(
+    session: &mut Session,
+    data: &CheckedData,
+    engine: &Media,
+    transport: &Transport<'_>,
+) -> Result<(), AnswerError> {
+    if engine.mid() != Some(data.mid.as_str()) || engine.kind != data.offered.kind {
+        return Err(AnswerError::Sections);
+    }
+    if engine.port == 0 {
+        return Err(AnswerError::Refused { mid: data.mid.clone() });
+    }
+    let is_of_sctp = |attribute: &&Attribute| ["sctp-port", "max-message-size"].contains(&&*attribute.name);
+    let attributes = engine.attributes.iter().filter(is_of_sctp).cloned().collect();
+    answer::push_data(session, &data.offered, data.mid.as_str(), transport, attributes);
+    Ok(())
 }
 
 /// A payload type of the offer that the engine takes, and its RTX if it takes that too.

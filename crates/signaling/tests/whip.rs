@@ -158,8 +158,51 @@ fn w32_there_is_no_partial_success() {
     let error = whip::check(&offer, &policy).expect_err("refused");
     assert!(matches!(error, OfferError::NoUsableCodec { kind: Kind::Video, .. }), "{error}");
 
-    let error = check(&offers::text("chromium-viewer-sendrecv-data")).expect_err("a data channel");
-    assert_eq!(error, OfferError::Unusable { kind: "application".to_owned() });
+    let unusable = OfferError::Unusable { kind: "application".to_owned() };
+    let name = "chromium-viewer-sendrecv-data";
+    assert_eq!(refused(name, "UDP/DTLS/SCTP webrtc-datachannel", "UDP/BFCP *"), unusable);
+    assert_eq!(refused(name, "m=application 9", "m=application 0"), unusable);
+    let second = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:7\r\n";
+    let two = offers::text(name).replace("BUNDLE 0 1 2", "BUNDLE 0 1 2 7") + second;
+    assert_eq!(check(&two).expect_err("two sections of data channels"), unusable);
+}
+
+#[test]
+fn data_channels_are_taken_beside_media_wherever_they_stand() {
+    let text = offers::text("chromium-viewer-sendrecv-data");
+    let at = |line: &str| text.find(line).expect("a section");
+    let (audio, data) = (at("m=audio"), at("m=application"));
+    let first = format!("{}{}{}", &text[..audio], &text[data..], &text[audio..data]);
+    for (text, place) in [(text.clone(), 2), (first, 0)] {
+        let (offer, checked) = check(&text).expect("taken");
+        let prepared = whip::prepare_offer(&offer, &checked);
+        let engine = engine_answer(&prepared).unwrap_or_else(|error| panic!("{error}\n{prepared}"));
+        let answer = finish(&checked, &engine).unwrap_or_else(|error| panic!("{error}\n{engine}"));
+        let answer = Session::parse(&answer).expect("our own answer can be read");
+        let mids = |session: &Session| -> Vec<String> {
+            session.media.iter().map(|media| format!("{} {:?}", media.kind, media.mid())).collect()
+        };
+        assert_eq!(mids(&answer), mids(&offer));
+        assert_eq!(checked.mids().len(), 3);
+        assert_eq!(answer.group("BUNDLE").map(|group| group.len()), Some(3));
+        let data = &answer.media[place];
+        assert_eq!((&*data.protocol, data.port), ("UDP/DTLS/SCTP", 9));
+        assert_eq!(data.formats, ["webrtc-datachannel"]);
+        assert!(!data.has("rtcp-mux") && answer.ice_credentials(data).is_some());
+        assert!(data.attributes.iter().any(|attribute| attribute.name == "max-message-size"));
+        assert_eq!(data.attributes.iter().filter(|attribute| attribute.name == "sctp-port").count(), 1);
+        assert!(answer.media[0].has("end-of-candidates"));
+    }
+}
+
+#[test]
+fn data_channels_alone_are_nothing_to_publish() {
+    let text = offers::text("chromium-viewer-sendrecv-data");
+    let (head, rest) = text.split_at(text.find("m=audio").expect("sound"));
+    let data = &rest[rest.find("m=application").expect("data")..];
+    let head: String =
+        head.lines().filter(|line| !line.starts_with("a=group")).map(|line| format!("{line}\r\n")).collect();
+    assert_eq!(check(&format!("{head}{data}")).expect_err("refused"), OfferError::Empty);
 }
 
 #[test]
@@ -347,6 +390,23 @@ fn feedback_and_extensions_are_the_engines_and_never_more_than_offered() {
     assert_eq!(mid.id, 1);
     let answer = Session::parse(&answered("ffmpeg-publisher")).expect("answer");
     assert_eq!(answer.media[1].rtcp_feedback(106).count(), 0);
+}
+
+#[test]
+fn header_extensions_of_both_forms_are_mixed_where_one_needs_it_and_the_publisher_can() {
+    let (offer, mixes) = checked("chromium-publisher");
+    let engine = engine_answer(&whip::prepare_offer(&offer, &mixes)).expect("an answer");
+    let line =
+        "a=extmap:12 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+    let with_descriptor = engine.replacen("a=extmap:", &format!("{line}\r\na=extmap:"), 1);
+    let is_mixed = |checked: &CheckedOffer, engine: &str| {
+        finish(checked, engine).expect("an answer").contains("a=extmap-allow-mixed\r\n")
+    };
+    assert!(is_mixed(&mixes, &with_descriptor));
+    assert!(!is_mixed(&mixes, &engine));
+    let without = offers::text("chromium-publisher").replace("a=extmap-allow-mixed\r\n", "");
+    let (_, does_not) = check(&without).expect("taken");
+    assert!(!is_mixed(&does_not, &with_descriptor));
 }
 
 #[test]

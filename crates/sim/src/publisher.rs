@@ -179,6 +179,7 @@ impl Publisher {
             capture_time,
             audio_level: Some(level),
             orientation: 0,
+            svc: None,
             payload: payload(0xf8, stream.ssrc, stream.next, length),
         };
         stream.next = stream.next.plus(1);
@@ -212,6 +213,7 @@ impl Publisher {
                 capture_time,
                 audio_level: None,
                 orientation: 0,
+                svc: None,
                 payload: payload(first, stream.ssrc, stream.next, length),
             };
             stream.next = stream.next.plus(1);

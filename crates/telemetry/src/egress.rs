@@ -48,6 +48,8 @@ totals! {
     viewers_waiting,
     /// Viewers that catch up from cached media.
     viewers_replaying,
+    /// Viewers that get sound alone, because their connections carry no picture.
+    viewers_sound_only,
     /// Sound packets sent.
     audio_packets,
     /// Their bytes.
@@ -82,8 +84,12 @@ totals! {
     layer_switches_down,
     /// to the one that was chosen for the viewer,
     layer_switches_pinned,
-    /// and to another one because the publisher sends the one before no more.
+    /// to another one because the publisher sends the one before no more,
     layer_switches_inactive,
+    /// to a worse one because the shard cannot keep up,
+    layer_switches_overload,
+    /// and to none, because the connection carries sound alone.
+    layer_switches_sound_only,
     /// Bytes of repeats by which it is found out whether a better layer would fit.
     probe_bytes,
     /// Such probes begun.
@@ -219,6 +225,7 @@ pub struct Metrics {
     event_streams: Gauge,
     sent_away: Counter,
     event_readers_stuck: Counter,
+    cues_told: Counter,
     shards: Arc<Shards>,
 }
 
@@ -236,6 +243,7 @@ impl Metrics {
             event_streams: Gauge::default(),
             sent_away: Counter::default(),
             event_readers_stuck: Counter::default(),
+            cues_told: Counter::default(),
             shards: Arc::new(Shards { counters: Mutex::default(), drop_reasons: drop_reasons.into() }),
         };
         let own = own_names(registry);
@@ -282,6 +290,11 @@ impl Metrics {
             "Event streams that ended because nobody took what they had to tell",
             metrics.event_readers_stuck.clone(),
         );
+        own.register(
+            "cues_told",
+            "Captions and other timed data that event streams have told, each reader counted",
+            metrics.cues_told.clone(),
+        );
         own.register_collector(Box::new(ShardCollector(metrics.shards.clone())));
         metrics
     }
@@ -320,6 +333,11 @@ impl Metrics {
     /// Counts event streams whose readers took nothing.
     pub fn event_readers_stuck(&self, count: usize) {
         self.event_readers_stuck.inc_by(count as u64);
+    }
+
+    /// Counts captions and other timed data that readers took.
+    pub fn cues_told(&self, count: u64) {
+        self.cues_told.inc_by(count);
     }
 
     /// Shows how many broadcasts are offered.
@@ -384,16 +402,14 @@ impl Collector for ShardCollector {
         });
         let help = "Part of the latest second in which a shard was busy, from 0 to 1; 1 also if it could not send all";
         gauge(e, Name("egress_shard_load", help), loads)?;
-        gauge(
-            e,
-            Name("viewers_waiting", "Viewers that wait for a keyframe"),
-            plain(sum.viewers_waiting as f64),
-        )?;
-        gauge(
-            e,
-            Name("viewers_replaying", "Viewers that catch up from cached media"),
-            plain(sum.viewers_replaying as f64),
-        )?;
+        let sound_only = "Viewers that get sound alone: their connections carry no picture";
+        for (name, help, value) in [
+            ("viewers_waiting", "Viewers that wait for a keyframe", sum.viewers_waiting),
+            ("viewers_replaying", "Viewers that catch up from cached media", sum.viewers_replaying),
+            ("viewers_sound_only", sound_only, sum.viewers_sound_only),
+        ] {
+            gauge(e, Name(name, help), plain(value as f64))?;
+        }
         let packets = Name("viewer_rtp_packets", "RTP packets sent to viewers, repeats not counted");
         counter(e, packets, of_kind(sum.audio_packets, sum.video_packets))?;
         let bytes = Name("viewer_rtp_bytes", "Bytes of RTP packets sent to viewers, UDP payload");
@@ -424,9 +440,15 @@ impl Collector for ShardCollector {
             ("down", sum.layer_switches_down),
             ("pinned", sum.layer_switches_pinned),
             ("inactive", sum.layer_switches_inactive),
+            ("overload", sum.layer_switches_overload),
+            ("sound_only", sum.layer_switches_sound_only),
         ];
         let switches = switches.map(|(reason, count)| (Labels(vec![("reason", reason)]), count));
-        counter(e, Name("viewer_layer_switches", "Viewers that got another layer of the picture"), switches)?;
+        counter(
+            e,
+            Name("viewer_layer_switches", "Viewers that got another layer of the picture, or none"),
+            switches,
+        )?;
         let dropped = |index: usize| -> u64 {
             shards.iter().map(|shard| shard.drops[index].load(Ordering::Relaxed)).sum()
         };

@@ -13,7 +13,7 @@ use crate::advice::{Advice, AdviceCollector};
 use crate::collect::Name;
 use crate::drops::{DropCollector, DropCounters};
 use crate::egress::JOIN_SECONDS;
-use crate::labels::{JoinResult, Label, counters};
+use crate::labels::{CueResult, JoinResult, Label, counters};
 use crate::own_names;
 use crate::publishers::{Published, PublishedCollector};
 
@@ -24,9 +24,21 @@ pub struct Metrics {
     publishes: Family<Label<JoinResult>, Counter>,
     connect_seconds: Histogram,
     take_overs: Counter,
+    cues: Cues,
     drops: Arc<DropCounters>,
     published: Arc<Published>,
     advice: Arc<Advice>,
+}
+
+/// Counts captions and other timed data of publishers.
+#[derive(Debug, Clone)]
+pub struct Cues(Family<Label<CueResult>, Counter>);
+
+impl Cues {
+    /// Counts one, by what became of it.
+    pub fn count(&self, result: CueResult) {
+        self.0.get_or_create(&Label(result)).inc();
+    }
 }
 
 impl Metrics {
@@ -40,6 +52,7 @@ impl Metrics {
             publishes: counters(),
             connect_seconds: Histogram::new(JOIN_SECONDS),
             take_overs: Counter::default(),
+            cues: Cues(counters()),
             drops: drops.clone(),
             published: Arc::default(),
             advice: Arc::default(),
@@ -56,6 +69,11 @@ impl Metrics {
             "publisher_take_overs",
             "Publishers that replaced another one of the same broadcast",
             metrics.take_overs.clone(),
+        );
+        own.register(
+            "cues",
+            "Captions and other timed data that publishers sent, by what became of them",
+            metrics.cues.0.clone(),
         );
         own.register_collector(Box::new(DropCollector(drops)));
         own.register_collector(Box::new(PublishedCollector(metrics.published.clone())));
@@ -82,6 +100,12 @@ impl Metrics {
     /// Counts a publisher that replaced another.
     pub fn take_over(&self) {
         self.take_overs.inc();
+    }
+
+    /// Counts captions and other timed data.
+    #[must_use]
+    pub fn cues(&self) -> Cues {
+        self.cues.clone()
     }
 
     /// Where the thread that has the publishers shows what they send.

@@ -90,6 +90,22 @@ closed! {
 }
 
 closed! {
+    /// What became of a cue: a caption or other timed data of a publisher.
+    CueResult, "result" {
+        /// It goes to those who watch.
+        Accepted = "accepted",
+        /// It is longer than a cue may be.
+        TooLarge = "too_large",
+        /// It is not the JSON that it should be.
+        Unreadable = "unreadable",
+        /// There were too many, or too much of them.
+        Rate = "rate",
+        /// Whoever sent it does not publish the broadcast now.
+        NotPublished = "not_published",
+    }
+}
+
+closed! {
     /// Why a handshake failed.
     HandshakeFailure, "reason" {
         /// No connectivity check came: the peer cannot reach this node, or has given up.

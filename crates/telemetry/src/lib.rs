@@ -38,7 +38,9 @@ use prometheus_client::registry::Registry;
 pub use collect::Distribution;
 pub use drops::DropCounters;
 pub use exposition::Exposition;
-pub use labels::{Closed, Endpoint, HandshakeFailure, HttpResult, JoinResult, NodeDrop, RecordRefusal};
+pub use labels::{
+    Closed, CueResult, Endpoint, HandshakeFailure, HttpResult, JoinResult, NodeDrop, RecordRefusal,
+};
 pub use reference::reference;
 
 /// Who reports: the labels of every metric.

@@ -16,7 +16,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::collect::{Name, counter, gauge, plain};
+use crate::collect::{Labels, Name, counter, gauge, plain};
+use crate::controller::SlotState;
 use crate::labels::{
     BroadcastState, Closed as _, ConnectionDrop, Endpoint, HttpResult, Label, NodeDrop, OfBroadcast,
     RecordRefusal, counters, write_label,
@@ -210,6 +211,7 @@ pub struct Metrics {
     processors: Gauge<f64, AtomicU64>,
     crashes: Counter,
     certificate_expires: Arc<OnceLock<f64>>,
+    slot: Arc<Mutex<Option<SlotState>>>,
     port_pool_percent: Gauge<f64, AtomicU64>,
     port_pool_used: Gauge,
     port_pool_size: Gauge,
@@ -327,6 +329,7 @@ impl Metrics {
             self.crashes.clone(),
         );
         own.register_collector(Box::new(Certificate(self.certificate_expires.clone())));
+        own.register_collector(Box::new(OwnSlot(self.slot.clone())));
     }
 
     /// Shows what the process uses; see [`crate::process::Sampler`].
@@ -356,6 +359,11 @@ impl Metrics {
     /// one there is no such series.
     pub fn certificate_expires(&self, at: Duration) {
         let _ = self.certificate_expires.set(at.as_secs_f64());
+    }
+
+    /// Shows how far the slot has come that this node belongs to, if it belongs to one.
+    pub fn slot(&self, state: Option<SlotState>) {
+        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Shows how many broadcasts are known here.
@@ -433,6 +441,22 @@ impl Collector for Certificate {
         let help = "When the certificate of the public listener expires, in seconds since 1970";
         let name = Name("tls_certificate_expiry_timestamp_seconds", help);
         gauge(&mut encoder, name, self.0.get().into_iter().flat_map(|at| plain(*at)))
+    }
+}
+
+#[derive(Debug)]
+struct OwnSlot(Arc<Mutex<Option<SlotState>>>);
+
+impl Collector for OwnSlot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let own = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = std::iter::once(None).chain(SlotState::ALL.iter().copied().map(Some));
+        let series = states.map(|state| {
+            let word = state.map_or("none", SlotState::as_str);
+            (Labels(vec![(SlotState::NAME, word)]), f64::from(u8::from(state == own)))
+        });
+        let help = "1 for the state of the slot that this node belongs to, 0 for the others; none: no slot brought it";
+        gauge(&mut encoder, Name("node_slot", help), series)
     }
 }
 

@@ -94,6 +94,7 @@ pub struct Metrics {
     audio_frames: Family<Of<Fate>, Counter>,
     audio_gaps: Family<Of<Repair>, Counter>,
     clock_jumps: Family<OfBroadcast, Counter>,
+    late_messages: Family<OfBroadcast, Counter>,
     skipped_messages: Family<OfBroadcast, Counter>,
 }
 
@@ -107,6 +108,7 @@ impl Metrics {
             audio_frames: Family::default(),
             audio_gaps: Family::default(),
             clock_jumps: Family::default(),
+            late_messages: Family::default(),
             skipped_messages: Family::default(),
         };
         let own = own_names(registry);
@@ -136,6 +138,11 @@ impl Metrics {
             "rtmp_clock_jumps",
             "Jumps of the clock of an encoder that were taken out",
             metrics.clock_jumps.clone(),
+        );
+        own.register(
+            "rtmp_late_messages",
+            "Messages of RTMP that were left out because the encoder's network had held them back",
+            metrics.late_messages.clone(),
         );
         own.register(
             "rtmp_skipped_messages",
@@ -180,6 +187,7 @@ impl Metrics {
             audio_gaps: [Repair::Silence, Repair::None]
                 .map(|repair| self.audio_gaps.get_or_create_owned(&Of(broadcast.clone(), repair))),
             clock_jumps: self.clock_jumps.get_or_create_owned(&of()),
+            late_messages: self.late_messages.get_or_create_owned(&of()),
             skipped_messages: self.skipped_messages.get_or_create_owned(&of()),
             shown: Totals::default(),
         }
@@ -193,6 +201,7 @@ impl Metrics {
             self.audio_gaps.remove(&Of(broadcast.clone(), *repair));
         }
         self.clock_jumps.remove(&OfBroadcast(broadcast.clone()));
+        self.late_messages.remove(&OfBroadcast(broadcast.clone()));
         self.skipped_messages.remove(&OfBroadcast(broadcast.clone()));
     }
 }
@@ -239,6 +248,8 @@ pub struct Totals {
     pub left_gaps: u64,
     /// Jumps of its clock.
     pub clock_jumps: u64,
+    /// Messages that its network had held back.
+    pub late_messages: u64,
     /// Messages that are of no use here.
     pub skipped_messages: u64,
 }
@@ -249,6 +260,7 @@ pub struct PublisherCounters {
     audio_frames: [Counter; 4],
     audio_gaps: [Counter; 2],
     clock_jumps: Counter,
+    late_messages: Counter,
     skipped_messages: Counter,
     shown: Totals,
 }
@@ -267,6 +279,7 @@ impl PublisherCounters {
             (silence, totals.filled_gaps, before.filled_gaps),
             (none, totals.left_gaps, before.left_gaps),
             (&self.clock_jumps, totals.clock_jumps, before.clock_jumps),
+            (&self.late_messages, totals.late_messages, before.late_messages),
             (&self.skipped_messages, totals.skipped_messages, before.skipped_messages),
         ] {
             counter.inc_by(now.saturating_sub(before));

@@ -26,6 +26,12 @@ const RELAY_PACKET_NS_MAX: f64 = 500.0;
 /// The bench of a node that carries as many broadcasts as one may, 200, in either format.
 const SCRAPES: &str = "metrics/scrape_";
 const SCRAPE_MS_MAX: f64 = 10.0;
+/// What the runtime counts for a packet, beside the plain numbers of the cores: when it comes, and for a flush of
+/// [`FLUSH_PACKETS`].
+const COUNTED: [&str; 2] = ["metrics/packet_received", "metrics/flush_sent"];
+const FLUSH_PACKETS: f64 = 64.0;
+/// A hundredth of what a packet costs at least.
+const COUNTED_NS_MAX: f64 = 5.0;
 /// The slowest decision of a controller: nobody has parents yet.
 const DECISION: &str = "decide/1000 nodes/from nothing";
 const DECISION_MS_MAX: f64 = 10.0;
@@ -65,6 +71,7 @@ fn targets(records: &[Record]) -> Vec<Target> {
         crowd(&runs),
         relay(records),
         decision(records),
+        counted(records),
         scrape(records),
     ]);
     targets
@@ -219,6 +226,23 @@ fn relay(records: &[Record]) -> Target {
     }
 }
 
+fn counted(records: &[Record]) -> Target {
+    let [received, flushed] = COUNTED.map(|name| {
+        let bench = records.iter().filter_map(Record::micro).find(|bench| bench.name == name);
+        bench.map(|bench| bench.iteration_ns)
+    });
+    let measured = received.zip(flushed).map(|(received, flushed)| {
+        let nanoseconds = received + flushed / FLUSH_PACKETS;
+        (format!("{nanoseconds:.1} ns"), nanoseconds <= COUNTED_NS_MAX)
+    });
+    Target {
+        wanted: format!(
+            "Metrics: counting a packet that comes and goes takes ≤ {COUNTED_NS_MAX} ns, no lock and no look-up"
+        ),
+        measured,
+    }
+}
+
 fn scrape(records: &[Record]) -> Target {
     let scrapes = records.iter().filter_map(Record::micro).filter(|micro| micro.name.starts_with(SCRAPES));
     let slowest = scrapes.map(|micro| micro.iteration_ns / 1e6).max_by(f64::total_cmp);
@@ -296,6 +320,21 @@ mod tests {
         assert_eq!(verdict(&[quick.clone(), other.clone()]), Some(true));
         assert_eq!(verdict(&[quick, bench("metrics/scrape_openmetrics", 10.4e6)]), Some(false));
         assert_eq!(verdict(&[other]), None);
+    }
+
+    #[test]
+    fn counting_costs_what_a_packet_and_its_share_of_a_flush_do() {
+        let bench = |name: &str, iteration_ns| {
+            Record::Micro(Micro { name: name.to_owned(), iteration_ns, elements: 1 })
+        };
+        let [received, flushed] = COUNTED;
+        assert_eq!(counted(&[bench(received, 3.0)]).measured, None, "half of it was measured");
+        let cheap = [bench(received, 3.0), bench(flushed, 6.4)];
+        assert_eq!(counted(&cheap).measured, Some(("3.1 ns".into(), true)));
+        assert_eq!(
+            counted(&[bench(received, 3.0), bench(flushed, 640.0)]).measured,
+            Some(("13.0 ns".into(), false))
+        );
     }
 
     #[test]

@@ -191,14 +191,65 @@ async fn order(actor: Actor<'_>, action: &Action, drain: u64) -> Result<(), Regi
         Action::TakeBack { node } => (node, None),
         _ => return Ok(()),
     };
-    let change = |found: Option<&Assignment>| {
-        let present = found.and_then(|found| found.drain);
-        // An operator's order stands.
-        if present.is_some_and(|present| wanted.is_some() || present.id != drain) {
-            return None;
-        }
-        let none = || Assignment { node: node.clone(), parents: Vec::new(), paths: 2, term: 0, drain: None };
-        Some(Assignment { drain: wanted, ..found.cloned().unwrap_or_else(none) })
-    };
+    let change = |found: Option<&Assignment>| ordered(found, node, (wanted, drain), actor.term);
     actor.registry.update(node.as_str(), change).await.map(|_| ())
+}
+
+/// The assignment with an order of the slot's drain of this number, or without one; `None` if it stays as it is.
+fn ordered(
+    found: Option<&Assignment>,
+    node: &NodeId,
+    (wanted, drain): (Option<Drain>, u64),
+    term: u64,
+) -> Option<Assignment> {
+    // A controller that leads no longer, and has not noticed yet, orders nothing.
+    if found.is_some_and(|found| found.term > term) {
+        return None;
+    }
+    let present = found.and_then(|found| found.drain);
+    // An operator's order stands.
+    if present.is_some_and(|present| wanted.is_some() || present.id != drain) {
+        return None;
+    }
+    let none = || Assignment { node: node.clone(), parents: Vec::new(), paths: 2, term: 0, drain: None };
+    Some(Assignment { drain: wanted, ..found.cloned().unwrap_or_else(none) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Drain = Drain { id: 7, deadline_secs: 60 };
+    const AN_OPERATORS: Drain = Drain { id: 8, deadline_secs: 9 };
+
+    fn assignment(term: u64, drain: Option<Drain>) -> Assignment {
+        let node = NodeId::new("out").expect("an id");
+        Assignment { node, parents: Vec::new(), paths: 2, term, drain }
+    }
+
+    /// The assignment after a controller of this term has ordered a drain, or taken its own back.
+    fn after(found: Option<&Assignment>, wanted: Option<Drain>, term: u64) -> Option<Assignment> {
+        let node = NodeId::new("out").expect("an id");
+        ordered(found, &node, (wanted, OURS.id), term)
+    }
+
+    #[test]
+    fn who_leads_orders_a_drain_and_takes_its_own_back() {
+        assert_eq!(after(None, Some(OURS), 3), Some(assignment(0, Some(OURS))));
+        assert_eq!(after(Some(&assignment(3, None)), Some(OURS), 3), Some(assignment(3, Some(OURS))));
+        assert_eq!(after(Some(&assignment(2, Some(OURS))), None, 3), Some(assignment(2, None)));
+    }
+
+    #[test]
+    fn an_operators_order_stands() {
+        let drained = assignment(3, Some(AN_OPERATORS));
+        assert_eq!(after(Some(&drained), Some(OURS), 3), None);
+        assert_eq!(after(Some(&drained), None, 3), None);
+    }
+
+    #[test]
+    fn who_leads_no_longer_orders_nothing() {
+        assert_eq!(after(Some(&assignment(4, None)), Some(OURS), 3), None);
+        assert_eq!(after(Some(&assignment(4, Some(OURS))), None, 3), None);
+    }
 }

@@ -1,8 +1,9 @@
 //! The bytes of a viewer's record. They hold keys: sealing them, and the file, are the business of crate `records`.
 //!
-//! The layout is fixed by [`VERSION`]. The one before it is read too, so that an upgrade loses no session; any other is
+//! The layout is fixed by [`VERSION`]. Those before it are read too, so that an upgrade loses no session; any other is
 //! refused, since a session is better lost than misread.
 
+use media_core::svc::POINTS_MAX;
 use model::{BroadcastId, Codec, Mid, NtpTime, Rid, SeqNo, Ssrc};
 use octets::{Reader, Writer};
 use srtp::{MasterKey, Profile};
@@ -12,9 +13,12 @@ use super::{Extensions, OutTrack, Path, Selection, TrackRecord, ViewerId, Viewer
 use crate::counter::CounterBlock;
 use crate::format::Format;
 use crate::mapping::{Line, SEGMENTS_MAX, Scale, Segment};
+use crate::part::Part;
 
 /// Layout of the bytes.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+/// The layout in which streams came whole.
+const VERSION_WITHOUT_PARTS: u8 = 2;
 /// The layout in which viewers could not choose a layer.
 const VERSION_WITHOUT_SELECTION: u8 = 1;
 /// No sequence number or index reaches it (RFC 3711, section 3.3.1).
@@ -71,7 +75,7 @@ impl ViewerRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(bytes);
         let version = input.u8().ok_or(DecodeError::Malformed)?;
-        if version != VERSION && version != VERSION_WITHOUT_SELECTION {
+        if !(VERSION_WITHOUT_SELECTION..=VERSION).contains(&version) {
             return Err(DecodeError::Version { version });
         }
         let record = read(&mut input, version).filter(|_| input.is_empty());
@@ -143,7 +147,7 @@ fn read_track(input: &mut Reader<'_>, version: u8) -> Option<TrackRecord> {
             VERSION_WITHOUT_SELECTION => Selection::Auto,
             _ => read_selection(input)?,
         },
-        segments: input.list(SEGMENTS_MAX, read_segment)?,
+        segments: input.list(SEGMENTS_MAX, |input| read_segment(input, version))?,
         line: input.option(|input| {
             Some(Line { capture_time: NtpTime::from_bits(input.u64()?), timestamp: input.u32()? })
         })?,
@@ -240,9 +244,14 @@ fn write_segment(out: &mut Writer, segment: &Segment) {
     out.u16(segment.scale.numerator);
     out.u16(segment.scale.denominator);
     out.u8(segment.payload_type);
+    out.option(segment.part, |out, part| {
+        out.u8(part.point);
+        out.u8(part.generation);
+        out.u16(part.count);
+    });
 }
 
-fn read_segment(input: &mut Reader<'_>) -> Option<Segment> {
+fn read_segment(input: &mut Reader<'_>, version: u8) -> Option<Segment> {
     Some(Segment {
         first_out: SeqNo::new(read_index(input)?),
         source: Ssrc::new(input.u32()?),
@@ -254,7 +263,16 @@ fn read_segment(input: &mut Reader<'_>) -> Option<Segment> {
             denominator: input.u16().filter(|denominator| *denominator > 0)?,
         },
         payload_type: read_payload_type(input)?,
+        part: match version {
+            VERSION_WITHOUT_SELECTION | VERSION_WITHOUT_PARTS => None,
+            _ => input.option(read_part)?,
+        },
     })
+}
+
+fn read_part(input: &mut Reader<'_>) -> Option<Part> {
+    let point = input.u8().filter(|point| (1..POINTS_MAX as u8).contains(point))?;
+    Some(Part { point, generation: input.u8()?, count: input.u16()? })
 }
 
 #[cfg(test)]

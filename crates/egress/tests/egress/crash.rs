@@ -37,6 +37,8 @@ enum Step {
     Select { viewer: u64, layer: Option<u8> },
     /// Another publishing run.
     Epoch { is_vp8: bool },
+    /// The publisher's session goes on in another process.
+    CountAnew,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -49,6 +51,11 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..VIEWERS).prop_map(|viewer| Step::Pli { viewer }),
         1 => any::<bool>().prop_map(|is_vp8| Step::Epoch { is_vp8 }),
     ]
+}
+
+/// With parts of a stream to choose from.
+fn divided_step() -> impl Strategy<Value = Step> {
+    prop_oneof![15 => layered_step(), 1 => Just(Step::CountAnew)]
 }
 
 /// What the next process has of the media of the one that died.
@@ -102,6 +109,13 @@ impl Wire {
     }
 }
 
+/// One stream of two sizes and three frame rates.
+fn divided(epoch: u64, started: model::NtpTime) -> Publisher {
+    let mut publisher = Publisher::new(Codec::H264, epoch, started).divided(2, 3);
+    (publisher.gop, publisher.packets, publisher.switches) = (40, (6, 4), true);
+    publisher
+}
+
 /// Three small layers whose keyframes come at different times.
 fn publishers(epoch: u64, started: model::NtpTime) -> (Publisher, Vec<Publisher>) {
     let mut publishers = layers(epoch, started);
@@ -121,6 +135,7 @@ struct World {
     /// Worse layers beside it.
     worse: Vec<Publisher>,
     is_layered: bool,
+    is_divided: bool,
     records: BTreeMap<ViewerId, ViewerRecord>,
     players: Vec<Player>,
     wire: Wire,
@@ -143,6 +158,10 @@ impl World {
         Self { is_layered: true, ..Self::with(publisher, worse) }
     }
 
+    fn divided() -> Self {
+        Self { is_divided: true, ..Self::with(divided(1, capture_start()), Vec::new()) }
+    }
+
     fn with(publisher: Publisher, worse: Vec<Publisher>) -> Self {
         let now = Instant::now();
         let mut shard = Shard::new(Config::default());
@@ -158,6 +177,7 @@ impl World {
             publisher,
             worse,
             is_layered: false,
+            is_divided: false,
             records: BTreeMap::new(),
             players: (0..VIEWERS).map(Player::new).collect(),
             wire: Wire::default(),
@@ -249,9 +269,13 @@ impl World {
                 if self.is_layered && !is_vp8 {
                     (self.publisher, self.worse) = publishers(self.epochs, captured);
                 }
+                if self.is_divided && !is_vp8 {
+                    self.publisher = divided(self.epochs, captured);
+                }
                 (self.sounds, self.lost, self.recent) = (0, Vec::new(), VecDeque::new());
                 self.shard.broadcast_changed(self.now, &self.broadcast());
             }
+            Step::CountAnew => self.publisher.count_anew(),
         }
     }
 
@@ -442,6 +466,30 @@ proptest! {
             prop_assert_eq!(last, newest, "viewer {}", player.id);
             let known = [1, 2, 3].map(|stream| ssrc(player.id, stream));
             prop_assert!(player.received.iter().all(|packet| known.contains(&packet.ssrc)));
+        }
+    }
+
+    #[test]
+    fn no_nonce_serves_two_packets_whatever_parts_are_chosen(
+        steps in proptest::collection::vec((divided_step(), crash(0.05)), 1..220),
+    ) {
+        let mut world = World::divided();
+        world.play(&steps);
+        for viewer in 0..VIEWERS {
+            world.run(&Step::Select { viewer, layer: Some(viewer as u8) });
+        }
+        for _ in 0..130 {
+            world.run(&Step::Frame { lost: 0 });
+            world.run(&Step::Wait { millis: 0 });
+            world.happen(usize::MAX);
+        }
+        // Everybody has the newest of what it chose, and nothing else.
+        for player in &world.players {
+            let point = if world.publisher.parts.is_some() { player.id as u8 } else { 0 };
+            let is_wanted = |packet: &&Arc<TreePacket>| packet.svc.is_none_or(|svc| svc.needs(point));
+            let wanted: Vec<u64> = world.recent.iter().filter(is_wanted).map(|packet| packet.seq_no.get()).collect();
+            let got: Vec<u64> = player.stream(VIDEO).iter().map(|packet| packet.source()).collect();
+            prop_assert!(got.ends_with(&wanted[wanted.len() - 20..]), "viewer {}", player.id);
         }
     }
 

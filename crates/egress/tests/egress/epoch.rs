@@ -63,6 +63,99 @@ fn a_new_epoch_starts_at_its_keyframe() {
     check_video(scene.player(1));
 }
 
+/// A publisher with long groups of pictures has been watched for a while, and falls silent.
+fn watched_scene() -> Scene {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 400;
+    scene.join(1);
+    scene.play(Duration::from_secs(4));
+    scene
+}
+
+fn ask_for_a_keyframe(scene: &mut Scene, viewer: u64) {
+    let pli = scene.player_mut(viewer).pli();
+    scene.rtcp(viewer, pli);
+}
+
+/// The same publishing run goes on after a pause of this length.
+fn go_on_after(scene: &mut Scene, pause: Duration) {
+    scene.published_at += pause;
+    scene.play(Duration::from_millis(500));
+}
+
+#[test]
+fn nobody_sees_the_past_again_while_the_publisher_is_silent() {
+    let mut scene = watched_scene();
+    let (seen, asked) = (scene.player(1).stream(VIDEO).len(), scene.shard.stats().keyframe_requests);
+    // As browsers do after three seconds without a picture.
+    scene.pause(Duration::from_secs(3));
+    for _ in 0..2 {
+        ask_for_a_keyframe(&mut scene, 1);
+        scene.pause(Duration::from_secs(1));
+    }
+    assert_eq!(scene.player(1).stream(VIDEO).len(), seen);
+    assert_eq!(scene.shard.stats().restarts, 0);
+    assert!(scene.shard.stats().keyframe_requests > asked, "the publisher is asked all the same");
+    go_on_after(&mut scene, Duration::from_secs(5));
+    ask_for_a_keyframe(&mut scene, 1);
+    scene.play(Duration::from_secs(3));
+    assert_eq!(scene.shard.stats().restarts, 1, "who asks once pictures come again starts again");
+    check_video(scene.player(1));
+}
+
+#[test]
+fn who_asks_a_publisher_that_has_returned_starts_again_from_its_new_run() {
+    let mut scene = watched_scene();
+    scene.pause(Duration::from_secs(3));
+    ask_for_a_keyframe(&mut scene, 1);
+    scene.pause(Duration::from_secs(2));
+    let mut publisher = returned(&scene, Codec::H264);
+    publisher.gop = 400;
+    scene.publish_anew(publisher);
+    scene.play(Duration::from_secs(1));
+    assert_eq!(scene.shard.stats().restarts, 0);
+    let seen = scene.player(1).stream(VIDEO).len();
+    ask_for_a_keyframe(&mut scene, 1);
+    scene.play(Duration::from_secs(3));
+    assert_eq!(scene.shard.stats().restarts, 1);
+    let video = scene.player(1).stream(VIDEO);
+    assert!(video[seen..].iter().any(|packet| packet.source() == 65_014), "the new run's first keyframe");
+    check_video(scene.player(1));
+}
+
+#[test]
+fn a_publisher_that_falls_silent_after_a_request_leaves_the_viewer_its_last_picture() {
+    let mut scene = watched_scene();
+    let seen = scene.player(1).stream(VIDEO).len();
+    scene.pause(Duration::from_millis(700));
+    ask_for_a_keyframe(&mut scene, 1);
+    scene.pause(Duration::from_millis(2300));
+    assert_eq!(scene.player(1).stream(VIDEO).len(), seen);
+    assert_eq!(scene.shard.stats().restarts, 0);
+    go_on_after(&mut scene, Duration::from_secs(3));
+    ask_for_a_keyframe(&mut scene, 1);
+    scene.play(Duration::from_secs(3));
+    assert_eq!(scene.shard.stats().restarts, 1, "nothing is held against it");
+}
+
+#[test]
+fn who_joins_while_the_publisher_is_silent_gets_what_is_there_whole_and_once() {
+    let mut scene = watched_scene();
+    scene.pause(Duration::from_secs(2));
+    scene.join(2);
+    // It lost the beginning, and asks as Firefox does.
+    scene.pause(Duration::from_millis(200));
+    ask_for_a_keyframe(&mut scene, 2);
+    scene.pause(Duration::from_secs(4));
+    assert_eq!(scene.shard.stats().restarts, 1);
+    let seen = scene.player(2).stream(VIDEO).len();
+    ask_for_a_keyframe(&mut scene, 2);
+    scene.pause(Duration::from_secs(2));
+    assert_eq!(scene.player(2).stream(VIDEO).len(), seen);
+    assert_eq!(scene.shard.stats().restarts, 1);
+    check_video(scene.player(2));
+}
+
 #[test]
 fn a_codec_that_was_negotiated_changes_only_the_payload_type() {
     let mut scene = Scene::new(Config::default());

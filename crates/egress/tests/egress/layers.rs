@@ -26,19 +26,19 @@ pub fn select(scene: &mut Scene, selection: Selection) {
 }
 
 /// Says what the viewer got: of every hundred packets `lost` did not come.
-struct Reporter {
+pub struct Reporter {
     lost: i32,
     highest: u32,
 }
 
 impl Reporter {
-    fn new(scene: &Scene) -> Self {
+    pub fn new(scene: &Scene) -> Self {
         let highest = scene.player(1).stream(VIDEO).last().map_or(0, |packet| packet.seq_no.get() as u32);
         Self { lost: 0, highest }
     }
 
     /// Plays for a second and reports.
-    fn second(&mut self, scene: &mut Scene, lost_percent: i32, estimate: Option<u64>) {
+    pub fn second(&mut self, scene: &mut Scene, lost_percent: i32, estimate: Option<u64>) {
         scene.play(Duration::from_secs(1));
         let highest = scene.player(1).stream(VIDEO).last().expect("packets").seq_no.get() as u32;
         self.lost += (highest - self.highest) as i32 * lost_percent / 100;
@@ -116,7 +116,7 @@ fn a_switch_waits_for_a_keyframe_and_the_old_layer_goes_on_until_then() {
     assert!(gaps.max().expect("packets") < Duration::from_millis(40), "nothing stood still");
     assert_eq!(scene.shard.layer(VIEWER), Some(2));
     let stats = scene.shard.stats();
-    assert_eq!(LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)), [0, 0, 1, 0]);
+    assert_eq!(LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)), [0, 0, 1, 0, 0, 0]);
     let wanted = scene.worse[1].video_ssrc();
     let asked = scene.count(|event| *event == Event::KeyframeWanted { ssrc: wanted });
     assert!((1..=3).contains(&asked), "{asked} requests");
@@ -370,7 +370,7 @@ fn a_layer_that_dries_up_is_left_and_gone_back_to() {
     scene.play(Duration::from_secs(6));
     assert_eq!(course(&scene), [0, 1, 0], "its connection has never been short");
     let stats = scene.shard.stats();
-    assert_eq!(LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)), [1, 0, 0, 1]);
+    assert_eq!(LayerSwitch::ALL.map(|reason| stats.layer_switches(reason)), [1, 0, 0, 1, 0, 0]);
 }
 
 #[test]
@@ -481,12 +481,30 @@ fn viewers_of_one_layer_are_left_alone() {
     scene.join(1);
     scene.play(Duration::from_secs(3));
     let mut reporter = Reporter::new(&scene);
-    (0..10).for_each(|_| reporter.second(&mut scene, 50, Some(100)));
+    (0..10).for_each(|_| reporter.second(&mut scene, 20, None));
     select(&mut scene, Selection::Layer(2));
     scene.play(Duration::from_secs(5));
     let stats = scene.shard.stats();
-    assert_eq!((stats.probes, LayerSwitch::ALL.map(|reason| stats.layer_switches(reason))), (0, [0; 4]));
+    assert_eq!((stats.probes, LayerSwitch::ALL.map(|reason| stats.layer_switches(reason))), (0, [0; 6]));
     let states = scene.shard.layers(scene.now, &broadcast_id());
     assert_eq!((states.len(), states[0].rid.clone(), states[0].viewers), (1, None, 1));
     check_video(scene.player(1));
+}
+
+#[test]
+fn a_shard_far_behind_leaves_the_best_layer_out_until_it_has_been_well_for_a_while() {
+    let mut scene = live_scene();
+    let late = scene.publisher.sound(0);
+    for _ in 0..14 {
+        scene.play(Duration::from_millis(250));
+        scene.shard.gather(scene.now, scene.now - Duration::from_millis(800), late.clone());
+    }
+    scene.play(Duration::from_secs(2));
+    check(&scene);
+    assert_eq!(course(&scene), [0, 1]);
+    assert_eq!(scene.shard.stats().layer_switches(LayerSwitch::Overload), 1);
+    scene.play(Duration::from_secs(12));
+    check(&scene);
+    assert_eq!(course(&scene), [0, 1, 0], "its connection was never short");
+    assert_eq!(scene.shard.stats().layer_switches(LayerSwitch::Up), 1);
 }

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use egress::{Config, LayerSwitch, ViewerId};
+use egress::{Config, Event, LayerSwitch, ViewerId};
 use media_core::rtcp::{self, ReportBlock};
 use model::{Bitrate, NtpTime, Ssrc};
 
-use crate::harness::{Scene, VIDEO, check_video, remote, ssrc};
+use crate::harness::{AUDIO, Scene, VIDEO, check_video, remote, ssrc};
 
 const VIEWER: ViewerId = ViewerId::new(1);
 const DELAY: Duration = Duration::from_millis(20);
@@ -50,11 +50,57 @@ struct Receiver {
     waited_before: Duration,
     estimate_told: (Instant, f64),
     reported_at: Instant,
-    reported: (u64, u64),
+    picture: Counted,
+    /// Of which browsers report each five seconds only.
+    sound: Counted,
+    sound_reported_at: Instant,
+}
+
+/// What a receiver counts of one stream.
+struct Counted {
+    ssrc: Ssrc,
     first: Option<u64>,
     got: u64,
     highest: u64,
+    /// What was expected and got until the latest report.
+    reported: (u64, u64),
     last_report: Option<(Instant, NtpTime)>,
+}
+
+impl Counted {
+    const fn new(ssrc: Ssrc) -> Self {
+        Self { ssrc, first: None, got: 0, highest: 0, reported: (0, 0), last_report: None }
+    }
+
+    fn count(&mut self, seq_no: u64) {
+        self.first.get_or_insert(seq_no);
+        self.got += 1;
+        self.highest = self.highest.max(seq_no);
+    }
+
+    /// Nothing, if nothing came since the last time.
+    fn block(&mut self, now: Instant) -> Option<ReportBlock> {
+        let expected = self.highest - self.first? + 1;
+        let (expected_before, got_before) = self.reported;
+        if self.got == got_before {
+            return None;
+        }
+        let (expected_now, got_now) = (expected - expected_before, self.got - got_before);
+        self.reported = (expected, self.got);
+        let lost = expected_now.saturating_sub(got_now);
+        let (last_report, delay) = self
+            .last_report
+            .map_or((0, 0), |(at, ntp)| (ntp.middle(), ((now - at).as_micros() * 65_536 / 1_000_000) as u32));
+        Some(ReportBlock {
+            ssrc: self.ssrc,
+            fraction_lost: (lost * 256).checked_div(expected_now).unwrap_or(0).min(255) as u8,
+            lost: (expected - self.got.min(expected)) as i32,
+            highest_seq: self.highest as u32,
+            jitter: 0,
+            last_report,
+            delay,
+        })
+    }
 }
 
 impl Receiver {
@@ -68,11 +114,9 @@ impl Receiver {
             waited_before: Duration::ZERO,
             estimate_told: (now, 0.0),
             reported_at: now,
-            reported: (0, 0),
-            first: None,
-            got: 0,
-            highest: 0,
-            last_report: None,
+            picture: Counted::new(ssrc(1, VIDEO)),
+            sound: Counted::new(ssrc(1, AUDIO)),
+            sound_reported_at: now,
         }
     }
 
@@ -109,33 +153,24 @@ impl Receiver {
         let (told_at, told) = self.estimate_told;
         let since = now - told_at;
         let has_fallen = self.estimate.is_some_and(|estimate| estimate < told * 0.97);
+        // Who gets no picture estimates nothing.
         let tells = self.estimate.filter(|_| {
-            since >= Duration::from_secs(1) || (has_fallen && since >= Duration::from_millis(200))
+            let is_due =
+                since >= Duration::from_secs(1) || (has_fallen && since >= Duration::from_millis(200));
+            is_due && !self.came.is_empty()
         });
         if tells.is_none() && now - self.reported_at < Duration::from_secs(1) {
             return None;
         }
-        let first = self.first?;
-        let expected = self.highest - first + 1;
-        let (expected_before, got_before) = self.reported;
-        let (expected_now, got_now) = (expected - expected_before, self.got - got_before);
-        self.reported = (expected, self.got);
+        self.picture.first?;
         self.reported_at = now;
-        let lost = expected_now.saturating_sub(got_now);
-        let (last_report, delay) = self
-            .last_report
-            .map_or((0, 0), |(at, ntp)| (ntp.middle(), ((now - at).as_micros() * 65_536 / 1_000_000) as u32));
-        let block = ReportBlock {
-            ssrc: ssrc(1, VIDEO),
-            fraction_lost: (lost * 256).checked_div(expected_now).unwrap_or(0).min(255) as u8,
-            lost: (expected - self.got.min(expected)) as i32,
-            highest_seq: self.highest as u32,
-            jitter: 0,
-            last_report,
-            delay,
-        };
+        let mut blocks: Vec<ReportBlock> = self.picture.block(now).into_iter().collect();
+        if now - self.sound_reported_at >= Duration::from_secs(5) {
+            self.sound_reported_at = now;
+            blocks.extend(self.sound.block(now));
+        }
         let mut compound = Vec::new();
-        rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+        rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &blocks);
         if let Some(estimate) = tells {
             self.estimate_told = (now, estimate);
             let estimate = Bitrate::bps(estimate as u64);
@@ -154,6 +189,8 @@ struct World {
     back: VecDeque<(Instant, Vec<u8>)>,
     /// When the viewer's layer changed, and to which.
     course: Vec<(Duration, u8)>,
+    /// When the viewer began to get sound alone, or a picture again.
+    sound_only: Vec<(Duration, bool)>,
     sounds: u64,
     sounds_lost: u64,
     has_estimates: bool,
@@ -161,7 +198,10 @@ struct World {
 
 impl World {
     fn new(kbps: u64, queue_max: Duration) -> Self {
-        let mut scene = Scene::layered(Config::default());
+        Self::with(Scene::layered(Config::default()), kbps, queue_max)
+    }
+
+    fn with(mut scene: Scene, kbps: u64, queue_max: Duration) -> Self {
         scene.join(1);
         let now = scene.now;
         Self {
@@ -176,6 +216,7 @@ impl World {
             scene,
             back: VecDeque::new(),
             course: vec![(Duration::ZERO, 0)],
+            sound_only: Vec::new(),
             sounds: 0,
             sounds_lost: 0,
             has_estimates: true,
@@ -239,23 +280,22 @@ impl World {
             player.receive(at, bytes);
             if player.reports.len() > reports {
                 for packet in rtcp::parse(&player.reports[reports].1) {
-                    if let Ok(rtcp::Packet::SenderReport(report)) = packet
-                        && report.info.ssrc == ssrc(1, VIDEO)
-                    {
-                        receiver.last_report = Some((at, report.info.ntp));
+                    let Ok(rtcp::Packet::SenderReport(report)) = packet else { continue };
+                    for counted in [&mut receiver.picture, &mut receiver.sound] {
+                        if report.info.ssrc == counted.ssrc {
+                            counted.last_report = Some((at, report.info.ntp));
+                        }
                     }
                 }
             }
             let Some(packet) = player.received.get(before) else { continue };
-            if packet.ssrc == ssrc(1, crate::harness::AUDIO) {
+            if packet.ssrc == ssrc(1, AUDIO) {
+                receiver.sound.count(packet.seq_no.get());
                 continue;
             }
             receiver.came.push_back((at, length));
             if packet.ssrc == ssrc(1, VIDEO) {
-                let seq_no = packet.seq_no.get();
-                receiver.first.get_or_insert(seq_no);
-                receiver.got += 1;
-                receiver.highest = receiver.highest.max(seq_no);
+                receiver.picture.count(packet.seq_no.get());
             }
         }
         if self.link.on_the_way.is_empty() {
@@ -272,6 +312,11 @@ impl World {
             let (_, mut datagram) = self.back.pop_front().expect("one");
             let taken = scene.shard.handle_rtcp(scene.now, VIEWER, &mut datagram, &mut scene.network);
             taken.expect("taken");
+        }
+        while let Some(event) = scene.shard.poll_event() {
+            if let Event::SoundOnly { is_sound_only, .. } = event {
+                self.sound_only.push((scene.now - scene.start, is_sound_only));
+            }
         }
         let layer = scene.shard.layer(VIEWER).expect("a picture");
         if self.course.last().is_some_and(|(_, last)| *last != layer) {
@@ -297,8 +342,9 @@ impl World {
     fn tell(&self, name: &str) {
         let stats = self.scene.shard.stats();
         println!(
-            "{name}: course {:?}; {} of {} sounds lost; probes {} ({} failed, {} KB); switches {:?}; RTX {}",
+            "{name}: course {:?}; sound only {:?}; {} of {} sounds lost; probes {} ({} failed, {} KB); switches {:?}; RTX {}",
             self.course,
+            self.sound_only,
             self.sounds_lost,
             self.sounds,
             stats.probes,
@@ -368,4 +414,52 @@ fn a_link_that_carries_the_best_layer_is_never_left() {
     assert_eq!(world.course.len(), 1, "{:?}", world.course);
     assert_eq!(world.scene.shard.stats().probes, 0);
     check_video(world.scene.player(1));
+}
+
+/// From 8 Mbit/s to less than any layer takes, and back.
+fn down_to_sound(layers: &str, scene: Scene, has_estimates: bool, queue_max: Duration) {
+    let mut world = World::with(scene, 8000, queue_max);
+    world.has_estimates = has_estimates;
+    world.play(20);
+    assert!(world.sound_only.is_empty(), "{:?}", world.sound_only);
+    world.set_rate(100);
+    let since = world.elapsed();
+    world.play(30);
+    world.tell(layers);
+    let (at, is_sound_only) = *world.sound_only.first().expect("held");
+    let after = at - since;
+    assert!(is_sound_only && after < Duration::from_secs(20), "after {after:?}");
+    // It is tried again and again, and less and less often.
+    let (sounds, lost) = (world.sounds, world.sounds_lost);
+    world.play(180);
+    world.tell(layers);
+    let (sounds, lost) = (world.sounds - sounds, world.sounds_lost - lost);
+    assert!(lost * 100 < sounds * 15, "{lost} of {sounds} sounds lost");
+    let tries = world.sound_only.iter().filter(|(_, is_sound_only)| !is_sound_only).count();
+    assert!((1..=6).contains(&tries), "{:?}", world.sound_only);
+    world.set_rate(8000);
+    world.play(90);
+    world.tell(layers);
+    let (_, is_sound_only) = *world.sound_only.last().expect("held");
+    assert!(!is_sound_only, "{:?}", world.sound_only);
+    let last = world.scene.player(1).stream(VIDEO).last().expect("a picture").at;
+    assert!(world.scene.now - last < Duration::from_millis(200), "the picture is back");
+    world.play(60);
+    assert_eq!(world.scene.shard.layer(VIEWER), Some(0), "{:?}", world.course);
+}
+
+#[test]
+fn a_connection_that_carries_no_layer_gets_its_sound_and_later_its_picture_again() {
+    for (has_estimates, queue_max) in [(true, 300), (false, 100)] {
+        let scene = Scene::layered(Config::default());
+        down_to_sound("three layers", scene, has_estimates, Duration::from_millis(queue_max));
+    }
+}
+
+#[test]
+fn so_does_one_for_which_a_broadcast_of_one_layer_is_too_much() {
+    for (has_estimates, queue_max) in [(true, 100), (false, 300)] {
+        let scene = Scene::new(Config::default());
+        down_to_sound("one layer", scene, has_estimates, Duration::from_millis(queue_max));
+    }
 }

@@ -10,5 +10,7 @@ mod layers;
 mod left_out;
 mod link;
 mod live;
+mod parts;
 mod publisher;
+mod sound_first;
 mod trains;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use egress::{Extensions, Format, OutTrack, Path, ViewerId, ViewerSetup};
-use media_core::TreePacket;
+use media_core::svc::{self, Frame, Stamper, Structure};
+use media_core::{Svc, TreePacket};
 use model::{
     Broadcast, BroadcastId, BroadcastState, Codec, Epoch, Layer, Mid, NtpTime, Rid, SeqNo, Ssrc, Track,
 };
@@ -102,6 +103,10 @@ pub struct Publisher {
     pub payload_bytes: usize,
     /// Capture time of the first frame.
     pub started: NtpTime,
+    /// Layers within its stream, and who counts their packets.
+    pub parts: Option<(Structure, Stamper)>,
+    /// Whether viewers may go to a higher frame rate with any picture.
+    pub switches: bool,
     frame: u64,
     next_seq_no: u64,
 }
@@ -118,9 +123,50 @@ impl Publisher {
             packets: (10, 3),
             payload_bytes: 1000,
             started,
+            parts: None,
+            switches: false,
             frame: 0,
             next_seq_no: 65_000 + epoch * 7,
         }
+    }
+
+    /// With layers within its stream: packets of a picture are shared out among the spatial ones.
+    pub fn divided(self, spatial: u8, temporal: u8) -> Self {
+        Self { parts: Some((Structure::new(spatial, temporal), Stamper::new(0))), ..self }
+    }
+
+    /// Goes on as one whose session went on in another process.
+    pub fn count_anew(&mut self) {
+        if let Some((_, stamper)) = &mut self.parts {
+            *stamper = Stamper::new(Stamper::next_generation(stamper.generation()));
+        }
+    }
+
+    /// The layer of one of `count` packets of the next picture: 0-2-1-2 in time, from small to large within it.
+    fn inner_layer(&self, index: u64, count: u64) -> svc::Layer {
+        let Some((structure, _)) = &self.parts else {
+            return svc::Layer { spatial: self.layer, temporal: 0 };
+        };
+        let place = ((self.frame + self.phase) % self.gop) as usize;
+        let temporal = match structure.temporal() {
+            1 => 0,
+            2 => [0, 1][place % 2],
+            _ => [0, 2, 1, 2][place % 4],
+        };
+        let spatial = (index * u64::from(structure.spatial()) / count) as u8;
+        svc::Layer { spatial, temporal }
+    }
+
+    /// What injection says of a packet of the next picture.
+    fn stamp(&mut self, (index, count): (u64, u64), is_keyframe: bool) -> Option<Svc> {
+        let layer = self.inner_layer(index, count);
+        let begins = index == 0 || self.inner_layer(index - 1, count) != layer;
+        let ends = index + 1 == count || self.inner_layer(index + 1, count) != layer;
+        let (is_switch, seq_no) = (self.switches, SeqNo::new(self.next_seq_no));
+        let (structure, stamper) = self.parts.as_mut()?;
+        let structure = is_keyframe.then_some(*structure);
+        let frame = Frame { layer, begins, ends, is_switch, is_entry: false, structure };
+        stamper.stamp(seq_no, Some(&frame), index == 0)
     }
 
     pub fn video_ssrc(&self) -> Ssrc {
@@ -181,14 +227,16 @@ impl Publisher {
         let count = if is_keyframe { self.packets.0 } else { self.packets.1 };
         let capture_time = self.started.plus(self.next_at());
         let timestamp = (self.frame * 90_000 / self.fps) as u32;
-        self.frame += 1;
-        (0..count)
+        let packets = (0..count)
             .map(|index| {
+                let svc = self.stamp((index, count), is_keyframe);
+                let layer = self.inner_layer(index, count);
                 let seq_no = SeqNo::new(self.next_seq_no);
                 self.next_seq_no += 1;
-                let mut payload = vec![self.frame as u8; self.payload_bytes - (index as usize * 7) % 40];
+                let mut payload =
+                    vec![(self.frame + 1) as u8; self.payload_bytes - (index as usize * 7) % 40];
                 payload[..8].copy_from_slice(&seq_no.get().to_be_bytes());
-                payload[8] = self.layer;
+                payload[8] = layer.spatial + 4 * layer.temporal;
                 Arc::new(TreePacket {
                     ssrc: self.video_ssrc(),
                     seq_no,
@@ -198,10 +246,13 @@ impl Publisher {
                     capture_time,
                     audio_level: None,
                     orientation: 0,
+                    svc,
                     payload: Bytes::from(payload),
                 })
             })
-            .collect()
+            .collect();
+        self.frame += 1;
+        packets
     }
 
     /// A packet of sound: `index` counts 20 ms.
@@ -215,6 +266,7 @@ impl Publisher {
             capture_time: self.started.plus(Duration::from_millis(index * 20)),
             audio_level: Some(0x85),
             orientation: 0,
+            svc: None,
             payload: Bytes::from(vec![index as u8; 80]),
         })
     }

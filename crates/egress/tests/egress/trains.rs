@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use egress::{Config, DropReason};
+use egress::{Config, DropReason, Shard, ViewerId};
 use media_core::TreePacket;
 
 use crate::harness::*;
@@ -162,6 +162,83 @@ fn what_waited_too_long_for_a_busy_thread_is_dropped_and_counted() {
     }
     assert_eq!(scene.let_out().0, 0);
     assert_eq!(scene.shard.stats().drops(DropReason::Behind), 3);
+}
+
+#[test]
+fn what_a_busy_thread_did_not_send_is_there_for_who_asks_and_for_who_joins() {
+    let mut scene = live(1, 3);
+    let came_at = scene.now;
+    scene.now += Duration::from_millis(251);
+    let frame = scene.publisher.frame();
+    let missed: Vec<u64> = frame.iter().map(|packet| packet.seq_no.get()).collect();
+    let newest = scene.player(1).stream(VIDEO).last().expect("packets").seq_no;
+    let wanted: Vec<u16> = (1..=3).map(|ahead| newest.seq().wrapping_add(ahead)).collect();
+    frame.into_iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet));
+    let nack = scene.player_mut(1).nack(&wanted);
+    scene.rtcp(1, nack);
+    assert_eq!(scene.shard.stats().rtx.packets, 0, "its numbers are not taken yet");
+    let next = scene.publisher.frame();
+    assert_eq!(scene.gather(&next).0, 3);
+    let nack = scene.player_mut(1).nack(&wanted);
+    scene.rtcp(1, nack);
+    // Two bytes of original sequence number come first.
+    let repeated: Vec<u64> = scene
+        .player(1)
+        .stream(RTX)
+        .iter()
+        .map(|packet| u64::from_be_bytes(packet.payload[2..10].try_into().expect("8 bytes")))
+        .collect();
+    assert_eq!(repeated, missed);
+    scene.join(2);
+    scene.pause(Duration::from_secs(1));
+    check_video(scene.player(2));
+    let replayed: Vec<u64> = scene.player(2).stream(VIDEO).iter().map(|packet| packet.source()).collect();
+    assert!(missed.iter().all(|missed| replayed.contains(missed)), "{missed:?} in {replayed:?}");
+}
+
+#[test]
+fn what_came_while_no_process_was_there_is_sent_though_it_waits() {
+    let mut scene = live(1, 3);
+    let record = scene.shard.record(ViewerId::new(1)).expect("a record");
+    let config = Config { train_hold: HOLD, train_viewers_min: 1, ..Config::default() };
+    scene.shard = Shard::new(config);
+    scene.shard.resume_viewer(scene.now, record).expect("taken");
+    scene.shard.broadcast_changed(scene.now, &scene.publisher.broadcast());
+    scene.timeout();
+    let seen = scene.player(1).stream(VIDEO).len();
+    // The frames of half a second come in one moment, and the thread needs more than another for them.
+    let frames: Vec<_> = (0..15).flat_map(|_| scene.publisher.frame()).collect();
+    let came_at = scene.now;
+    scene.now += Duration::from_millis(700);
+    frames.iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet.clone()));
+    (0..20).for_each(|_| {
+        scene.wait(MILLISECOND);
+    });
+    assert_eq!(scene.player(1).stream(VIDEO).len() - seen, frames.len());
+    // Later it is as strict as any other.
+    scene.pause(Duration::from_secs(5));
+    let came_at = scene.now;
+    scene.now += Duration::from_millis(251);
+    let frame = scene.publisher.frame();
+    frame.into_iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet));
+    assert_eq!(scene.let_out().0, 0);
+    assert_eq!(scene.shard.stats().drops(DropReason::Behind), 3);
+}
+
+#[test]
+fn sound_is_dropped_last() {
+    for (waited, dropped) in [(250, [0, 0]), (300, [3, 0]), (750, [3, 0]), (751, [3, 1])] {
+        let mut scene = live(1, 3);
+        let came_at = scene.now;
+        scene.now += Duration::from_millis(waited);
+        let drops = |scene: &Scene| scene.shard.stats().drops(DropReason::Behind);
+        let frame = scene.publisher.frame();
+        frame.into_iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet));
+        let pictures = drops(&scene);
+        let sound = scene.publisher.sound(10_000);
+        scene.shard.gather(scene.now, came_at, sound);
+        assert_eq!([pictures, drops(&scene) - pictures], dropped, "after {waited} ms");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use media_core::TreePacket;
-use model::Track;
+use model::{NtpTime, Track};
 use zeroize::Zeroizing;
 
 use super::offer;
@@ -165,6 +165,13 @@ pub enum Output {
     Tracks(Vec<Track>),
     /// Media.
     Packet(TreePacket),
+    /// A caption or other timed data, as it came over a data channel or from an encoder: nobody has looked at it.
+    Cue {
+        /// When it was sent, by our wallclock.
+        captured: NtpTime,
+        /// Its bytes, at most 64 KiB.
+        document: Vec<u8>,
+    },
     /// The session has ended; nothing comes after it.
     Closed(CloseReason),
 }

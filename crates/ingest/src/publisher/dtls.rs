@@ -1,4 +1,5 @@
-//! A tap on the engine's DTLS: takes a copy of the SRTP keying material, and lets a resumed session begin with it.
+//! A tap on the engine's DTLS: takes a copy of the SRTP keying material, bounds what data channels may do, and lets a
+//! resumed session begin with the material.
 //!
 //! The engine makes its DTLS instance itself, from a provider without state. What a session needs of its instance is
 //! handed over through a thread-local that is filled for the duration of [`build`] only.
@@ -17,6 +18,8 @@ use str0m::crypto::dtls::{
 use str0m::crypto::{CryptoError, CryptoProvider, from_feature_flags};
 use str0m::{Rtc, RtcConfig};
 use zeroize::Zeroizing;
+
+use super::channels::Filter;
 
 /// Contents of the curve OID `secp256r1`, 1.2.840.10045.3.1.7 (RFC 5480, section 2.1.1.1).
 const OID_P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -103,7 +106,7 @@ impl DtlsProvider for Provider {
         }
         let inner = from_feature_flags().dtls_provider.new_dtls(certificate, now, version, mtu)?;
         let tap = wiring.map(|wiring| wiring.tap).unwrap_or_default();
-        Ok(Box::new(Tapped { inner, tap }))
+        Ok(Box::new(Tapped { inner, tap, filter: Filter::default() }))
     }
 }
 
@@ -111,6 +114,7 @@ impl DtlsProvider for Provider {
 struct Tapped {
     inner: Box<dyn DtlsInstance>,
     tap: Tap,
+    filter: Filter,
 }
 
 impl Tapped {
@@ -156,6 +160,10 @@ impl DtlsInstance for Tapped {
             }
             DtlsOutput::PeerCert(certificate) if !is_verifiable(certificate) => {
                 self.tap.with(|seen| seen.unsupported_certificate = true);
+            }
+            // What is too short to be a packet is skipped by the engine.
+            DtlsOutput::ApplicationData(packet) if !self.filter.admits(packet) => {
+                return DtlsOutput::ApplicationData(&[]);
             }
             _ => {}
         }

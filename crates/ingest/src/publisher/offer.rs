@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU32;
 
+use media_core::svc::dependency;
 use model::{Codec, Kind, Rid};
 use str0m::format::{Codec as EngineCodec, CodecConfig, CodecSpec, FormatParams, PayloadParams};
 use str0m::media::{Frequency, Mid, Pt};
@@ -33,6 +34,8 @@ pub(super) struct Section {
     pub(super) orientation_extension: Option<u8>,
     /// Id of `abs-capture-time`.
     pub(super) capture_time_extension: Option<u8>,
+    /// Id of the dependency descriptor.
+    pub(super) dependency_extension: Option<u8>,
 }
 
 /// One payload type that carries media.
@@ -119,6 +122,7 @@ fn section(lines: &[&str]) -> Result<Option<Section>, AcceptError> {
         audio_level_extension: extension("urn:ietf:params:rtp-hdrext:ssrc-audio-level"),
         orientation_extension: extension("urn:3gpp:video-orientation"),
         capture_time_extension: extension("http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"),
+        dependency_extension: extension(dependency::URI),
     }))
 }
 

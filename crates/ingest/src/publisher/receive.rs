@@ -68,6 +68,9 @@ impl Publisher {
         self.wallclock = wallclock;
         match classify(bytes) {
             Some(Datagram::Stun) => self.handle_stun((source, destination), bytes),
+            Some(Datagram::Dtls) if self.is_known(source) && !self.has_channel_budget() => {
+                self.drops.channel_rate += 1;
+            }
             Some(Datagram::Dtls | Datagram::Rtcp) if self.is_known(source) => {
                 self.feed((source, destination), bytes);
             }
@@ -75,6 +78,11 @@ impl Publisher {
             Some(Datagram::Dtls | Datagram::Rtp | Datagram::Rtcp) => self.drops.unknown_source += 1,
             None => self.drops.malformed += 1,
         }
+    }
+
+    /// Whether one more datagram of DTLS may come: after the handshake that is what data channels send.
+    fn has_channel_budget(&mut self) -> bool {
+        self.phase != Phase::Connected || self.channel_budget.take(self.now)
     }
 
     pub(super) fn is_known(&self, source: SocketAddr) -> bool {
@@ -232,7 +240,9 @@ impl Publisher {
         }
         let (codec, section) = (used.codec, &self.sections[section]);
         let (timestamp, marker, told) = (packet.timestamp, packet.marker, told(packet, section));
-        let media = Media { ssrc, extended, timestamp, marker, payload_type, payload, codec, told };
+        let dependency = section.dependency_extension.and_then(|id| packet.extension(id));
+        let media =
+            Media { ssrc, extended, timestamp, marker, payload_type, payload, codec, told, dependency };
         let received = self.streams[index].receive((self.now, self.wallclock), &media, &self.offset);
         if received.is_some() && (self.announced.is_none() || self.streams[index].take_news()) {
             self.announce();

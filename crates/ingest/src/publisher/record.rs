@@ -1,7 +1,8 @@
 //! What a process must know to go on with a publisher's session, and its bytes.
 //!
 //! The bytes hold keys: sealing them, and the file, are the business of crate `records`. The layout is fixed by
-//! [`VERSION`]; another version is refused, since a session is better lost than misread.
+//! [`VERSION`]. The one before it is read too, so that an upgrade loses no session; any other is refused, since a session is
+//! better lost than misread.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +18,9 @@ use super::{Certificate, IceCredentials};
 use crate::stream::{Mapping, Picture, Report};
 
 /// Layout of the bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The layout in which packets of layers were not counted.
+const VERSION_WITHOUT_COUNTS: u8 = 1;
 /// Longest offer, in bytes: four times what an answer may have.
 const OFFER_BYTES_MAX: usize = 65_535;
 const ITEMS_MAX: usize = 64;
@@ -55,6 +58,8 @@ pub(super) struct StreamRecord {
     /// Capture time of the newest timestamp.
     pub(super) capture: Option<(NtpTime, u32)>,
     pub(super) picture: Option<Picture>,
+    /// Generation of the counts of its layers.
+    pub(super) counts: u8,
 }
 
 /// Why bytes are no publisher's record.
@@ -118,15 +123,15 @@ impl PublisherRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(bytes);
         let version = input.u8().ok_or(DecodeError::Malformed)?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITHOUT_COUNTS {
             return Err(DecodeError::Version { version });
         }
-        let record = read(&mut input).filter(|_| input.is_empty());
+        let record = read(&mut input, version).filter(|_| input.is_empty());
         record.ok_or(DecodeError::Malformed)
     }
 }
 
-fn read(input: &mut Reader<'_>) -> Option<PublisherRecord> {
+fn read(input: &mut Reader<'_>, version: u8) -> Option<PublisherRecord> {
     let offer = input.text(OFFER_BYTES_MAX)?;
     let ufrag = input.text(256)?;
     let password = Zeroizing::new(input.text(256)?);
@@ -142,7 +147,7 @@ fn read(input: &mut Reader<'_>) -> Option<PublisherRecord> {
         remote: input.address()?,
         local_addresses: input.list(ITEMS_MAX, Reader::address)?,
         rtcp_ssrcs: input.list(RTCP_SSRCS_MAX, Reader::u32)?,
-        streams: input.list(ITEMS_MAX, read_stream)?,
+        streams: input.list(ITEMS_MAX, |input| read_stream(input, version))?,
         order: input.list(2, |input| Some(input.bytes(ITEMS_MAX)?.to_vec()))?,
         clock: input
             .option(|input| Some((NtpTime::from_bits(input.u64()?), NtpTime::from_bits(input.u64()?))))?,
@@ -180,9 +185,10 @@ fn write_stream(out: &mut Writer, stream: &StreamRecord) {
         out.u32(picture.width);
         out.u32(picture.height);
     });
+    out.u8(stream.counts);
 }
 
-fn read_stream(input: &mut Reader<'_>) -> Option<StreamRecord> {
+fn read_stream(input: &mut Reader<'_>, version: u8) -> Option<StreamRecord> {
     const PLACES: u64 = 1 << 48;
     Some(StreamRecord {
         ssrc: input.u32()?,
@@ -207,6 +213,10 @@ fn read_stream(input: &mut Reader<'_>) -> Option<StreamRecord> {
             let profile_level_id = [input.u8()?, input.u8()?, input.u8()?];
             Some(Picture { profile_level_id, width: input.u32()?, height: input.u32()? })
         })?,
+        counts: match version {
+            VERSION_WITHOUT_COUNTS => 0,
+            _ => input.u8()?,
+        },
     })
 }
 

@@ -9,6 +9,7 @@
 
 use std::time::Instant;
 
+use media_core::svc::Stamper;
 use model::{NtpTime, SeqNo, Ssrc};
 
 use super::offer;
@@ -90,6 +91,7 @@ impl Publisher {
             report: stream.report,
             capture: stream.clock.capture_time(timestamp).map(|time| (time, timestamp)),
             picture: stream.picture,
+            counts: stream.stamper.generation(),
         }
     }
 
@@ -240,6 +242,7 @@ fn restore_stream(stream: &mut Stream, recorded: &StreamRecord) {
     stream.received = recorded.mapping.map_or(0, |(_, _, received)| received | 1);
     stream.payload_type = recorded.payload_type;
     stream.picture = recorded.picture;
+    stream.stamper = Stamper::new(Stamper::next_generation(recorded.counts));
     if let Some((time, timestamp)) = recorded.capture {
         stream.newest_timestamp = timestamp;
         // Without a report the clock starts at the arrival it is told, which here is the recorded capture time.

@@ -54,6 +54,8 @@ pub struct Drops {
     pub too_large: u64,
     /// Plain RTP: while it may not be published, because somebody else publishes the broadcast.
     pub not_published: u64,
+    /// Data channels: more datagrams than a publisher may send beside its media.
+    pub channel_rate: u64,
 }
 
 impl Drops {
@@ -66,6 +68,7 @@ impl Drops {
         self.late += more.late;
         self.too_large += more.too_large;
         self.not_published += more.not_published;
+        self.channel_rate += more.channel_rate;
     }
 }
 

@@ -9,6 +9,7 @@ use ingest::{Certificate, CloseReason, IceCredentials, Identity, Output, Publish
 use media_core::TreePacket;
 use model::{NtpTime, Track};
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::channel::ChannelId;
 use str0m::media::{Direction, KeyframeRequest, MediaKind, Mid, Pt, Rid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpWrite};
@@ -34,6 +35,8 @@ pub struct Offer {
     pub config: RtcConfig,
     pub audio: bool,
     pub video: bool,
+    /// A data channel.
+    pub data: bool,
     pub rids: Vec<&'static str>,
     /// Changes the offer's text on its way.
     pub rewrite: fn(String) -> String,
@@ -42,7 +45,7 @@ pub struct Offer {
 impl Offer {
     pub fn new() -> Self {
         let config = RtcConfig::new().set_rtp_mode(true);
-        Self { config, audio: true, video: true, rids: Vec::new(), rewrite: |offer| offer }
+        Self { config, audio: true, video: true, data: false, rids: Vec::new(), rewrite: |offer| offer }
     }
 }
 
@@ -76,6 +79,7 @@ pub struct World {
     pub client: Rtc,
     pub audio: Option<Mid>,
     pub video: Option<Mid>,
+    pub channel: Option<ChannelId>,
     pub server: Option<Publisher>,
     pub server_address: SocketAddr,
     pub offer: String,
@@ -99,6 +103,8 @@ pub struct World {
     pub late: fn(&[u8]) -> Duration,
     pub packets: Vec<TreePacket>,
     pub tracks: Vec<Vec<Track>>,
+    /// When it was sent, and what came over data channels.
+    pub cues: Vec<(NtpTime, Vec<u8>)>,
     pub connected: usize,
     pub closed: Option<CloseReason>,
     pub keyframe_requests: Vec<KeyframeRequest>,
@@ -142,6 +148,7 @@ impl World {
             simulcast
         });
         let video = offer.video.then(|| add(MediaKind::Video, simulcast));
+        let channel = offer.data.then(|| api.add_channel("cues".to_owned()));
         let (sdp, pending): (_, SdpPendingOffer) = api.apply().unwrap();
         let text = (offer.rewrite)(sdp.to_sdp_string());
         let (server, answer) = Publisher::accept(&text, setup(now)).unwrap();
@@ -153,6 +160,7 @@ impl World {
             client,
             audio,
             video,
+            channel,
             server: Some(server),
             server_address: SERVER.parse().unwrap(),
             offer: text,
@@ -169,6 +177,7 @@ impl World {
             late: |_| Duration::ZERO,
             packets: Vec::new(),
             tracks: Vec::new(),
+            cues: Vec::new(),
             connected: 0,
             closed: None,
             keyframe_requests: Vec::new(),
@@ -294,6 +303,7 @@ impl World {
                 Output::Connected => self.connected += 1,
                 Output::Tracks(tracks) => self.tracks.push(tracks),
                 Output::Packet(packet) => self.packets.push(packet),
+                Output::Cue { captured, document } => self.cues.push((captured, document)),
                 Output::Closed(reason) => self.closed = Some(reason),
             }
         }
@@ -309,6 +319,17 @@ impl World {
     /// The payload type that the offer has for `codec`, first one.
     pub fn payload_type(&self, codec: str0m::format::Codec) -> Pt {
         self.client.codec_config().params().iter().find(|params| params.spec().codec == codec).unwrap().pt()
+    }
+
+    /// Sends a message over the data channel; false while it takes none.
+    pub fn say(&mut self, message: &[u8]) -> bool {
+        let id = self.channel.expect("a data channel was offered");
+        let is_taken = match self.client.channel(id) {
+            Some(mut channel) => channel.write(false, message).unwrap(),
+            None => return false,
+        };
+        self.drain_client();
+        is_taken
     }
 
     pub fn publish(&mut self, media: &Media<'_>) {

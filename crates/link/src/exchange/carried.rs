@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use model::{Broadcast, JoinName, Kind, Ssrc};
 
+use super::cues::Cues;
 use super::stats::StreamStats;
 use super::{ParentId, PeerId};
 use crate::wire::Keyring;
@@ -27,6 +28,8 @@ pub(super) struct Carried {
     pub(super) upstream: BTreeSet<ParentId>,
     /// The children that asked for it.
     pub(super) joins: BTreeMap<PeerId, ChildJoin>,
+    /// Its captions and other timed data.
+    pub(super) cues: Cues,
     retired_ssrcs: VecDeque<Ssrc>,
     /// Counters of streams that are gone.
     past: [StreamStats; 2],
@@ -57,6 +60,7 @@ impl Carried {
             orphaned: None,
             upstream: BTreeSet::new(),
             joins: BTreeMap::new(),
+            cues: Cues::default(),
             retired_ssrcs: VecDeque::new(),
             past: [StreamStats::default(); 2],
         }

@@ -97,6 +97,7 @@ impl Exchange {
         let keys = carried.keyring.keys().cloned().collect();
         let answer = JoinAnswer { broadcast: carried.broadcast.clone(), keys, streams };
         self.send(peer, Message::JoinAnswer(answer));
+        self.replay_cues(now, peer, id);
         let (broadcast, child) = (id.clone(), self.name_of(peer));
         self.outputs.push_back(Output::Event(Event::ChildAnswered { broadcast, child, cause, after }));
     }

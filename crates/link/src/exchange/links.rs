@@ -152,6 +152,7 @@ impl Exchange {
             Message::Keys(keys) => self.on_keys(now, parent, &keys),
             Message::Heartbeat(heartbeat) => self.on_heartbeat(now, id, heartbeat),
             Message::Rates(rates) => self.on_rates(now, parent, &rates),
+            Message::Cue(cue) => self.on_cue(now, parent, cue),
             Message::Hello(_)
             | Message::Join(_)
             | Message::Leave(_)
@@ -179,7 +180,8 @@ impl Exchange {
             | Message::JoinAnswer(_)
             | Message::JoinRefused { .. }
             | Message::Keys(_)
-            | Message::Rates(_) => self.drops.count(DropReason::MessageUnexpected),
+            | Message::Rates(_)
+            | Message::Cue(_) => self.drops.count(DropReason::MessageUnexpected),
         }
     }
 

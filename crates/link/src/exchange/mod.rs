@@ -26,6 +26,7 @@
 mod broadcasts;
 mod budget;
 mod carried;
+mod cues;
 mod downstream;
 mod early;
 mod handover;
@@ -52,6 +53,7 @@ use crate::wire::media::GroupSealer;
 use crate::wire::message::{Incarnation, Message};
 pub use broadcasts::PublishError;
 use carried::Carried;
+pub use cues::{CUE_AGE_MAX, CUES_KEPT};
 use early::EarlyMedia;
 pub use handover::{BYTES_MAX as HANDOVER_BYTES_MAX, Handover};
 pub use layers::UNWATCHED_MAX;

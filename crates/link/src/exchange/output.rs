@@ -10,7 +10,7 @@ use model::{Bitrate, Broadcast, BroadcastId, JoinName, NodeId, Ssrc};
 
 use super::{ParentId, PeerId};
 use crate::wire::Version;
-use crate::wire::message::Message;
+use crate::wire::message::{Cue, Message};
 
 /// One thing to do. In order.
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub enum Output {
     /// Tell the egress shards of this node of layers that do not come, since nobody here or below needs them, and how much
     /// there is of each. What they hold of them is of the past. Repeated each second as long as that holds.
     LeftOut(Vec<(Ssrc, Bitrate)>),
+    /// Tell the viewers of this node a caption or other timed data.
+    Cue(Cue),
     /// A broadcast is new here, or consists of something else now.
     BroadcastChanged(Broadcast),
     /// A broadcast is gone for good.

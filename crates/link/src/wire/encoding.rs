@@ -1,12 +1,13 @@
 //! Messages to bytes and back. Numbers of types and tags are part of the wire and never used twice.
 
-use model::{Bitrate, BroadcastId, Epoch, JoinName, KeyGeneration, Role, SeqNo, Ssrc, TraceParent};
+use model::{Bitrate, BroadcastId, Epoch, JoinName, KeyGeneration, NtpTime, Role, SeqNo, Ssrc, TraceParent};
 
 use super::broadcast;
 use super::fields::{Field, Fields, Writer, push, required, seq_no};
 use super::message::{
-    Echo, Heartbeat, Held, Hello, Incarnation, Join, JoinAnswer, JoinRefusal, KEYS_MAX, Keys,
-    MESSAGE_BYTES_MAX, Message, NACK_SEQ_NOS_MAX, Nack, Rates, Report, STREAMS_MAX, StreamRange, StreamRate,
+    CUE_BYTES_MAX, Cue, Echo, Heartbeat, Held, Hello, Incarnation, Join, JoinAnswer, JoinRefusal, KEYS_MAX,
+    Keys, MESSAGE_BYTES_MAX, Message, NACK_SEQ_NOS_MAX, Nack, Rates, Report, STREAMS_MAX, StreamRange,
+    StreamRate,
 };
 use super::{DecodeError, GroupKey, KEY_BYTES, SALT_BYTES, Version};
 
@@ -23,6 +24,7 @@ const KEYFRAME_REQUEST: u8 = 10;
 const HEARTBEAT: u8 = 11;
 const REPORT: u8 = 12;
 const RATES: u8 = 13;
+const CUE: u8 = 14;
 
 /// Bytes of an encoded [`GroupKey`]: generation, key, salt.
 const GROUP_KEY_BYTES: usize = 8 + KEY_BYTES + SALT_BYTES;
@@ -79,6 +81,7 @@ pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
                 });
             }
         }
+        Message::Cue(cue) => encode_cue(cue, writer),
     }
 }
 
@@ -97,6 +100,7 @@ const fn message_type(message: &Message) -> u8 {
         Message::Heartbeat(_) => HEARTBEAT,
         Message::Report(_) => REPORT,
         Message::Rates(_) => RATES,
+        Message::Cue(_) => CUE,
     }
 }
 
@@ -151,6 +155,15 @@ fn encode_join_answer(answer: &JoinAnswer, writer: &mut Writer<'_>) {
     }
 }
 
+fn encode_cue(cue: &Cue, writer: &mut Writer<'_>) {
+    writer
+        .bytes(1, cue.broadcast.as_str().as_bytes())
+        .two_u64(2, cue.epoch.counter, cue.epoch.random)
+        .u64(3, cue.number)
+        .u64(4, cue.captured.to_bits())
+        .bytes(5, cue.body.as_bytes());
+}
+
 fn group_key_bytes(key: &GroupKey) -> [u8; GROUP_KEY_BYTES] {
     let mut bytes = [0; GROUP_KEY_BYTES];
     bytes[..4].copy_from_slice(&key.generation.counter.to_be_bytes());
@@ -192,6 +205,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Option<Message>, DecodeError> {
         HEARTBEAT => Message::Heartbeat(decode_heartbeat(fields)?),
         REPORT => Message::Report(decode_report(fields)?),
         RATES => Message::Rates(decode_rates(fields)?),
+        CUE => Message::Cue(decode_cue(fields)?),
         _later_version => return Ok(None),
     };
     Ok(Some(message))
@@ -439,4 +453,25 @@ fn decode_rate(mut fields: Fields<'_>) -> Result<StreamRate, DecodeError> {
         }
     }
     Ok(StreamRate { ssrc: required(ssrc, "Rates", "ssrc")?, rate: required(rate, "Rates", "rate")? })
+}
+
+fn decode_cue(mut fields: Fields<'_>) -> Result<Cue, DecodeError> {
+    let (mut broadcast, mut epoch, mut number, mut captured, mut body) = (None, None, None, None, None);
+    while let Some(field) = fields.pop()? {
+        match field.tag {
+            1 => broadcast = Some(field.broadcast_id()?),
+            2 => epoch = Some(field.two_u64().map(|(counter, random)| Epoch { counter, random })?),
+            3 => number = Some(field.u64()?),
+            4 => captured = Some(field.u64().map(NtpTime::from_bits)?),
+            5 => body = Some(field.text(CUE_BYTES_MAX)?.into()),
+            _later_version => {}
+        }
+    }
+    Ok(Cue {
+        broadcast: required(broadcast, "Cue", "broadcast")?,
+        epoch: required(epoch, "Cue", "epoch")?,
+        number: required(number, "Cue", "number")?,
+        captured: required(captured, "Cue", "captured")?,
+        body: required(body, "Cue", "body")?,
+    })
 }

@@ -14,13 +14,15 @@
 //! 12  0x4d54 ("MT")         profile of the header extension (RFC 3550, section 5.3.1)
 //! 14  7                     its length in words of 32 bits
 //! 16  version               major in the upper four bits, minor in the lower ones
-//! 17  flags                 0x01 starts a keyframe; 0x02 the audio level is valid; others are zero, ignored
+//! 17  flags                 0x01 starts a keyframe; 0x02 the audio level is valid; 0x04 layers are valid; others are
+//!                           zero, ignored
 //! 18  audio level           RFC 6464: voice flag and -dBov
 //! 19  orientation           the `urn:3gpp:video-orientation` byte
 //! 20  key generation        low 16 bits of its counter, then low 16 bits of its random part
 //! 24  rollover counter      upper 32 bits of the extended sequence number
 //! 28  capture time          64-bit NTP, injection node's clock
-//! 36  running counts        per operating point, for dropping SVC layers; zero in version 1.0, ignored on receipt
+//! 36  layers                of one RTP stream: running counts of its points and what this packet is to them, see
+//!                           `media_core::svc`; zero and ignored without their flag
 //! 44  payload, padding, 16 bytes of authentication tag
 //! ```
 //!
@@ -30,6 +32,7 @@
 
 use bytes::Bytes;
 use media_core::TreePacket;
+use media_core::svc::{self, Svc};
 use model::{KeyGeneration, NtpTime, SeqNo, Ssrc};
 use srtp::{MasterKey, Profile, RtpKey};
 
@@ -52,6 +55,8 @@ const EXTENSION_WORDS: u16 = 7;
 const PAYLOAD_TYPE: u8 = 96;
 const FLAG_STARTS_KEYFRAME: u8 = 0x01;
 const FLAG_AUDIO_LEVEL: u8 = 0x02;
+const FLAG_SVC: u8 = 0x04;
+const SVC_AT: usize = HEADER_BYTES - svc::BYTES;
 
 /// The bits of a key generation that stand in each packet: 16 of its counter, 16 of its random part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +134,8 @@ pub struct Header {
     pub audio_level: Option<u8>,
     /// The `urn:3gpp:video-orientation` byte.
     pub orientation: u8,
+    /// Its layer, where the stream has several.
+    pub svc: Option<Svc>,
     /// Whether padding follows the payload.
     is_padded: bool,
 }
@@ -167,6 +174,9 @@ impl Header {
             ),
             audio_level: (flags & FLAG_AUDIO_LEVEL != 0).then_some(header[18]),
             orientation: header[19],
+            svc: (flags & FLAG_SVC != 0)
+                .then(|| header.last_chunk::<{ svc::BYTES }>().map(|bytes| Svc::from_bytes(*bytes)))
+                .flatten(),
             is_padded: header[0] & 0x20 != 0,
         })
     }
@@ -183,6 +193,7 @@ impl Header {
             capture_time: self.capture_time,
             audio_level: self.audio_level,
             orientation: self.orientation,
+            svc: self.svc,
             payload,
         }
     }
@@ -198,12 +209,16 @@ impl Header {
         header[14..16].copy_from_slice(&EXTENSION_WORDS.to_be_bytes());
         header[16] = (Version::CURRENT.major << 4) | Version::CURRENT.minor;
         header[17] = if self.starts_keyframe { FLAG_STARTS_KEYFRAME } else { 0 }
-            | if self.audio_level.is_some() { FLAG_AUDIO_LEVEL } else { 0 };
+            | if self.audio_level.is_some() { FLAG_AUDIO_LEVEL } else { 0 }
+            | if self.svc.is_some() { FLAG_SVC } else { 0 };
         header[18] = self.audio_level.unwrap_or(0);
         header[19] = self.orientation;
         header[20..24].copy_from_slice(&self.generation.0.to_be_bytes());
         header[24..28].copy_from_slice(&self.seq_no.roc().to_be_bytes());
-        header[28..36].copy_from_slice(&self.capture_time.to_bits().to_be_bytes());
+        header[28..SVC_AT].copy_from_slice(&self.capture_time.to_bits().to_be_bytes());
+        if let Some(svc) = self.svc {
+            header[SVC_AT..].copy_from_slice(&svc.to_bytes());
+        }
         header
     }
 }
@@ -264,6 +279,7 @@ impl GroupSealer {
             capture_time: packet.capture_time,
             audio_level: packet.audio_level,
             orientation: packet.orientation,
+            svc: packet.svc,
             is_padded: padding > 0,
         };
         let plain_bytes = HEADER_BYTES + packet.payload.len() + padding;

@@ -5,7 +5,9 @@
 //! bounded: no message is longer than [`MESSAGE_BYTES_MAX`], and one that travels unreliably fits a QUIC datagram
 //! on a path of 1200 bytes.
 
-use model::{Bitrate, Broadcast, BroadcastId, Epoch, JoinName, NodeId, Role, SeqNo, Ssrc};
+use std::sync::Arc;
+
+use model::{Bitrate, Broadcast, BroadcastId, Epoch, JoinName, NodeId, NtpTime, Role, SeqNo, Ssrc};
 
 use super::{DecodeError, GroupKey, Version, encoding};
 
@@ -21,6 +23,8 @@ pub const LAYERS_MAX: usize = 8;
 pub const STREAMS_MAX: usize = TRACKS_MAX * LAYERS_MAX;
 /// Longest format parameters of a track, bytes.
 pub const FMTP_BYTES_MAX: usize = 1024;
+/// Longest body of a [`Cue`], bytes.
+pub const CUE_BYTES_MAX: usize = 4096;
 /// Most key generations that are valid at once: the current one and the one before.
 pub const KEYS_MAX: usize = 2;
 
@@ -175,6 +179,21 @@ pub struct StreamRate {
     pub rate: Bitrate,
 }
 
+/// Parent to child: a caption or other timed data of a broadcast that the child has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cue {
+    /// The broadcast.
+    pub broadcast: BroadcastId,
+    /// The publishing run that it belongs to.
+    pub epoch: Epoch,
+    /// Grows with each cue of the run, so that one that comes from two parents is taken once.
+    pub number: u64,
+    /// When it was captured, in the clock of the packets' capture times.
+    pub captured: NtpTime,
+    /// What it says, at most [`CUE_BYTES_MAX`]; not understood here.
+    pub body: Arc<str>,
+}
+
 /// A message of the link channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -209,6 +228,8 @@ pub enum Message {
     Report(Report),
     /// Parent to child: how much there is of each layer.
     Rates(Rates),
+    /// Parent to child: a caption or other timed data.
+    Cue(Cue),
 }
 
 impl Message {
@@ -226,7 +247,8 @@ impl Message {
             | Self::Leave(_)
             | Self::Keys(_)
             | Self::KeyframeRequest(_)
-            | Self::Rates(_) => true,
+            | Self::Rates(_)
+            | Self::Cue(_) => true,
             Self::Nack(_) | Self::Heartbeat(_) | Self::Report(_) => false,
         }
     }

@@ -4,7 +4,7 @@ use link::wire::message::*;
 use link::wire::{GroupKey, Version};
 use model::{
     Bitrate, Broadcast, BroadcastId, BroadcastState, Codec, Epoch, JoinName, KeyGeneration, Layer, NodeId,
-    Rid, Role, SeqNo, Ssrc, TraceParent, Track,
+    NtpTime, Rid, Role, SeqNo, Ssrc, TraceParent, Track,
 };
 use proptest::prelude::*;
 
@@ -101,6 +101,18 @@ fn rates() -> impl Strategy<Value = Rates> {
     (broadcast_id(), streams).prop_map(|(broadcast, streams)| Rates { broadcast, streams })
 }
 
+fn cue() -> impl Strategy<Value = Cue> {
+    (broadcast_id(), epoch(), any::<(u64, u64)>(), ".{0,200}").prop_map(
+        |(broadcast, epoch, (number, captured), body)| Cue {
+            broadcast,
+            epoch,
+            number,
+            captured: NtpTime::from_bits(captured),
+            body: body.into(),
+        },
+    )
+}
+
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {
     let echo = any::<(u64, u64)>().prop_map(|(sent_micros, held_micros)| Echo { sent_micros, held_micros });
     (any::<u64>(), prop::option::of(echo)).prop_map(|(sent_micros, echo)| Heartbeat { sent_micros, echo })
@@ -129,5 +141,6 @@ pub fn message() -> impl Strategy<Value = Message> {
             recovered
         })),
         rates().prop_map(Message::Rates),
+        cue().prop_map(Message::Cue),
     ]
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use link::exchange::*;
-use link::wire::message::{Incarnation, Message};
+use link::wire::message::{Cue, Incarnation, Message};
 use media_core::TreePacket;
 use model::{Bitrate, Broadcast, BroadcastId, NodeId, Role, SeqNo, Ssrc};
 
@@ -49,6 +49,8 @@ pub struct Node {
     pub keyframes_wanted: Vec<Ssrc>,
     /// What was told last.
     pub left_out: Vec<(Ssrc, Bitrate)>,
+    /// For its viewers.
+    pub cues: Vec<Cue>,
     pub changed: Vec<Broadcast>,
     pub retired: Vec<BroadcastId>,
     pub events: Vec<(Instant, Event)>,
@@ -150,6 +152,7 @@ impl Network {
             delivered: Vec::new(),
             keyframes_wanted: Vec::new(),
             left_out: Vec::new(),
+            cues: Vec::new(),
             changed: Vec::new(),
             retired: Vec::new(),
             events: Vec::new(),
@@ -301,6 +304,7 @@ impl Network {
                     node.delivered.extend(packets.into_iter().map(|packet| (now, packet)));
                 }
                 Output::LeftOut(layers) => node.left_out = layers,
+                Output::Cue(cue) => node.cues.push(cue),
                 Output::BroadcastChanged(broadcast) => node.changed.push(broadcast),
                 Output::BroadcastRetired(id) => node.retired.push(id),
                 Output::KeyframeWanted { ssrc } => node.keyframes_wanted.push(ssrc),

@@ -131,6 +131,7 @@ impl Source {
             )),
             audio_level: is_sound.then_some(0x8a),
             orientation: 0,
+            svc: None,
             payload: Bytes::from(payload),
         }
     }

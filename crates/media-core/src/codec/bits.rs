@@ -2,7 +2,7 @@
 //! way, or as they stand.
 
 /// Reads from the most significant bit on. Every method returns `None` once the bits have ended.
-pub(super) struct BitReader<'a> {
+pub(crate) struct BitReader<'a> {
     rest: &'a [u8],
     /// A 3 after two zero bytes is none of the bits.
     has_emulation_prevention: bool,
@@ -14,17 +14,17 @@ pub(super) struct BitReader<'a> {
 }
 
 impl<'a> BitReader<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, has_emulation_prevention: true, zeros: 0, current: 0, left: 0 }
     }
 
     /// Of a format without emulation prevention.
-    pub(super) const fn plain(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn plain(bytes: &'a [u8]) -> Self {
         Self { rest: bytes, has_emulation_prevention: false, zeros: 0, current: 0, left: 0 }
     }
 
     /// u(1).
-    pub(super) fn flag(&mut self) -> Option<bool> {
+    pub(crate) fn flag(&mut self) -> Option<bool> {
         if self.left == 0 {
             self.next_byte()?;
         }
@@ -33,12 +33,12 @@ impl<'a> BitReader<'a> {
     }
 
     /// u(count), at most 32.
-    pub(super) fn bits(&mut self, count: u32) -> Option<u32> {
+    pub(crate) fn bits(&mut self, count: u32) -> Option<u32> {
         (0..count).try_fold(0u32, |value, _| Some((value << 1) | u32::from(self.flag()?)))
     }
 
     /// ue(v); `None` also for codes above 32 bits.
-    pub(super) fn exp_golomb(&mut self) -> Option<u32> {
+    pub(crate) fn exp_golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {
             zeros += 1;
@@ -51,7 +51,7 @@ impl<'a> BitReader<'a> {
     }
 
     /// se(v).
-    pub(super) fn signed_exp_golomb(&mut self) -> Option<i32> {
+    pub(crate) fn signed_exp_golomb(&mut self) -> Option<i32> {
         let code = self.exp_golomb()?;
         let magnitude = code.div_ceil(2) as i32;
         Some(if code % 2 == 1 { magnitude } else { -magnitude })

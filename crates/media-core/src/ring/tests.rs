@@ -237,3 +237,15 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn the_first_item_that_is_not_before_is_found_across_gaps(
+        numbers in proptest::collection::btree_set(100u64..164, 0..40), from in 90u64..170, wanted in 90u64..170,
+    ) {
+        let (ring, _) = ring_of(numbers.iter().copied());
+        let found = ring.first_from(seq_no(from), |item| *item < wanted).map(|(at, item)| (at.get(), *item));
+        let expected = numbers.range(from.max(wanted)..).next().map(|number| (*number, *number));
+        prop_assert_eq!(found, expected);
+    }
+}

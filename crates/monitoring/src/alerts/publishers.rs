@@ -1,7 +1,7 @@
 //! What publishers send.
 
 use crate::alert::Severity::Warning;
-use crate::alert::Shown::{Number, Share};
+use crate::alert::Shown::{Duration, Number, Share};
 use crate::alert::{Alert, counter, gauge};
 use crate::dashboards::RTP;
 
@@ -14,17 +14,22 @@ fn of(metric: &str) -> String {
     format!("{metric}{{tree_id='t',node_id='in',node_type='injection',broadcast='b',kind='video',layer='0'}}")
 }
 
+/// What the broadcaster doctor finds.
+const ADVICE: &str = "media_tree_publisher_advice";
+
+/// The series of a trial: what it finds of one broadcast.
+fn advised(code: &str) -> String {
+    format!("{ADVICE}{{tree_id='t',node_id='in',node_type='injection',broadcast='b',code='{code}'}}")
+}
+
 /// What the broadcaster doctor finds: it knows which publishers send keyframes when asked, which layers are sent at all,
 /// and what follows from what; and it waits some seconds before it tells and before it tells no more.
 fn found(name: &'static str, code: &str) -> Alert {
-    let series = format!(
-        "media_tree_publisher_advice{{tree_id='t',node_id='in',node_type='injection',broadcast='b',code='{code}'}}"
-    );
     Alert::new(name, Warning, &format!("media_tree_publisher_advice{{code=\"{code}\"}}"), "== 1")
         .seen_on(RTP)
         // A code has a series from the first time that it is told.
-        .measured_by("media_tree_publisher_advice")
-        .trial([gauge(series, 0.0, 1.0)], [-10, 10, 10])
+        .measured_by(ADVICE)
+        .trial([gauge(advised(code), 0.0, 1.0)], [-10, 10, 10])
 }
 
 fn encoding() -> Vec<Alert> {
@@ -35,12 +40,7 @@ fn encoding() -> Vec<Alert> {
              long, and it does not send one when asked.",
             Number,
         ),
-        found("MediaTreePublisherLongGop", "keyframe-interval").says(
-            "{{ $labels.broadcast }} has keyframes more than 3 seconds apart",
-            "New viewers are shown up to that much old media in fast motion, and it all is kept in memory. Set the \
-             encoder's keyframe interval to 1 or 2 seconds.",
-            Number,
-        ),
+        long_gop(),
         found("MediaTreePublisherBFrames", "b-frames").says(
             "{{ $labels.broadcast }} is encoded with B-frames",
             "Browsers show them jerking or not at all. Set the encoder to no B-frames (`bframes=0`, tune `zerolatency`, \
@@ -48,6 +48,35 @@ fn encoding() -> Vec<Alert> {
             Number,
         ),
     ]
+}
+
+/// The broadcaster doctor advises from 3.2 s on; from 4 s on somebody of the operator's is told. A publisher that sends
+/// keyframes when asked may let them be rare, which the doctor knows.
+fn long_gop() -> Alert {
+    const CODE: &str = "keyframe-interval";
+    let advice = format!("media_tree_publisher_advice{{code=\"{CODE}\"}}");
+    Alert::new(
+        "MediaTreePublisherLongGop",
+        Warning,
+        "max by (tree_id, node_id, node_type, broadcast) (media_tree_publisher_keyframe_interval_seconds)",
+        "> 4",
+    )
+    .only_while(&format!("and on (tree_id, node_id, broadcast) {advice} == 1"))
+    .says(
+        "{{ $labels.broadcast }} has keyframes more than 4 seconds apart",
+        "New viewers are shown up to that much old media in fast motion, and it all is kept in memory. Set the \
+         encoder's keyframe interval to 1 or 2 seconds.",
+        Duration,
+    )
+    .seen_on(RTP)
+    .measured_by(ADVICE)
+    .trial(
+        [
+            gauge(of("media_tree_publisher_keyframe_interval_seconds"), 2.0, 8.0),
+            gauge(advised(CODE), 0.0, 1.0),
+        ],
+        [-10, 10, 10],
+    )
 }
 
 fn uplink() -> Vec<Alert> {

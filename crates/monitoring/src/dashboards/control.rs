@@ -72,7 +72,7 @@ fn headroom() -> [Panel; 6] {
     ]
 }
 
-fn growing() -> [Panel; 6] {
+fn growing() -> [Panel; 7] {
     [
         Panel::lines("Slots", Unit::Count, "Slots that trees grow by: the reserve (warm, cold), sub-trees, and what is on its way.")
             .asks("sum by (state) (max by (tree_id, state) (media_tree_slots{<tree>}))", "{{state}}")
@@ -80,7 +80,8 @@ fn growing() -> [Panel; 6] {
         Panel::lines("Headroom", Unit::Share, "The part of all places that is neither taken nor expected to be. Trees grow when less than 25 % is left, unless configured otherwise.")
             .asks("1 - max(media_tree_scaling_demand{<tree>}) / max(media_tree_scaling_places{<tree>})", "left")
             .limits(0.25, 0.1)
-            .maximum(1.0),
+            .maximum(1.0)
+            .signed(),
         Panel::lines("Places and demand", Unit::Count, "Viewers that egress nodes take by what theirs cost them now, and viewers that are there or expected.")
             .asks("max(media_tree_scaling_places{<tree>})", "places")
             .asks("max(media_tree_scaling_demand{<tree>})", "there or expected"),
@@ -93,6 +94,8 @@ fn growing() -> [Panel; 6] {
             .alert("MediaTreeProvisioningFailed"),
         Panel::lines("Waiting for approval", Unit::Count, "Sub-trees that are to come or go as soon as an operator lets them: `media-tree tree slots`.")
             .asks("max(media_tree_scaling_proposals{<tree>})", "wait"),
+        Panel::table("Nodes of slots", Unit::Count, "The state of the slot that brought a node: its role in the growth of its tree. `none`: it was there without.")
+            .asks("max by (tree_id, node_type, node_id, state) (media_tree_node_slot{<node>} == 1)", ""),
     ]
 }
 

@@ -125,6 +125,7 @@ fn processes() -> [Panel; 6] {
         Panel::bars("Certificate ends in", Unit::Seconds, "For nodes that speak HTTPS themselves.")
             .asks("media_tree_tls_certificate_expiry_timestamp_seconds{<node>} - time()", NODE)
             .limits(30.0 * 86_400.0, 14.0 * 86_400.0)
+            .signed()
             .alert("MediaTreeCertificateExpiring"),
         Panel::lines("Session records", Unit::Count, "Sessions that outlive the process.")
             .asks("media_tree_records{<node>}", NODE),

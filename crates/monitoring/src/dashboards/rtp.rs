@@ -107,7 +107,7 @@ fn encoded() -> [Panel; 7] {
             "Media time between the latest two keyframes. One or two seconds are good; browsers send them when asked.",
         )
         .asks("max by (broadcast, layer) (media_tree_publisher_keyframe_interval_seconds{<broadcast>})", "{{broadcast}} {{layer}}")
-        .limits(2.5, 3.2)
+        .limits(3.2, 4.0)
         .alert("MediaTreePublisherLongGop"),
         Panel::lines("Age of the newest keyframe", Unit::Seconds, "Without a new one, newcomers and losses wait.")
             .asks("max by (broadcast, layer) (media_tree_publisher_keyframe_age_seconds{<broadcast>})", "{{broadcast}} {{layer}}")
@@ -128,7 +128,8 @@ fn encoded() -> [Panel; 7] {
             Unit::Seconds,
             "How much later the picture arrives than the sound captured at the same moment.",
         )
-        .asks("max by (broadcast) (media_tree_publisher_av_skew_seconds{<broadcast>})", "{{broadcast}}"),
+        .asks("max by (broadcast) (media_tree_publisher_av_skew_seconds{<broadcast>})", "{{broadcast}}")
+        .signed(),
         Panel::lines("Picture size", Unit::Count, "Width and height in pixels.")
             .asks("max by (broadcast, layer) (media_tree_publisher_picture_width_pixels{<broadcast>})", "{{broadcast}} {{layer}} width")
             .asks("max by (broadcast, layer) (media_tree_publisher_picture_height_pixels{<broadcast>})", "{{broadcast}} {{layer}} height"),
@@ -171,10 +172,12 @@ fn over_rtmp() -> [Panel; 6] {
         Panel::lines(
             "Gaps and jumps",
             Unit::EventRate,
-            "Gaps in the sound, by what they were filled with; jumps of an encoder's clock; messages of no use.",
+            "Gaps in the sound, by what they were filled with; jumps of an encoder's clock; messages that came too late, and \
+             those of no use.",
         )
         .asks(&rate("media_tree_rtmp_audio_gaps_total", "broadcast, repair"), "{{broadcast}} gap, {{repair}}")
         .asks(&rate("media_tree_rtmp_clock_jumps_total", "broadcast"), "{{broadcast}} jump")
+        .asks(&rate("media_tree_rtmp_late_messages_total", "broadcast"), "{{broadcast}} late message")
         .asks(&rate("media_tree_rtmp_skipped_messages_total", "broadcast"), "{{broadcast}} message"),
     ]
 }
@@ -251,9 +254,14 @@ fn repair() -> [Panel; 6] {
         Panel::lines(
             "Keyframe requests",
             Unit::EventRate,
-            "Asked by viewers and children (in), and passed on upstream (out).",
+            "Asked by viewers and children (in), passed on upstream (out), and the difference: answered by another one's keyframe.",
         )
-        .asks(&rate("media_tree_keyframe_requests_total", "node_id, direction"), "{{node_id}} {{direction}}"),
+        .asks(&rate("media_tree_keyframe_requests_total", "node_id, direction"), "{{node_id}} {{direction}}")
+        .asks(
+            r#"sum by (node_id) (rate(media_tree_keyframe_requests_total{<broadcast>,direction="in"}[$__rate_interval]))
+               - sum by (node_id) (rate(media_tree_keyframe_requests_total{<broadcast>,direction="out"}[$__rate_interval]))"#,
+            "{{node_id}} not passed on",
+        ),
         Panel::lines(
             "Not processed on links",
             Unit::PacketRate,

@@ -67,10 +67,12 @@ fn joining() -> [Panel; 6] {
         Panel::lines(
             "Catching up",
             Unit::Count,
-            "Viewers that wait for a keyframe, and those that are being shown the latest group of pictures.",
+            "Viewers that wait for a keyframe, those that are being shown the latest group of pictures, and those whose \
+             connections carry sound alone.",
         )
         .asks("sum by (node_id) (media_tree_viewers_waiting{<node>})", "{{node_id}} waiting")
-        .asks("sum by (node_id) (media_tree_viewers_replaying{<node>})", "{{node_id}} catching up"),
+        .asks("sum by (node_id) (media_tree_viewers_replaying{<node>})", "{{node_id}} catching up")
+        .asks("sum by (node_id) (media_tree_viewers_sound_only{<node>})", "{{node_id}} sound only"),
     ]
 }
 

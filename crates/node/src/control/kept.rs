@@ -31,6 +31,8 @@ const DECLARED_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 64;
 /// How often failures are logged.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is tried to write what could not be written.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The records and their one writer.
 pub struct Kept {
@@ -41,6 +43,8 @@ pub struct Kept {
     /// Above the number of every broadcast's record.
     next: u64,
     complained_at: Option<Instant>,
+    /// Whether everything that was told is written down.
+    is_whole: bool,
 }
 
 /// For whom something is kept, and from whom it is.
@@ -115,8 +119,15 @@ impl Kept {
     fn open_in(directory: &Path, key: &SealingKey, whose: Whose) -> Result<Self, OpenError> {
         let mut store = Store::open(directory, key)?;
         let found = store.load_all(SystemTime::now(), Duration::MAX);
-        let mut kept =
-            Self { store, whose, assignment: None, declared: BTreeMap::new(), next: 0, complained_at: None };
+        let mut kept = Self {
+            store,
+            whose,
+            assignment: None,
+            declared: BTreeMap::new(),
+            next: 0,
+            complained_at: None,
+            is_whole: true,
+        };
         for found in found {
             match found {
                 Ok(found) => {
@@ -160,7 +171,7 @@ impl Kept {
         self.declared.values().map(|(_, record)| record.clone())
     }
 
-    /// Goes on writing down what the store tells; `declared` once it has told.
+    /// Goes on writing down what the store tells; `declared` once it has told. What could not be written is tried again.
     pub async fn follow(mut self, mut told: watch::Receiver<Option<Assignment>>, declared: Arc<Declared>) {
         let mut changes = declared.changes();
         // It may have told already.
@@ -169,16 +180,26 @@ impl Kept {
             tokio::select! {
                 changed = told.changed() => if changed.is_err() { return },
                 changed = changes.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY_INTERVAL), if !self.is_whole => {}
             }
             let assignment = told.borrow_and_update().clone();
             let records = changes.borrow_and_update().then(|| declared.records());
             let written = tokio::task::spawn_blocking(move || {
-                assignment.into_iter().for_each(|assignment| self.keep_assignment(assignment));
-                records.into_iter().for_each(|records| self.keep_declared(records));
+                self.write_down(assignment, records);
                 self
             });
             let Ok(kept) = written.await else { return };
             self = kept;
+        }
+    }
+
+    fn write_down(&mut self, assignment: Option<Assignment>, declared: Option<Vec<DeclaredRecord>>) {
+        let was_whole = std::mem::replace(&mut self.is_whole, true);
+        assignment.into_iter().for_each(|assignment| self.keep_assignment(assignment));
+        declared.into_iter().for_each(|records| self.keep_declared(records));
+        if !was_whole && self.is_whole {
+            self.complained_at = None;
+            tracing::info!("what the store tells is kept whole again");
         }
     }
 
@@ -229,11 +250,13 @@ impl Kept {
 
     fn put(&mut self, id: RecordId, bytes: &[u8]) -> bool {
         let put: Result<(), PutError> = self.store.put(SystemTime::now(), id, bytes);
+        self.is_whole &= put.is_ok();
         put.inspect_err(|error| self.complain(error)).is_ok()
     }
 
     fn erase(&mut self, id: RecordId) {
         if let Err(error) = self.store.remove(id) {
+            self.is_whole = false;
             self.complain(&error);
         }
     }

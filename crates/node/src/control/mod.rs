@@ -13,6 +13,7 @@ pub mod process;
 mod rates;
 mod report;
 mod scaling;
+mod slot;
 mod standby;
 
 use std::sync::Arc;
@@ -228,6 +229,7 @@ impl Prepared {
             media.published.clone(),
             changes,
         ));
+        tokio::spawn(slot::follow(app.clone(), control.clone()));
         let parents = finds_parents.then(|| parents::Parents::new(media.channels, media.tree));
         tokio::spawn(follow(app.clone(), control, parents, media.kept));
     }

@@ -6,6 +6,7 @@ pub mod api;
 mod beacon;
 mod connection;
 mod counter_offers;
+mod cues;
 mod ice_restart;
 mod ice_servers;
 mod listener;
@@ -230,6 +231,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/whep/{broadcast}/t/{ticket}", any(whep_by_ticket))
         .route("/whip/{broadcast}/advice", any(advice::show_of_broadcast))
         .route("/whip/{broadcast}/t/{ticket}/advice", any(advice::show_by_ticket))
+        .route("/whip/{broadcast}/cues", any(cues::post))
+        .route("/whip/{broadcast}/t/{ticket}/cues", any(cues::post_by_ticket))
         .route("/whip/{broadcast}/{session}", any(session))
         .route("/whip/{broadcast}/{session}/advice", any(advice::show))
         .route("/whep/{broadcast}/{session}", any(session))

@@ -26,7 +26,7 @@ use super::{
     Addresses, App, authorize, broadcast_id, origin, problem_response, read_body, reply_response,
     take_allowance, text, with_cors,
 };
-use crate::event_streams::{CreateError, EventStreams, Truth};
+use crate::event_streams::{CreateError, EventStreams, Looked, Truth};
 use crate::sessions::{Peer, Session, Watching};
 
 /// Changes that come closer together are told together.
@@ -41,7 +41,8 @@ const MOVE_TIME_MAX: Duration = Duration::from_secs(600);
 /// The `Link` of the extension, for the session at `location`.
 pub(super) fn link(location: &str) -> Option<Link> {
     let link = Link::whep_extension(&format!("{location}/events"), events::EXTENSION);
-    link.and_then(|link| link.with("events", &events::Kind::list())).ok()
+    let named = link.and_then(|link| link.with("events", &events::Kind::list()));
+    named.and_then(|link| link.with(events::MORE_EVENTS, &events::Kind::own_list())).ok()
 }
 
 /// `/whep/{broadcast}/{session}/events`.
@@ -144,12 +145,13 @@ fn run_of(broadcast: &model::Broadcast) -> Option<Epoch> {
 
 /// Keeps event streams at what is true, for as long as the node lives.
 pub async fn follow(app: Arc<App>) {
-    let mut changes = app.directory.changes();
+    let (mut changes, mut cues) = (app.directory.changes(), app.directory.cues.changes());
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = changes.changed() => {}
+            _ = cues.changed() => {}
             _ = looks.tick() => {}
         }
         let is_anybody_there = app.sessions.viewers().iter().any(|viewer| viewer.events.count() > 0);
@@ -173,12 +175,16 @@ fn update(app: &App) {
         .iter()
         .map(|entry| (&entry.broadcast.id, (run_of(&entry.broadcast), entry.viewers)))
         .collect();
-    let stuck = viewers.iter().map(|Watching { broadcast, shard, events, .. }| {
+    let cues = app.directory.cues.recent(now);
+    let looked = viewers.iter().map(|Watching { broadcast, shard, events, .. }| {
         let (run, here) = known.get(broadcast).copied().unwrap_or_default();
         let layers = run.and_then(|_| app.layers(*shard, broadcast));
-        events.update(now, &Truth { run, viewers: app.audience(broadcast, here), layers })
+        let cues = cues.get(broadcast).cloned().unwrap_or_default();
+        events.update(now, &Truth { run, viewers: app.audience(broadcast, here), layers, cues })
     });
-    app.metrics.event_readers_stuck(stuck.sum());
+    let Looked { stuck, cues_told } = looked.fold(Looked::default(), std::ops::Add::add);
+    app.metrics.event_readers_stuck(stuck);
+    app.metrics.cues_told(cues_told);
 }
 
 /// How many viewers were sent elsewhere.

@@ -70,7 +70,10 @@ impl App {
         let entry = self.directory.get(broadcast);
         let track = entry.as_ref().and_then(|entry| entry.broadcast.track(Kind::Video));
         let layers = track.map_or(&[][..], |track| &track.layers);
-        layers.iter().map(|layer| Layer { rid: layer.rid.clone(), bitrate: None, size: None }).collect()
+        layers
+            .iter()
+            .map(|layer| Layer { rid: layer.rid.clone(), inner: None, bitrate: None, size: None })
+            .collect()
     }
 
     /// A shard tells of its layers.

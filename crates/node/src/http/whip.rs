@@ -70,7 +70,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
             ));
         }
     };
-    let first_mid = checked.media.first().map(|media| media.mid.clone());
+    let first_mid = checked.mids().first().map(|mid| (*mid).clone());
     let join = posted.join;
     let came = Came { join: Some(join), client: app.sessions.shown(posted.addresses.peer.ip()) };
     app.sessions.insert(&resource, Peer::Publisher(publisher), came, first_mid);

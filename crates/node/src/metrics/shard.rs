@@ -70,6 +70,7 @@ impl ShardCounters {
         self.cells.publish(&ShardTotals {
             viewers_waiting: stats.viewers_waiting,
             viewers_replaying: stats.viewers_replaying,
+            viewers_sound_only: stats.viewers_sound_only,
             audio_packets: stats.audio.packets,
             audio_bytes: stats.audio.bytes,
             video_packets: stats.video.packets,
@@ -88,6 +89,8 @@ impl ShardCounters {
             layer_switches_down: stats.layer_switches(LayerSwitch::Down),
             layer_switches_pinned: stats.layer_switches(LayerSwitch::Pinned),
             layer_switches_inactive: stats.layer_switches(LayerSwitch::Inactive),
+            layer_switches_overload: stats.layer_switches(LayerSwitch::Overload),
+            layer_switches_sound_only: stats.layer_switches(LayerSwitch::SoundOnly),
             probe_bytes: stats.probe.bytes,
             probes: stats.probes,
             probes_failed: stats.probes_failed,

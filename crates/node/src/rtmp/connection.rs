@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use doctor::Code;
 use ingest::{CloseReason, Output, PublisherId};
 use model::{BroadcastId, JoinName, Right, TraceParent};
 use packetize::PictureError;
@@ -35,6 +36,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// The publisher of a connection.
 struct Publishing {
     id: PublisherId,
+    broadcast: BroadcastId,
     media: Media,
     /// The tree has ended it.
     closed: oneshot::Receiver<()>,
@@ -186,6 +188,11 @@ impl Served<'_> {
                     self.refuse_media(taken);
                 }
             }
+            Event::Text { text, language } => {
+                if let Some(publishing) = &mut self.publishing {
+                    publishing.media.caption(wallclock(), &text, language.as_deref());
+                }
+            }
             Event::Unpublished => self.unpublish("the encoder has ended the broadcast".into()).await,
         }
         Ok(())
@@ -197,6 +204,9 @@ impl Served<'_> {
             let reason = format!("{error:#}");
             tracing::info!(reason, "media over RTMP cannot be taken");
             let has_b_frames = error.downcast_ref() == Some(&PictureError::HasBFrames);
+            if has_b_frames && let Some(publishing) = &self.publishing {
+                self.app.advice.sent_away(&publishing.broadcast, Code::BFrames);
+            }
             self.close(if has_b_frames { RtmpEnd::BFrames } else { RtmpEnd::Media }, &reason);
         }
     }
@@ -221,6 +231,7 @@ impl Served<'_> {
             filled_gaps: sound.filled_gaps,
             left_gaps: sound.left_gaps,
             clock_jumps: stats.clock_jumps,
+            late_messages: stats.late_messages,
             skipped_messages: stats.skipped_messages - publishing.skipped_before,
         });
     }
@@ -308,6 +319,7 @@ impl Served<'_> {
             closed,
             counters: self.app.metrics.rtmp().publisher(&broadcast),
             skipped_before: self.connection.stats().skipped_messages,
+            broadcast,
         };
         Ok((publishing, join))
     }

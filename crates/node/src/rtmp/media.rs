@@ -120,6 +120,12 @@ impl Media {
         Ok(())
     }
 
+    /// Takes a caption.
+    pub fn caption(&mut self, captured: NtpTime, text: &str, language: Option<&str>) {
+        let document = signaling::cue::caption(text, language).into_bytes();
+        self.outputs.push(Output::Cue { captured, document });
+    }
+
     fn push(&mut self, now: Instant, wallclock: NtpTime, payload: Payload) -> anyhow::Result<()> {
         let first_at = *self.first_at.get_or_insert(now);
         self.waiting.push((now, wallclock, payload));

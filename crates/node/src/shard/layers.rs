@@ -59,5 +59,6 @@ impl Shard {
 fn layer(state: LayerState) -> Layer {
     let rate = state.rate.as_bps().div_ceil(BITRATE_STEP) * BITRATE_STEP;
     let bitrate = Some(rate).filter(|rate| state.is_active && *rate > 0);
-    Layer { rid: state.rid, bitrate, size: state.size }
+    let inner = state.point.map(|point| (point.spatial, point.temporal));
+    Layer { rid: state.rid, inner, bitrate, size: state.size }
 }

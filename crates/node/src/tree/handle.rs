@@ -7,6 +7,7 @@ use ingest::PublisherId;
 use link::exchange::ParentId;
 use mio::Waker;
 use model::{BroadcastId, Epoch, JoinName, SeqNo, Ssrc};
+use telemetry::CueResult;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::link_channel::ChannelEvent;
@@ -31,6 +32,7 @@ pub(super) enum Command {
     PublishEncoded(Box<PublishEncoded>),
     Encoded { publisher: PublisherId, outputs: Vec<ingest::Output>, stats: ingest::Stats },
     Dropped(ingest::Drops),
+    Cue { broadcast: BroadcastId, document: Vec<u8>, result: oneshot::Sender<CueResult> },
     Unpublish(PublisherId),
     RestartIce { publisher: PublisherId, restart: Box<IceRestart>, is_there: oneshot::Sender<bool> },
     Channel(ChannelEvent),
@@ -121,6 +123,13 @@ impl TreeHandle {
     /// Counts datagrams that belonged to no publisher.
     pub async fn dropped(&self, drops: ingest::Drops) {
         self.send(Command::Dropped(drops)).await;
+    }
+
+    /// Hands over a caption or other timed data for whoever publishes the broadcast here; what became of it.
+    pub async fn cue(&self, broadcast: BroadcastId, document: Vec<u8>) -> CueResult {
+        let (result, answer) = oneshot::channel();
+        self.send(Command::Cue { broadcast, document, result }).await;
+        answer.await.unwrap_or(CueResult::NotPublished)
     }
 
     /// Ends a publisher's session.

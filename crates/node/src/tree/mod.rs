@@ -128,7 +128,8 @@ impl Tree {
         for parent in 0..parts.parents as u32 {
             exchange.add_parent(exchange::ParentId::new(parent), parent.min(255) as u8);
         }
-        let mut publishers = Publishers::new(parts.publishers, parts.events.clone(), parts.records);
+        let cues = parts.counters.cues.clone();
+        let mut publishers = Publishers::new(parts.publishers, parts.events.clone(), parts.records, cues);
         let mut ingest_out = udp_batch::SendQueue::new();
         if parts.ingest.is_some() {
             publishers.begin(now, &mut exchange, &mut ingest_out, &parts.sessions)?;
@@ -294,6 +295,10 @@ impl Tree {
                     self.publishers.encoded(publisher, outputs, stats);
                 }
                 Command::Dropped(drops) => self.publishers.dropped(&drops),
+                Command::Cue { broadcast, document, result } => {
+                    let (cue, exchange) = ((wallclock(), &*document), &mut self.exchange);
+                    let _ = result.send(self.publishers.cue(now, (&broadcast, None), cue, exchange));
+                }
                 Command::Unpublish(publisher) => self.publishers.unpublish(now, publisher),
                 Command::RestartIce { publisher, restart, is_there } => {
                     let _ = is_there.send(self.publishers.restart_ice(now, publisher, *restart));
@@ -389,6 +394,11 @@ impl Tree {
                 Output::LeftOut(layers) => {
                     let layers: Arc<[_]> = layers.into();
                     self.feed(|| Input::LeftOut(layers.clone()));
+                }
+                Output::Cue(cue) => {
+                    if let Some(data) = signaling::cue::event_data(cue.captured, &cue.body) {
+                        self.directory.cues.push(now, &cue.broadcast, data);
+                    }
                 }
                 Output::BroadcastChanged(broadcast) => {
                     tracing::info!(broadcast = %broadcast.id, state = ?broadcast.state, "broadcast changed");

@@ -19,10 +19,12 @@ use crate::random;
 use crate::session_records::PublisherRecords;
 use crate::sessions::IceRestart;
 
+mod cues;
 mod peer;
 mod resume;
 mod stats;
 
+use cues::Intake;
 use peer::Peer;
 pub use stats::Stats;
 use stats::{Past, Present};
@@ -116,6 +118,8 @@ pub(super) struct Publishers {
     closing: Vec<PublisherId>,
     /// Of publishers that are gone.
     past: Past,
+    /// What publishers say beside their media.
+    cues: Intake,
     events: mpsc::UnboundedSender<NodeEvent>,
     records: Option<PublisherRecords>,
     /// The counter of this process's key generation.
@@ -127,9 +131,11 @@ impl Publishers {
         config: Config,
         events: mpsc::UnboundedSender<NodeEvent>,
         records: Option<PublisherRecords>,
+        cues: telemetry::injection::Cues,
     ) -> Self {
         Self {
             records,
+            cues: Intake::new(cues),
             generation: 0,
             config,
             sessions: BTreeMap::new(),
@@ -406,6 +412,10 @@ impl Publishers {
                         exchange.published(now, packet);
                     }
                 }
+                ingest::Output::Cue { captured, document } => {
+                    let broadcast = session.broadcast.clone();
+                    self.cue(now, (&broadcast, Some(id)), (captured, &document), exchange);
+                }
                 ingest::Output::Closed(reason) => end = Some(reason.to_string()),
             }
         }
@@ -511,6 +521,7 @@ impl Publishers {
         for id in ended {
             self.origins.remove(&id);
             self.past.forget(&id);
+            self.cues.forget(&id);
         }
         if is_changed {
             self.remember_broadcasts(now);

@@ -336,6 +336,35 @@ fn media_of_other_streams_and_other_messages_are_skipped() {
 }
 
 #[test]
+fn what_the_network_held_back_is_left_out_and_counted() {
+    let mut encoder = Encoder::publishing();
+    for (elapsed, timestamp, is_keyframe) in [
+        (0, 0, true),
+        (1000, 1000, false),
+        // After a cut of twenty seconds.
+        (21_000, 2000, true),
+        (21_000, 3000, false),
+        (21_100, 20_900, false),
+        (21_200, 21_150, true),
+    ] {
+        encoder.elapsed = elapsed;
+        let first = if is_keyframe { 0x17 } else { 0x27 };
+        let picture = message(6, 1, message_type::VIDEO, timestamp, &[first, 1, 0, 0, 0, 9]);
+        encoder.send(&picture).expect("media");
+    }
+    let events = std::iter::from_fn(|| encoder.event());
+    let times: Vec<i64> = events
+        .map(|event| match event {
+            Event::Video { time, .. } => time.as_micros() / 1000,
+            other => panic!("a picture: {other:?}"),
+        })
+        .collect();
+    assert_eq!(times, [0, 1000, 21_150]);
+    let stats = encoder.connection.stats();
+    assert_eq!((stats.late_messages, stats.clock_jumps), (3, 0));
+}
+
+#[test]
 fn things_out_of_their_order_are_refused() {
     let mut encoder = Encoder::new();
     encoder.shake_hands();
@@ -421,4 +450,32 @@ proptest! {
         // Acknowledgements go out once for each read.
         prop_assert_eq!((whole.0, whole.2), (cut.0, cut.2));
     }
+}
+
+#[test]
+fn captions_are_told_and_what_is_none_is_skipped() {
+    let said = |name: &str, said: Value| {
+        let mut payload = Vec::new();
+        for value in [Value::text(name), said] {
+            amf0::write(&mut payload, &value);
+        }
+        message(4, 1, message_type::DATA, 0, &payload)
+    };
+    let caption = |text: &str| {
+        let members =
+            [("type", Value::text("Text")), ("text", Value::text(text)), ("language", Value::text("eng"))];
+        said("onTextData", Value::object(members))
+    };
+    let mut encoder = Encoder::publishing();
+    let skipped = encoder.connection.stats().skipped_messages;
+    let bytes = [
+        caption("Grüezi"),
+        caption(&"a".repeat(TEXT_BYTES_MAX + 1)),
+        said("onTextData", Value::Null),
+        said("onCuePoint", Value::object([("text", Value::text("no caption"))])),
+    ];
+    encoder.send(&bytes.concat()).expect("nothing breaks a rule");
+    let text = Event::Text { text: "Grüezi".into(), language: Some("eng".into()) };
+    assert_eq!(std::iter::from_fn(|| encoder.event()).collect::<Vec<_>>(), [text]);
+    assert_eq!(encoder.connection.stats().skipped_messages, skipped + 3);
 }

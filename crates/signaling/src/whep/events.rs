@@ -14,6 +14,9 @@ use crate::http::{Problem, check_content_type};
 
 /// The extension, as [`crate::http::Link::whep_extension`] takes it.
 pub const EXTENSION: &str = "core:server-sent-events";
+/// The attribute of the `Link` header that names events of this server which WHEP does not know: clients judge `events` by
+/// what they know.
+pub const MORE_EVENTS: &str = "more-events";
 /// Media type of the list that is posted.
 pub const JSON: &str = "application/json";
 /// Media type of a stream.
@@ -40,12 +43,14 @@ pub enum Kind {
     ViewerCount,
     /// The player is to make its session elsewhere.
     Reconnect,
+    /// A caption, or other timed data.
+    Cue,
 }
 
 impl Kind {
     /// All that this server sends.
-    pub const ALL: [Self; 5] =
-        [Self::Active, Self::Inactive, Self::Layers, Self::ViewerCount, Self::Reconnect];
+    pub const ALL: [Self; 6] =
+        [Self::Active, Self::Inactive, Self::Layers, Self::ViewerCount, Self::Reconnect, Self::Cue];
 
     /// Its name on the wire.
     #[must_use]
@@ -56,13 +61,26 @@ impl Kind {
             Self::Layers => "layers",
             Self::ViewerCount => "viewercount",
             Self::Reconnect => "reconnect",
+            Self::Cue => "cue",
         }
     }
 
-    /// The names of all, as the attribute `events` of the `Link` header has them.
+    /// Those that WHEP knows.
+    const OF_WHEP: [Self; 5] =
+        [Self::Active, Self::Inactive, Self::Layers, Self::ViewerCount, Self::Reconnect];
+    /// Those that it does not.
+    const OWN: [Self; 1] = [Self::Cue];
+
+    /// The names of those that WHEP knows, as the attribute `events` of the `Link` header has them.
     #[must_use]
     pub fn list() -> String {
-        Self::ALL.map(Self::as_str).join(",")
+        Self::OF_WHEP.map(Self::as_str).join(",")
+    }
+
+    /// The names of all others, as the attribute [`MORE_EVENTS`] has them.
+    #[must_use]
+    pub fn own_list() -> String {
+        Self::OWN.map(Self::as_str).join(",")
     }
 }
 
@@ -72,7 +90,7 @@ pub struct Kinds(u8);
 
 impl Kinds {
     /// All that this server sends.
-    pub const ALL: Self = Self(0b1_1111);
+    pub const ALL: Self = Self(0b11_1111);
 
     /// From the POST that asks for a stream: a JSON array of names, or no body at all for every type.
     ///
@@ -92,8 +110,9 @@ impl Kinds {
             let known = Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
             let kind = known.ok_or_else(|| {
                 let detail = format!(
-                    "There is an event type that this server does not send; it sends {}.",
-                    Kind::list()
+                    "There is an event type that this server does not send; it sends {},{}.",
+                    Kind::list(),
+                    Kind::own_list()
                 );
                 Problem::new(400, "event-unknown", detail)
             })?;
@@ -116,6 +135,8 @@ pub struct Picture {
     pub media_id: String,
     /// Its layers, best first.
     pub layers: Arc<[Layer]>,
+    /// The session gets none of them for now: its connection carries sound alone.
+    pub is_held: bool,
 }
 
 impl Picture {
@@ -123,8 +144,18 @@ impl Picture {
     fn resembles(&self, other: &Self) -> bool {
         let essence = |layer: &Layer| (layer.rid.clone(), layer.size, layer.bitrate.is_some());
         self.media_id == other.media_id
+            && self.is_held == other.is_held
             && self.layers.iter().map(essence).eq(other.layers.iter().map(essence))
     }
+}
+
+/// A cue as the streams of a node tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cue {
+    /// Grows with each cue of the node, from 1.
+    pub number: u64,
+    /// As [`crate::cue::event_data`] gives it.
+    pub data: Arc<str>,
 }
 
 /// One event.
@@ -140,6 +171,8 @@ pub enum Event {
     ViewerCount(u64),
     /// The player is to make a new session at this WHEP endpoint and to end this one.
     Reconnect(String),
+    /// A caption, or other timed data.
+    Cue(Cue),
 }
 
 impl Event {
@@ -152,6 +185,7 @@ impl Event {
             Self::Layers(_) => Kind::Layers,
             Self::ViewerCount(_) => Kind::ViewerCount,
             Self::Reconnect(_) => Kind::Reconnect,
+            Self::Cue(_) => Kind::Cue,
         }
     }
 
@@ -159,10 +193,13 @@ impl Event {
     #[must_use]
     pub fn text(&self) -> String {
         let data = match self {
-            Self::Active | Self::Inactive => serde_json::json!({}),
-            Self::Layers(picture) => layers::event_data(&picture.media_id, &picture.layers),
-            Self::ViewerCount(count) => serde_json::json!({ "viewercount": count }),
-            Self::Reconnect(url) => serde_json::json!({ "url": url }),
+            Self::Active | Self::Inactive => serde_json::json!({}).to_string(),
+            Self::Layers(picture) => {
+                layers::event_data(&picture.media_id, &picture.layers, picture.is_held).to_string()
+            }
+            Self::ViewerCount(count) => serde_json::json!({ "viewercount": count }).to_string(),
+            Self::Reconnect(url) => serde_json::json!({ "url": url }).to_string(),
+            Self::Cue(cue) => cue.data.to_string(),
         };
         format!("event: {}\ndata: {data}\n\n", self.kind().as_str())
     }
@@ -198,6 +235,11 @@ pub struct Stream {
     now: State,
     viewers_told_at: Option<Instant>,
     picture_told_at: Option<Instant>,
+    /// The latest cues, oldest first. All streams of a broadcast share them, so that one that is read slowly misses some and
+    /// holds none.
+    cues: Arc<[Cue]>,
+    /// The number of the newest one that was told.
+    cue_told: u64,
     /// Since when there has been something to tell without anything being taken.
     due_since: Option<Instant>,
 }
@@ -213,6 +255,8 @@ impl Stream {
             now: State::default(),
             viewers_told_at: None,
             picture_told_at: None,
+            cues: Arc::default(),
+            cue_told: 0,
             due_since: None,
         };
         stream.set_run(run);
@@ -238,6 +282,11 @@ impl Stream {
         self.now.viewers = Some(viewers);
     }
 
+    /// The latest cues that there are now, oldest first.
+    pub fn set_cues(&mut self, cues: &Arc<[Cue]>) {
+        self.cues = cues.clone();
+    }
+
     /// Where the player is to go; whether it will be told.
     pub fn set_target(&mut self, url: &str) -> bool {
         self.now.target = Some(url.to_owned());
@@ -259,6 +308,7 @@ impl Stream {
                 self.told.viewers = Some(*count);
                 self.viewers_told_at = Some(now);
             }
+            Event::Cue(cue) => self.cue_told = cue.number,
         }
         Some(event)
     }
@@ -294,7 +344,9 @@ impl Stream {
             let is_due = || self.picture_told_at.is_none_or(|at| now >= at + BITRATES_INTERVAL);
             is_other || (may_repeat && is_due())
         };
+        let cue = self.cues.iter().find(|cue| cue.number > self.cue_told);
         run.into_iter()
+            .chain(cue.map(|cue| Event::Cue(cue.clone())))
             .chain(picture.filter(is_news).map(|picture| Event::Layers(picture.clone())))
             .chain(target.map(|url| Event::Reconnect(url.clone())))
             .chain(viewers.filter(|_| may_count).map(Event::ViewerCount))
@@ -346,9 +398,13 @@ mod tests {
         let picture = |bitrates: [Option<u64>; 2]| {
             let rid = |name: &str| Some(model::Rid::new(name).expect("a rid"));
             let [high, low] = bitrates;
-            let layers =
-                [(rid("h"), high), (rid("l"), low)].map(|(rid, bitrate)| Layer { rid, bitrate, size: None });
-            Picture { media_id: "1".into(), layers: Arc::new(layers) }
+            let layers = [(rid("h"), high), (rid("l"), low)].map(|(rid, bitrate)| Layer {
+                rid,
+                inner: None,
+                bitrate,
+                size: None,
+            });
+            Picture { media_id: "1".into(), layers: Arc::new(layers), is_held: false }
         };
         let mut now = Instant::now();
         let mut stream = Stream::new(Kinds::ALL, None);
@@ -426,11 +482,36 @@ mod tests {
         assert_eq!(stream.look(now + 2 * READER_PATIENCE), Reader::Rests);
     }
 
+    fn cues(numbers: std::ops::Range<u64>) -> Arc<[Cue]> {
+        numbers.map(|number| Cue { number, data: format!("{{\"time\":{number}}}").into() }).collect()
+    }
+
+    #[test]
+    fn a_cue_is_told_once_and_in_order() {
+        let now = Instant::now();
+        let mut stream = Stream::new(Kinds::ALL, None);
+        stream.set_cues(&cues(7..9));
+        let text = |number: u64| format!("event: cue\ndata: {{\"time\":{number}}}\n\n");
+        let told: Vec<String> = drain(&mut stream, now).iter().map(Event::text).collect();
+        assert_eq!(told, [text(7), text(8)], "what came just before is told, too");
+        stream.set_cues(&cues(8..10));
+        let told: Vec<String> = drain(&mut stream, now).iter().map(Event::text).collect();
+        assert_eq!(told, [text(9)]);
+        stream.set_cues(&cues(10..11));
+        assert_eq!(stream.look(now), Reader::IsDue);
+        stream.set_cues(&Arc::default());
+        assert_eq!(drain(&mut stream, now), [], "what is old is told to nobody");
+        let mut deaf = Stream::new(Kinds::parse(Some(JSON), r#"["active"]"#).expect("kinds"), None);
+        deaf.set_cues(&cues(7..9));
+        assert_eq!(drain(&mut deaf, now), []);
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Run(Option<u64>),
         Viewers(u64),
         Target(bool),
+        Cues(u64),
         Pass(u64),
         Read,
     }
@@ -440,6 +521,7 @@ mod tests {
             proptest::option::of(0..3u64).prop_map(Step::Run),
             (0..4u64).prop_map(Step::Viewers),
             any::<bool>().prop_map(Step::Target),
+            (1..5u64).prop_map(Step::Cues),
             (0..9_000u64).prop_map(Step::Pass),
             Just(Step::Read),
         ]
@@ -448,12 +530,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_reader_hears_only_what_it_asked_for_and_ends_up_with_the_truth(
-            kinds in 0..32u8,
+            kinds in 0..64u8,
             steps in proptest::collection::vec(step(), 0..60),
         ) {
             let kinds = Kinds(kinds);
             let mut stream = Stream::new(kinds, None);
-            let (mut now, mut truth) = (Instant::now(), State::default());
+            let (mut now, mut truth, mut next_cue) = (Instant::now(), State::default(), 1);
             let mut heard: Vec<(Instant, Event)> = Vec::new();
             for step in steps {
                 match step {
@@ -464,6 +546,10 @@ mod tests {
                         truth.target = Some(url.into());
                         stream.set_target(url);
                     }
+                    Step::Cues(count) => {
+                        stream.set_cues(&cues(next_cue..next_cue + count));
+                        next_cue += count;
+                    }
                     Step::Pass(millis) => now += Duration::from_millis(millis),
                     Step::Read => heard.extend(drain(&mut stream, now).into_iter().map(|event| (now, event))),
                 }
@@ -471,6 +557,15 @@ mod tests {
             now += VIEWER_COUNT_INTERVAL;
             heard.extend(drain(&mut stream, now).into_iter().map(|event| (now, event)));
             prop_assert!(heard.iter().all(|(_, event)| kinds.contains(event.kind())));
+            let numbers = heard.iter().filter_map(|(_, event)| match event {
+                Event::Cue(cue) => Some(cue.number),
+                _ => None,
+            });
+            let numbers: Vec<u64> = numbers.collect();
+            prop_assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]));
+            if kinds.contains(Kind::Cue) {
+                prop_assert_eq!(numbers.last().copied().unwrap_or(0), next_cue - 1);
+            }
             let words: Vec<&Event> =
                 heard.iter().map(|(_, event)| event).filter(|event| event.kind() <= Kind::Inactive).collect();
             if kinds.contains(Kind::Active) && kinds.contains(Kind::Inactive) {

@@ -2,10 +2,12 @@
 //!
 //! The engine insists on things that RFC 8829 leaves open (one `a=group` line, naming every section in
 //! order; exactly one direction per section; `t=0 0`; at most one `b=` line; known profiles and levels), and
-//! takes things that WHIP has no use for (data channels, RED, comfort noise, candidates).
+//! takes things that WHIP has no use for (RED, comfort noise, candidates).
+
+use model::Mid;
 
 use super::format_parameters::engine_fmtp;
-use super::{CheckedMedia, CheckedOffer};
+use super::{CheckedData, CheckedMedia, CheckedOffer, DATA_CHANNEL, DATA_PROTOCOLS, MIXING};
 use crate::payload::rtpmap;
 use crate::sdp::{Attribute, Direction, Media, Session, Simulcast};
 
@@ -14,36 +16,53 @@ use crate::sdp::{Attribute, Direction, Media, Session, Simulcast};
 /// and names that cannot be resolved do no harm.
 #[must_use]
 pub fn prepare_offer(offer: &Session, checked: &CheckedOffer) -> String {
-    let mids: Vec<&str> = checked.media.iter().map(|media| media.mid.as_str()).collect();
+    let mids: Vec<&str> = checked.mids().into_iter().map(Mid::as_str).collect();
+    let mut media: Vec<Media> = checked.media.iter().map(|media| section(checked, media)).collect();
+    if let Some(data) = &checked.data {
+        media.insert(data.index, data_section(checked, data));
+    }
     let mut attributes = vec![Attribute::with("group", format_args!("BUNDLE {}", mids.join(" ")))];
-    if offer.attributes.iter().any(|attribute| attribute.name == "extmap-allow-mixed") {
-        attributes.push(Attribute::flag("extmap-allow-mixed"));
+    if offer.attributes.iter().any(|attribute| attribute.name == MIXING) {
+        attributes.push(Attribute::flag(MIXING));
     }
     Session {
         origin: "- 1 1 IN IP4 127.0.0.1".to_owned(),
         name: "-".to_owned(),
         connection: None,
         attributes,
-        media: checked.media.iter().map(|media| section(checked, media)).collect(),
+        media,
     }
     .to_string()
 }
 
-fn section(offer: &CheckedOffer, media: &CheckedMedia) -> Media {
+fn transport(offer: &CheckedOffer, mid: &Mid) -> Vec<Attribute> {
     // The engine knows three roles; an unclear one was read as the publisher's choice.
     let setup = match offer.peer.dtls_role {
         crate::DtlsRole::Client => "passive",
         crate::DtlsRole::Server => "active",
     };
-    let mut attributes = vec![
+    vec![
         Attribute::with("ice-ufrag", &offer.peer.ice.ufrag),
         Attribute::with("ice-pwd", &offer.peer.ice.pwd),
         Attribute::with("fingerprint", &offer.peer.fingerprint),
         Attribute::with("setup", setup),
-        Attribute::with("mid", &media.mid),
-        Attribute::flag("sendonly"),
-        Attribute::flag("rtcp-mux"),
-    ];
+        Attribute::with("mid", mid),
+    ]
+}
+
+/// Data channels. What the publisher says of SCTP does not matter: its port is always 5000 in WebRTC, and nothing is sent to
+/// it.
+fn data_section(offer: &CheckedOffer, data: &CheckedData) -> Media {
+    let mut attributes = transport(offer, &data.mid);
+    attributes.push(Attribute::with("sctp-port", 5000));
+    let (kind, protocol) = (data.offered.kind.clone(), DATA_PROTOCOLS[0].to_owned());
+    let formats = vec![DATA_CHANNEL.to_owned()];
+    Media { kind, port: 9, protocol, formats, connection: None, attributes }
+}
+
+fn section(offer: &CheckedOffer, media: &CheckedMedia) -> Media {
+    let mut attributes = transport(offer, &media.mid);
+    attributes.extend([Attribute::flag("sendonly"), Attribute::flag("rtcp-mux")]);
     if media.offered.has("rtcp-rsize") {
         attributes.push(Attribute::flag("rtcp-rsize"));
     }

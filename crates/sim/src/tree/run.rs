@@ -175,7 +175,8 @@ impl Tree {
                 }
                 Output::KeyframeWanted { ssrc } => self.keyframe_wanted(node, ssrc),
                 Output::Disconnect { peer, .. } => self.disconnect(peer),
-                Output::Event(_) => {}
+                // What a tree has beside its packets is not played here.
+                Output::Cue(_) | Output::Event(_) => {}
             }
         }
     }
@@ -237,6 +238,7 @@ impl Tree {
                 Event::StreamNeeded { ssrc } => self.exchange(node, |exchange, now| exchange.need(now, ssrc)),
                 Event::ConsentExpired { viewer } | Event::Bye { viewer } => self.remove_viewer(node, viewer),
                 Event::FirstFrame { .. }
+                | Event::SoundOnly { .. }
                 | Event::CodecNotNegotiated { .. }
                 | Event::BroadcastEnded { .. } => {}
             }

@@ -4,6 +4,9 @@
 //! payload. A crash can leave the last frames half written; they were never acknowledged and are cut off. A frame that
 //! is complete but does not match its sum is damage: what follows cannot be trusted, is cut off too, and the whole file
 //! is kept beside it as `NAME.damaged`. Rewriting makes a new file, synchronises it, and renames it over the old one.
+//!
+//! What could not be written, because the disk is full, is written with the next change that can be: where the file ends,
+//! which needs the least room, or, if that is not known, in a new file.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -76,8 +79,20 @@ pub struct Log {
     live: BTreeMap<Name, Bytes>,
     live_bytes: u64,
     file_bytes: u64,
-    /// A write failed: what is at the end of the file is not known.
-    is_suspect: bool,
+    /// The newest frame of each record that is not in the file as it should be.
+    unsaved: BTreeMap<Name, Bytes>,
+    end: End,
+}
+
+/// What stands at the end of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All that was written, on the disk.
+    Whole,
+    /// Perhaps a part of what was to be written, behind the frames that are whole.
+    Ragged,
+    /// Frames of which nobody knows whether they are on the disk.
+    Unknown,
 }
 
 impl Log {
@@ -108,7 +123,8 @@ impl Log {
             live,
             live_bytes: 0,
             file_bytes: 0,
-            is_suspect: false,
+            unsaved: BTreeMap::new(),
+            end: End::Whole,
         };
         let records = if is_new {
             log.rewrite().map_err(failed)?;
@@ -175,35 +191,73 @@ impl Log {
         self.live_bytes -= old.map_or(0, |old| old.len()) as u64;
     }
 
-    /// Writes changes, synchronised. After an error the outcome is not known until the next success, which has all.
+    /// Writes changes, synchronised, and what could not be written before. After an error the outcome is not known until the
+    /// next success, which has all.
     ///
     /// # Errors
     /// If the system refuses.
     pub fn append(&mut self, changes: &[Change]) -> io::Result<()> {
-        let mut bytes = BytesMut::new();
         for change in changes {
             let (name, frame) = encode(change);
-            bytes.put_slice(&frame);
-            self.keep(name, matches!(change, Change::Put(_)).then_some(frame));
+            self.keep(name.clone(), matches!(change, Change::Put(_)).then(|| frame.clone()));
+            self.unsaved.insert(name, frame);
         }
         let is_mostly_old = self.file_bytes > REWRITE_BYTES_MIN.max(2 * self.live_bytes);
-        if self.is_suspect || is_mostly_old {
-            return self.rewrite();
+        match self.end {
+            End::Unknown => self.rewrite(),
+            End::Whole | End::Ragged if is_mostly_old => match self.rewrite() {
+                // There may be no room for a second file.
+                Err(_) if self.end != End::Unknown => self.write_unsaved(),
+                done => done,
+            },
+            End::Whole => self.write_unsaved(),
+            End::Ragged => self.write_unsaved().or_else(|_| self.rewrite()),
         }
-        self.is_suspect = true;
-        self.file.write_all_at(&bytes, self.file_bytes)?;
+    }
+
+    /// Writes what is unsaved behind the frames that are whole.
+    fn write_unsaved(&mut self) -> io::Result<()> {
+        if self.end == End::Ragged {
+            self.file.set_len(self.file_bytes)?;
+        }
+        let mut bytes = BytesMut::new();
+        self.unsaved.values().for_each(|frame| bytes.put_slice(frame));
+        self.end = End::Ragged;
+        if let Err(error) = self.file.write_all_at(&bytes, self.file_bytes) {
+            // A full disk gets its room back. If not, the next attempt cuts the end off.
+            let _ = self.file.set_len(self.file_bytes);
+            return Err(error);
+        }
+        self.end = End::Unknown;
         self.file.sync_data()?;
-        self.is_suspect = false;
+        self.end = End::Whole;
+        self.unsaved.clear();
         self.file_bytes += bytes.len() as u64;
         Ok(())
     }
 
     /// Makes the file anew of what is there.
     fn rewrite(&mut self) -> io::Result<()> {
-        self.is_suspect = true;
         let path = beside(&self.path, "new");
+        let file = self.write_anew(&path).inspect_err(|_| {
+            // A full disk gets its room back.
+            let _ = std::fs::remove_file(&path);
+        })?;
+        std::fs::rename(&path, &self.path)?;
+        self.file = file;
+        self.file_bytes = MAGIC.len() as u64 + self.live_bytes;
+        self.unsaved.clear();
+        // The file is on the disk, its name not yet.
+        self.end = End::Unknown;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        self.end = End::Whole;
+        Ok(())
+    }
+
+    fn write_anew(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        let mut file = options.create(true).truncate(true).read(true).write(true).mode(0o600).open(&path)?;
+        let mut file = options.create(true).truncate(true).read(true).write(true).mode(0o600).open(path)?;
         let mut writer = io::BufWriter::new(&mut file);
         writer.write_all(MAGIC)?;
         for frame in self.live.values() {
@@ -212,13 +266,7 @@ impl Log {
         writer.flush()?;
         drop(writer);
         file.sync_all()?;
-        std::fs::rename(&path, &self.path)?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        self.file = file;
-        self.file_bytes = MAGIC.len() as u64 + self.live_bytes;
-        self.is_suspect = false;
-        Ok(())
+        Ok(file)
     }
 }
 

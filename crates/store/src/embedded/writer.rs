@@ -1,9 +1,11 @@
 //! The thread that writes the file: writes that wait together are synchronised together.
 
 use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::log::{Change, Log};
 use crate::{ANSWER_WITHIN, Unavailable};
@@ -12,10 +14,13 @@ use crate::{ANSWER_WITHIN, Unavailable};
 const WAITING_MAX: usize = 1024;
 /// Writes that are synchronised together.
 const BATCH_MAX: usize = 256;
+/// How often it is tried to write what could not be written.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 type Outcome = Result<(), String>;
 
 /// A change, and who waits for it.
+#[derive(Debug)]
 struct Job {
     change: Change,
     done: oneshot::Sender<Outcome>,
@@ -24,7 +29,7 @@ struct Job {
 /// Hands changes to the thread. Dropping it waits until all are written.
 #[derive(Debug)]
 pub struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,9 +39,9 @@ impl Writer {
     /// # Errors
     /// If the system has no thread left.
     pub fn start(log: Log) -> io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
+        let (jobs, waiting) = sync_channel(WAITING_MAX);
         let thread =
-            std::thread::Builder::new().name("store-file".into()).spawn(move || run(log, waiting))?;
+            std::thread::Builder::new().name("store-file".into()).spawn(move || run(log, &waiting))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
@@ -83,27 +88,36 @@ impl Receipt {
     }
 }
 
-fn run(mut log: Log, mut jobs: mpsc::Receiver<Job>) {
+fn run(mut log: Log, jobs: &Receiver<Job>) {
     let mut was_written = true;
-    while let Some(job) = jobs.blocking_recv() {
-        let mut batch = vec![job];
-        while batch.len() < BATCH_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            batch.push(job);
+    loop {
+        // What could not be written is tried again though nothing else is to be written.
+        let first = if was_written {
+            jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            jobs.recv_timeout(RETRY_INTERVAL)
+        };
+        let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
+        if is_over && was_written {
+            return;
         }
-        let (changes, waiting): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|job| (job.change, job.done)).unzip();
+        let batch = first.into_iter().chain(jobs.try_iter()).take(BATCH_MAX);
+        let (changes, waiting): (Vec<_>, Vec<_>) = batch.map(|job| (job.change, job.done)).unzip();
         let outcome = log.append(&changes).map_err(|error| error.to_string());
-        if let Err(error) = &outcome
-            && was_written
-        {
-            tracing::error!(%error, "the store file cannot be written");
+        match (&outcome, was_written) {
+            (Err(error), true) => {
+                tracing::error!(%error, "the store file cannot be written; what changes is in memory only until it can be");
+            }
+            (Ok(()), false) => tracing::info!("the store file is written again, with all that has changed"),
+            (Ok(()), true) | (Err(_), false) => {}
         }
         was_written = outcome.is_ok();
         for done in waiting {
             // Who gave up waiting needs no answer.
             let _ = done.send(outcome.clone());
+        }
+        if is_over {
+            return;
         }
     }
 }

@@ -8,11 +8,13 @@ mod rtmp;
 use std::time::{Duration, Instant};
 
 use model::{BroadcastId, Kind, NodeId, Role, TreeId};
+use telemetry::controller::SlotState;
 use telemetry::egress::ShardTotals;
 use telemetry::link::{BroadcastTotals, ParentTotals, RtpTotals, Snapshot};
 use telemetry::process::{Holdings, Usage};
 use telemetry::{
-    DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, RecordRefusal, Telemetry,
+    CueResult, DropReasons, Endpoint, HandshakeFailure, Identity, JoinResult, NodeDrop, RecordRefusal,
+    Telemetry,
 };
 
 fn telemetry() -> Telemetry {
@@ -105,6 +107,9 @@ fn every_counter_exists_at_zero_from_the_start() {
         ("media_tree_event_streams", None),
         ("media_tree_viewers_sent_away_total", None),
         ("media_tree_event_readers_stuck_total", None),
+        ("media_tree_cues_told_total", None),
+        ("media_tree_cues_total", Some(r#"result="accepted""#)),
+        ("media_tree_cues_total", Some(r#"result="rate""#)),
         ("media_tree_pipeline_crashes_total", None),
         ("media_tree_port_pool_used", None),
         ("media_tree_udp_media_sockets", None),
@@ -232,6 +237,25 @@ fn what_the_process_holds_and_how_it_came_to_be_is_shown() {
 }
 
 #[test]
+fn a_node_says_how_far_its_slot_has_come() {
+    let telemetry = telemetry();
+    let shown = || {
+        let text = telemetry.encode();
+        let has =
+            |word: &&str| value(&text, "media_tree_node_slot", &[&format!("state=\"{word}\"")]) == Some(1.0);
+        let words = ["none", "cold", "warming", "warm", "growing", "attached", "draining", "stopping"];
+        words.into_iter().filter(|word| has(word)).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(), ["none"]);
+    for (state, word) in [(SlotState::Warm, "warm"), (SlotState::Attached, "attached")] {
+        telemetry.node.slot(Some(state));
+        assert_eq!(shown(), [word]);
+    }
+    telemetry.node.slot(None);
+    assert_eq!(shown(), ["none"]);
+}
+
+#[test]
 fn a_node_without_slots_is_full() {
     let telemetry = telemetry();
     telemetry.node.port_pool(0, 0);
@@ -304,6 +328,8 @@ fn shards_are_added_up() {
         let shard = telemetry.egress.shard();
         shard.publish(&ShardTotals {
             viewers_waiting: 1,
+            viewers_sound_only: 3,
+            layer_switches_sound_only: 5,
             audio_packets,
             video_bytes: 1000,
             rtx_packets: 2,
@@ -322,6 +348,8 @@ fn shards_are_added_up() {
     let text = telemetry.encode();
     for (name, labels, expected) in [
         ("media_tree_viewers_waiting", &[][..], 2.0),
+        ("media_tree_viewers_sound_only", &[], 6.0),
+        ("media_tree_viewer_layer_switches_total", &[r#"reason="sound_only""#], 10.0),
         ("media_tree_viewer_rtp_packets_total", &[r#"kind="audio""#], 7.0),
         ("media_tree_viewer_rtp_bytes_total", &[r#"kind="video""#], 2000.0),
         ("media_tree_viewer_rtx_packets_total", &[], 4.0),
@@ -355,10 +383,14 @@ fn event_streams_and_what_becomes_of_them_are_counted() {
     telemetry.egress.event_streams(3);
     telemetry.egress.sent_away();
     telemetry.egress.event_readers_stuck(2);
+    telemetry.egress.cues_told(5);
+    telemetry.injection.cues().count(CueResult::Unreadable);
     let text = telemetry.encode();
     assert_eq!(value(&text, "media_tree_event_streams", &[]), Some(3.0));
     assert_eq!(value(&text, "media_tree_viewers_sent_away_total", &[]), Some(1.0));
     assert_eq!(value(&text, "media_tree_event_readers_stuck_total", &[]), Some(2.0));
+    assert_eq!(value(&text, "media_tree_cues_told_total", &[]), Some(5.0));
+    assert_eq!(value(&text, "media_tree_cues_total", &[r#"result="unreadable""#]), Some(1.0));
 }
 
 fn parent() -> ParentTotals {

@@ -54,7 +54,13 @@ fn what_becomes_of_sound_is_shown_until_the_broadcast_ends() {
     first.show(Totals { recoded_frames: 150, damaged_frames: 1, clock_jumps: 1, ..Totals::default() });
     // The next publisher of the broadcast begins at 0, and adds to it.
     let mut second = telemetry.rtmp.publisher(&demo());
-    second.show(Totals { recoded_frames: 7, filled_gaps: 2, skipped_messages: 3, ..Totals::default() });
+    second.show(Totals {
+        recoded_frames: 7,
+        filled_gaps: 2,
+        late_messages: 4,
+        skipped_messages: 3,
+        ..Totals::default()
+    });
     let text = telemetry.encode();
     for (name, labels, count) in [
         (FRAMES, &[broadcast, r#"fate="recoded""#][..], 157.0),
@@ -62,6 +68,7 @@ fn what_becomes_of_sound_is_shown_until_the_broadcast_ends() {
         (FRAMES, &[broadcast, r#"fate="passed""#], 0.0),
         ("media_tree_rtmp_audio_gaps_total", &[broadcast, r#"repair="silence""#], 2.0),
         ("media_tree_rtmp_clock_jumps_total", &[broadcast], 1.0),
+        ("media_tree_rtmp_late_messages_total", &[broadcast], 4.0),
         ("media_tree_rtmp_skipped_messages_total", &[broadcast], 3.0),
     ] {
         assert_eq!(value(&text, name, labels), Some(count), "{name} {labels:?}");

@@ -52,13 +52,6 @@ async fn flood(program: &Program, door: &Door) -> anyhow::Result<(BTreeMap<u16, 
     Ok((by_status, most, [peak, program.resident_bytes()]))
 }
 
-/// What the node says that it dropped.
-async fn drops(program: &Program) -> anyhow::Result<String> {
-    let text = reqwest::get(format!("http://{}/metrics", program.ops)).await?.text().await?;
-    let counted = text.lines().filter(|line| line.contains("drops_total{") && !line.ends_with(" 0"));
-    Ok(counted.collect::<Vec<_>>().join("; "))
-}
-
 pub async fn run() -> anyhow::Result<Section> {
     let bounds =
         ["--pending-sessions-max", "10000", "--viewers-max", "20000", "--shard-load-max-percent", "101"];
@@ -90,7 +83,7 @@ pub async fn run() -> anyhow::Result<Section> {
     let missing: u64 = inside.iter().map(Seens::missing).sum();
     let packets: usize = inside.iter().map(|seens| seens.all().len()).sum();
     let pause = inside.iter().map(Seens::longest_pause).max().unwrap_or_default();
-    let dropped = drops(&program).await?;
+    let dropped = program.drops().await?;
     let megabytes: Vec<String> = resident.iter().map(|bytes| format!("{:.1}", *bytes as f64 / 1e6)).collect();
     let text = format!(
         "\n## Ten thousand offers whose senders never connect\n\n{POSTS} POSTs, {ROUNDS} times, {took:.0?} in all; {refused} \

@@ -200,8 +200,10 @@ async fn one(
     let pause = pause.max(stood.unwrap_or_default());
     let is_late = pause > FREEZE_MAX || blow == Blow::Kill && back > BACK_WITHIN;
     if is_lost || is_late {
+        let (entering, leaving) = (injection.drops().await?, egress.drops().await?);
         failures.push(format!(
-            "{name}: {} packets lost, back after {back:?}, pause {pause:?}",
+            "{name}: {} packets lost, back after {back:?}, pause {pause:?}; dropped where they enter: {entering}; where they \
+             leave: {leaving}",
             missed.after_repair
         ));
     }

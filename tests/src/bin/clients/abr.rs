@@ -20,12 +20,17 @@ const WIDTH: u64 = 960;
 const HEIGHTS: [u64; 3] = [540, 270, 135];
 const BITRATE: u64 = 2_500_000;
 /// What the link carries, in kbit/s.
-const LINK: [u64; 11] = [8000, 4000, 2000, 1000, 500, 300, 500, 1000, 2000, 4000, 8000];
+const LINK: [u64; 13] = [8000, 4000, 2000, 1000, 500, 300, 100, 300, 500, 1000, 2000, 4000, 8000];
+/// A link that carries no layer, but sound.
+const SOUND_ONLY: u64 = 100;
+/// So much of the sound comes over such a link once the picture is held, in percent: now and then the picture is tried.
+const SOUND_PERCENT_MIN: u64 = 60;
 const DELAY: Duration = Duration::from_millis(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Chromium begins with the smallest layer and adds the others as its estimate of its uplink grows.
 const LAYERS_WITHIN: Duration = Duration::from_secs(120);
-const STATS: &str = "document.querySelector('media-tree-player').stats().then((stats) => stats?.video ?? {})";
+const STATS: &str = "document.querySelector('media-tree-player').stats().then((stats) => ({ ...stats?.video, \
+                     sounds: stats?.audio?.packetsReceived, soundsLost: stats?.audio?.packetsLost }))";
 
 /// What was seen.
 pub struct Narrowing {
@@ -46,6 +51,8 @@ struct Step {
     frozen: Duration,
     pictures: u64,
     bytes: u64,
+    /// Packets of sound that came, and that did not, in the second half of it.
+    sounds: (u64, u64),
 }
 
 /// What the browser counts.
@@ -56,6 +63,8 @@ struct Counts {
     height: u64,
     freezes: u64,
     frozen: f64,
+    sounds: u64,
+    sounds_lost: u64,
 }
 
 impl Counts {
@@ -67,6 +76,8 @@ impl Counts {
             height: count("frameHeight"),
             freezes: count("freezeCount"),
             frozen: stats["totalFreezesDuration"].as_f64().unwrap_or(0.0),
+            sounds: count("sounds"),
+            sounds_lost: count("soundsLost"),
         }
     }
 
@@ -81,6 +92,8 @@ impl Counts {
             height: self.height,
             freezes: self.freezes.saturating_sub(before.freezes),
             frozen: (self.frozen - before.frozen).max(0.0),
+            sounds: self.sounds.saturating_sub(before.sounds),
+            sounds_lost: self.sounds_lost.saturating_sub(before.sounds_lost),
         }
     }
 }
@@ -163,6 +176,9 @@ async fn step(
         step.frozen += Duration::from_secs_f64(new.frozen);
         step.pictures += new.pictures;
         step.bytes += new.bytes;
+        if narrowed.elapsed() > length / 2 {
+            step.sounds = (step.sounds.0 + new.sounds, step.sounds.1 + new.sounds_lost);
+        }
         points.push(Point {
             at: now.1.duration_since(begun).as_secs_f64(),
             capacity: capacity as f64,
@@ -176,6 +192,14 @@ async fn step(
     Ok((step, points))
 }
 
+impl Step {
+    /// How much of the sound came in its second half; nothing of none.
+    fn sound_percent(&self) -> u64 {
+        let (came, lost) = self.sounds;
+        (came * 100).checked_div(came + lost).unwrap_or(0)
+    }
+}
+
 impl Narrowing {
     /// As Markdown, and what was not as it should be.
     pub fn table(&self) -> (String, Vec<String>) {
@@ -183,8 +207,8 @@ impl Narrowing {
             "Chromium publishes VP8 in three layers ({} lines; of 2.5 Mbit/s, a quarter and a fourteenth of that), a Chromium on \
              its own link watches. Each step is {} s long; the link has {} ms of delay each way and a queue of 200 ms.\n\n\
              ![The link, the picture received and the layer over time](images/abr.svg)\n\n\
-             | Link Mbit/s | Layer, lines | Last change after s | Frames/s | Picture kbit/s | Freezes (ms) |\n\
-             |---|---|---|---|---|---|\n",
+             | Link Mbit/s | Layer, lines | Last change after s | Frames/s | Picture kbit/s | Freezes (ms) | Sound that came, \
+             second half |\n|---|---|---|---|---|---|---|\n",
             HEIGHTS.map(|height| height.to_string()).join(", "),
             self.length.as_secs(),
             DELAY.as_millis()
@@ -195,13 +219,14 @@ impl Narrowing {
                 step.adapted_after.map_or("no change".into(), |after| format!("{:.1}", after.as_secs_f64()));
             let _ = writeln!(
                 text,
-                "| {} | {} | {change} | {:.1} | {:.0} | {} ({}) |",
+                "| {} | {} | {change} | {:.1} | {:.0} | {} ({}) | {} % |",
                 step.capacity as f64 / 1000.0,
                 step.height,
                 step.pictures as f64 / seconds,
                 step.bytes as f64 * 8.0 / seconds / 1000.0,
                 step.freezes,
-                step.frozen.as_millis()
+                step.frozen.as_millis(),
+                step.sound_percent()
             );
         }
         (text, self.complaints())
@@ -212,10 +237,18 @@ impl Narrowing {
         let [best, .., least] = HEIGHTS;
         for (index, step) in self.steps.iter().enumerate() {
             let mbps = step.capacity as f64 / 1000.0;
+            if step.capacity == SOUND_ONLY {
+                let percent = step.sound_percent();
+                if percent < SOUND_PERCENT_MIN {
+                    found.push(format!("a link of {mbps} Mbit/s: {percent} % of the sound"));
+                }
+                continue;
+            }
             if step.pictures == 0 {
                 found.push(format!("a link of {mbps} Mbit/s: no pictures"));
             }
-            let is_narrowest = Some(step.capacity) == LINK.iter().min().copied();
+            // What comes after the sound alone is on its way back.
+            let is_narrowest = self.steps.get(index + 1).is_some_and(|next| next.capacity == SOUND_ONLY);
             let wanted = if is_narrowest { least } else { best };
             let is_known = is_narrowest || index == 0 || index + 1 == self.steps.len();
             if is_known && step.height != wanted {
@@ -238,12 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn a_link_for_sound_alone_is_judged_by_its_sound() {
+        let step = |sounds| Step { capacity: 100, sounds, ..Step::default() };
+        let of =
+            |sounds| Narrowing { steps: vec![step(sounds)], length: Duration::from_secs(10) }.complaints();
+        assert_eq!(of((700, 300)), [""; 0]);
+        assert_eq!(of((500, 500)), ["a link of 0.1 Mbit/s: 50 % of the sound"]);
+        assert_eq!(of((0, 0)), ["a link of 0.1 Mbit/s: 0 % of the sound"]);
+    }
+
+    #[test]
     fn the_ends_and_the_narrowest_step_are_judged() {
+        let sound = Step { capacity: 100, sounds: (100, 0), ..Step::default() };
         let step = |capacity, height| Step { capacity, height, pictures: 100, ..Step::default() };
         let of = |steps| Narrowing { steps, length: Duration::from_secs(10) }.complaints();
-        assert_eq!(of(vec![step(8000, 540), step(1000, 270), step(300, 135), step(8000, 540)]), [""; 0]);
         assert_eq!(
-            of(vec![step(8000, 540), step(300, 270), step(8000, 135)]),
+            of(vec![step(8000, 540), step(1000, 270), step(300, 135), sound.clone(), step(8000, 540)]),
+            [""; 0]
+        );
+        assert_eq!(
+            of(vec![step(8000, 540), step(300, 270), sound, step(8000, 135)]),
             ["a link of 0.3 Mbit/s: 270 lines, not 135", "a link of 8 Mbit/s: 135 lines, not 540"]
         );
         let frozen = Step { pictures: 0, ..step(8000, 540) };

@@ -5,6 +5,7 @@
 
 mod abr;
 mod direct;
+mod hour;
 mod plot;
 mod publishers;
 mod report;
@@ -22,8 +23,11 @@ use report::Report;
 use stage::Stage;
 use viewers::Viewer;
 
-/// How long each pair streams, in minutes, unless the command line says otherwise.
+/// How long each pair streams, in minutes, unless the command line says otherwise, and the stage of that name.
 const MINUTES: f64 = 5.0;
+const MINUTES_OF_HOUR: f64 = 60.0;
+/// Played only if it is named.
+const HOUR: &str = "rtmp-hour";
 /// What freezes are compared with needs no longer than this.
 const DIRECT_MAX: Duration = Duration::from_secs(60);
 /// A step of the narrow link is this part of a pair's length, but never too short for a player to act.
@@ -31,7 +35,7 @@ const STEPS_A_PAIR: u32 = 10;
 const STEP_MIN: Duration = Duration::from_secs(10);
 
 /// Those of one line are played side by side: two cores carry so much.
-const STAGES: [&[Stage]; 6] = [
+const STAGES: [&[Stage]; 7] = [
     &[stage("chromium-h264", Publisher::Chromium("h264"), &[Viewer::Chromium, Viewer::GStreamer])],
     &[stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium, Viewer::Firefox])],
     &[
@@ -47,6 +51,7 @@ const STAGES: [&[Stage]; 6] = [
         stage("ffmpeg-rtmp", Publisher::FfmpegRtmp, &[Viewer::Chromium]),
         stage("ffmpeg-whip", Publisher::FfmpegWhip, &[Viewer::Chromium]),
     ],
+    &[stage("obs29", Publisher::ObsStudio, &[Viewer::Chromium])],
 ];
 
 const fn stage(name: &'static str, publisher: Publisher, viewers: &'static [Viewer]) -> Stage {
@@ -57,27 +62,34 @@ const fn stage(name: &'static str, publisher: Publisher, viewers: &'static [View
 #[derive(Debug, PartialEq)]
 struct Wanted {
     length: Duration,
+    /// Of the stage that takes an hour by itself.
+    hour: Duration,
     /// All if none are named; then nothing is written.
     names: Vec<String>,
 }
 
 impl Wanted {
     fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Self> {
-        let (mut minutes, mut names) = (MINUTES, Vec::new());
+        let (mut minutes, mut names) = (None, Vec::new());
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--minutes" => minutes = arguments.next().context("--minutes NUMBER")?.parse()?,
+                "--minutes" => minutes = Some(arguments.next().context("--minutes NUMBER")?.parse()?),
                 option if option.starts_with('-') => bail!("{option} is not known; there is --minutes"),
                 _ => names.push(argument),
             }
         }
-        ensure!((0.1..=600.0).contains(&minutes), "from 0.1 to 600 minutes");
+        ensure!((0.1..=600.0).contains(&minutes.unwrap_or(MINUTES)), "from 0.1 to 600 minutes");
         let stages = STAGES.iter().flat_map(|line| line.iter()).map(|stage| stage.name);
-        let known: Vec<&str> = stages.chain(["direct", "abr"]).collect();
+        let known: Vec<&str> = stages.chain(["direct", "abr", HOUR]).collect();
         for name in &names {
             ensure!(known.contains(&name.as_str()), "{name} is none of {}", known.join(", "));
         }
-        Ok(Self { length: Duration::from_secs_f64(minutes * 60.0), names })
+        let in_minutes = |minutes: f64| Duration::from_secs_f64(minutes * 60.0);
+        Ok(Self {
+            length: in_minutes(minutes.unwrap_or(MINUTES)),
+            hour: in_minutes(minutes.unwrap_or(MINUTES_OF_HOUR)),
+            names,
+        })
     }
 
     fn is(&self, name: &str) -> bool {
@@ -112,7 +124,10 @@ async fn main() -> anyhow::Result<()> {
     for line in STAGES {
         let length = wanted.length;
         let chosen = line.iter().copied().filter(|stage| wanted.is(stage.name));
-        let played = chosen.map(|stage| async move { (stage.name, stage::run(stage, length).await) });
+        let (there, missing): (Vec<Stage>, Vec<Stage>) = chosen.partition(Stage::can_run);
+        missing.iter().for_each(|stage| report.add_left_out(stage.publisher.name()));
+        let played =
+            there.into_iter().map(|stage| async move { (stage.name, stage::run(stage, length).await) });
         for (name, outcomes) in join_all(played).await {
             match outcomes {
                 Ok(outcomes) => {
@@ -127,6 +142,12 @@ async fn main() -> anyhow::Result<()> {
         match abr::run(length, wanted.is_whole()).await {
             Ok(narrowing) => report.add_narrowing(&narrowing),
             Err(error) => report.add_failure("abr", &error),
+        }
+    }
+    if !wanted.is_whole() && wanted.is(HOUR) {
+        match hour::run(wanted.hour).await {
+            Ok(hour) => report.add_hour(&hour),
+            Err(error) => report.add_failure(HOUR, &error),
         }
     }
     println!("\nall of it took {:.0?}", begun.elapsed());
@@ -152,8 +173,11 @@ mod tests {
         let whole = parse("").expect("nothing is needed");
         assert_eq!((whole.length, whole.is_whole()), (Duration::from_secs(300), true));
         let short = parse("--minutes 0.5 obs abr").expect("two of them");
+        assert!(!short.is("obs29") && parse("obs29").expect("one").is("obs29"));
         assert_eq!((short.length, short.is_whole()), (Duration::from_secs(30), false));
         assert_eq!((short.is("obs"), short.is("abr"), short.is("firefox")), (true, true, false));
+        assert_eq!(whole.hour, Duration::from_secs(3600));
+        assert_eq!(parse("--minutes 2 rtmp-hour").expect("shorter").hour, Duration::from_secs(120));
         for wrong in ["--minutes", "--minutes 0", "--minutes x", "--hours 1", "safari"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -7,6 +7,7 @@ use tests::encoders::{self, Encoder};
 use tests::gstreamer::GStreamer;
 use tests::live_encoder::LiveEncoder;
 use tests::network::PUBLISH_TOKEN;
+use tests::obs_studio::{self, ObsStudio};
 use tests::probe::Clock;
 use tests::program::Program;
 use tests::watching;
@@ -20,6 +21,8 @@ pub enum Publisher {
     Firefox(&'static str),
     /// libdatachannel with OBS's offer and habits.
     Obs,
+    /// OBS Studio itself, as Debian packages it: over RTMP.
+    ObsStudio,
     /// ffmpeg's WHIP muxer.
     FfmpegWhip,
     /// ffmpeg over RTMP, encoding live.
@@ -35,10 +38,24 @@ impl Publisher {
             Self::Chromium(_) => "Chromium, publish page",
             Self::Firefox(_) => "Firefox, publish page",
             Self::Obs => "libdatachannel with OBS's offer and habits, WHIP",
+            Self::ObsStudio => "OBS Studio (Debian's), RTMP",
             Self::FfmpegWhip => "ffmpeg (PyAV), WHIP",
             Self::FfmpegRtmp => "ffmpeg, RTMP, zerolatency",
             Self::GStreamer => "GStreamer webrtcbin, WHIP",
         }
+    }
+
+    /// Whether it comes over RTMP, whose way in takes longer.
+    pub const fn is_rtmp(self) -> bool {
+        match self {
+            Self::ObsStudio | Self::FfmpegRtmp => true,
+            Self::Chromium(_) | Self::Firefox(_) | Self::Obs | Self::FfmpegWhip | Self::GStreamer => false,
+        }
+    }
+
+    /// What must be on this machine beside what the tests use.
+    pub fn parts(self) -> &'static [&'static str] {
+        if self == Self::ObsStudio { &obs_studio::PARTS } else { &[] }
     }
 
     /// Begins to publish `show` at this node.
@@ -52,6 +69,10 @@ impl Publisher {
                 (publish(Browser::firefox().await?, &page, codec).await?, Some(Clock::Capture))
             }
             Self::Obs => play(Encoder::libdatachannel(&whip, Some(PUBLISH_TOKEN))?, None).await?,
+            Self::ObsStudio => {
+                let obs = ObsStudio::rtmp(node.rtmp, &format!("show?key={PUBLISH_TOKEN}")).await?;
+                (Inside::ObsStudio(Box::new(obs)), Some(Clock::Capture))
+            }
             Self::FfmpegWhip => {
                 let folder = tempfile::tempdir().context("a folder for a certificate")?;
                 let [certificate, key] = encoders::certificate_of_ffmpeg(folder.path())?;
@@ -97,6 +118,7 @@ enum Inside {
     /// With what it reads while it runs.
     Encoder(Encoder, Option<TempDir>),
     Live(LiveEncoder),
+    ObsStudio(Box<ObsStudio>),
     GStreamer(GStreamer),
 }
 
@@ -105,6 +127,7 @@ impl Publishing {
     pub async fn revive(&mut self, node: &Program) -> anyhow::Result<()> {
         let has_ended = match &mut self.inside {
             Inside::Encoder(encoder, _) => encoder.has_ended()?,
+            Inside::ObsStudio(obs) => obs.has_ended()?,
             Inside::GStreamer(gstreamer) => gstreamer.has_ended()?,
             Inside::Page(..) | Inside::Live(_) => false,
         };
@@ -120,7 +143,9 @@ impl Publishing {
     pub fn starts(&self) -> u64 {
         match &self.inside {
             Inside::Live(encoder) => encoder.starts(),
-            Inside::Page(..) | Inside::Encoder(..) | Inside::GStreamer(_) => self.starts,
+            Inside::Page(..) | Inside::Encoder(..) | Inside::ObsStudio(_) | Inside::GStreamer(_) => {
+                self.starts
+            }
         }
     }
 
@@ -131,6 +156,14 @@ impl Publishing {
             Inside::Encoder(encoder, _folder) => encoder.close().await.map(drop),
             Inside::Live(encoder) => {
                 drop(encoder);
+                Ok(())
+            }
+            Inside::ObsStudio(obs) => {
+                let status = obs.close().await?;
+                println!(
+                    "OBS left out {} of {} pictures because its connection was slow, those of the cuts among them",
+                    status.left_out, status.pictures
+                );
                 Ok(())
             }
             Inside::GStreamer(gstreamer) => gstreamer.close().await,

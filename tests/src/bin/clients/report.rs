@@ -9,6 +9,7 @@ use ::tests::probe::quantile;
 use anyhow::Context as _;
 
 use crate::abr::Narrowing;
+use crate::hour::Hour;
 use crate::publishers::Publisher;
 use crate::stage::{CUTS, Outcome, Return};
 use crate::versions::Version;
@@ -87,6 +88,18 @@ impl Report {
         self.failures.extend(found);
     }
 
+    /// Takes that a publisher is not on this machine.
+    pub fn add_left_out(&mut self, publisher: &str) {
+        let _ = writeln!(self.streaming, "| {publisher} | | | | | | | | | | | | not on this machine |");
+    }
+
+    /// Takes what an hour of RTMP came to; it is told here and stands on no page.
+    pub fn add_hour(&mut self, hour: &Hour) {
+        let (words, found) = hour.words();
+        println!("{words}");
+        self.failures.extend(found);
+    }
+
     /// Takes why something did not come to its end.
     pub fn add_failure(&mut self, name: &str, error: &anyhow::Error) {
         let words = format!("{name} did not come to its end: {error:#}");
@@ -139,7 +152,7 @@ const HEAD: &str = "# What works with what\n\nWritten by `cargo xtask clients`; 
 
 const STREAMING: &str = "## Streaming\n\nThrough an injection and an egress node. Freezes are the browser's count, with how \
 many ms they took together; of GStreamer, seconds with less than half of the pictures. *Glass to glass* is read off a time \
-code in the picture: from the picture's making (ffmpeg over RTMP: from the encoder's input; recordings of WHIP encoders: from \
+code in the picture: from the picture's making (RTMP: from the input of ffmpeg or OBS; recordings of WHIP encoders: from \
 the encoder's output) to its place on screen. *Drift* is by how much it grew from the first tenth of the run to the last. \
 *Lip sync* is how many ms after its picture a beep is heard, negative if before, measured in the page's audio graph: in the \
 first 5 s, while a browser still looks for the right size of its buffer, and from 10 s on. In it are the publishing and the \
@@ -165,8 +178,9 @@ fn not_tried(firefox: &[String]) -> String {
         )
     };
     format!(
-        "## Not tried\n\n- **OBS itself**: Debian's builds come without WHIP. libdatachannel, its WebRTC library, stands in for it, \
-         with OBS's offer and habits.\n- **Safari and other WebKit browsers**: there is none for Linux that has WebRTC.\n{h264}\
+        "## Not tried\n\n- **OBS over WHIP**: Debian's build has none, so it is tried over RTMP. libdatachannel, the WebRTC \
+         library of OBS, stands in for it, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: none for Linux has WebRTC. In Debian's WebKitGTK 2.50.6 \
+         `RTCPeerConnection` is undefined, its setting switched on or not.\n{h264}\
          - **Encoders and decoders in hardware**, and H265 in browsers, which needs them: this machine has none.\n\
          - **Phones.**\n"
     )
@@ -195,9 +209,8 @@ fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Dur
     if !seen.has_sound {
         found.push("no sound".into());
     }
-    let is_rtmp = *publisher == Publisher::FfmpegRtmp;
     let age = quantile(&seen.ages, 0.95);
-    if age.is_some_and(|age| age > if is_rtmp { AGE_OF_RTMP_MAX } else { AGE_MAX }) {
+    if age.is_some_and(|age| age > if publisher.is_rtmp() { AGE_OF_RTMP_MAX } else { AGE_MAX }) {
         found.push(format!("{:.0} ms glass to glass", age.unwrap_or_default()));
     }
     if let Some(drift) = drift(&seen.ages).filter(|drift| *drift > DRIFT_MAX) {
@@ -215,6 +228,9 @@ fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Dur
     for (cut, returned) in CUTS.iter().zip(returns) {
         if returned.after.is_none_or(|after| after > RETURN_MAX) {
             found.push(format!("not back in time after {} s without network", cut.as_secs()));
+        }
+        if let Some(age) = returned.age.filter(|age| *age > AGE_OF_RTMP_MAX) {
+            found.push(format!("{age:.0} ms behind after {} s without network", cut.as_secs()));
         }
     }
     found
@@ -302,6 +318,10 @@ mod tests {
         assert_eq!(judge(|it| it.seen.lip_sync[..9].fill(120.0)), [""; 0], "that is the beginning");
         assert_eq!(judge(|it| it.seen.lip_sync.clear()), ["lip sync could not be measured"]);
         assert_eq!(judge(|it| it.returns[1].after = None), ["not back in time after 20 s without network"]);
+        assert_eq!(
+            judge(|it| it.returns[1].age = Some(14_000.0)),
+            ["14000 ms behind after 20 s without network"]
+        );
     }
 
     #[test]
@@ -323,5 +343,9 @@ mod tests {
         assert!(page.contains("Each pair streamed for 20 s."), "{page}");
         assert!(page.contains("| 5 s | 20 s |\n|---|---|---|---|\n"), "{page}");
         assert!(page.contains("1.0 s after (same session)"), "{page}");
+        report.add_left_out("OBS Studio");
+        let page = report.text(Duration::from_secs(20), &[], &[]);
+        assert!(page.contains("| OBS Studio |") && page.contains("| not on this machine |"), "{page}");
+        assert!(report.failures().is_empty());
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::{join_all, try_join_all};
 use tests::network::{Hosts, Path};
 use tests::probe::quantile;
 use tests::program::{Program, until};
+use tests::tools;
 
 use crate::publishers::{Publisher, Publishing};
 use crate::viewers::{Seen, Viewer, Watching};
@@ -28,6 +29,13 @@ pub struct Stage {
     pub name: &'static str,
     pub publisher: Publisher,
     pub viewers: &'static [Viewer],
+}
+
+impl Stage {
+    /// Whether its publisher is on this machine; if not, that is said.
+    pub fn can_run(&self) -> bool {
+        self.publisher.parts().iter().all(|part| tools::has(self.name, part))
+    }
 }
 
 /// What came of one viewer of it.

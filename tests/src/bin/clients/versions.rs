@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ::tests::browser::Browser;
 use ::tests::encoders;
+use ::tests::obs_studio;
 use anyhow::Context as _;
 use tokio::process::Command;
 
@@ -31,7 +32,9 @@ pub async fn all() -> anyhow::Result<Vec<Version>> {
         ("GStreamer", debian.join("gst-inspect-1.0"), vec!["--version"], 1),
     ];
     let mut versions = vec![Version { program: "Media-Tree", version: env!("CARGO_PKG_VERSION").to_owned() }];
-    for (program, path, arguments, line) in ask {
+    let obs = Path::new(obs_studio::PARTS[0]);
+    let obs = obs.exists().then(|| ("OBS Studio", obs.to_owned(), vec!["--version"], 0));
+    for (program, path, arguments, line) in ask.into_iter().chain(obs) {
         let output = Command::new(&path).args(arguments).current_dir(encoders::folder()).output().await;
         let output = output.with_context(|| format!("run {}", path.display()))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -29,8 +29,15 @@ fn formats() -> impl Strategy<Value = Format> {
 }
 
 fn segments() -> impl Strategy<Value = Segment> {
-    ((0..INDEX_END, any::<u32>(), 0..INDEX_END), any::<(u32, u32)>(), (any::<u16>(), 1..=u16::MAX), 0u8..128)
-        .prop_map(|(places, timestamps, scale, payload_type)| Segment {
+    let part = (1..POINTS_MAX as u8, any::<u8>(), any::<u16>()).prop_map(|(point, generation, count)| Part {
+        point,
+        generation,
+        count,
+    });
+    let places = (0..INDEX_END, any::<u32>(), 0..INDEX_END);
+    let scale = (any::<u16>(), 1..=u16::MAX);
+    (places, any::<(u32, u32)>(), scale, 0u8..128, proptest::option::of(part)).prop_map(
+        |(places, timestamps, scale, payload_type, part)| Segment {
             first_out: SeqNo::new(places.0),
             source: Ssrc::new(places.1),
             source_base: SeqNo::new(places.2),
@@ -38,7 +45,9 @@ fn segments() -> impl Strategy<Value = Segment> {
             out_timestamp: timestamps.1,
             scale: Scale { numerator: scale.0, denominator: scale.1 },
             payload_type,
-        })
+            part,
+        },
+    )
 }
 
 prop_compose! {
@@ -138,6 +147,19 @@ proptest! {
         let back = ViewerRecord::decode(&bytes).expect("an older record");
         prop_assert_eq!(back.video, record.video);
         prop_assert_eq!(back.id, record.id);
+    }
+
+    #[test]
+    fn a_record_from_before_streams_were_divided_is_read(record in records(), track in tracks(), segment in segments()) {
+        let segments = vec![Segment { part: None, ..segment }];
+        let track = TrackRecord { segments, line: None, ..track };
+        let record = ViewerRecord { audio: None, video: Some(track), ..record };
+        let mut bytes = record.encode().to_vec();
+        // Behind the part: no line, the first timestamp, two counters.
+        let part = bytes.len() - (1 + 4 + 2 * 16) - 1;
+        prop_assert_eq!(bytes.remove(part), 0);
+        bytes[0] = VERSION_WITHOUT_PARTS;
+        prop_assert_eq!(ViewerRecord::decode(&bytes).expect("an older record").video, record.video);
     }
 
     #[test]

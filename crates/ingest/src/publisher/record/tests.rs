@@ -32,6 +32,7 @@ prop_compose! {
         report in proptest::option::of((times(), any::<u32>())),
         capture in proptest::option::of((times(), any::<u32>())),
         picture in proptest::option::of((any::<[u8; 3]>(), any::<u32>(), any::<u32>())),
+        counts in any::<u8>(),
     ) -> StreamRecord {
         StreamRecord {
             ssrc,
@@ -42,6 +43,7 @@ prop_compose! {
             report: report.map(|(sender, timestamp)| Report { sender, timestamp }),
             capture,
             picture: picture.map(|(profile_level_id, width, height)| Picture { profile_level_id, width, height }),
+            counts,
         }
     }
 }
@@ -83,6 +85,18 @@ proptest! {
     #[test]
     fn a_record_comes_back_from_its_bytes(record in records()) {
         prop_assert_eq!(PublisherRecord::decode(&record.encode()), Ok(record));
+    }
+
+    #[test]
+    fn a_record_from_before_layers_were_counted_is_read(record in records(), stream in streams()) {
+        let stream = StreamRecord { counts: 0, ..stream };
+        let record = PublisherRecord { streams: vec![stream], order: Vec::new(), clock: None, round_trip: None, ..record };
+        let mut bytes = record.encode().to_vec();
+        // Behind the count: no order, no clock, no round trip.
+        let count = bytes.len() - 3 - 1;
+        prop_assert_eq!(bytes.remove(count), 0);
+        bytes[0] = VERSION_WITHOUT_COUNTS;
+        prop_assert_eq!(PublisherRecord::decode(&bytes), Ok(record));
     }
 
     #[test]

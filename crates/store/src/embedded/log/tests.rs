@@ -148,6 +148,61 @@ fn after_a_failed_write_the_next_good_one_has_everything() {
 }
 
 #[test]
+fn once_there_is_room_again_what_could_not_be_written_is_written_where_the_file_ends() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("store");
+    let (mut log, _) = Log::open(&path).expect("new");
+    log.append(&[put("a", 1, "one"), put("b", 2, "two")]).expect("write");
+    let whole = std::fs::read(&path).expect("read");
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let good = std::mem::replace(&mut log.file, full);
+    assert!(log.append(&[put("a", 3, "three")]).is_err());
+    // A part of it went out before the disk was full.
+    good.write_all_at(&[0xee; 500], log.file_bytes).expect("write");
+    log.file = good;
+    log.append(&[Change::Gone(key("b"))]).expect("write");
+    assert!(std::fs::read(&path).expect("read").starts_with(&whole), "no second file was needed");
+    assert_eq!(std::fs::metadata(&path).expect("there").len(), log.file_bytes);
+    drop(log);
+    let (_, records) = Log::open(&path).expect("open again");
+    assert_eq!(values(&records), [("a".into(), "three".into())]);
+}
+
+#[test]
+fn an_attempt_without_changes_writes_what_is_left_over() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("store");
+    let (mut log, _) = Log::open(&path).expect("new");
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let good = std::mem::replace(&mut log.file, full);
+    assert!(log.append(&[put("a", 1, "one")]).is_err());
+    log.file = good;
+    log.append(&[]).expect("write");
+    drop(log);
+    let (_, records) = Log::open(&path).expect("open again");
+    assert_eq!(values(&records), [("a".into(), "one".into())]);
+}
+
+#[test]
+fn what_is_at_the_end_being_unknown_the_next_success_is_a_new_file() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("store");
+    let (mut log, _) = Log::open(&path).expect("new");
+    log.append(&[put("a", 1, "one")]).expect("write");
+    // In the way of the new file.
+    let new = beside(&path, "new");
+    std::fs::create_dir(&new).expect("folder");
+    log.end = End::Unknown;
+    assert!(log.append(&[put("b", 2, "two")]).is_err());
+    std::fs::remove_dir(&new).expect("empty");
+    log.append(&[]).expect("write");
+    assert!(!new.exists());
+    drop(log);
+    let (_, records) = Log::open(&path).expect("open again");
+    assert_eq!(values(&records), [("a".into(), "one".into()), ("b".into(), "two".into())]);
+}
+
+#[test]
 fn one_file_has_one_owner() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("store");

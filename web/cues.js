@@ -1,0 +1,69 @@
+// Captions and other timed data: what comes is read, waits until the picture of its time is on screen, and is told once.
+
+/** Nothing waits longer, whatever clocks say. */
+const WAIT_MAX_MS = 10_000;
+/** So many may wait. */
+const WAITING_MAX = 256;
+/** Two sessions that overlap bring the same: so many of the latest are known again. */
+const KNOWN_MAX = 64;
+const TEXT_LENGTH_MAX = 4096;
+const DURATION_MAX = 60;
+
+/**
+ * A cue as pages are told it, or null for what is none: `{ kind: "caption", time, text, language, duration }` or
+ * `{ kind: "metadata", time, data }`. `time` is when it was captured, in ms since 1970 by the clock of the broadcaster's
+ * node, `duration` is in seconds; what was not said is null.
+ */
+export function cueOf(said) {
+  if (said === null || typeof said !== "object") return null;
+  const { kind, text, data } = said;
+  const time = Number.isFinite(said.time) ? said.time : null;
+  if (kind === "caption" && typeof text === "string") {
+    const language = typeof said.language === "string" ? said.language : null;
+    const duration = said.duration > 0 ? Math.min(said.duration, DURATION_MAX) : null;
+    return { kind, time, text: text.slice(0, TEXT_LENGTH_MAX), language, duration };
+  }
+  return kind === "metadata" && data !== undefined ? { kind, time, data } : null;
+}
+
+export class Cues {
+  #tell;
+  #waiting = new Set();
+  #known = [];
+
+  /** `tell(cue)` is called with each cue when its time has come. */
+  constructor(tell) {
+    this.#tell = tell;
+  }
+
+  /**
+   * Takes what a server said. `behindMs` is the time from capture to screen by the clocks of both ends, which need not agree;
+   * null tells at once.
+   */
+  add(said, behindMs) {
+    const cue = cueOf(said);
+    if (cue === null || this.#waiting.size >= WAITING_MAX || this.#isKnown(cue)) return;
+    const isTimed = cue.time !== null && behindMs !== null;
+    const wait = isTimed ? cue.time + behindMs - Date.now() : 0;
+    const timer = setTimeout(() => {
+      this.#waiting.delete(timer);
+      this.#tell(cue);
+    }, Math.min(Math.max(wait, 0), WAIT_MAX_MS));
+    this.#waiting.add(timer);
+  }
+
+  /** Forgets what waits. */
+  clear() {
+    this.#waiting.forEach(clearTimeout);
+    this.#waiting.clear();
+  }
+
+  #isKnown(cue) {
+    if (cue.time === null) return false;
+    const key = JSON.stringify(cue);
+    if (this.#known.includes(key)) return true;
+    this.#known.push(key);
+    if (this.#known.length > KNOWN_MAX) this.#known.shift();
+    return false;
+  }
+}
