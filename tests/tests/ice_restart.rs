@@ -143,6 +143,15 @@ fn detour(port: u16) -> String {
     )
 }
 
+/// The publish page, which has not begun yet, and the way that its media will take.
+async fn publish_page(chromium: &Browser, node: &Program) -> anyhow::Result<(Page, UdpWay)> {
+    let way = UdpWay::to(node.ingest_port).await?;
+    let publisher = chromium.open(&node.url("/publish/show?source=clock&codec=vp8")).await?;
+    publisher.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
+    publisher.evaluate(&detour(way.port)).await?;
+    Ok((publisher, way))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_publish_page_finds_a_new_way_within_its_session() -> Result {
     let name = "the_publish_page_finds_a_new_way_within_its_session";
@@ -150,11 +159,8 @@ async fn the_publish_page_finds_a_new_way_within_its_session() -> Result {
         return Ok(());
     }
     let node = program::node("up").start().await?;
-    let way = UdpWay::to(node.ingest_port).await?;
     let chromium = Browser::chromium().await?;
-    let publisher = chromium.open(&node.url("/publish/show?source=clock&codec=vp8")).await?;
-    publisher.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
-    publisher.evaluate(&detour(way.port)).await?;
+    let (publisher, way) = publish_page(&chromium, &node).await?;
     publisher.evaluate("document.getElementById('form').requestSubmit()").await?;
     publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
     let viewer = peer(&chromium, &node, "/whep/show").await?;
@@ -178,11 +184,8 @@ async fn the_publish_page_begins_anew_where_the_server_takes_no_restart() -> Res
         return Ok(());
     }
     let node = program::node("up").start().await?;
-    let way = UdpWay::to(node.ingest_port).await?;
     let chromium = Browser::chromium().await?;
-    let publisher = chromium.open(&node.url("/publish/show?source=clock&codec=vp8")).await?;
-    publisher.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
-    publisher.evaluate(&detour(way.port)).await?;
+    let (publisher, way) = publish_page(&chromium, &node).await?;
     // As a server without PATCH answers, or one that has forgotten the session.
     let refuse = r#"(() => {
       const led = window.fetch;
