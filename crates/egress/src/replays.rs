@@ -212,9 +212,12 @@ fn step<B: SendBatch>(
             continue;
         }
         let Some(segment) = track.mapping.current().copied() else { return Step::Done };
-        let mut packets = stream.ring.range(replay.next..).filter_map(|(_, packet)| packet);
-        let Some(packet) = packets.find(|packet| segment.fit(packet.seq_no, packet.svc) != Fit::LeftOut)
-        else {
+        let next = stream
+            .ring
+            .range(replay.next..)
+            .filter_map(|(_, packet)| packet)
+            .find(|packet| segment.fit(packet.seq_no, packet.svc) != Fit::LeftOut);
+        let Some(packet) = next else {
             // The next frame ends the replay, when it comes; the rest of this one has to come first.
             return if replay.is_frame_end { Step::Done } else { Step::Idle };
         };

@@ -129,7 +129,8 @@ fn who_chooses_a_layer_gets_it() {
     starve(&mut scene);
     select(&mut scene, Selection::Layer(1));
     scene.play(Duration::from_secs(5));
-    let newest = scene.player(1).stream(VIDEO).last().expect("packets");
+    let stream = scene.player(1).stream(VIDEO);
+    let newest = stream.last().expect("packets");
     assert_eq!(newest.layer(), 1);
     assert!(scene.now - newest.at < Duration::from_millis(50));
     assert_eq!(scene.count(|event| *event == BACK), 1);

@@ -87,7 +87,7 @@ impl Intake {
 
 impl Publishers {
     /// Takes what a publisher says beside its media, `from` it or for it, and tells what became of it.
-    pub(super) fn cue(
+    pub(in crate::tree) fn cue(
         &mut self,
         now: Instant,
         (broadcast, from): (&BroadcastId, Option<PublisherId>),
