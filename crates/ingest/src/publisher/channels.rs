@@ -170,9 +170,10 @@ fn chunks(packet: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
         if rest.is_empty() {
             return None;
         }
-        let chunk = first_chunk(rest);
+        let all = rest;
+        let chunk = first_chunk(all);
         // Chunks are padded to words, but for the last one in practice.
-        let next = chunk.and_then(|chunk| rest.get(chunk.len().next_multiple_of(4)..));
+        let next = chunk.and_then(|chunk| all.get(chunk.len().next_multiple_of(4)..));
         rest = next.unwrap_or_default();
         Some(chunk)
     })
