@@ -28,7 +28,8 @@ export function cueOf(said) {
 
 export class Cues {
   #tell;
-  #waiting = new Set();
+  /** As they came: `{ cue, timer }`. */
+  #waiting = [];
   #known = [];
 
   /** `tell(cue)` is called with each cue when its time has come. */
@@ -42,20 +43,23 @@ export class Cues {
    */
   add(said, behindMs) {
     const cue = cueOf(said);
-    if (cue === null || this.#waiting.size >= WAITING_MAX || this.#isKnown(cue)) return;
+    if (cue === null || this.#waiting.length >= WAITING_MAX || this.#isKnown(cue)) return;
     const isTimed = cue.time !== null && behindMs !== null;
     const wait = isTimed ? cue.time + behindMs - Date.now() : 0;
-    const timer = setTimeout(() => {
-      this.#waiting.delete(timer);
-      this.#tell(cue);
-    }, Math.min(Math.max(wait, 0), WAIT_MAX_MS));
-    this.#waiting.add(timer);
+    const timer = setTimeout(() => this.#tellUpTo(timer), Math.min(Math.max(wait, 0), WAIT_MAX_MS));
+    this.#waiting.push({ cue, timer });
   }
 
   /** Forgets what waits. */
   clear() {
-    this.#waiting.forEach(clearTimeout);
-    this.#waiting.clear();
+    for (const { timer } of this.#waiting.splice(0)) clearTimeout(timer);
+  }
+
+  /** Those that came before it go first, though they were to wait longer: the picture has caught up since. */
+  #tellUpTo(last) {
+    const due = this.#waiting.splice(0, this.#waiting.findIndex(({ timer }) => timer === last) + 1);
+    for (const { timer } of due) clearTimeout(timer);
+    for (const { cue } of due) this.#tell(cue);
   }
 
   #isKnown(cue) {

@@ -22,8 +22,8 @@ const ANSWER_MAX_MS = 5000;
 const RESTART_MAX_MS = 2000;
 /** A server that says nothing of a session for so long is away. */
 const STANDING_MAX_MS = 1000;
-/** What a server takes beside picture and sound at once. */
-const TEXT_LENGTH_MAX = 4096;
+/** What a server takes beside picture and sound at once, in bytes. */
+const TEXT_BYTES_MAX = 4096;
 /**
  * The sizes of a simulcast picture, smallest first, as browsers want them: parts of its sides, and of its bitrate.
  * A layer that is worth having has about a quarter of the one above.
@@ -141,7 +141,7 @@ export class WhipSession {
   say(text) {
     // A server that began anew goes on with the media, but hears no channel of before: what was sent stays here then.
     const isReady = this.#channel?.readyState === "open" && this.#channel.bufferedAmount === 0;
-    if (!isReady || text.length > TEXT_LENGTH_MAX) return false;
+    if (!isReady || new TextEncoder().encode(text).length > TEXT_BYTES_MAX) return false;
     this.#channel.send(text);
     return true;
   }

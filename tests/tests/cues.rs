@@ -279,3 +279,27 @@ async fn a_player_hears_the_data_channel_of_another_server_where_it_is_told_to()
         "document.querySelector('media-tree-player').shadowRoot.getElementById('caption').innerText";
     page.wait_until(&format!("{caption} === 'hello'"), PATIENCE).await
 }
+
+#[tokio::test]
+async fn a_caption_never_overtakes_the_one_before_it() -> Result {
+    if !tools::has("a_caption_never_overtakes_the_one_before_it", CHROMIUM) {
+        return Ok(());
+    }
+    let program = program::node("up").start().await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/")).await?;
+    // The picture was ten seconds behind when the first one came, and has caught up when the others do.
+    let begin = "(async () => {
+        const { Cues } = await import('/assets/cues.js');
+        window.told = [];
+        const cues = new Cues(({ text }) => told.push(text));
+        const time = Date.now();
+        const add = (text, behind) => cues.add({ kind: 'caption', text, time }, behind);
+        [['one', 10_000], ['two', 200], ['three', 0], ['three', 0], ['four', 8000]].forEach((said) => add(...said));
+        return true;
+    })()";
+    page.evaluate(begin).await?;
+    page.wait_until("told.length > 0", PATIENCE).await?;
+    assert_eq!(page.evaluate("told").await?, json!(["one", "two", "three"]));
+    Ok(())
+}

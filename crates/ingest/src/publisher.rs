@@ -384,6 +384,7 @@ impl Publisher {
             Event::SenderFeedback(feedback) => self.handle_report(&feedback),
             Event::ChannelData(message) => {
                 self.alive_at = self.now;
+                self.tap.with(|seen| seen.delivered += channels::cost(message.data.len()));
                 let captured = self.wallclock.minus(self.round_trip.unwrap_or_default() / 2);
                 self.outputs.push_back(Output::Cue { captured, document: message.data });
             }

@@ -6,10 +6,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use link::exchange::{CUE_AGE_MAX, CUES_KEPT};
+use link::exchange::CUE_AGE_MAX;
 use model::BroadcastId;
 use signaling::whep::events::Cue;
 use tokio::sync::watch;
+
+/// Cues of a broadcast that are held at most: twice as many as may come at once, so that a stream that is looked at ten times a
+/// second misses none.
+const HELD_MAX: usize = 64;
 
 /// Of all broadcasts.
 #[derive(Debug, Default)]
@@ -43,7 +47,7 @@ impl Cues {
         boards.newest += 1;
         let cue = Cue { number: boards.newest, data: data.into() };
         let cues = boards.kept.entry(broadcast.clone()).or_default();
-        if cues.len() == CUES_KEPT {
+        if cues.len() == HELD_MAX {
             cues.pop_front();
         }
         cues.push_back((now, cue));
@@ -81,15 +85,15 @@ mod tests {
     fn a_node_keeps_the_latest_few_of_each_broadcast_for_a_few_seconds() {
         let (cues, now) = (Cues::default(), Instant::now());
         let [friday, monday] = ["friday", "monday"].map(|name| BroadcastId::new(name).expect("an id"));
-        for number in 0..20 {
+        for number in 0..100 {
             cues.push(now, &friday, number.to_string());
         }
         cues.push(now + CUE_AGE_MAX / 2, &monday, "x".into());
         let recent = cues.recent(now + CUE_AGE_MAX / 2);
         let told: Vec<&str> = recent[&friday].iter().map(|cue| &*cue.data).collect();
-        assert_eq!(told.len(), CUES_KEPT);
-        assert_eq!(told.last(), Some(&"19"));
-        assert_eq!(recent[&monday][0].number, 21, "later than any of another broadcast");
+        assert_eq!(told.len(), HELD_MAX);
+        assert_eq!(told.last(), Some(&"99"));
+        assert_eq!(recent[&monday][0].number, 101, "later than any of another broadcast");
         let recent = cues.recent(now + CUE_AGE_MAX);
         assert!(!recent.contains_key(&friday) && recent.contains_key(&monday));
         assert!(cues.recent(now + 2 * CUE_AGE_MAX).is_empty());

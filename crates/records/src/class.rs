@@ -83,15 +83,24 @@ impl Class {
     /// Wipes a slot, its newest version last, so that a wipe that is cut off brings no older version to light; makes it
     /// free, and gives the end of the file back if nothing is there.
     pub fn erase(&mut self, slot: u32, newest: Side) -> io::Result<()> {
-        let zeros = vec![0; self.half_bytes];
-        self.write(slot, newest.other(), &zeros)?;
-        self.write(slot, newest, &zeros)?;
+        self.wipe(slot, newest.other())?;
+        self.wipe(slot, newest)?;
         self.free.insert(slot);
         let before = self.slots;
         while self.slots > 0 && self.free.remove(&(self.slots - 1)) {
             self.slots -= 1;
         }
         if self.slots < before { self.file.set_len(self.bytes()) } else { Ok(()) }
+    }
+
+    /// Writes zeros over what is in one half, and over nothing else: where nothing was written a full disk has no room.
+    fn wipe(&self, slot: u32, side: Side) -> io::Result<()> {
+        let mut found = Vec::new();
+        let end = match self.read(slot, side, &mut found) {
+            Ok(()) => found.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1),
+            Err(_unreadable) => self.half_bytes,
+        };
+        if end == 0 { Ok(()) } else { self.write(slot, side, &vec![0; end]) }
     }
 
     /// Writes one half in one call.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -125,6 +125,23 @@ fn a_removed_record_is_gone_and_its_place_is_given_back() {
     drop(store);
     let numbers: Vec<u64> = reload(&folder).0.into_keys().collect();
     assert_eq!(numbers, [0, 1, 2, 4, 5, 6, 7, 20]);
+}
+
+#[test]
+fn a_record_is_wiped_though_the_disk_has_no_room() {
+    let folder = Folder::new();
+    let mut store = folder.open();
+    for number in 1..=3 {
+        put(&mut store, number, &[7; 9000]);
+    }
+    let file = folder.file("records-16k");
+    let blocks = || fs::metadata(&file).expect("file").blocks();
+    let before = blocks();
+    store.remove(id(1)).expect("removed");
+    assert!(blocks() <= before, "{} blocks more, in halves that nothing was written in", blocks() - before);
+    drop(store);
+    assert!(fs::read(&file).expect("file")[..32 << 10].iter().all(|byte| *byte == 0), "wiped");
+    assert_eq!(reload(&folder).0.into_keys().collect::<Vec<u64>>(), [2, 3]);
 }
 
 /// What one record of one byte takes in the last, half-written slot of the file.

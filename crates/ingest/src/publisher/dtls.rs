@@ -51,6 +51,9 @@ pub(super) struct Seen {
     pub(super) unsupported_certificate: bool,
     /// The last error of the handshake, for people.
     pub(super) error: Option<String>,
+    /// Messages of data channels that the engine has handed out since a packet of them was looked at, as
+    /// [`super::channels::cost`] counts them.
+    pub(super) delivered: usize,
 }
 
 /// Shared between a session and its DTLS instance; never contended, both live on one thread.
@@ -161,9 +164,12 @@ impl DtlsInstance for Tapped {
             DtlsOutput::PeerCert(certificate) if !is_verifiable(certificate) => {
                 self.tap.with(|seen| seen.unsupported_certificate = true);
             }
-            // What is too short to be a packet is skipped by the engine.
-            DtlsOutput::ApplicationData(packet) if !self.filter.admits(packet) => {
-                return DtlsOutput::ApplicationData(&[]);
+            DtlsOutput::ApplicationData(packet) => {
+                self.filter.delivered(self.tap.with(|seen| std::mem::take(&mut seen.delivered)));
+                if !self.filter.admits(packet) {
+                    // What is too short to be a packet is skipped by the engine.
+                    return DtlsOutput::ApplicationData(&[]);
+                }
             }
             _ => {}
         }
@@ -175,6 +181,7 @@ impl DtlsInstance for Tapped {
     }
 
     fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
+        self.filter.sends(data);
         self.inner.send_application_data(data)
     }
 

@@ -39,10 +39,14 @@ impl Peers {
         }
     }
 
-    /// Sends a message. A peer that does not take its messages is disconnected: its state here would rot.
+    /// Sends a message. A peer that does not take its messages is disconnected: its state here would rot. Captions are another
+    /// matter: they get half of the room, and whoever takes them too slowly misses some and keeps its media.
     pub(super) fn send(&mut self, peer: PeerId, message: Message) {
         let is_reliable = message.is_reliable();
         let Some(outbound) = self.outbound.get(&peer) else { return };
+        if matches!(message, Message::Cue(_)) && outbound.capacity() <= outbound.max_capacity() / 2 {
+            return;
+        }
         if outbound.try_send(message).is_err() && is_reliable {
             tracing::warn!("a peer does not take its messages, link closed");
             self.disconnect(peer);
@@ -52,5 +56,35 @@ impl Peers {
     /// Ends the channel: its task stops when nobody can send to it.
     pub(super) fn disconnect(&mut self, peer: PeerId) {
         self.outbound.remove(&peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use link::wire::message::Cue;
+    use model::{BroadcastId, Epoch, NtpTime};
+
+    use super::*;
+
+    #[test]
+    fn captions_leave_room_for_what_a_peer_cannot_do_without() {
+        let (outbound, mut waiting) = mpsc::channel(8);
+        let peer = PeerId::new(1);
+        let mut peers = Peers { outbound: BTreeMap::from([(peer, outbound)]) };
+        let broadcast = BroadcastId::new("show").expect("an id");
+        let cue = |number| Cue {
+            broadcast: broadcast.clone(),
+            epoch: Epoch { counter: 1, random: 1 },
+            number,
+            captured: NtpTime::from_bits(0),
+            body: "{}".into(),
+        };
+        (0..100).for_each(|number| peers.send(peer, Message::Cue(cue(number))));
+        assert_eq!(waiting.len(), 4);
+        (0..4).for_each(|_| peers.send(peer, Message::Leave(broadcast.clone())));
+        assert!(peers.outbound.contains_key(&peer), "the link stays");
+        peers.send(peer, Message::Leave(broadcast.clone()));
+        assert!(peers.outbound.is_empty(), "it takes nothing any more");
+        assert_eq!(waiting.try_recv().ok(), Some(Message::Cue(cue(0))));
     }
 }

@@ -29,6 +29,8 @@ pub const VIEWER_COUNT_INTERVAL: Duration = Duration::from_secs(5);
 pub const BITRATES_INTERVAL: Duration = Duration::from_secs(5);
 /// A reader that has taken nothing for so long, though there was something, reads no more.
 pub const READER_PATIENCE: Duration = Duration::from_secs(30);
+/// So many of the cues that came before a stream does it tell, at most.
+const CUES_AT_FIRST: usize = 8;
 
 /// A type of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -238,8 +240,8 @@ pub struct Stream {
     /// The latest cues, oldest first. All streams of a broadcast share them, so that one that is read slowly misses some and
     /// holds none.
     cues: Arc<[Cue]>,
-    /// The number of the newest one that was told.
-    cue_told: u64,
+    /// The number of the newest one that was told, or is passed over; `None` before there was a look at them.
+    cue_told: Option<u64>,
     /// Since when there has been something to tell without anything being taken.
     due_since: Option<Instant>,
 }
@@ -256,7 +258,7 @@ impl Stream {
             viewers_told_at: None,
             picture_told_at: None,
             cues: Arc::default(),
-            cue_told: 0,
+            cue_told: None,
             due_since: None,
         };
         stream.set_run(run);
@@ -282,9 +284,11 @@ impl Stream {
         self.now.viewers = Some(viewers);
     }
 
-    /// The latest cues that there are now, oldest first.
+    /// The latest cues that there are now, oldest first. Of those that were there before the stream it tells few.
     pub fn set_cues(&mut self, cues: &Arc<[Cue]>) {
         self.cues = cues.clone();
+        let passed_over = || cues.iter().rev().nth(CUES_AT_FIRST).map_or(0, |cue| cue.number);
+        self.cue_told.get_or_insert_with(passed_over);
     }
 
     /// Where the player is to go; whether it will be told.
@@ -308,7 +312,7 @@ impl Stream {
                 self.told.viewers = Some(*count);
                 self.viewers_told_at = Some(now);
             }
-            Event::Cue(cue) => self.cue_told = cue.number,
+            Event::Cue(cue) => self.cue_told = Some(cue.number),
         }
         Some(event)
     }
@@ -344,7 +348,7 @@ impl Stream {
             let is_due = || self.picture_told_at.is_none_or(|at| now >= at + BITRATES_INTERVAL);
             is_other || (may_repeat && is_due())
         };
-        let cue = self.cues.iter().find(|cue| cue.number > self.cue_told);
+        let cue = self.cues.iter().find(|cue| Some(cue.number) > self.cue_told);
         run.into_iter()
             .chain(cue.map(|cue| Event::Cue(cue.clone())))
             .chain(picture.filter(is_news).map(|picture| Event::Layers(picture.clone())))
@@ -488,19 +492,22 @@ mod tests {
 
     #[test]
     fn a_cue_is_told_once_and_in_order() {
-        let now = Instant::now();
-        let mut stream = Stream::new(Kinds::ALL, None);
-        stream.set_cues(&cues(7..9));
+        let (now, mut stream) = (Instant::now(), Stream::new(Kinds::ALL, None));
+        let told = |stream: &mut Stream| drain(stream, now).iter().map(Event::text).collect::<Vec<_>>();
         let text = |number: u64| format!("event: cue\ndata: {{\"time\":{number}}}\n\n");
-        let told: Vec<String> = drain(&mut stream, now).iter().map(Event::text).collect();
-        assert_eq!(told, [text(7), text(8)], "what came just before is told, too");
+        stream.set_cues(&cues(7..9));
+        assert_eq!(told(&mut stream), [text(7), text(8)], "what came just before is told, too");
         stream.set_cues(&cues(8..10));
-        let told: Vec<String> = drain(&mut stream, now).iter().map(Event::text).collect();
-        assert_eq!(told, [text(9)]);
+        assert_eq!(told(&mut stream), [text(9)]);
         stream.set_cues(&cues(10..11));
         assert_eq!(stream.look(now), Reader::IsDue);
         stream.set_cues(&Arc::default());
         assert_eq!(drain(&mut stream, now), [], "what is old is told to nobody");
+        stream.set_cues(&cues(11..43));
+        assert_eq!(drain(&mut stream, now).len(), 32, "all of a burst");
+        stream = Stream::new(Kinds::ALL, None);
+        stream.set_cues(&cues(11..43));
+        assert_eq!(told(&mut stream), Vec::from_iter((35..43).map(text)), "the latest, to who comes later");
         let mut deaf = Stream::new(Kinds::parse(Some(JSON), r#"["active"]"#).expect("kinds"), None);
         deaf.set_cues(&cues(7..9));
         assert_eq!(drain(&mut deaf, now), []);

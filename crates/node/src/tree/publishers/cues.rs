@@ -19,7 +19,7 @@ const BYTES_PER_SECOND: u32 = 4096;
 const BYTES_AT_ONCE: u32 = 2 * cue::BYTES_MAX as u32;
 /// A short one costs as much as this many bytes: 16 in a second, 32 at once.
 const COST_MIN: u32 = 256;
-/// Broadcasts whose allowance is remembered; with more of them, those that have used least are forgotten.
+/// Broadcasts whose allowance is remembered; with more of them, some begin anew.
 const BROADCASTS_MAX: usize = 4096;
 
 /// Who takes them.
