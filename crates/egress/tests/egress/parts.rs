@@ -245,6 +245,26 @@ fn a_publisher_that_counts_anew_costs_a_start_from_the_cache() {
 }
 
 #[test]
+fn a_replay_in_whose_midst_the_publisher_counts_anew_begins_again() {
+    let mut scene = scene(1, 3);
+    // No other keyframe comes to its help.
+    scene.publisher.gop = 2400;
+    select(&mut scene, Selection::Layer(2));
+    scene.play(Duration::from_secs(1));
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+    scene.play(Duration::from_millis(600));
+    assert_eq!(scene.shard.stats().restarts, 1);
+    // The last pictures before that have no end.
+    scene.play_with(Duration::from_millis(200), |packet| !packet.marker);
+    scene.publisher.count_anew();
+    scene.play(Duration::from_secs(5));
+    let newest = scene.player(1).stream(VIDEO).last().expect("a picture").at;
+    assert!(scene.now - newest < Duration::from_millis(150), "it is live");
+    assert_eq!(scene.shard.layer(VIEWER), Some(2), "and back on its part");
+}
+
+#[test]
 fn another_process_with_the_record_sends_the_same_bytes() {
     let mut scene = scene(3, 3);
     select(&mut scene, Selection::Layer(2));
