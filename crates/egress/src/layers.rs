@@ -261,7 +261,8 @@ pub fn review<B: SendBatch>(
     let mut probe = None;
     let layer = match pinned {
         Some(wanted) => controller::nearest(layers, wanted, wanted),
-        None if !is_sent => controller::nearest(layers, current, current),
+        // Whatever it was held on, also in a publishing run before this one.
+        None if !is_sent => controller::nearest(layers, worst as u8, worst as u8),
         None => {
             let decision = layering.controller.decide(sending.now, layers, current, can_probe);
             let probes = layering.controller.take_probes();
@@ -319,6 +320,8 @@ fn hold_or_return<B: SendBatch>(
     let step = if !is_pinned {
         layering.hold.decide(sending.now, connection)
     } else if layering.hold.release() {
+        // Why it was held says nothing of what is sent from now on.
+        layering.controller.began_anew(sending.now);
         Step::Return
     } else {
         Step::Stay
@@ -340,7 +343,9 @@ fn hold_or_return<B: SendBatch>(
             sending.events.push_back(sound_only(true));
         }
         Step::Return => {
-            track.holding = Holding::Returning;
+            if track.holding == Holding::Held {
+                track.holding = Holding::Returning;
+            }
             if is_pinned {
                 sending.events.push_back(sound_only(false));
             }
