@@ -25,6 +25,7 @@ use crate::budget::Budget;
 use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
 use crate::feedback::Rules;
 use crate::hold::{Connection, Hold, Step};
+use crate::mapping::Segment;
 use crate::record::{Selection, ViewerId};
 use crate::replays;
 use crate::send::{SendBatch, Sending};
@@ -239,6 +240,7 @@ pub fn review<B: SendBatch>(
     fan: &mut Fan,
     sending: &mut Sending<'_, B>,
 ) {
+    note_part(viewer, fan);
     let Some(track) = &viewer.video else { return };
     let (current, can_probe, is_sent) = (track.layer, track.can_probe(), track.holding == Holding::Sent);
     if track.source.is_none() {
@@ -288,6 +290,20 @@ pub fn review<B: SendBatch>(
     let worst = Worst { layer: worst as u8, rate: layers[worst].rate };
     go_to(rules.config, viewer, fan, Choice { layer, reason, goes_on: is_active }, sending);
     hold_or_return(rules.config, viewer, fan, (worst, pinned.is_some()), sending);
+}
+
+/// Takes the part that a viewer gets as its layer. The two differ where a publisher had left its layers out for a while: then
+/// every part was the whole.
+fn note_part(viewer: &mut Viewer, fan: &Fan) {
+    let (Some(track), Some(stream)) = (&mut viewer.video, fan.divided()) else { return };
+    if !matches!(track.phase, Phase::Live | Phase::Replaying(_)) {
+        return;
+    }
+    let current = track.mapping.current().filter(|current| current.source == stream.ssrc);
+    if let Some(point) = current.map(Segment::point) {
+        let layer = point.min(stream.points() - 1);
+        viewer.is_dirty |= std::mem::replace(&mut track.layer, layer) != layer;
+    }
 }
 
 /// The worst layer that comes.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use egress::{Config, DropReason, LayerSwitch, Selection, Shard, ViewerId};
 use media_core::TreePacket;
-use media_core::svc::{Frame, Layer};
+use media_core::svc::{Frame, Layer, Structure};
 use model::{Codec, Rid};
 use proptest::prelude::*;
 
 use crate::harness::{Network, Publisher, RTX, Received, Scene, VIDEO, broadcast_id, capture_start};
-use crate::layers::{VIEWER, select};
+use crate::layers::{Reporter, VIEWER, select};
 
 /// A keyframe now and then: what goes better than with one has to show it.
 fn scene(spatial: u8, temporal: u8) -> Scene {
@@ -105,6 +105,39 @@ fn a_larger_picture_waits_for_a_keyframe_and_asks_for_it() {
     let larger = came.iter().find(|packet| layer(packet).0 > 0).expect("it grew").timestamp;
     let first = came.iter().filter(|packet| packet.timestamp == larger);
     assert_eq!(first.count(), 12, "with all of a keyframe");
+}
+
+#[test]
+fn what_a_viewer_says_of_its_connection_counts_with_the_next_picture() {
+    let mut scene = scene(1, 3);
+    let mut reporter = Reporter::new(&scene);
+    (0..2).for_each(|_| reporter.second(&mut scene, 60, None));
+    scene.play(Duration::from_millis(70));
+    assert!(scene.shard.layer(VIEWER) > Some(0));
+}
+
+#[test]
+fn a_part_grows_again_after_the_publisher_had_one_layer_for_a_while() {
+    let mut scene = scene(3, 1);
+    scene.publisher.gop = 60;
+    select(&mut scene, Selection::Layer(1));
+    scene.play(Duration::from_secs(1));
+    assert_eq!(scene.shard.layer(VIEWER), Some(1));
+    let became = |scene: &mut Scene, spatial: u8| {
+        if let Some((structure, _)) = &mut scene.publisher.parts {
+            *structure = Structure::new(spatial, 1);
+        }
+        // A keyframe tells of it.
+        scene.play(Duration::from_secs(5));
+    };
+    became(&mut scene, 1);
+    select(&mut scene, Selection::Auto);
+    assert_eq!(scene.shard.layers(scene.now, &broadcast_id()).len(), 1);
+    became(&mut scene, 3);
+    assert_eq!(scene.shard.layer(VIEWER), Some(0));
+    check(&since(&scene, 0));
+    let end = since(&scene, count(&scene) - 6);
+    assert!(end.iter().any(|packet| layer(packet) == (2, 0)), "all of it");
 }
 
 #[test]
