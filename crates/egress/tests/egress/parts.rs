@@ -334,6 +334,22 @@ fn points_are_told_as_layers() {
 }
 
 #[test]
+fn a_busy_shard_learns_of_layers_from_what_it_does_not_send() {
+    let mut scene =
+        Scene::with(Config::default(), Publisher::new(Codec::H264, 1, capture_start()).divided(1, 3));
+    let came_at = scene.now;
+    scene.pause(Duration::from_millis(900));
+    let frames: Vec<_> = (0..4).flat_map(|_| scene.publisher.frame()).collect();
+    frames.into_iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet));
+    scene.timeout();
+    let next = scene.shard.poll_timeout().expect("a deadline");
+    assert!(next > scene.now, "it is not looked at all the time");
+    scene.pause(next - scene.now);
+    assert!(scene.shard.poll_timeout().is_some_and(|at| at <= next + Duration::from_millis(250)));
+    assert_eq!(scene.shard.layers(scene.now, &broadcast_id()).len(), 3);
+}
+
+#[test]
 fn simulcast_streams_are_not_divided() {
     let best = Publisher::new(Codec::H264, 1, capture_start()).divided(1, 3);
     let mut scene = Scene::with(Config::default(), best);
