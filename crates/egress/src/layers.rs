@@ -26,6 +26,7 @@ use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
 use crate::feedback::Rules;
 use crate::hold::{Connection, Hold, Step};
 use crate::mapping::Segment;
+use crate::overload::Overload;
 use crate::record::{Selection, ViewerId};
 use crate::replays;
 use crate::send::{SendBatch, Sending};
@@ -196,6 +197,10 @@ impl Shard {
             }
         }
         changed.into_iter().for_each(|slot| self.wake(now, slot));
+        if !has_layers {
+            // Nobody looks at it until there are some again.
+            self.overload = Overload::new();
+        }
         self.layers_at = has_layers.then(|| now + WATCH_INTERVAL);
     }
 }
