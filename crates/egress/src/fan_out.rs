@@ -120,10 +120,14 @@ impl Shard {
     /// Puts a packet into its ring alone.
     pub(crate) fn keep(&mut self, now: Instant, packet: &Arc<TreePacket>) {
         let fan = self.fan_by_ssrc.get(&packet.ssrc).and_then(|index| self.fans.get_mut(*index)?.as_mut());
-        match fan.and_then(|fan| fan.stream_mut(packet.ssrc)).map(|stream| stream.insert(now, packet)) {
-            Some(Ok(_)) => {}
-            Some(Err(reason)) => self.stats.drop(reason),
-            None => self.stats.drop(DropReason::UnknownStream),
+        let Some(stream) = fan.and_then(|fan| fan.stream_mut(packet.ssrc)) else {
+            return self.stats.drop(DropReason::UnknownStream);
+        };
+        if let Err(reason) = stream.insert(now, packet) {
+            self.stats.drop(reason);
+        }
+        if stream.points() > 1 {
+            self.layers_at.get_or_insert(now);
         }
     }
 
@@ -255,7 +259,8 @@ impl Shard {
             let (kind, layer, points) = (stream.kind, stream.layer, stream.points());
             match stream.insert(now, packet) {
                 Ok(is_newest) => {
-                    if stream.points() != points {
+                    // Once, however often a publisher changes its mind.
+                    if stream.points() != points && !divided_otherwise.contains(&fan) {
                         divided_otherwise.push(fan);
                     }
                     let start = work.payloads.len();

@@ -119,10 +119,10 @@ impl Shard {
                 Err(_) => sending.stats.drop(DropReason::RtcpMalformed),
             }
         }
-        // Not at once: a train may be at work, whose packets are in the rings already. Where there is one layer alone it has
+        // Not at once: a train may be at work, whose packets are in the rings already. Where there is nothing to choose it has
         // time until the viewer's next turn.
         let has_news = viewer.layering.as_mut().is_some_and(|layering| layering.take_news());
-        if has_news && fan.is_layered {
+        if has_news && fan.has_choice() {
             self.wake(now, slot);
         } else {
             self.schedule(slot);

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use media_core::TreePacket;
 
-use crate::broadcast::Fan;
 use crate::fan_out::RESUMED;
 use crate::record::ViewerRecord;
 use crate::send::SendBatch;
@@ -37,9 +36,6 @@ impl Shard {
     /// Puts packets into the rings that the process before this one has sent: to repair from, and to start viewers with.
     pub fn restore(&mut self, now: Instant, packets: &[Arc<TreePacket>]) {
         packets.iter().for_each(|packet| self.keep(now, packet));
-        if self.fans.iter().flatten().any(Fan::has_choice) {
-            self.layers_at.get_or_insert(now);
-        }
         // Those who wait for a keyframe may have one now.
         let slots: Vec<usize> = self.by_id.values().copied().collect();
         slots.into_iter().for_each(|slot| self.wake(now, slot));

@@ -126,9 +126,9 @@ impl Hold {
         self.estimate = Some((bitrate, now));
     }
 
-    /// Somebody wants the picture whatever it costs. True if it was held.
+    /// Somebody wants the picture whatever it costs. True if it was held, and not said to be back.
     pub fn release(&mut self) -> bool {
-        let was_held = matches!(self.state, State::Held { .. });
+        let was_held = matches!(self.state, State::Held { .. } | State::Returning);
         *self = Self::new();
         was_held
     }
@@ -161,7 +161,7 @@ impl Hold {
     fn watch(&mut self, now: Instant, connection: Connection, is_trial: bool) -> Step {
         let Connection { capacity, needed, has_sound, .. } = connection;
         let is_sign = capacity.is_some_and(|capacity| {
-            capacity.as_bps().saturating_mul(100) < needed.as_bps() * STARVED_PERCENT
+            capacity.as_bps().saturating_mul(100) < needed.as_bps().saturating_mul(STARVED_PERCENT)
         });
         let apart = |(_, latest): (Instant, Instant)| now.saturating_duration_since(latest);
         if !has_sound || self.starving.is_some_and(|starving| apart(starving) > SIGNS_APART_MAX) {
@@ -334,5 +334,9 @@ mod tests {
         let mut viewer = Viewer::held();
         assert!(viewer.hold.release());
         assert!(!viewer.hold.release());
+        let mut viewer = Viewer::held();
+        viewer.away(0).expect("comes back");
+        assert!(viewer.hold.release(), "nobody was told yet");
+        assert_eq!(viewer.second(None), Step::Stay);
     }
 }

@@ -25,6 +25,8 @@ use crate::budget::Budget;
 use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
 use crate::feedback::Rules;
 use crate::hold::{Connection, Hold, Step};
+use crate::mapping::Segment;
+use crate::overload::Overload;
 use crate::record::{Selection, ViewerId};
 use crate::replays;
 use crate::send::{SendBatch, Sending};
@@ -195,6 +197,10 @@ impl Shard {
             }
         }
         changed.into_iter().for_each(|slot| self.wake(now, slot));
+        if !has_layers {
+            // Nobody looks at it until there are some again.
+            self.overload = Overload::new();
+        }
         self.layers_at = has_layers.then(|| now + WATCH_INTERVAL);
     }
 }
@@ -239,6 +245,7 @@ pub fn review<B: SendBatch>(
     fan: &mut Fan,
     sending: &mut Sending<'_, B>,
 ) {
+    note_part(viewer, fan);
     let Some(track) = &viewer.video else { return };
     let (current, can_probe, is_sent) = (track.layer, track.can_probe(), track.holding == Holding::Sent);
     if track.source.is_none() {
@@ -261,7 +268,8 @@ pub fn review<B: SendBatch>(
     let mut probe = None;
     let layer = match pinned {
         Some(wanted) => controller::nearest(layers, wanted, wanted),
-        None if !is_sent => controller::nearest(layers, current, current),
+        // Whatever it was held on, also in a publishing run before this one.
+        None if !is_sent => controller::nearest(layers, worst as u8, worst as u8),
         None => {
             let decision = layering.controller.decide(sending.now, layers, current, can_probe);
             let probes = layering.controller.take_probes();
@@ -287,6 +295,20 @@ pub fn review<B: SendBatch>(
     let worst = Worst { layer: worst as u8, rate: layers[worst].rate };
     go_to(rules.config, viewer, fan, Choice { layer, reason, goes_on: is_active }, sending);
     hold_or_return(rules.config, viewer, fan, (worst, pinned.is_some()), sending);
+}
+
+/// Takes the part that a viewer gets as its layer. The two differ where a publisher had left its layers out for a while: then
+/// every part was the whole.
+fn note_part(viewer: &mut Viewer, fan: &Fan) {
+    let (Some(track), Some(stream)) = (&mut viewer.video, fan.divided()) else { return };
+    if !matches!(track.phase, Phase::Live | Phase::Replaying(_)) {
+        return;
+    }
+    let current = track.mapping.current().filter(|current| current.source == stream.ssrc);
+    if let Some(point) = current.map(Segment::point) {
+        let layer = point.min(stream.points() - 1);
+        viewer.is_dirty |= std::mem::replace(&mut track.layer, layer) != layer;
+    }
 }
 
 /// The worst layer that comes.
@@ -319,6 +341,8 @@ fn hold_or_return<B: SendBatch>(
     let step = if !is_pinned {
         layering.hold.decide(sending.now, connection)
     } else if layering.hold.release() {
+        // Why it was held says nothing of what is sent from now on.
+        layering.controller.began_anew(sending.now);
         Step::Return
     } else {
         Step::Stay
@@ -340,7 +364,9 @@ fn hold_or_return<B: SendBatch>(
             sending.events.push_back(sound_only(true));
         }
         Step::Return => {
-            track.holding = Holding::Returning;
+            if track.holding == Holding::Held {
+                track.holding = Holding::Returning;
+            }
             if is_pinned {
                 sending.events.push_back(sound_only(false));
             }

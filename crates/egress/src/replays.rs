@@ -16,7 +16,7 @@ use crate::replay;
 use crate::send::{SendBatch, Sending};
 use crate::shard::Config;
 use crate::ticks::want_keyframe;
-use crate::track::{Holding, Phase};
+use crate::track::{Holding, Phase, Place};
 use crate::viewer::Viewer;
 
 /// Replays go on in steps of this length: an eighth of a frame at 30 frames per second.
@@ -212,14 +212,21 @@ fn step<B: SendBatch>(
             continue;
         }
         let Some(segment) = track.mapping.current().copied() else { return Step::Done };
-        let next = stream
-            .ring
-            .range(replay.next..)
-            .filter_map(|(_, packet)| packet)
-            .find(|packet| segment.fit(packet.seq_no, packet.svc) != Fit::LeftOut);
-        let Some(packet) = next else {
+        let next =
+            stream.ring.range(replay.next..).filter_map(|(_, packet)| packet).find_map(
+                |packet| match segment.fit(packet.seq_no, packet.svc) {
+                    Fit::LeftOut => None,
+                    fit @ (Fit::At(_) | Fit::Outside) => Some((packet, fit)),
+                },
+            );
+        let Some((packet, fit)) = next else {
             // The next frame ends the replay, when it comes; the rest of this one has to come first.
             return if replay.is_frame_end { Step::Done } else { Step::Idle };
+        };
+        let Fit::At(seq_no) = fit else {
+            // From here on others are counted: it begins again, with the whole.
+            track.phase = Phase::Waiting;
+            return Step::Done;
         };
         if packet.timestamp != replay.timestamp {
             replay.has_keyframe = true;
@@ -246,7 +253,7 @@ fn step<B: SendBatch>(
         if !budget.has_any() {
             return Step::Idle;
         }
-        let Some(place) = track.place(packet) else { return Step::Done };
+        let place = Place { seq_no, segment };
         let sent = viewer.send_from_ring(sending, Kind::Video, &place, packet);
         budget.spend(sent);
         sending.stats.replay.add(sent);

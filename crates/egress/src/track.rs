@@ -376,12 +376,10 @@ impl Track {
 
     /// Lets a segment follow that says the same, where counts are about to run out. Returns whether it did.
     pub fn renew(&mut self, place: &Place, packet: &TreePacket) -> bool {
-        let current = self.mapping.current().copied();
-        let is_current = current == Some(place.segment) && place.segment.is_live();
-        let Some((part, svc)) = place.segment.part.zip(packet.svc).filter(|_| is_current) else {
-            return false;
-        };
-        let is_due = place.segment.is_due_for_renewal(packet.seq_no);
+        let Some((part, svc)) = place.segment.part.zip(packet.svc) else { return false };
+        let is_current = || self.mapping.current() == Some(&place.segment);
+        let is_due =
+            place.segment.is_due_for_renewal(packet.seq_no) && place.segment.is_live() && is_current();
         if is_due {
             self.continue_with(place.seq_no, packet, Part::beginning(part.point, &svc));
         }

@@ -23,6 +23,8 @@ enum Step {
     Frame { lost: u8 },
     /// What was lost comes after all.
     Repair,
+    /// A frame that has waited too long for the thread: it is kept, and not sent.
+    Behind,
     /// Sound.
     Sound,
     /// Time passes.
@@ -45,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (0u8..8).prop_map(|lost| Step::Frame { lost }),
         4 => Just(Step::Repair),
+        1 => Just(Step::Behind),
         4 => Just(Step::Sound),
         8 => (0u16..700).prop_map(|millis| Step::Wait { millis }),
         4 => (0..VIEWERS, 0u16..300).prop_map(|(viewer, back)| Step::Nack { viewer, back }),
@@ -189,12 +192,25 @@ impl World {
         }
     }
 
+    /// The next frame, of all layers.
+    fn frame(&mut self) -> Vec<Arc<TreePacket>> {
+        let mut frame = self.publisher.frame();
+        self.worse.iter_mut().for_each(|layer| frame.extend(layer.frame()));
+        self.recent.extend(frame.iter().cloned());
+        frame
+    }
+
+    fn fall_behind(&mut self) {
+        let came_at = self.now.checked_sub(Duration::from_secs(3)).expect("a past");
+        for packet in self.frame() {
+            self.shard.gather(self.now, came_at, packet);
+        }
+    }
+
     fn run(&mut self, step: &Step) {
         match step {
             Step::Frame { lost } => {
-                let mut frame = self.publisher.frame();
-                self.worse.iter_mut().for_each(|layer| frame.extend(layer.frame()));
-                self.recent.extend(frame.iter().cloned());
+                let frame = self.frame();
                 let is_lost = |index: usize| index < 8 && lost >> index & 1 == 1;
                 let (lost, train): (Vec<_>, Vec<_>) =
                     frame.into_iter().enumerate().partition(|(index, _)| is_lost(*index));
@@ -207,6 +223,7 @@ impl World {
                 let train = std::mem::take(&mut self.lost);
                 self.shard.fan_out(self.now, &train, &mut self.network);
             }
+            Step::Behind => self.fall_behind(),
             Step::Sound => {
                 let packet = self.publisher.sound(self.sounds);
                 self.sounds += 1;

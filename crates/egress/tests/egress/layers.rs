@@ -491,8 +491,8 @@ fn viewers_of_one_layer_are_left_alone() {
     check_video(scene.player(1));
 }
 
-#[test]
-fn a_shard_far_behind_leaves_the_best_layer_out_until_it_has_been_well_for_a_while() {
+/// With a shard that was far behind for seconds, and has left out the best layer.
+fn relieved_scene() -> Scene {
     let mut scene = live_scene();
     let late = scene.publisher.sound(0);
     for _ in 0..14 {
@@ -500,6 +500,27 @@ fn a_shard_far_behind_leaves_the_best_layer_out_until_it_has_been_well_for_a_whi
         scene.shard.gather(scene.now, scene.now - Duration::from_millis(800), late.clone());
     }
     scene.play(Duration::from_secs(2));
+    scene
+}
+
+#[test]
+fn what_a_shard_left_out_of_one_broadcast_it_does_not_leave_out_of_a_later_one() {
+    let mut scene = relieved_scene();
+    assert_eq!(scene.shard.layer(VIEWER), Some(1));
+    let captured = |scene: &Scene| capture_start().plus(scene.now - scene.start);
+    let single = Publisher::new(Codec::H264, 2, captured(&scene));
+    scene.publish_anew(single);
+    scene.play(Duration::from_secs(3));
+    let mut worse = layers(3, captured(&scene));
+    let best = worse.remove(0);
+    scene.publish_layers(best, worse);
+    scene.play(Duration::from_secs(3));
+    assert_eq!(scene.shard.layer(VIEWER), Some(0));
+}
+
+#[test]
+fn a_shard_far_behind_leaves_the_best_layer_out_until_it_has_been_well_for_a_while() {
+    let mut scene = relieved_scene();
     check(&scene);
     assert_eq!(course(&scene), [0, 1]);
     assert_eq!(scene.shard.stats().layer_switches(LayerSwitch::Overload), 1);

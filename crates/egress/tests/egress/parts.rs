@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use egress::{Config, DropReason, LayerSwitch, Selection, Shard, ViewerId};
 use media_core::TreePacket;
-use media_core::svc::{Frame, Layer};
+use media_core::svc::{Frame, Layer, Structure};
 use model::{Codec, Rid};
 use proptest::prelude::*;
 
 use crate::harness::{Network, Publisher, RTX, Received, Scene, VIDEO, broadcast_id, capture_start};
-use crate::layers::{VIEWER, select};
+use crate::layers::{Reporter, VIEWER, select};
 
 /// A keyframe now and then: what goes better than with one has to show it.
 fn scene(spatial: u8, temporal: u8) -> Scene {
@@ -105,6 +105,39 @@ fn a_larger_picture_waits_for_a_keyframe_and_asks_for_it() {
     let larger = came.iter().find(|packet| layer(packet).0 > 0).expect("it grew").timestamp;
     let first = came.iter().filter(|packet| packet.timestamp == larger);
     assert_eq!(first.count(), 12, "with all of a keyframe");
+}
+
+#[test]
+fn what_a_viewer_says_of_its_connection_counts_with_the_next_picture() {
+    let mut scene = scene(1, 3);
+    let mut reporter = Reporter::new(&scene);
+    (0..2).for_each(|_| reporter.second(&mut scene, 60, None));
+    scene.play(Duration::from_millis(70));
+    assert!(scene.shard.layer(VIEWER) > Some(0));
+}
+
+#[test]
+fn a_part_grows_again_after_the_publisher_had_one_layer_for_a_while() {
+    let mut scene = scene(3, 1);
+    scene.publisher.gop = 60;
+    select(&mut scene, Selection::Layer(1));
+    scene.play(Duration::from_secs(1));
+    assert_eq!(scene.shard.layer(VIEWER), Some(1));
+    let became = |scene: &mut Scene, spatial: u8| {
+        if let Some((structure, _)) = &mut scene.publisher.parts {
+            *structure = Structure::new(spatial, 1);
+        }
+        // A keyframe tells of it.
+        scene.play(Duration::from_secs(5));
+    };
+    became(&mut scene, 1);
+    select(&mut scene, Selection::Auto);
+    assert_eq!(scene.shard.layers(scene.now, &broadcast_id()).len(), 1);
+    became(&mut scene, 3);
+    assert_eq!(scene.shard.layer(VIEWER), Some(0));
+    check(&since(&scene, 0));
+    let end = since(&scene, count(&scene) - 6);
+    assert!(end.iter().any(|packet| layer(packet) == (2, 0)), "all of it");
 }
 
 #[test]
@@ -245,6 +278,26 @@ fn a_publisher_that_counts_anew_costs_a_start_from_the_cache() {
 }
 
 #[test]
+fn a_replay_in_whose_midst_the_publisher_counts_anew_begins_again() {
+    let mut scene = scene(1, 3);
+    // No other keyframe comes to its help.
+    scene.publisher.gop = 2400;
+    select(&mut scene, Selection::Layer(2));
+    scene.play(Duration::from_secs(1));
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+    scene.play(Duration::from_millis(600));
+    assert_eq!(scene.shard.stats().restarts, 1);
+    // The last pictures before that have no end.
+    scene.play_with(Duration::from_millis(200), |packet| !packet.marker);
+    scene.publisher.count_anew();
+    scene.play(Duration::from_secs(5));
+    let newest = scene.player(1).stream(VIDEO).last().expect("a picture").at;
+    assert!(scene.now - newest < Duration::from_millis(150), "it is live");
+    assert_eq!(scene.shard.layer(VIEWER), Some(2), "and back on its part");
+}
+
+#[test]
 fn another_process_with_the_record_sends_the_same_bytes() {
     let mut scene = scene(3, 3);
     select(&mut scene, Selection::Layer(2));
@@ -281,11 +334,28 @@ fn points_are_told_as_layers() {
 }
 
 #[test]
+fn a_busy_shard_learns_of_layers_from_what_it_does_not_send() {
+    let mut scene =
+        Scene::with(Config::default(), Publisher::new(Codec::H264, 1, capture_start()).divided(1, 3));
+    let came_at = scene.now;
+    scene.pause(Duration::from_millis(900));
+    let frames: Vec<_> = (0..4).flat_map(|_| scene.publisher.frame()).collect();
+    frames.into_iter().for_each(|packet| scene.shard.gather(scene.now, came_at, packet));
+    scene.timeout();
+    let next = scene.shard.poll_timeout().expect("a deadline");
+    assert!(next > scene.now, "it is not looked at all the time");
+    scene.pause(next - scene.now);
+    assert!(scene.shard.poll_timeout().is_some_and(|at| at <= next + Duration::from_millis(250)));
+    assert_eq!(scene.shard.layers(scene.now, &broadcast_id()).len(), 3);
+}
+
+#[test]
 fn simulcast_streams_are_not_divided() {
     let best = Publisher::new(Codec::H264, 1, capture_start()).divided(1, 3);
     let mut scene = Scene::with(Config::default(), best);
-    scene.worse =
-        vec![Publisher { layer: 1, ..Publisher::new(Codec::H264, 1, capture_start()) }.divided(1, 3)];
+    let mut worse = Publisher::new(Codec::H264, 1, capture_start()).divided(1, 3);
+    worse.layer = 1;
+    scene.worse = vec![worse];
     scene.shard.broadcast_changed(scene.now, &scene.broadcast());
     scene.join(1);
     scene.play(Duration::from_secs(1));

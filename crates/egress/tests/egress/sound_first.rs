@@ -137,6 +137,42 @@ fn who_chooses_a_layer_gets_it() {
 }
 
 #[test]
+fn who_chooses_a_layer_while_its_picture_waits_to_come_back_is_told_and_gets_it() {
+    let mut scene = scene();
+    starve(&mut scene);
+    let gop = std::mem::replace(&mut scene.publisher.gop, 1_000_000);
+    for _ in 0..15 {
+        scene.play(Duration::from_secs(1));
+        report_sound(&mut scene);
+    }
+    assert_eq!(scene.shard.stats().viewers_waiting, 1, "for a keyframe");
+    assert_eq!(scene.count(|event| *event == BACK), 0);
+    select(&mut scene, Selection::Layer(0));
+    assert_eq!(scene.count(|event| *event == BACK), 1);
+    select(&mut scene, Selection::Auto);
+    scene.play(Duration::from_secs(6));
+    assert_eq!(scene.count(|event| *event == HELD), 1, "nothing new was said against it");
+    scene.publisher.gop = gop;
+    scene.play(Duration::from_secs(3));
+    let newest = scene.player(1).stream(VIDEO).last().expect("packets").at;
+    assert!(scene.now - newest < Duration::from_millis(50), "the picture is back");
+    assert_eq!(scene.count(|event| *event == BACK), 1);
+}
+
+#[test]
+fn of_a_new_publishing_run_with_several_layers_the_worst_one_comes_back() {
+    let mut scene = scene();
+    starve(&mut scene);
+    let before = scene.player(1).stream(VIDEO).len();
+    let captured = crate::harness::capture_start().plus(scene.now - scene.start);
+    let mut layers = crate::harness::layers(2, captured);
+    let worse = layers.split_off(1);
+    scene.publish_layers(layers.remove(0), worse);
+    recover(&mut scene);
+    assert_eq!(scene.player(1).stream(VIDEO)[before].layer(), 2);
+}
+
+#[test]
 fn a_new_publishing_run_is_held_for_whom_the_one_before_was() {
     let mut scene = scene();
     starve(&mut scene);
