@@ -120,6 +120,34 @@ impl Drop for Docker {
     }
 }
 
+/// Ports that the kernel gives to nobody who connects somewhere. Otherwise one of them may be taken by a connection of
+/// another test when a container wants to listen there. As before when the value ends.
+pub struct Reserved {
+    before: String,
+}
+
+impl Reserved {
+    const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+    /// Reserves these, as in `50000-50003,52000`.
+    ///
+    /// # Errors
+    /// If this process may not.
+    pub fn new(ports: &str) -> anyhow::Result<Self> {
+        let before = fs::read_to_string(Self::FILE)?.trim().to_owned();
+        let all = if before.is_empty() { ports.to_owned() } else { format!("{before},{ports}") };
+        fs::write(Self::FILE, all).context("reserve ports")?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        // An empty write changes nothing, a line does.
+        let _ = fs::write(Self::FILE, format!("{}\n", self.before));
+    }
+}
+
 fn is_there() -> bool {
     Command::new("docker").arg("info").output().is_ok_and(|output| output.status.success())
 }

@@ -136,6 +136,7 @@ async fn an_installation_in_containers_plays_and_is_watched() -> Result {
     if !tools::is_root(NAME) {
         return Ok(());
     }
+    let _ports = docker::Reserved::new("50000-50003,52000")?;
     let docker = Docker::start().await?;
     make_own_image(&docker)?;
     for (_, program, name) in IMAGES {

@@ -273,6 +273,7 @@ async fn everything_that_is_shown_or_watched_has_data_and_crashes_are_told() -> 
     // The session went on.
     tree.player_reports().await?;
     let down = node_down_is_told(&mut tree, &mut watch).await?;
+    tree.drain().await?;
     tree.until_all_is_moved().await?;
     tree.lose(false);
     tree.another_comes().await?;

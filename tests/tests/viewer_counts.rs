@@ -1,5 +1,7 @@
 //! How many watch, as nodes, broadcasts and trees say: each viewer once, also after nodes have died.
 
+use std::cell::Cell;
+
 use anyhow::{Context as _, ensure};
 use client::{Whep, WhepSession};
 use serde_json::Value;
@@ -26,14 +28,16 @@ impl Counts {
         Self { tree: total, broadcast: total, nodes }
     }
 
-    async fn of(controller: &Program) -> anyhow::Result<Self> {
+    /// Nothing as long as the controller has not heard of tree and broadcast.
+    async fn of(controller: &Program) -> anyhow::Result<Option<Self>> {
         let view = view(controller).await?;
         let entries = |list: &str| view[list].as_array().cloned().unwrap_or_default();
         // A number below zero is none.
         let viewers = |entry: &Value| entry.as_u64().with_context(|| format!("a number of viewers: {entry}"));
         let named = |list: &str, name: &str| entries(list).into_iter().find(|entry| entry["id"] == name);
-        let tree = named("trees", "main").context("the tree")?;
-        let broadcast = named("broadcasts", "show").context("the broadcast")?;
+        let (Some(tree), Some(broadcast)) = (named("trees", "main"), named("broadcasts", "show")) else {
+            return Ok(None);
+        };
         let mut nodes = Vec::new();
         for node in entries("nodes") {
             if node["role"] == "egress" && node["health"] != "dead" {
@@ -42,17 +46,21 @@ impl Counts {
             }
         }
         nodes.sort();
-        Ok(Self { tree: viewers(&tree["viewers"])?, broadcast: viewers(&broadcast["viewers"])?, nodes })
+        let (tree, broadcast) = (viewers(&tree["viewers"])?, viewers(&broadcast["viewers"])?);
+        Ok(Some(Self { tree, broadcast, nodes }))
     }
 
     /// Waits for these, and sees to it that there are never more than `most`.
     async fn until(self, controller: &Program, most: u64) -> Result {
-        until(&format!("{self:?}"), async || {
-            let counts = Self::of(controller).await?;
-            ensure!(counts.tree <= most && counts.broadcast <= most, "more than {most}: {counts:?}");
+        let latest = Cell::new(String::new());
+        let are_counted = until("these are counted", async || {
+            let Some(counts) = Self::of(controller).await? else { return Ok(false) };
+            latest.set(format!("{counts:?}"));
+            ensure!(counts.tree <= most && counts.broadcast <= most, "more than {most}");
             Ok(counts == self)
-        })
-        .await
+        });
+        let are_counted = are_counted.await;
+        are_counted.with_context(|| format!("{self:?} are wanted, the latest are {}", latest.take()))
     }
 }
 

@@ -53,9 +53,9 @@ async fn a_good_server_fails_no_line() {
         .filter(|line| matches!(line.outcome, Outcome::Skipped(_)))
         .map(|line| line.id)
         .collect();
-    // Both kinds of PATCH work, the address is local, viewers may wait; no extensions but events of layers, and nothing
-    // that only an operator can cause.
-    let wanted = ["E03", "E09", "E10", "E11", "E13", "W16", "W36", "W42"];
+    // The address is local, viewers may wait; no extensions but events of layers, and nothing that only an operator can
+    // cause.
+    let wanted = ["E03", "E09", "E10", "E11", "E13", "W36", "W42"];
     assert_eq!(skipped, BTreeSet::from(wanted), "{report}");
 }
 

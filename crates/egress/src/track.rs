@@ -366,9 +366,13 @@ impl Track {
         if !svc.can_change(current.point(), target.layer, packet.starts_keyframe) || !current.is_live() {
             return false;
         }
-        // What was sent, or may have been by another process, was of the part before.
-        let next = current.next_out(packet.seq_no, packet.svc);
-        let Some(first_out) = next.filter(|out| out.get() >= self.sent_until.next) else { return false };
+        // What was sent, or may have been by another process, was of the part before. A keyframe may leave a gap.
+        let Some(next) = current.next_out(packet.seq_no, packet.svc) else { return false };
+        let unused = SeqNo::new(self.sent_until.next);
+        if next < unused && !packet.starts_keyframe {
+            return false;
+        }
+        let first_out = next.max(unused);
         self.continue_with(first_out, packet, Part::beginning(target.layer, &svc));
         (self.layer, self.target) = (target.layer, None);
         true

@@ -22,7 +22,10 @@ pub fn publisher(bytes: &[u8]) {
     let Ok(record) = PublisherRecord::decode(bytes) else { return };
     let written = record.encode();
     assert_eq!(PublisherRecord::decode(&written), Ok(record));
-    assert_eq!(&*written, bytes, "one record has one spelling");
+    // Earlier layouts are read, and written in today's.
+    if bytes.first() == written.first() {
+        assert_eq!(&*written, bytes, "one record has one spelling");
+    }
 }
 
 /// The whole record, with what the shell adds.
@@ -35,9 +38,9 @@ pub fn session(bytes: &[u8]) {
     }
     if let Ok((session, record)) = envelope::Publisher::decode(bytes) {
         let written = session.encode(&record);
+        let is_of_today = bytes.first() == written.first() && bytes.ends_with(&record.encode());
         assert_eq!(envelope::Publisher::decode(&written), Ok((session, record)));
-        // Earlier layouts are read, and written in today's.
-        if bytes.first() == written.first() {
+        if is_of_today {
             assert_eq!(&*written, bytes, "one record has one spelling");
         }
     }

@@ -167,6 +167,18 @@ impl Tree {
         }
     }
 
+    /// The node of the other tree is to take nobody any more, and the controller counts it so.
+    pub async fn drain(&self) -> Result {
+        let order = reqwest::Client::new().post(self.controller.url("/api/v1/nodes/spare/drain"));
+        let answer = order.json(&json!({ "deadline_secs": 60 })).send().await?;
+        ensure!(answer.status() == 202, "a drain: {}", answer.status());
+        until("it drains", async || {
+            let draining = r#"role="relay",state="draining""#;
+            Ok(self.controller.metric_with("media_tree_controller_nodes{", draining).await? == 1.0)
+        })
+        .await
+    }
+
     /// Waits until what takes longest has come.
     pub async fn until_all_is_moved(&self) -> Result {
         let Nodes { injection, relays, egress, .. } = &self.nodes;

@@ -506,7 +506,13 @@ proptest! {
             let is_wanted = |packet: &&Arc<TreePacket>| packet.svc.is_none_or(|svc| svc.needs(point));
             let wanted: Vec<u64> = world.recent.iter().filter(is_wanted).map(|packet| packet.seq_no.get()).collect();
             let got: Vec<u64> = player.stream(VIDEO).iter().map(|packet| packet.source()).collect();
-            prop_assert!(got.ends_with(&wanted[wanted.len() - 20..]), "viewer {}", player.id);
+            prop_assert!(
+                got.ends_with(&wanted[wanted.len() - 20..]),
+                "viewer {}: got {:?}, wanted {:?}",
+                player.id,
+                &got[got.len().saturating_sub(20)..],
+                &wanted[wanted.len() - 20..]
+            );
         }
     }
 
