@@ -15,6 +15,8 @@ use crate::error::{ConnectError, Ending, RestartError};
 use crate::ice::IceDescription;
 use crate::impairment::{Dice, Impairment, rtp_payload_type};
 
+/// How long a server has to answer a goodbye: one that went on with a session in another process cannot.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// No datagram of WebRTC is larger.
 const DATAGRAM_BYTES_MAX: usize = 2048;
 /// Datagrams read before timers and commands get their turn.
@@ -101,7 +103,8 @@ pub(crate) struct Peer<R: Role> {
     pub(crate) messages: mpsc::Receiver<Message<R::Command>>,
     pub(crate) state: watch::Sender<State>,
     dice: Dice,
-    is_closing: bool,
+    /// The session is being closed from here, and ends by then whatever the server says.
+    closing_until: Option<Instant>,
     restart: Restart,
 }
 
@@ -126,7 +129,11 @@ impl<R: Role> Peer<R> {
         let (state, states) = watch::channel(State::Connecting);
         let dice = Dice::new(impairment);
         let restart = Restart { answer: answer.to_owned(), pending: None, waiting: None };
-        (Self { rtc, socket, local, role, messages, state, dice, is_closing: false, restart }, sender, states)
+        (
+            Self { rtc, socket, local, role, messages, state, dice, closing_until: None, restart },
+            sender,
+            states,
+        )
     }
 
     /// Runs until the session ends or its owner is gone.
@@ -148,6 +155,10 @@ impl<R: Role> Peer<R> {
             if let Some(ending) = ending {
                 return Ok(ending);
             }
+            if self.closing_until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(Ending::ClosedHere);
+            }
+            let wake = self.closing_until.map_or(wake, |until| until.min(wake));
             let wake = self.role.poll_timeout().map_or(wake, |role| role.min(wake));
             let wake = if *self.state.borrow() == State::Connecting {
                 wake.min(Instant::now() + CONNECTING_STEP)
@@ -163,7 +174,7 @@ impl<R: Role> Peer<R> {
                     }
                     Some(Message::FinishRestart(remote, reply)) => self.finish_restart(&remote, reply),
                     Some(Message::Close) => {
-                        self.is_closing = true;
+                        self.closing_until.get_or_insert(Instant::now() + GOODBYE_MAX);
                         self.rtc.close()?;
                     }
                     None => return Ok(Ending::ClosedHere),
@@ -241,7 +252,8 @@ impl<R: Role> Peer<R> {
     fn drain(&mut self, payload_type: Option<u8>) -> Result<(Instant, Option<Ending>), DriveError> {
         loop {
             if !self.rtc.is_alive() {
-                let ending = if self.is_closing { Ending::ClosedHere } else { Ending::ServerClosed };
+                let ending =
+                    if self.closing_until.is_some() { Ending::ClosedHere } else { Ending::ServerClosed };
                 return Ok((Instant::now(), Some(ending)));
             }
             match self.rtc.poll_output()? {
