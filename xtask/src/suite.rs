@@ -10,7 +10,8 @@ use crate::{encoders, packages, run};
 /// Tests append a line `name: reason` here when a part of this machine is missing.
 const SKIPPED_VARIABLE: &str = "MEDIA_TREE_SKIPPED";
 
-/// The first tier: what is to fit 40 minutes on two cores. From an empty target folder it takes some 45 today.
+/// The first tier: what is to fit 40 minutes on two cores. From an empty target folder it takes some 35 today, 20 of them
+/// the tests themselves.
 ///
 /// # Errors
 /// If a test fails, or with `CI` set if one could not run.
@@ -87,7 +88,7 @@ fn run_tests(binaries: Vec<TestBinary>, filter: Option<&str>) -> anyhow::Result<
 }
 
 /// More failures than this are no accident.
-const AGAIN_MAX: usize = 5;
+const AGAIN_MAX: usize = 8;
 
 /// More seeds of the simulation than the first tier plays.
 ///
