@@ -1,5 +1,5 @@
 // Publishes a picture that is large enough for three layers, and so restless that each of them needs the bitrate that it may
-// take, with the publish page's own session.
+// take, and a tone, with the publish page's own session.
 (async ({ token, width, height, bitrate }) => {
   const { WhipSession } = await import("/assets/whip.js");
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
@@ -30,7 +30,13 @@
   const ticker = new Worker("/assets/ticker.js");
   ticker.onmessage = paint;
   ticker.postMessage(1000 / 30);
+  const audio = new AudioContext();
+  const tone = new OscillatorNode(audio, { frequency: 440 });
+  const sound = new MediaStreamAudioDestinationNode(audio);
+  tone.connect(sound);
+  tone.start();
+  sound.stream.getAudioTracks().forEach((track) => stream.addTrack(track));
   const session = new WhipSession(() => {});
-  window.layered = { session, stream, ticker };
+  window.layered = { session, stream, ticker, audio };
   await session.open("/whip/show", token, stream, { codec: "vp8", bitrate, isLayered: true });
 })
