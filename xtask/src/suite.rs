@@ -25,7 +25,7 @@ pub fn test(install: bool) -> anyhow::Result<()> {
     if !missing.is_empty() {
         println!("not on this machine: {} (cargo xtask test --install brings them)", missing.join(", "));
     }
-    run_tests(test_binaries::build(&["--workspace"])?, None)
+    run_tests(test_binaries::build()?, None)
 }
 
 /// Only the end-to-end tests.
@@ -33,7 +33,7 @@ pub fn test(install: bool) -> anyhow::Result<()> {
 /// # Errors
 /// If a test fails.
 pub fn e2e(filter: Option<&str>) -> anyhow::Result<()> {
-    let mut binaries = test_binaries::build(&["--workspace"])?;
+    let mut binaries = test_binaries::build()?;
     binaries.retain(|binary| binary.is_of("tests"));
     run_tests(binaries, filter)
 }

@@ -40,16 +40,15 @@ pub struct Outcome {
     pub is_success: bool,
 }
 
-/// Builds what the packages that `selection` names (`--workspace`) test, and tells where it lies. The program itself is built
-/// with it, in one go, so that nothing is built twice with other features: the end-to-end tests start it.
+/// Builds the tests of all packages, and tells where they lie. The program itself is built with them, in one go, so that
+/// nothing is built twice with other features: the end-to-end tests start it.
 ///
 /// # Errors
 /// If it cannot be built.
-pub fn build(selection: &[&str]) -> anyhow::Result<Vec<TestBinary>> {
-    run::cargo(&[&["build", "--bins", "--tests"], selection].concat())?;
+pub fn build() -> anyhow::Result<Vec<TestBinary>> {
+    run::cargo(&["build", "--workspace", "--bins", "--tests"])?;
     let built = run::cargo_command()
-        .args(["test", "--no-run", "--tests", "--message-format", "json"])
-        .args(selection)
+        .args(["test", "--workspace", "--no-run", "--tests", "--message-format", "json"])
         .current_dir(run::root())
         .stderr(Stdio::inherit())
         .output()

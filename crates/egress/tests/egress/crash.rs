@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress::{Config, Selection, Shard, ViewerId, ViewerRecord};
-use media_core::rtcp::ReportBlock;
 use media_core::{TreePacket, rtcp};
 use model::{Codec, SeqNo, Ssrc};
 use proptest::prelude::*;
 
 use crate::harness::{
-    Network, Output, Player, Publisher, VIDEO, broadcast_id, capture_start, layers, setup, ssrc, stored,
+    Network, Output, Player, Publisher, VIDEO, broadcast_id, capture_start, layers, receiver_report, setup,
+    ssrc, stored,
 };
 
 const VIEWERS: u64 = 3;
@@ -257,17 +257,9 @@ impl World {
                 let Some(last) = player.stream(VIDEO).last().map(|packet| packet.seq_no.get()) else {
                     return;
                 };
-                let block = ReportBlock {
-                    ssrc: ssrc(*viewer, VIDEO),
-                    fraction_lost: (u32::from(*lost_percent) * 256 / 100) as u8,
-                    lost: (last * u64::from(*lost_percent) / 100) as i32,
-                    highest_seq: last as u32,
-                    jitter: 0,
-                    last_report: 0,
-                    delay: 0,
-                };
-                let mut compound = Vec::new();
-                rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+                let fraction_lost = (u32::from(*lost_percent) * 256 / 100) as u8;
+                let lost = (last * u64::from(*lost_percent) / 100) as i32;
+                let compound = receiver_report(ssrc(*viewer, VIDEO), (fraction_lost, lost), last as u32);
                 let mut report = player.seal(&compound);
                 let id = ViewerId::new(*viewer);
                 let _ = self.shard.handle_rtcp(self.now, id, &mut report, &mut self.network);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use egress::{Config, Event, Path, RecordChange, SendBatch, Shard, ViewerId, ViewerRecord};
 use media_core::TreePacket;
-use media_core::rtcp;
+use media_core::rtcp::{self, ReportBlock};
 use media_core::rtp::Packet;
 use model::{Codec, SeqNo, Ssrc};
 use srtp::{Profile, RtcpIndex, RtcpKey, RtpKey};
@@ -377,4 +377,13 @@ pub fn stored(output: &[Output]) -> BTreeMap<ViewerId, ViewerRecord> {
         }
     }
     records
+}
+
+/// A receiver report on one stream, without round trip and jitter: the share lost, in 1/256, how many in all, and the
+/// highest sequence number.
+pub fn receiver_report(ssrc: Ssrc, (fraction_lost, lost): (u8, i32), highest_seq: u32) -> Vec<u8> {
+    let block = ReportBlock { ssrc, fraction_lost, lost, highest_seq, jitter: 0, last_report: 0, delay: 0 };
+    let mut compound = Vec::new();
+    rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+    compound
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use egress::{Config, Event, LayerSwitch, Selection, Shard, ViewerId};
-use media_core::rtcp::{self, ReportBlock};
+use media_core::rtcp;
 use model::{Bitrate, Codec, Ssrc};
 
 use crate::harness::{
-    Network, Publisher, RTX, Received, Scene, VIDEO, broadcast_id, capture_start, check_video, layers, setup,
-    ssrc,
+    Network, Publisher, RTX, Received, Scene, VIDEO, broadcast_id, capture_start, check_video, layers,
+    receiver_report, setup, ssrc,
 };
 
 pub const VIEWER: ViewerId = ViewerId::new(1);
@@ -43,17 +43,8 @@ impl Reporter {
         let highest = scene.player(1).stream(VIDEO).last().expect("packets").seq_no.get() as u32;
         self.lost += (highest - self.highest) as i32 * lost_percent / 100;
         self.highest = highest;
-        let block = ReportBlock {
-            ssrc: ssrc(1, VIDEO),
-            fraction_lost: (lost_percent * 256 / 100) as u8,
-            lost: self.lost,
-            highest_seq: highest,
-            jitter: 0,
-            last_report: 0,
-            delay: 0,
-        };
-        let mut compound = Vec::new();
-        rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+        let fraction_lost = (lost_percent * 256 / 100) as u8;
+        let mut compound = receiver_report(ssrc(1, VIDEO), (fraction_lost, self.lost), highest);
         if let Some(kbps) = estimate {
             let media = [ssrc(1, VIDEO)];
             rtcp::write::receiver_estimate(&mut compound, Ssrc::new(1), Bitrate::kbps(kbps), &media);

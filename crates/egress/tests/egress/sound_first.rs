@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use egress::{Config, DropReason, Event, LayerSwitch, Selection};
-use media_core::rtcp::{self, ReportBlock};
-use model::Ssrc;
 
-use crate::harness::{AUDIO, RTX, Scene, VIDEO, check_video, ssrc};
+use crate::harness::{AUDIO, RTX, Scene, VIDEO, check_video, receiver_report, ssrc};
 use crate::layers::{Reporter, VIEWER, live_scene, select};
 
 const HELD: Event = Event::SoundOnly { viewer: VIEWER, is_sound_only: true };
@@ -35,17 +33,7 @@ fn starve(scene: &mut Scene) {
 /// Says that the sound arrives well.
 fn report_sound(scene: &mut Scene) {
     let highest = scene.player(1).stream(AUDIO).last().expect("sound").seq_no.get() as u32;
-    let block = ReportBlock {
-        ssrc: ssrc(1, AUDIO),
-        fraction_lost: 0,
-        lost: 0,
-        highest_seq: highest,
-        jitter: 0,
-        last_report: 0,
-        delay: 0,
-    };
-    let mut compound = Vec::new();
-    rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+    let compound = receiver_report(ssrc(1, AUDIO), (0, 0), highest);
     let datagram = scene.player_mut(1).seal(&compound);
     scene.rtcp(1, datagram);
     scene.timeout();
