@@ -64,7 +64,7 @@ enum Task {
         #[arg(long)]
         install: bool,
         /// Try these only, and write nothing: `direct`, `obs`, `obs29`, `ffmpeg-rtmp`, `abr` ... `rtmp-hour` is tried only if
-        /// it is named: ffmpeg over RTMP, minute by minute, for drift.
+        /// it is named: ffmpeg and OBS over RTMP, minute by minute, for drift; a whole hour of it is written down.
         names: Vec<String>,
     },
     /// Takes the pictures of `docs/images/` from the running program.

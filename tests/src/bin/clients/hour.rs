@@ -1,15 +1,21 @@
-//! An encoder over RTMP for an hour: whether sound and picture part, and whether pictures grow old.
+//! Encoders over RTMP for an hour: whether sound and picture part, and whether pictures grow old. What was seen goes, dated, into
+//! `docs/rtmp-hour.md`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use ::tests::host;
 use ::tests::network::Hosts;
 use ::tests::probe::quantile;
 use ::tests::program::until;
 use anyhow::Context as _;
 
 use crate::publishers::Publisher;
+use crate::report;
 use crate::viewers::{Seen, Viewer};
+
+/// Who publishes, side by side.
+pub const ENCODERS: [Publisher; 2] = [Publisher::FfmpegRtmp, Publisher::ObsStudio];
 
 /// It is looked at in pieces of this length.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,20 +32,22 @@ struct Minute {
     age: Option<f64>,
     lip_sync: Option<f64>,
     pictures: u64,
+    freezes: u64,
     has_sound: bool,
 }
 
-/// All minutes, in their order.
+/// All minutes of one encoder, in their order.
 pub struct Hour {
+    publisher: Publisher,
     minutes: Vec<Minute>,
 }
 
-/// Debian's ffmpeg publishes for `length`, with a whole minute at least; a Chromium watches.
-pub async fn run(length: Duration) -> anyhow::Result<Hour> {
+/// The encoder publishes for `length`, with a whole minute at least; a Chromium watches.
+pub async fn run(publisher: Publisher, length: Duration) -> anyhow::Result<Hour> {
     let hosts = Hosts::new(65, &["in", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
-    let publishing = Publisher::FfmpegRtmp.start(&injection).await.context("publish")?;
+    let publishing = publisher.start(&injection).await.context("publish")?;
     until("the broadcast is live", async || Ok(egress.metric("pipeline_up{").await? == 1.0)).await?;
     let mut watching = Viewer::Chromium.start(&egress).await.context("watch")?;
     watching.watch(SETTLING, publishing.clock).await?;
@@ -51,36 +59,79 @@ pub async fn run(length: Duration) -> anyhow::Result<Hour> {
             age: quantile(&ages, 0.5),
             lip_sync: quantile(&lip_sync, 0.5),
             pictures: viewing.frames_decoded,
+            freezes: viewing.freeze_count,
             has_sound,
         };
-        println!("minute {number}: {minute:?}");
+        println!("{}, minute {number}: {minute:?}", publisher.name());
         minutes.push(minute);
     }
     let starts = publishing.starts();
     watching.close().await.context("the viewer's end")?;
     publishing.close().await.context("the publisher's end")?;
-    anyhow::ensure!(starts == 1, "the encoder was started {starts} times");
-    Ok(Hour { minutes })
+    anyhow::ensure!(starts == 1, "{} was started {starts} times", publisher.name());
+    Ok(Hour { publisher, minutes })
+}
+
+/// Writes the page.
+pub fn write(hours: &[Hour]) -> anyhow::Result<()> {
+    let path = report::docs().join("rtmp-hour.md");
+    std::fs::write(&path, page(hours)).with_context(|| format!("write {}", path.display()))
+}
+
+fn page(hours: &[Hour]) -> String {
+    let mut text = format!(
+        "# An hour of RTMP\n\nWritten by `cargo xtask clients rtmp-hour`; do not edit.\n\n{}; encoders, nodes and viewers all on \
+         this one machine, at the same time. Each encoder publishes over RTMP to an injection node of its own, H264 and AAC, with \
+         settings for low latency; a Chromium watches at an egress node. Of each minute: pictures, the browser's count of \
+         freezes, how old pictures were on screen and how much later than its picture a beep was heard, both in ms and in the middle of \
+         the minute.\n",
+        host::today_and_here()
+    );
+    for hour in hours {
+        let (words, found) = hour.words();
+        let verdict = if found.is_empty() { "As it should be.".to_owned() } else { found.join("; ") };
+        let _ = write!(
+            text,
+            "\n## {}\n\n{words}\n{verdict}\n\n| Minute | Pictures | Freezes | Glass to glass ms | Lip sync ms |\n\
+             |---|---|---|---|---|\n",
+            hour.publisher.name()
+        );
+        let or_dash =
+            |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.0}"));
+        for (number, minute) in (1..).zip(&hour.minutes) {
+            let Minute { age, lip_sync, pictures, freezes, .. } = *minute;
+            let _ = writeln!(
+                text,
+                "| {number} | {pictures} | {freezes} | {} | {} |",
+                or_dash(age),
+                or_dash(lip_sync)
+            );
+        }
+    }
+    text
 }
 
 impl Hour {
     /// In words, and what was not as it should be.
     pub fn words(&self) -> (String, Vec<String>) {
+        let name = self.publisher.name();
         let mut found = Vec::new();
         for (number, minute) in (1..).zip(&self.minutes) {
             if minute.pictures == 0 || !minute.has_sound {
-                found.push(format!("rtmp-hour, minute {number}: no picture, or no sound"));
+                found.push(format!("{name}, minute {number}: no picture, or no sound"));
             }
         }
-        let mut text = format!("\nffmpeg over RTMP, {} minutes\n", self.minutes.len());
+        let pictures: u64 = self.minutes.iter().map(|minute| minute.pictures).sum();
+        let freezes: u64 = self.minutes.iter().map(|minute| minute.freezes).sum();
+        let mut text = format!("{} minutes, {pictures} pictures, {freezes} freezes.\n", self.minutes.len());
         let ages: Vec<f64> = self.minutes.iter().filter_map(|minute| minute.age).collect();
         let offsets: Vec<f64> = self.minutes.iter().filter_map(|minute| minute.lip_sync).collect();
         for (what, values, most, is_signed) in [
-            ("glass to glass", &ages, AGE_DRIFT_MAX, false),
-            ("sound after its picture", &offsets, LIP_SYNC_DRIFT_MAX, true),
+            ("Glass to glass", &ages, AGE_DRIFT_MAX, false),
+            ("Sound after its picture", &offsets, LIP_SYNC_DRIFT_MAX, true),
         ] {
             let [Some(first), Some(last)] = [values.first(), values.last()] else {
-                found.push(format!("rtmp-hour: {what} could not be measured"));
+                found.push(format!("{name}: {what} could not be measured"));
                 continue;
             };
             // Pictures that get younger are no harm.
@@ -91,10 +142,10 @@ impl Hour {
             let _ = writeln!(
                 text,
                 "{what}: first {first:.0} ms, last {last:.0} ms, most {worst:.0} ms; away from the first by {drift:.0} ms \
-                 at most"
+                 at most."
             );
             if drift > most {
-                found.push(format!("rtmp-hour: {what} moves by {drift:.0} ms"));
+                found.push(format!("{name}: {what} moves by {drift:.0} ms"));
             }
         }
         (text, found)
@@ -110,9 +161,10 @@ mod tests {
             age: Some(*age),
             lip_sync: Some(*lip_sync),
             pictures: 1800,
+            freezes: 0,
             has_sound: true,
         };
-        Hour { minutes: values.iter().map(minute).collect() }
+        Hour { publisher: Publisher::FfmpegRtmp, minutes: values.iter().map(minute).collect() }
     }
 
     #[test]
@@ -121,11 +173,11 @@ mod tests {
         assert_eq!(judge(&[(300.0, 10.0), (320.0, -20.0), (100.0, 50.0)]), [""; 0]);
         assert_eq!(
             judge(&[(300.0, 10.0), (501.0, 10.0), (300.0, 10.0)]),
-            ["rtmp-hour: glass to glass moves by 201 ms"]
+            ["ffmpeg, RTMP, zerolatency: Glass to glass moves by 201 ms"]
         );
         assert_eq!(
             judge(&[(300.0, 10.0), (300.0, -40.0)]),
-            ["rtmp-hour: sound after its picture moves by 50 ms"]
+            ["ffmpeg, RTMP, zerolatency: Sound after its picture moves by 50 ms"]
         );
     }
 
@@ -133,8 +185,8 @@ mod tests {
     fn what_is_missing_is_found() {
         let mut silent = hour(&[(300.0, 10.0), (300.0, 10.0)]);
         silent.minutes[1].has_sound = false;
-        assert_eq!(silent.words().1, ["rtmp-hour, minute 2: no picture, or no sound"]);
-        assert_eq!(Hour { minutes: Vec::new() }.words().1.len(), 2);
+        assert_eq!(silent.words().1, ["ffmpeg, RTMP, zerolatency, minute 2: no picture, or no sound"]);
+        assert_eq!(hour(&[]).words().1.len(), 2);
     }
 
     #[test]
@@ -144,5 +196,12 @@ mod tests {
             text.contains("first 300 ms, last 310 ms, most 420 ms; away from the first by 120 ms"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_page_has_each_minute() {
+        let page = page(&[hour(&[(300.0, 10.0), (420.0, 12.4)])]);
+        assert!(page.contains("| 2 | 1800 | 0 | 420 | 12 |\n"), "{page}");
+        assert!(page.contains("2 minutes, 3600 pictures, 0 freezes.\n"), "{page}");
     }
 }

@@ -1,5 +1,5 @@
 //! Real clients, minutes of each: who publishes, who watches, what comes of it, and what comes of cuts and narrow links. What
-//! was seen goes, dated, into `docs/compatibility.md`.
+//! was seen goes, dated, into `docs/compatibility.md`; of an hour of RTMP into `docs/rtmp-hour.md`.
 //!
 //! Needs root, for network namespaces.
 
@@ -26,7 +26,7 @@ use viewers::Viewer;
 /// How long each pair streams, in minutes, unless the command line says otherwise, and the stage of that name.
 const MINUTES: f64 = 5.0;
 const MINUTES_OF_HOUR: f64 = 60.0;
-/// Played only if it is named.
+/// Played only if it is named; it has a page of its own.
 const HOUR: &str = "rtmp-hour";
 /// What freezes are compared with needs no longer than this.
 const DIRECT_MAX: Duration = Duration::from_secs(60);
@@ -64,7 +64,7 @@ struct Wanted {
     length: Duration,
     /// Of the stage that takes an hour by itself.
     hour: Duration,
-    /// All if none are named; then nothing is written.
+    /// All if there are none, and only then they are written down.
     names: Vec<String>,
 }
 
@@ -136,6 +136,10 @@ async fn main() -> anyhow::Result<()> {
                 Err(error) => report.add_failure(name, &error),
             }
         }
+        if wanted.is_whole() {
+            // So that what was seen stands there if the rest is not.
+            report.write(wanted.length, &versions, &firefox)?;
+        }
     }
     if wanted.is("abr") {
         let length = (wanted.length / STEPS_A_PAIR).max(STEP_MIN);
@@ -145,13 +149,25 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     if !wanted.is_whole() && wanted.is(HOUR) {
-        match hour::run(wanted.hour).await {
-            Ok(hour) => report.add_hour(&hour),
-            Err(error) => report.add_failure(HOUR, &error),
+        let can_run = |publisher: &Publisher| stage(HOUR, *publisher, &[]).can_run();
+        let there = hour::ENCODERS.into_iter().filter(can_run);
+        let mut hours = Vec::new();
+        for hour in join_all(there.map(|publisher| hour::run(publisher, wanted.hour))).await {
+            match hour {
+                Ok(hour) => {
+                    report.add_hour(&hour);
+                    hours.push(hour);
+                }
+                Err(error) => report.add_failure(HOUR, &error),
+            }
+        }
+        if wanted.hour >= Duration::from_secs(3600) && !hours.is_empty() {
+            hour::write(&hours)?;
         }
     }
     println!("\nall of it took {:.0?}", begun.elapsed());
     if wanted.is_whole() {
+        report.is_whole = true;
         report.write(wanted.length, &versions, &firefox)?;
     } else {
         println!("{}", report.text(wanted.length, &versions, &firefox));

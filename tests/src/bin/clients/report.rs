@@ -33,6 +33,8 @@ const RETURN_MAX: Duration = Duration::from_secs(15);
 /// What a page of the documentation is made of.
 #[derive(Default)]
 pub struct Report {
+    /// Everything was tried.
+    pub is_whole: bool,
     streaming: String,
     cuts: String,
     narrowing: String,
@@ -93,7 +95,7 @@ impl Report {
         let _ = writeln!(self.streaming, "| {publisher} | | | | | | | | | | | | not on this machine |");
     }
 
-    /// Takes what an hour of RTMP came to; it is told here and stands on no page.
+    /// Takes what an hour of RTMP came to; it has a page of its own.
     pub fn add_hour(&mut self, hour: &Hour) {
         let (words, found) = hour.words();
         println!("{words}");
@@ -121,7 +123,9 @@ impl Report {
             let _ = writeln!(programs, "| {program} | {version} |");
         }
         let columns = CUTS.map(|cut| format!(" {} s |", cut.as_secs())).concat();
-        let verdict = if self.failures.is_empty() {
+        let verdict = if !self.is_whole {
+            "**The run was cut off**: what is missing here was not tried.".to_owned()
+        } else if self.failures.is_empty() {
             "All of it is as it should be.".to_owned()
         } else {
             format!("Not as it should be:\n\n- {}", self.failures.join("\n- "))
@@ -339,7 +343,10 @@ mod tests {
         assert_eq!(in_minutes(Duration::from_secs(20)), "20 s");
         let mut report = Report::default();
         report.add(&good(), Duration::from_secs(20), (0, Duration::from_secs(20)));
+        assert!(report.text(Duration::from_secs(20), &[], &[]).contains("was cut off"));
+        report.is_whole = true;
         let page = report.text(Duration::from_secs(20), &[], &["VP8".to_owned()]);
+        assert!(page.contains("All of it is as it should be."), "{page}");
         assert!(page.contains("Each pair streamed for 20 s."), "{page}");
         assert!(page.contains("| 5 s | 20 s |\n|---|---|---|---|\n"), "{page}");
         assert!(page.contains("1.0 s after (same session)"), "{page}");
