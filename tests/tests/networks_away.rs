@@ -4,9 +4,13 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use client::demo::{self, Clip};
+use client::{Whip, whip};
+use model::Codec;
 use tests::apart::{CLEAR, CUT};
 use tests::browser::Browser;
+use tests::installation::until_live;
 use tests::network::{Hosts, PUBLISH_TOKEN};
 use tests::program::{self, PATIENCE, until};
 use tests::{detour, tools, watching};
@@ -20,6 +24,9 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 const AWAY: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(20)];
 /// From the network's return to media, however busy the machine is.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// Whether a player plays in the session that it was in before: each one has an element of its own.
+const SAME: &str =
+    "document.querySelectorAll('video').length === 1 && document.querySelector('video') === window.first";
 /// Two seconds of a picture with sound.
 const PACKETS: f64 = 160.0;
 
@@ -55,6 +62,45 @@ async fn the_publish_page_goes_on_in_its_session_when_its_network_is_back() -> R
         ensure!(sessions == 1.0, "not in the session that it had: {sessions} were made");
         ensure!(node.metric("media_tree_whip_sessions{").await? == 1.0);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_player_goes_on_in_its_session_when_its_network_is_back() -> Result {
+    let name = "the_player_goes_on_in_its_session_when_its_network_is_back";
+    if !tools::has(name, CHROMIUM) || !tools::is_root(name) {
+        return Ok(());
+    }
+    let hosts = Hosts::new(65, &["in", "out"])?;
+    let (here, there) = (hosts.here(), hosts.host("out").address);
+    let injection = hosts.node("injection", "in", &[]).start().await?;
+    let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
+    // Real pictures, because a decoder looks at them.
+    let (door, codecs) = (injection.url("/whip/show"), [Codec::Opus, Codec::H264]);
+    let publisher = Whip::connect(&door, Some(PUBLISH_TOKEN), &codecs, whip::Options::default()).await?;
+    let publishing = tokio::spawn(async move { demo::play(&Clip::built_in(), &publisher).await });
+    until_live(&egress, "show").await?;
+    let chromium = Browser::chromium().await?;
+    let page = watching::open_player(&chromium, &egress.url("/watch/show")).await?;
+    page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    page.evaluate("void (window.first = document.querySelector('video'))").await?;
+    for away in AWAY {
+        let before = page.evaluate("mediaTree.stats()").await?["framesDecoded"].as_u64().unwrap_or(0);
+        hosts.join(here, there, CUT);
+        tokio::time::sleep(away).await;
+        let said = page.evaluate("mediaTree.state").await?;
+        hosts.join(here, there, CLEAR);
+        let back = Instant::now();
+        page.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+        let after = back.elapsed();
+        println!("{name}: away for {away:?}, live {after:?} after its return");
+        ensure!(said == "reconnecting", "said in words: {said}");
+        ensure!(after < BACK_WITHIN, "live {after:?} after the network's return");
+        let more = format!("mediaTree.stats().then(({{ framesDecoded }}) => framesDecoded > {before} + 60)");
+        page.wait_until(&more, PATIENCE).await?;
+        page.wait_until(SAME, PATIENCE).await.context("in the session that it had")?;
+    }
+    publishing.abort();
     Ok(())
 }
 
