@@ -11,8 +11,9 @@ export class Refused extends Error {
   }
 }
 
-/** Between two questions to a server that refuses connections. */
+/** Between two questions to a server that refuses connections: for the first second, and later. */
 const ASK_AGAIN_MS = 150;
+const ASK_AGAIN_LATER_MS = 500;
 /** What an ICE agent proves itself with. */
 const ICE_CREDENTIALS = ["ice-ufrag", "ice-pwd"];
 
@@ -42,8 +43,8 @@ export function* links(header) {
 }
 
 /**
- * POSTs an SDP offer. Resolves to `{ answer, location, link, token }`, where `link` is the value of all Link headers, or
- * null; rejects with Refused or a network error.
+ * POSTs an SDP offer. Resolves to `{ answer, location, link, tag, token }`, where `link` is the value of all Link headers,
+ * or null, and `tag` names the ICE session; rejects with Refused or a network error.
  */
 export async function postOffer(url, offer, token, signal) {
   const response = await fetch(url, {
@@ -61,7 +62,7 @@ export async function postOffer(url, offer, token, signal) {
   if (!location) throw new Refused(response.status, null, { detail: "the server names no session" });
   const link = response.headers.get("Link");
   iceServers = iceServersOf(link);
-  return { answer: body, location: new URL(location, response.url).href, link, token };
+  return { answer: body, location: new URL(location, response.url).href, link, tag: tagOf(response), token };
 }
 
 /** Ends a session on the server; also works while the page goes away. Never rejects. */
@@ -74,14 +75,28 @@ export async function deleteSession({ location, token }) {
 }
 
 /**
- * Begins ICE anew within a session (RFC 9725, section 4.3.3) with the credentials of `offer`. Resolves to the status of the
- * server's answer and the credentials in it; rejects if there is no answer.
+ * Begins ICE anew within a session (RFC 9725, section 4.3.3) with the credentials of `offer`, and notes the new tag in it.
+ * Resolves to the status of the server's answer and the credentials in it; rejects if there is no answer.
  */
-export async function patchIce({ location, token }, offer, signal) {
-  const headers = headersWith(token, { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*" });
+export async function patchIce(resource, offer, signal) {
+  const { location, token } = resource;
   const body = ICE_CREDENTIALS.map((name) => `${lineOf(offer, name)}\r\n`).join("");
-  const response = await fetch(location, { method: "PATCH", headers, body, signal });
+  const patch = (tag) => {
+    const headers = headersWith(token, { "Content-Type": "application/trickle-ice-sdpfrag", "If-Match": tag });
+    return fetch(location, { method: "PATCH", headers, body, signal });
+  };
+  // With its tag, a request that a bad network delivers late cannot undo the restart after it.
+  let response = await patch(resource.tag ?? "*");
+  // The server has restarted already: what did not come was its answer.
+  if (response.status === 412) response = await patch("*");
+  if (response.status === 200) resource.tag = tagOf(response);
   return { status: response.status, answer: await response.text() };
+}
+
+/** The tag of an answer; null if there is none that If-Match could name: a proxy that packs answers makes them weak. */
+function tagOf(response) {
+  const tag = response.headers.get("ETag");
+  return tag?.startsWith('"') ? tag : null;
 }
 
 /** An SDP with the ICE credentials of a fragment in place of its own. */
@@ -116,14 +131,17 @@ export async function isReachable(url) {
  */
 export async function standing({ location, token }, patience) {
   const signal = AbortSignal.timeout(patience);
+  const began = performance.now();
   while (!signal.aborted) {
     try {
-      const response = await fetch(location, { headers: headersWith(token, {}), cache: "no-store", signal });
-      return response.ok ? "known" : "unknown";
+      const { ok, status } = await fetch(location, { headers: headersWith(token, {}), cache: "no-store", signal });
+      // A proxy before a server that is away, and whoever is too busy, does not know.
+      if (status < 500 && status !== 429) return ok ? "known" : "unknown";
     } catch {
       // Refused: its process may be about to start again, and goes on with its sessions then.
-      if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
     }
+    const pause = performance.now() - began < 1000 ? ASK_AGAIN_MS : ASK_AGAIN_LATER_MS;
+    if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, pause));
   }
   return "silent";
 }

@@ -57,6 +57,8 @@ export class Player extends EventTarget {
   #lost = null;
   #attempt = 0;
   #retryTimer = null;
+  /** Whether the next attempt may come before its time. */
+  #canHurry = false;
   #checkTimer = null;
   #isMuted = true;
   #isPaused = false;
@@ -98,11 +100,13 @@ export class Player extends EventTarget {
     this.#lost = null;
     this.#setState("connecting", (words) => words.text("connecting"));
     this.#checkTimer = setInterval(() => this.#check(), CHECK_INTERVAL_MS);
+    addEventListener("online", this.#hurry);
     this.#connect();
   }
 
   /** Ends every session, also on the server; works while the page goes away. */
   stop() {
+    removeEventListener("online", this.#hurry);
     clearInterval(this.#checkTimer);
     clearTimeout(this.#retryTimer);
     this.#cues.clear();
@@ -466,10 +470,17 @@ export class Player extends EventTarget {
       const attempt = this.#attempt;
       this.#setState("reconnecting", (words) => words.reconnecting(attempt, reason && words.text(reason)));
     }
+    // What a server asks for holds, whatever the network does.
+    this.#canHurry = pause === 0;
     const usual = PAUSES_MS[Math.min(this.#attempt, PAUSES_MS.length) - 1];
     // A crowd that lost its server together does not come back in one moment.
     this.#retryIn(Math.max(pause, isWell ? MOVE_PAUSE_MS : 0, usual) * (1 + Math.random() / 4));
   }
+
+  /** Our own network is back. */
+  #hurry = () => {
+    if (this.state === "reconnecting" && this.#canHurry) this.#retryIn(0);
+  };
 
   #retryIn(pause) {
     clearTimeout(this.#retryTimer);

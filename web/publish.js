@@ -279,6 +279,8 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 publisher.addEventListener("change", handleChange);
 navigator.mediaDevices?.addEventListener("devicechange", showDevices);
 addEventListener("pagehide", () => publisher.stop());
+addEventListener("online", () => publisher.hurry());
+navigator.connection?.addEventListener("change", () => publisher.hurry());
 setInterval(showFacts, FACTS_INTERVAL_MS);
 setInterval(askForAdvice, ADVICE_INTERVAL_MS);
 

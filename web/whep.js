@@ -24,6 +24,7 @@ export class WhepSession {
   #resource = null;
   #peer = new RTCPeerConnection(configuration());
   #isClosed = false;
+  #wasConnected = false;
   #events = null;
   #quality = null;
   #firstFrame = null;
@@ -102,10 +103,15 @@ export class WhepSession {
     this.#layersUrl = layersEntry(resource.link, resource.location);
     await peer.setRemoteDescription({ type: "answer", sdp: resource.answer });
     // A close from the server's side shows here before it shows anywhere else.
-    const transport = peer.getReceivers()[0]?.transport;
+    const transport = this.#transport;
     transport?.addEventListener("statechange", () => {
-      if (transport.state === "closed" || transport.state === "failed") this.#handleState("failed");
+      if (transport.state === "closed" || transport.state === "failed") this.#handleState("closed");
     });
+  }
+
+  /** DTLS of all media; none before the answer, or where the browser does not show it. */
+  get #transport() {
+    return this.#peer.getReceivers()[0]?.transport ?? null;
   }
 
   /** To be called when the first picture is on screen; `firstFrameMs` of the statistics counts from the POST. */
@@ -188,11 +194,15 @@ export class WhepSession {
     if (this.#isClosed) return;
     // Not before: a crowd that comes in has its offers answered first.
     if (state === "connected") {
+      this.#wasConnected = true;
       this.#listen();
       if (this.#resource) this.#quality ??= new QualityReports(this.location);
     }
     if (state === "connected" || state === "disconnected") {
       this.onState(state);
+    } else if (state === "failed" && this.#wasConnected && this.#transport?.state !== "failed") {
+      // ICE that has failed finds back by itself where its way is there again. DTLS does not.
+      this.onState("disconnected");
     } else if (state === "failed" || state === "closed") {
       const { onState } = this;
       this.onState = () => {};

@@ -20,8 +20,8 @@ const START_BITRATE_MAX = 1_000_000;
 const ANSWER_MAX_MS = 5000;
 /** An answer to a restart of ICE, which a server has at once, comes by then or not at all. */
 const RESTART_MAX_MS = 2000;
-/** A server that says nothing of a session for so long is away. */
-const STANDING_MAX_MS = 1000;
+/** A session whose ICE or DTLS is not through by then does not get through. */
+const CONNECT_MAX_MS = 10_000;
 /** What a server takes beside picture and sound at once, in bytes. */
 const TEXT_BYTES_MAX = 4096;
 /**
@@ -65,8 +65,13 @@ export class WhipSession {
   #peer = new RTCPeerConnection(configuration());
   #channel = null;
   #isClosed = false;
+  #wasConnected = false;
+  #deadline = null;
 
-  /** `onState` as of WhepSession. */
+  /**
+   * `onState` is called with "connected", "disconnected" (may come back, or be brought back by restartIce), and, one of
+   * them and once, "unreachable" (it never connected) or "ended"; never after close().
+   */
   constructor(onState) {
     this.onState = onState;
     this.#peer.addEventListener("connectionstatechange", () => this.#handleState(this.#peer.connectionState));
@@ -103,9 +108,12 @@ export class WhipSession {
     this.#resource = resource;
     const answer = withStartBitrate(withStereo(resource.answer), Math.min(START_BITRATE_MAX, bitrate / 2));
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
+    if (!this.#isClosed && !this.#wasConnected) {
+      this.#deadline = setTimeout(() => this.#end("unreachable"), CONNECT_MAX_MS);
+    }
     const transport = peer.getSenders()[0]?.transport;
     transport?.addEventListener("statechange", () => {
-      if (transport.state === "closed" || transport.state === "failed") this.#handleState("failed");
+      if (transport.state === "closed" || transport.state === "failed") this.#end("ended");
     });
   }
 
@@ -115,21 +123,21 @@ export class WhipSession {
    */
   async restartIce() {
     const peer = this.#peer;
-    let status = 0;
     try {
-      await peer.setLocalDescription(await peer.createOffer({ iceRestart: true }));
+      const offer = await peer.createOffer({ iceRestart: true });
       const signal = AbortSignal.timeout(RESTART_MAX_MS);
-      const { status: answered, answer } = await patchIce(this.#resource, peer.localDescription.sdp, signal);
-      status = answered;
+      const { status, answer } = await patchIce(this.#resource, offer.sdp, signal);
       if (status === 200) {
         const sdp = withCredentialsOf(answer, peer.currentRemoteDescription.sdp);
+        // Not before: what the server does not know of leaves the way that there is as it is.
+        await peer.setLocalDescription(offer);
         await peer.setRemoteDescription({ type: "answer", sdp });
       }
+      return status;
     } catch {
       // Closed meanwhile, or nobody answered, or not with what was asked for.
+      return 0;
     }
-    if (peer.signalingState === "have-local-offer") await peer.setLocalDescription({ type: "rollback" });
-    return status;
   }
 
   /** Whether media can flow now. */
@@ -189,9 +197,9 @@ export class WhipSession {
     return this.#resource?.location ?? null;
   }
 
-  /** How it stands with the server: "known", "unknown" or "silent". */
-  standing() {
-    return this.#resource ? standing(this.#resource, STANDING_MAX_MS) : Promise.resolve("unknown");
+  /** How it stands with the server, which has `patience` ms to say so: "known", "unknown" or "silent". */
+  standing(patience) {
+    return this.#resource ? standing(this.#resource, patience) : Promise.resolve("unknown");
   }
 
   /** What the server finds that could be better, the gravest first; null if it does not say. */
@@ -203,19 +211,33 @@ export class WhipSession {
   close() {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    clearTimeout(this.#deadline);
     this.#peer.close();
     if (this.#resource) deleteSession(this.#resource);
   }
 
   #handleState(state) {
     if (this.#isClosed) return;
-    if (state === "connected" || state === "disconnected") {
-      this.onState(state);
-    } else if (state === "failed" || state === "closed") {
-      const { onState } = this;
-      this.onState = () => {};
-      onState("ended");
+    if (state === "connected") {
+      clearTimeout(this.#deadline);
+      this.#wasConnected = true;
+      this.onState("connected");
+    } else if (this.#wasConnected && (state === "disconnected" || state === "failed")) {
+      // ICE that has failed can be begun anew, and some find back by themselves. Of DTLS its transport tells.
+      this.onState("disconnected");
+    } else if (state === "failed") {
+      this.#end("unreachable");
+    } else if (state === "closed") {
+      this.#end("ended");
     }
+  }
+
+  #end(state) {
+    if (this.#isClosed) return;
+    clearTimeout(this.#deadline);
+    const { onState } = this;
+    this.onState = () => {};
+    onState(state);
   }
 }
 

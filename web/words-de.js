@@ -12,6 +12,7 @@ export default {
   because: "{reason}; {state}",
   because_busy: "der Server ist ausgelastet",
   because_no_media: "der Server antwortet, aber Bild und Ton kommen nicht an (ist UDP gesperrt?)",
+  because_no_way: "der Server antwortet, aber Bild und Ton kommen nicht zu ihm durch (ist UDP gesperrt?)",
   key_needed: "Zum Zusehen ist ein Schlüssel nötig",
   refused: "Der Server lehnt ab: {reason}",
   picture_stopped: "Das Bild steht, der Ton läuft weiter",

@@ -12,6 +12,7 @@ export default {
   because: "{reason}; {state}",
   because_busy: "the server is busy",
   because_no_media: "the server answers, but no media arrives (is UDP blocked?)",
+  because_no_way: "the server answers, but picture and sound do not get through to it (is UDP blocked?)",
   key_needed: "A key is needed to watch",
   refused: "The server refused: {reason}",
   picture_stopped: "The picture has stopped, the sound goes on",

@@ -12,6 +12,7 @@ export default {
   because: "{reason}; {state}",
   because_busy: "il server è occupato",
   because_no_media: "il server risponde, ma audio e video non arrivano (UDP è bloccato?)",
+  because_no_way: "il server risponde, ma audio e video non gli arrivano (UDP è bloccato?)",
   key_needed: "Per guardare serve una chiave",
   refused: "Il server ha rifiutato: {reason}",
   picture_stopped: "L’immagine è ferma, l’audio continua",

@@ -41,6 +41,32 @@ impl Detour<WhipPeer> {
     }
 }
 
+/// For a page that publishes: leads the media of sessions that it makes over the port `window.detour` of loopback, unless that
+/// is null. Notes those sessions in `window.sessions`, each with its `url` and when its answer came (`at`), and counts in
+/// `window.restarts` the PATCHes that are answered 200.
+#[must_use]
+pub fn of_page(port: u16) -> String {
+    format!(
+        r#"(() => {{
+          const plain = window.fetch;
+          Object.assign(window, {{ detour: {port}, restarts: 0, sessions: [] }});
+          window.fetch = async (url, options) => {{
+            const response = await plain(url, options);
+            if (options?.method === "PATCH" && response.status === 200) window.restarts += 1;
+            if (options?.method !== "POST" || response.status !== 201) return response;
+            const {{ status, headers, url: at }} = response;
+            sessions.push({{ url: new URL(headers.get("Location"), at).href, at: performance.now() }});
+            if (window.detour === null) return response;
+            const candidate = `a=candidate:1 1 udp 2130706431 127.0.0.1 ${{window.detour}} typ host`;
+            const sdp = (await response.text())
+              .replace(/a=candidate:.*\r\n/g, "")
+              .replace("a=end-of-candidates", `${{candidate}}\r\na=end-of-candidates`);
+            return Object.defineProperty(new Response(sdp, {{ status, headers }}), "url", {{ value: at }});
+          }};
+        }})()"#
+    )
+}
+
 /// Makes a session; its answer names the port where the way begins in the place of the one where it ends.
 async fn post(url: &str, offer: &str) -> anyhow::Result<(UdpWay, String, String)> {
     let request = reqwest::Client::new().post(url).header(header::CONTENT_TYPE, "application/sdp");

@@ -1,11 +1,11 @@
 //! ICE restarts of real browsers (RFC 9725, section 4.3.3): new credentials, the same session, keys and media.
 
 use anyhow::{Context as _, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::browser::{Browser, Page};
 use tests::program::{self, PATIENCE, Program};
-use tests::tools;
 use tests::udp_way::UdpWay;
+use tests::{detour, tools};
 
 type Result = anyhow::Result<()>;
 
@@ -122,33 +122,12 @@ async fn sessions_that_have_restarted_ice_outlive_their_process() -> Result {
     Ok(())
 }
 
-/// Leads a page's publisher over another port, and counts its PATCHes that are answered 200.
-fn detour(port: u16) -> String {
-    let candidate = format!("a=candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host");
-    format!(
-        r#"(() => {{
-          const plain = window.fetch;
-          window.restarts = 0;
-          window.fetch = async (url, options) => {{
-            const response = await plain(url, options);
-            if (options?.method === "PATCH" && response.status === 200) window.restarts += 1;
-            if (options?.method !== "POST" || response.status !== 201) return response;
-            const sdp = (await response.text())
-              .replace(/a=candidate:.*\r\n/g, "")
-              .replace("a=end-of-candidates", "{candidate}\r\na=end-of-candidates");
-            const {{ status, headers, url: at }} = response;
-            return Object.defineProperty(new Response(sdp, {{ status, headers }}), "url", {{ value: at }});
-          }};
-        }})()"#
-    )
-}
-
 /// The publish page, which has not begun yet, and the way that its media will take.
 async fn publish_page(chromium: &Browser, node: &Program) -> anyhow::Result<(Page, UdpWay)> {
     let way = UdpWay::to(node.ingest_port).await?;
     let publisher = chromium.open(&node.url("/publish/show?source=clock&codec=vp8")).await?;
     publisher.wait_until("window.mediaTree !== undefined", PATIENCE).await?;
-    publisher.evaluate(&detour(way.port)).await?;
+    publisher.evaluate(&detour::of_page(way.port)).await?;
     Ok((publisher, way))
 }
 
@@ -210,4 +189,104 @@ async fn the_publish_page_begins_anew_where_the_server_takes_no_restart() -> Res
     .await?;
     until_more_pictures(&viewer).await?;
     Ok(())
+}
+
+/// The publish page on the air, with a script before its requests, a viewer of it, and the way of its media.
+async fn on_air(chromium: &Browser, node: &Program, script: &str) -> anyhow::Result<(Page, Page, UdpWay)> {
+    let (publisher, way) = publish_page(chromium, node).await?;
+    publisher.evaluate(script).await?;
+    publisher.evaluate("document.getElementById('form').requestSubmit()").await?;
+    publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    let viewer = peer(chromium, node, "/whep/show").await?;
+    Ok((publisher, viewer, way))
+}
+
+async fn connected(node: &Program) -> anyhow::Result<f64> {
+    node.metric_with("media_tree_publishes_total{", r#"result="connected""#).await
+}
+
+/// While `away` is true, nobody answers any request of the page. Notes what was asked then.
+const AWAY: &str = r#"(() => {
+  const led = window.fetch;
+  Object.assign(window, { away: false, asked: [] });
+  window.fetch = (url, options) => {
+    if (!window.away) return led(url, options);
+    asked.push(options?.method ?? "GET");
+    const signal = options?.signal;
+    return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+  };
+})()"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publish_page_asks_for_a_new_way_only_once_its_server_answers() -> Result {
+    let name = "the_publish_page_asks_for_a_new_way_only_once_its_server_answers";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let chromium = Browser::chromium().await?;
+    let (publisher, viewer, way) = on_air(&chromium, &node, AWAY).await?;
+    publisher.evaluate("void (window.away = true)").await?;
+    way.cut();
+    // By the fourth question ICE has noticed, too.
+    publisher.wait_until("mediaTree.state === 'reconnecting' && asked.length >= 4", PATIENCE).await?;
+    let asked = publisher.evaluate("asked.filter((method) => method !== 'GET')").await?;
+    ensure!(asked == json!([]), "no other session, nor a restart that nobody hears: {asked}");
+    publisher.evaluate("void (window.away = false)").await?;
+    publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    ensure!(publisher.evaluate("restarts").await? == 1, "one restart");
+    ensure!(connected(&node).await? == 1.0, "nobody came anew");
+    until_more_pictures(&viewer).await
+}
+
+/// Loses the answer to the first PATCH. Notes how all of them were answered.
+const LOSE_ONE: &str = r#"(() => {
+  const led = window.fetch;
+  window.answers = [];
+  window.fetch = async (url, options) => {
+    const response = await led(url, options);
+    if (options?.method !== "PATCH") return response;
+    answers.push(response.status);
+    if (answers.length === 1) throw new TypeError("Failed to fetch");
+    return response;
+  };
+})()"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_whose_answer_was_lost_is_followed_by_another() -> Result {
+    let name = "a_restart_whose_answer_was_lost_is_followed_by_another";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let chromium = Browser::chromium().await?;
+    let (publisher, viewer, way) = on_air(&chromium, &node, LOSE_ONE).await?;
+    way.cut();
+    publisher.wait_until("mediaTree.state === 'reconnecting'", PATIENCE).await?;
+    publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+    let answers = publisher.evaluate("answers").await?;
+    ensure!(answers == json!([200, 412, 200]), "by its tag, then whatever it is: {answers}");
+    ensure!(connected(&node).await? == 1.0, "nobody came anew");
+    until_more_pictures(&viewer).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publish_page_begins_anew_where_its_session_is_gone() -> Result {
+    let name = "the_publish_page_begins_anew_where_its_session_is_gone";
+    if !tools::has(name, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let chromium = Browser::chromium().await?;
+    let (publisher, viewer, way) = on_air(&chromium, &node, LOSE_ONE).await?;
+    let session = publisher.evaluate("sessions[0].url").await?;
+    // The goodbye of the server does not get through.
+    way.cut();
+    let deleted = reqwest::Client::new().delete(session.as_str().context("a URL")?).send().await?;
+    ensure!(deleted.status() == 200, "{}", deleted.status());
+    publisher.wait_until("sessions.length === 2 && mediaTree.state === 'live'", PATIENCE).await?;
+    let answers = publisher.evaluate("answers").await?;
+    ensure!(answers == json!([]), "no restart is asked for: {answers}");
+    ensure!(connected(&node).await? == 2.0, "a session of its own");
+    until_more_pictures(&viewer).await
 }
