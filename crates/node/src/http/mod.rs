@@ -228,6 +228,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/publishing", get(api::publishing))
         .route("/whip/{broadcast}", any(whip_endpoint))
         .route("/whep/{broadcast}", any(whep_endpoint))
+        // As people write them into encoders, which say nothing of why an address is none.
+        .route("/whip/{broadcast}/", any(whip_endpoint))
+        .route("/whep/{broadcast}/", any(whep_endpoint))
         .route("/whip/{broadcast}/t/{ticket}", any(whip_by_ticket))
         .route("/whep/{broadcast}/t/{ticket}", any(whep_by_ticket))
         .route("/whip/{broadcast}/advice", any(advice::show_of_broadcast))
