@@ -40,6 +40,8 @@ const CONNECT_MAX_MS = 8000;
 const CATCH_UP_MAX_MS = 8000;
 /** In as many checks in a row a replacement must be as fast as the old session to have caught up. */
 const CAUGHT_UP_CHECKS = 2;
+/** In so many checks in a row an element is paused, or not, before it counts as somebody's wish. */
+const STRAY_LOOKS = 2;
 /** How long media is held back against jitter, by name. */
 const BUFFERS_MS = { lowest: 0, smooth: 500 };
 /** What was on its way when the broadcaster went has come by then. */
@@ -62,6 +64,8 @@ export class Player extends EventTarget {
   #checkTimer = null;
   #isMuted = true;
   #isPaused = false;
+  /** Whether it is paused because the browser lets nothing play, not even without sound, before somebody touches it. */
+  #isBlocked = false;
   #volume = 1;
   #isAudioOnly = false;
   #hasDataChannel = false;
@@ -128,6 +132,8 @@ export class Player extends EventTarget {
 
   set isMuted(isMuted) {
     this.#isMuted = isMuted;
+    // Who asks for the sound asks for the picture, too.
+    if (this.#isBlocked && !isMuted) this.#isPaused = this.#isBlocked = false;
     const entry = this.#active ?? this.#next;
     if (entry) {
       entry.video.muted = isMuted;
@@ -205,6 +211,7 @@ export class Player extends EventTarget {
   /** A live picture does not wait: it goes on where the broadcast is by then. */
   set isPaused(isPaused) {
     this.#isPaused = isPaused;
+    this.#isBlocked = false;
     for (const entry of this.#entries()) this.#play(entry);
     this.#announce();
   }
@@ -274,6 +281,8 @@ export class Player extends EventTarget {
       /** The endpoint behind the one that was asked, if that is another. */
       place: null,
       isConnected: false,
+      /** In how many looks in a row the element was paused, or not, against what was wanted. */
+      strayLooks: 0,
       // What measure() found.
       behindMs: null,
       progress: 0,
@@ -301,17 +310,39 @@ export class Player extends EventTarget {
     return entry;
   }
 
-  #play(entry) {
+  /** `old` is the entry whose sound this one is to go on with, if there is one. */
+  #play(entry, old = null) {
     if (this.#isPaused) {
       entry.video.pause();
       return;
     }
     entry.video.play().catch((error) => {
-      if (error.name !== "NotAllowedError" || entry.video.muted) return;
-      // Sound needs a click on this page first.
-      this.isMuted = true;
-      entry.video.play().catch(() => {});
+      if (error.name !== "NotAllowedError" || !this.#entries().includes(entry)) return;
+      if (old) {
+        this.#playIn(old, entry);
+      } else if (!entry.video.muted) {
+        // Sound needs a click on this page first.
+        this.isMuted = true;
+      } else {
+        // As a phone that saves power has it, or whoever told the browser so: the button says what to do.
+        this.#isPaused = this.#isBlocked = true;
+        this.#announce();
+      }
     });
+  }
+
+  /**
+   * Plays an entry in the element of the one before it: to WebKit a click that brings sound is for one element, and another
+   * that is to have sound without a click stops.
+   */
+  #playIn(old, entry) {
+    [old.video, entry.video] = [entry.video, old.video];
+    entry.video.srcObject = entry.session.stream;
+    entry.video.muted = this.#isMuted;
+    old.video.replaceWith(entry.video);
+    old.video.srcObject = null;
+    this.#play(entry);
+    this.#announce();
   }
 
   #handleFirstFrame(entry) {
@@ -330,6 +361,7 @@ export class Player extends EventTarget {
     clearTimeout(this.#retryTimer);
     if (old) old.video.muted = true;
     entry.video.muted = this.#isMuted;
+    this.#play(entry, this.#isMuted ? null : old);
     if (old && old.video.getRootNode().pictureInPictureElement === old.video) {
       // The little window goes on with the new picture; it would close with the old one.
       entry.video.requestPictureInPicture().catch(() => {}).finally(() => this.#drop(old));
@@ -493,6 +525,7 @@ export class Player extends EventTarget {
     await Promise.all([active, next].map((entry) => entry?.isConnected && measure(entry)));
     // Meanwhile everything may have changed; the next look will see it.
     if (active !== this.#active || next !== this.#next) return;
+    if (active) this.#checkPause(active);
     if (next) this.#checkNext(next, active);
     if (active?.isConnected && isUndecodable(active)) {
       this.#setPlaying(active);
@@ -504,6 +537,16 @@ export class Player extends EventTarget {
     } else if (active?.isConnected && ["live", "stalled", "unplayable"].includes(this.state)) {
       this.#checkSilent(active);
     }
+  }
+
+  /** Others pause, too, and go on: a call that comes in, the keys for media, the buttons of the little window. */
+  #checkPause(active) {
+    const { paused } = active.video;
+    active.strayLooks = paused === this.#isPaused ? 0 : active.strayLooks + 1;
+    if (active.strayLooks < STRAY_LOOKS) return;
+    this.#isPaused = paused;
+    this.#isBlocked = false;
+    this.#announce();
   }
 
   /** Nothing new to be seen has come. */

@@ -90,9 +90,8 @@ export class WhepSession {
   async open(url, token) {
     const peer = this.#peer;
     this.started = performance.now();
-    const offer = await peer.createOffer();
-    offer.sdp = withStereo(offer.sdp);
-    await peer.setLocalDescription(offer);
+    const { type, sdp } = await peer.createOffer();
+    await peer.setLocalDescription({ type, sdp: withStereo(sdp) });
     // Our candidates are not waited for: the server learns them from the checks that reach it.
     const resource = await postOffer(url, peer.localDescription.sdp, token, AbortSignal.timeout(ANSWER_MAX_MS));
     if (this.#isClosed) {

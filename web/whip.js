@@ -96,9 +96,8 @@ export class WhipSession {
       if (isVideo) preferCodec(transceiver, codec);
     }
     if (hasChannel) this.#channel = peer.createDataChannel("cues");
-    const offer = await peer.createOffer();
-    offer.sdp = withStereo(offer.sdp);
-    await peer.setLocalDescription(offer);
+    const { type, sdp } = await peer.createOffer();
+    await peer.setLocalDescription({ type, sdp: withStereo(sdp) });
     // Our candidates are not waited for: the server learns them from the checks that reach it.
     const resource = await postOffer(url, peer.localDescription.sdp, token, AbortSignal.timeout(ANSWER_MAX_MS));
     if (this.#isClosed) {

@@ -130,6 +130,19 @@ async fn w35_nothing_is_answered_with_301_or_302() -> Result {
 }
 
 #[tokio::test]
+async fn an_endpoint_may_end_with_a_slash() -> Result {
+    let program = up().await?;
+    for (path, offer) in ENDPOINTS {
+        let made = post(&program, &format!("{path}/"), offer).await?;
+        assert_eq!(made.status(), StatusCode::CREATED, "{path}");
+        let session = header(&made, "location").to_owned();
+        assert!(session.starts_with(&program.url(&format!("{path}/"))), "{session}");
+        assert_eq!(Client::new().delete(&session).send().await?.status(), StatusCode::OK, "{session}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn w44_session_urls_cannot_be_guessed() -> Result {
     let program = up().await?;
     let mut seen = std::collections::BTreeSet::new();

@@ -209,9 +209,10 @@ impl H264Profile {
         }
     }
 
-    /// Whether every browser decodes it.
-    pub(crate) fn is_common(self) -> bool {
-        self <= Self::High
+    /// Whether every browser decodes it, as far as an offer tells. What it does not tell the stream does: ffmpeg 8 writes
+    /// seven digits for a stream in Constrained Baseline that it copies.
+    pub(crate) const fn may_be_common(self) -> bool {
+        !matches!(self, Self::High10 | Self::High422 | Self::High444)
     }
 
     /// Whether a decoder of this profile plays a stream of another.

@@ -94,7 +94,8 @@ impl Feedback {
 pub(crate) enum Party {
     /// May send H264 as whole units only: viewers understand that too.
     Publisher,
-    /// Must take H264 fragments, so packetization mode 1 only (RFC 6184, section 6.2 and 6.3).
+    /// Must take H264 fragments, so packetization mode 1 (RFC 6184, section 6.2 and 6.3). Who names no mode has not said that he
+    /// cannot, though that stands for 0: GStreamer names none where its caps were made by hand, and takes fragments.
     Viewer,
 }
 
@@ -172,11 +173,13 @@ fn payload(lines: &Lines<'_>, codecs: &[Codec], party: Party, payload_type: u8) 
 }
 
 fn map_fits(codec: Codec, map: &RtpMap<'_>) -> bool {
-    let channels = match codec.kind() {
-        Kind::Audio => 2, // RFC 7587, section 7: opus is always announced with two.
-        Kind::Video => 1,
+    let channels_fit = match codec.kind() {
+        // RFC 7587, section 7: Opus is always announced with two. Who makes caps for GStreamer by hand often says nothing of
+        // them, and means the same.
+        Kind::Audio => (1..=2).contains(&map.channels),
+        Kind::Video => map.channels == 1,
     };
-    map.clock_rate == codec.clock_rate() && map.channels == channels
+    map.clock_rate == codec.clock_rate() && channels_fit
 }
 
 /// The value of `a=rtpmap` after the payload type.
@@ -193,9 +196,9 @@ fn parameters_fit(codec: Codec, fmtp: &str, party: Party) -> bool {
     match codec {
         Codec::Opus | Codec::Vp8 => true,
         Codec::H264 => match (party, parameter(fmtp, "packetization-mode")) {
-            (Party::Viewer, mode) => mode == Some("1"),
+            (Party::Viewer, mode) => matches!(mode, Some("1") | None),
             // What no viewer can decode is not worth taking.
-            (Party::Publisher, Some("0" | "1") | None) => H264Profile::of(fmtp).is_common(),
+            (Party::Publisher, Some("0" | "1") | None) => H264Profile::of(fmtp).may_be_common(),
             (Party::Publisher, Some(_)) => false,
         },
         // Profile 0 is 8-bit 4:2:0: what every decoder has, and so what publishers are to send.
@@ -217,7 +220,7 @@ pub(crate) fn codec_names(media: &Media) -> Vec<String> {
     let lines = Lines::of(media);
     let is_fragmented = |payload_type: u8| {
         let fmtp = lines.parameters.get(&payload_type).copied().unwrap_or("");
-        parameter(fmtp, "packetization-mode") == Some("1")
+        parameter(fmtp, "packetization-mode") != Some("0")
     };
     let of_codec = |payload_type: u8| Codec::from_encoding_name(lines.maps.get(&payload_type)?.encoding);
     let has_fragments =

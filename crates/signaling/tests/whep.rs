@@ -308,6 +308,33 @@ fn h264_in_whole_units_only_is_called_so() {
     assert!(told.ends_with("the player takes VP8, VP9, H.264 with packetization-mode=0, AV1."), "{told}");
 }
 
+/// As GStreamer's `whepsrc` offers with caps made by hand: nothing of how H264 is packetised, nothing of Opus's channels.
+#[test]
+fn an_offer_made_of_short_caps_is_served() {
+    let text = offers::text("gstreamer-viewer");
+    let short = text
+        .replace("a=fmtp:96 packetization-mode=1;profile-level-id=42e01f\r\n", "")
+        .replace("OPUS/48000/2", "OPUS/48000");
+    assert_eq!(text.len() - short.len(), 58, "both were there");
+    let offer = Session::parse(&short).expect("description");
+    let accepted = whep::accept(&offer, &on_air(Codec::H264, "profile-level-id=640028")).expect("accepted");
+    let video = accepted.media(Kind::Video).expect("video");
+    let best = video.payload_for(Codec::H264, "profile-level-id=640028").expect("H264");
+    assert_eq!((best.payload_type, best.rtx_payload_type), (96, Some(97)));
+    assert!(accepted.media(Kind::Audio).is_some());
+    let answer = Session::parse(&answer_with(&accepted, &addresses())).expect("answer");
+    assert_eq!((answer.media[0].fmtp(96), answer.media[0].fmtp(97)), (None, Some("apt=96")));
+
+    // Beside one that says that it takes fragments, it is not needed.
+    let both = text
+        .replace("SAVPF 96 97", "SAVPF 95 96 97")
+        .replace("a=rtpmap:96 ", "a=rtpmap:95 H264/90000\r\na=rtpmap:96 ");
+    let offer = Session::parse(&both).expect("description");
+    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    let video = accepted.media(Kind::Video).expect("video");
+    assert_eq!(video.payloads.iter().map(|payload| payload.payload_type).collect::<Vec<_>>(), [96]);
+}
+
 #[test]
 fn chromium_gets_every_codec_of_the_tree_and_none_that_it_cannot_carry() {
     let accepted = accepted("chromium-viewer");

@@ -371,6 +371,48 @@ fn h264_that_no_browser_decodes_is_refused() {
     assert!(matches!(error, OfferError::NoUsableCodec { kind: Kind::Video, .. }), "{error}");
 }
 
+/// ffmpeg 8 makes seven digits of the six when it copies a stream in a constrained profile. What the stream is, its
+/// parameter sets say.
+#[test]
+fn an_h264_profile_that_says_nothing_is_no_reason_to_refuse() {
+    for id in ["422001f", "nonsense", "56001f"] {
+        let (offer, checked) = check(&offers::text("ffmpeg-publisher").replace("42c01f", id))
+            .unwrap_or_else(|error| panic!("{id}: {error}"));
+        let engine = engine_answer(&whip::prepare_offer(&offer, &checked)).expect("engine");
+        let answer = Session::parse(&finish(&checked, &engine).expect("finished")).expect("answer");
+        assert_eq!(video_of(&answer), [(106, "H264".to_owned())], "{id}");
+    }
+}
+
+/// ffmpeg names both sections in its bundle, whether it has both or one.
+#[test]
+fn a_bundle_may_name_a_section_that_is_not_there() {
+    let text = offers::text("ffmpeg-publisher");
+    let at = |line: &str| text.find(line).expect("a section");
+    let (audio, video) = (at("m=audio"), at("m=video"));
+    for (text, mid) in
+        [(text[..video].to_owned(), "0"), (format!("{}{}", &text[..audio], &text[video..]), "1")]
+    {
+        let (offer, checked) = check(&text).expect("taken");
+        let engine = engine_answer(&whip::prepare_offer(&offer, &checked)).expect("engine");
+        let answer = Session::parse(&finish(&checked, &engine).expect("finished")).expect("answer");
+        assert_eq!((answer.group("BUNDLE"), answer.media.len()), (Some(vec![mid]), 1));
+        assert!(answer.media[0].candidates().next().is_some(), "{mid}");
+    }
+}
+
+#[test]
+fn obs_names_no_parameters_of_its_newer_codecs() {
+    for codec in ["AV1", "H265"] {
+        let text = offers::text("obs-publisher-av1").replace("AV1/90000", &format!("{codec}/90000"));
+        let (offer, checked) = check(&text).unwrap_or_else(|error| panic!("{codec}: {error}"));
+        let engine = engine_answer(&whip::prepare_offer(&offer, &checked)).expect("engine");
+        let answer = Session::parse(&finish(&checked, &engine).expect("finished")).expect("answer");
+        assert_eq!(video_of(&answer), [(96, codec.to_owned())]);
+        assert_eq!(answer.media[1].fmtp(96), None, "{codec}");
+    }
+}
+
 #[test]
 fn stereo_is_asked_for() {
     for (name, _, answer) in answers() {

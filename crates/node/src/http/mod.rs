@@ -63,6 +63,7 @@ use crate::sessions::{Peer, Session, Sessions};
 use crate::shard::ShardHandle;
 use crate::shard_load::ShardLoad;
 use crate::tree::TreeHandle;
+use proxies::origin;
 use redirect::Place;
 use responses::{ProblemCode, created_response, insert, problem_response, reply_response, with_cors};
 
@@ -227,6 +228,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/publishing", get(api::publishing))
         .route("/whip/{broadcast}", any(whip_endpoint))
         .route("/whep/{broadcast}", any(whep_endpoint))
+        // As people write them into encoders, which say nothing of why an address is none.
+        .route("/whip/{broadcast}/", any(whip_endpoint))
+        .route("/whep/{broadcast}/", any(whep_endpoint))
         .route("/whip/{broadcast}/t/{ticket}", any(whip_by_ticket))
         .route("/whep/{broadcast}/t/{ticket}", any(whep_by_ticket))
         .route("/whip/{broadcast}/advice", any(advice::show_of_broadcast))
@@ -549,26 +553,6 @@ async fn read_body(body: Body) -> Result<String, Problem> {
     let bytes = read.await.map_err(|_| Problem::new(408, "too-slow", "The body took too long to arrive."))?;
     let bytes = bytes.map_err(|_| Problem::too_large())?;
     String::from_utf8(bytes.into()).map_err(|_| Problem::new(400, "not-utf8", "The body is not UTF-8 text."))
-}
-
-/// Scheme and authority under which the client knows this server.
-fn origin(app: &App, request: &Request, addresses: Addresses) -> String {
-    let headers = request.headers();
-    let forwarded = headers.get("x-forwarded-proto").is_some_and(|value| value == "https");
-    let scheme = if app.is_tls || forwarded { "https" } else { "http" };
-    // HTTP/2 has it in the URI, HTTP/1.1 in a header.
-    let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
-    let authority = authority.or_else(|| text(headers, header::HOST)).filter(|host| is_authority(host));
-    match authority {
-        Some(host) => format!("{scheme}://{host}"),
-        None => format!("{scheme}://{}", addresses.local),
-    }
-}
-
-fn is_authority(host: &str) -> bool {
-    !host.is_empty()
-        && host.len() <= 255
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -1,17 +1,20 @@
-//! Who asks, where a proxy asks for him (`X-Forwarded-For`).
+//! Who asks, where a proxy asks for him (`X-Forwarded-For`), and under which name he knows this server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::HeaderMap;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use config::Network;
 
-use super::{Addresses, App};
+use super::{Addresses, App, text};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_HOST: &str = "x-forwarded-host";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// Lets a request that came through a trusted proxy count as its client's.
 pub(super) async fn see_through(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
@@ -51,6 +54,31 @@ fn address(text: &str) -> Option<IpAddr> {
     let bare = || text.trim_matches(['[', ']']).parse().ok();
     let address: IpAddr = bare().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))?;
     Some(address.to_canonical())
+}
+
+/// Scheme and authority under which the client knows this server.
+pub(super) fn origin(app: &App, request: &Request, addresses: Addresses) -> String {
+    known_as(app.is_tls, request.uri(), request.headers(), addresses.local)
+}
+
+/// Some proxies ask in a name of their own and tell the client's beside it (Apache, Traefik). Nobody has to be trusted for that:
+/// who lies gets wrong URLs of his own session.
+fn known_as(is_tls: bool, uri: &Uri, headers: &HeaderMap, local: SocketAddr) -> String {
+    // Of several proxies the first was asked by the client.
+    let told = |name| text(headers, HeaderName::from_static(name))?.split(',').next().map(str::trim);
+    let scheme = if is_tls || told(FORWARDED_PROTO) == Some("https") { "https" } else { "http" };
+    // HTTP/2 has it in the URI, HTTP/1.1 in a header.
+    let dialled = uri.authority().map(Authority::as_str).or_else(|| text(headers, header::HOST));
+    match [told(FORWARDED_HOST), dialled].into_iter().flatten().find(|host| is_authority(host)) {
+        Some(host) => format!("{scheme}://{host}"),
+        None => format!("{scheme}://{local}"),
+    }
+}
+
+fn is_authority(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 255
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
 }
 
 #[cfg(test)]
@@ -95,6 +123,34 @@ mod tests {
             named("127.0.0.1", &["203.0.113.9, unknown"]),
             None,
             "what is not understood is not passed over"
+        );
+    }
+
+    #[test]
+    fn urls_have_the_name_that_the_client_knows_behind_proxies_too() {
+        let local = "10.0.0.7:8080".parse().expect("an address");
+        let known = |is_tls, uri, lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            known_as(is_tls, &Uri::from_static(uri), &headers, local)
+        };
+        assert_eq!(known(false, "/whip/show", &[("host", "live.example:8443")]), "http://live.example:8443");
+        assert_eq!(known(true, "https://live.example/whip/show", &[]), "https://live.example");
+        assert_eq!(known(false, "/whip/show", &[]), "http://10.0.0.7:8080");
+        assert_eq!(known(false, "/whip/show", &[("host", "a b")]), "http://10.0.0.7:8080");
+        // As Apache asks, and as two proxies in a row do.
+        let upstream = ("host", "127.0.0.1:8080");
+        for (proto, name) in [("https", "live.example"), ("https, http", "live.example, inner:80")] {
+            let told = [upstream, (FORWARDED_PROTO, proto), (FORWARDED_HOST, name)];
+            assert_eq!(known(false, "/whip/show", &told), "https://live.example");
+        }
+        let told = [upstream, (FORWARDED_HOST, "live.example/\\")];
+        assert_eq!(
+            known(false, "/whip/show", &told),
+            "http://127.0.0.1:8080",
+            "what is no name is not repeated"
         );
     }
 }
