@@ -75,6 +75,7 @@ impl Metrics {
             snapshot: Mutex::default(),
             published: telemetry.injection.published(),
             cues: telemetry.injection.cues(),
+            channel_queue_full: telemetry.node.drops(NodeDrop::ChannelQueueFull),
             patients: watch::channel(Vec::new()).0,
             parents: Mutex::default(),
             flows: Mutex::default(),
@@ -421,6 +422,8 @@ impl Segmentation {
 pub struct TreeCounters {
     /// Captions and other timed data.
     pub cues: telemetry::injection::Cues,
+    /// Messages that found the queue of a link channel full.
+    pub channel_queue_full: Counter,
     socket: SocketCounters,
     quic_queue_full: Counter,
     link_drops: Arc<DropCounters>,

@@ -136,6 +136,8 @@ closed! {
         HandshakeQueueFull = "handshake_queue_full",
         /// A datagram of a link channel found the queue to QUIC full.
         LinkQueueFull = "link_queue_full",
+        /// A message found the queue of the link channel to its peer full, or a caption found half of it taken.
+        ChannelQueueFull = "channel_queue_full",
         /// A datagram found no room in the kernel's send buffer.
         SendBufferFull = "send_buffer_full",
         /// The kernel refused to send a datagram: no route, a firewall, a lost address.

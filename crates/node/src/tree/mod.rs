@@ -148,7 +148,7 @@ impl Tree {
             link_out: LinkOut::new(),
             publishers,
             exchange,
-            peers: Peers::default(),
+            peers: Peers::new(parts.counters.channel_queue_full.clone()),
             wanted: BTreeMap::new(),
             leaving: BTreeMap::new(),
             feeds: Vec::new(),

@@ -5,17 +5,24 @@ use std::time::Instant;
 
 use link::exchange::{Exchange, PeerId};
 use link::wire::message::Message;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::link_channel::ChannelEvent;
 
 /// The connected peers.
-#[derive(Default)]
 pub(super) struct Peers {
     outbound: BTreeMap<PeerId, mpsc::Sender<Message>>,
+    /// Counts messages that found no room.
+    queue_full: Counter,
 }
 
 impl Peers {
+    pub(super) const fn new(queue_full: Counter) -> Self {
+        Self { outbound: BTreeMap::new(), queue_full }
+    }
+
     /// Tells the exchange what a channel brought.
     pub(super) fn handle(&mut self, now: Instant, event: ChannelEvent, exchange: &mut Exchange) {
         match event {
@@ -45,9 +52,14 @@ impl Peers {
         let is_reliable = message.is_reliable();
         let Some(outbound) = self.outbound.get(&peer) else { return };
         if matches!(message, Message::Cue(_)) && outbound.capacity() <= outbound.max_capacity() / 2 {
+            self.queue_full.inc();
             return;
         }
-        if outbound.try_send(message).is_err() && is_reliable {
+        let Err(refused) = outbound.try_send(message) else { return };
+        if matches!(refused, TrySendError::Full(_)) {
+            self.queue_full.inc();
+        }
+        if is_reliable {
             tracing::warn!("a peer does not take its messages, link closed");
             self.disconnect(peer);
         }
@@ -61,7 +73,7 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use link::wire::message::Cue;
+    use link::wire::message::{Cue, Heartbeat};
     use model::{BroadcastId, Epoch, NtpTime};
 
     use super::*;
@@ -70,7 +82,9 @@ mod tests {
     fn captions_leave_room_for_what_a_peer_cannot_do_without() {
         let (outbound, mut waiting) = mpsc::channel(8);
         let peer = PeerId::new(1);
-        let mut peers = Peers { outbound: BTreeMap::from([(peer, outbound)]) };
+        let dropped = Counter::default();
+        let mut peers = Peers::new(dropped.clone());
+        peers.outbound.insert(peer, outbound);
         let broadcast = BroadcastId::new("show").expect("an id");
         let cue = |number| Cue {
             broadcast: broadcast.clone(),
@@ -81,7 +95,11 @@ mod tests {
         };
         (0..100).for_each(|number| peers.send(peer, Message::Cue(cue(number))));
         assert_eq!(waiting.len(), 4);
+        assert_eq!(dropped.get(), 96, "none is lost in silence");
         (0..4).for_each(|_| peers.send(peer, Message::Leave(broadcast.clone())));
+        assert_eq!(dropped.get(), 96);
+        peers.send(peer, Message::Heartbeat(Heartbeat { sent_micros: 0, echo: None }));
+        assert_eq!(dropped.get(), 97, "what is stale when late is dropped, and counted");
         assert!(peers.outbound.contains_key(&peer), "the link stays");
         peers.send(peer, Message::Leave(broadcast.clone()));
         assert!(peers.outbound.is_empty(), "it takes nothing any more");
