@@ -81,7 +81,7 @@ impl Class {
     }
 
     /// Wipes a slot, its newest version last, so that a wipe that is cut off brings no older version to light; makes it
-    /// free, and gives the end of the file back if nothing is there.
+    /// free, and gives the end of the file back if nothing is there. On an error the slot stays taken.
     pub fn erase(&mut self, slot: u32, newest: Side) -> io::Result<()> {
         self.wipe(slot, newest.other())?;
         self.wipe(slot, newest)?;
@@ -90,7 +90,11 @@ impl Class {
         while self.slots > 0 && self.free.remove(&(self.slots - 1)) {
             self.slots -= 1;
         }
-        if self.slots < before { self.file.set_len(self.bytes()) } else { Ok(()) }
+        if self.slots < before {
+            // What cannot be cut off holds zeros. An error would have a slot wiped again that somebody else may have by then.
+            let _ = self.file.set_len(self.bytes());
+        }
+        Ok(())
     }
 
     /// Writes zeros over what is in one half, and over nothing else: where nothing was written a full disk has no room.
@@ -124,6 +128,12 @@ impl Class {
         }
         buffer.truncate(filled);
         Ok(())
+    }
+
+    /// Puts another file in the place of this one's.
+    #[cfg(test)]
+    pub const fn swap_file(&mut self, file: &mut File) {
+        std::mem::swap(&mut self.file, file);
     }
 
     const fn at(&self, slot: u32, side: Side) -> u64 {

@@ -1,6 +1,6 @@
 //! The store: records by id, in slots of fitting size.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -22,6 +22,9 @@ const CLASSES: [(&str, usize); 4] =
 pub const RECORD_BYTES_MAX: usize = CLASSES[CLASSES.len() - 1].1 - OVERHEAD_BYTES;
 /// What the files of one store may take together, in bytes: 100 000 viewers of one shard.
 pub const BYTES_MAX: u64 = 256 << 20;
+
+/// Places that one call of [`Store::erase_again`] looks at: its caller may have other things to do.
+const ERASED_AT_ONCE: usize = 64;
 
 /// A record as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +70,8 @@ type Found = Result<(Held, Opened), (Place, RecordError)>;
 pub struct Store {
     classes: [Class; CLASSES.len()],
     held: BTreeMap<RecordId, Held>,
+    /// Places that are to be erased and could not be: what is there would be found by the next opening.
+    unerased: VecDeque<Held>,
     sealer: Sealer,
     buffer: Vec<u8>,
     /// What opening found, until it is asked for.
@@ -92,8 +97,15 @@ impl Store {
         let mut salt = [0; SALT_BYTES];
         SystemRandom::new().fill(&mut salt).map_err(|_| OpenError::NoRandom)?;
         let sealer = Sealer::new(key, salt, newest.map_or(1, |newest| newest.saturating_add(1)));
-        let mut store =
-            Self { classes, held: BTreeMap::new(), sealer, buffer: Vec::new(), found, _folder: folder };
+        let mut store = Self {
+            classes,
+            held: BTreeMap::new(),
+            unerased: VecDeque::new(),
+            sealer,
+            buffer: Vec::new(),
+            found,
+            _folder: folder,
+        };
         store.hold_found().map_err(io)?;
         Ok(store)
     }
@@ -154,12 +166,32 @@ impl Store {
     /// Erases a record; does nothing if there is none.
     ///
     /// # Errors
-    /// If the file system refuses; the record may then still be found by the next opening.
+    /// If the file system refuses; the record may then still be found by the next opening, until [`Self::erase_again`]
+    /// has succeeded.
     pub fn remove(&mut self, id: RecordId) -> io::Result<()> {
         match self.held.remove(&id) {
             Some(held) => self.erase(held),
             None => Ok(()),
         }
+    }
+
+    /// Whether something could not be erased yet.
+    #[must_use]
+    pub fn has_unerased(&self) -> bool {
+        !self.unerased.is_empty()
+    }
+
+    /// Tries again to erase what could not be erased; some of it, if it is much.
+    ///
+    /// # Errors
+    /// If the file system refuses still. Then the next call begins with another place.
+    pub fn erase_again(&mut self) -> io::Result<()> {
+        for _ in 0..self.unerased.len().min(ERASED_AT_ONCE) {
+            if let Some(held) = self.unerased.pop_front() {
+                self.erase(held)?;
+            }
+        }
+        Ok(())
     }
 
     /// How many records there are.
@@ -206,7 +238,11 @@ impl Store {
     }
 
     fn erase(&mut self, held: Held) -> io::Result<()> {
-        self.classes[usize::from(held.place.class)].erase(held.place.slot, held.side)
+        let erased = self.classes[usize::from(held.place.class)].erase(held.place.slot, held.side);
+        if erased.is_err() {
+            self.unerased.push_back(held);
+        }
+        erased
     }
 }
 
@@ -244,5 +280,79 @@ fn better(first: Found, second: Found) -> Found {
         (Ok((_, a)), Ok((_, b))) if b.sequence > a.sequence => second,
         (Err(_), Ok(_)) => second,
         (Ok(_), Ok(_) | Err(_)) | (Err(_), Err(_)) => first,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Harness {
+        folder: tempfile::TempDir,
+    }
+
+    impl Harness {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().expect("a folder") }
+        }
+
+        fn file(&self) -> PathBuf {
+            self.folder.path().join(CLASSES[0].0)
+        }
+
+        /// The store, and a file that takes nothing, as on a broken disk.
+        fn open(&self) -> (Store, File) {
+            let store = Store::open(self.folder.path(), &SealingKey::generate([1; 32])).expect("opened");
+            (store, File::open(self.file()).expect("a file to read"))
+        }
+
+        fn found(&self) -> Vec<u64> {
+            let found = self.open().0.load_all(SystemTime::now(), Duration::MAX);
+            found.into_iter().map(|record| record.expect("a record").id.number).collect()
+        }
+    }
+
+    const fn id(number: u64) -> RecordId {
+        RecordId { kind: 1, number }
+    }
+
+    fn put(store: &mut Store, number: u64) {
+        store.put(SystemTime::now(), id(number), b"something").expect("written");
+    }
+
+    #[test]
+    fn what_could_not_be_erased_is_erased_later_and_until_then_nobody_gets_its_place() {
+        let harness = Harness::new();
+        let (mut store, mut broken) = harness.open();
+        (1..=3).for_each(|number| put(&mut store, number));
+        store.classes[0].swap_file(&mut broken);
+        assert!(store.remove(id(1)).is_err() && store.remove(id(2)).is_err());
+        assert!(store.erase_again().is_err() && store.has_unerased());
+        store.classes[0].swap_file(&mut broken);
+        put(&mut store, 4);
+        store.erase_again().expect("erased");
+        assert!(!store.has_unerased());
+        put(&mut store, 5);
+        drop(store);
+        assert_eq!(harness.found(), [5, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_wiped_is_erased_though_its_file_cannot_be_cut() {
+        let harness = Harness::new();
+        let (mut store, mut broken) = harness.open();
+        put(&mut store, 1);
+        let bytes = fs::metadata(harness.file()).expect("a file").len();
+        fs::write(harness.file(), vec![0; bytes as usize]).expect("wiped");
+        store.classes[0].swap_file(&mut broken);
+        store.remove(id(1)).expect("nothing is left to be wiped");
+        assert!(!store.has_unerased());
+        store.classes[0].swap_file(&mut broken);
+        (2..=3).for_each(|number| put(&mut store, number));
+        drop(store);
+        assert_eq!(harness.found(), [2, 3]);
     }
 }
