@@ -46,6 +46,7 @@ pub struct Builder {
     /// The first of its ports, if it is not to take free ones.
     base: Option<u16>,
     is_supervised: bool,
+    outlives_file_limit: bool,
 }
 
 /// A node of this role (`up`, `injection`, `relay`, `egress`) on loopback.
@@ -60,6 +61,7 @@ pub fn node(role: &'static str) -> Builder {
         address,
         base: None,
         is_supervised: false,
+        outlives_file_limit: false,
     }
 }
 
@@ -97,6 +99,13 @@ impl Builder {
     #[must_use]
     pub const fn supervised(mut self) -> Self {
         self.is_supervised = true;
+        self
+    }
+
+    /// Lets it go on when it writes beyond what [`Program::limit_files`] allows: the write fails, as on a broken disk.
+    #[must_use]
+    pub const fn outlives_file_limit(mut self) -> Self {
+        self.outlives_file_limit = true;
         self
     }
 
@@ -147,6 +156,12 @@ impl Builder {
             Some(namespace) => {
                 let mut command = Command::new("ip");
                 command.args(["netns", "exec", namespace]).arg(path()?);
+                command
+            }
+            None if self.outlives_file_limit => {
+                // What a shell ignores is ignored by what it becomes.
+                let mut command = Command::new("sh");
+                command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(path()?);
                 command
             }
             None => Command::new(path()?),
@@ -228,6 +243,18 @@ impl Program {
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
         let status = Command::new("kill").args([format!("-{signal}"), self.id().to_string()]).status()?;
         ensure!(status.success(), "kill -{signal} failed");
+        Ok(())
+    }
+
+    /// Lets it write nothing at and above this offset of any file, or anywhere again.
+    ///
+    /// # Errors
+    /// If `prlimit` cannot be run.
+    pub fn limit_files(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+        let soft = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let (process, limit) = (format!("--pid={}", self.id()), format!("--fsize={soft}:unlimited"));
+        let status = Command::new("prlimit").args([process, limit]).status()?;
+        ensure!(status.success(), "prlimit failed");
         Ok(())
     }
 

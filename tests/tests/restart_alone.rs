@@ -1,10 +1,11 @@
 //! Nodes that begin anew while store and controller are away go on as they were told last.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use tests::crowd::ANY_RATE;
 use tests::installation::{self, Installation, Viewer, until_live, until_parents, view};
 use tests::offers;
 use tests::program::{self, Builder, Program, until};
@@ -14,6 +15,9 @@ type Result = anyhow::Result<()>;
 
 /// Two seconds of pictures.
 const PICTURES: usize = 60;
+
+/// What a small record takes.
+const SLOT_BYTES: u64 = 2048;
 
 /// Where nodes keep what they were told, and the key that it is sealed with.
 struct State {
@@ -31,6 +35,16 @@ impl State {
     fn keeps(&self, name: &str, node: Builder) -> anyhow::Result<Builder> {
         let (directory, key) = (self.folder.path().join(name), self.folder.path().join("key"));
         Ok(node.with(&["--state-dir", text(&directory)?, "--state-key-file", text(&key)?]))
+    }
+
+    /// Where small records of a node lie, keys among them.
+    fn records(&self, folder: &str) -> PathBuf {
+        self.folder.path().join(folder).join("records-1k")
+    }
+
+    /// Places that they take.
+    fn slots(&self, folder: &str) -> u64 {
+        std::fs::metadata(self.records(folder)).map_or(0, |file| file.len().div_ceil(SLOT_BYTES))
     }
 }
 
@@ -199,13 +213,10 @@ async fn broadcasts_and_their_keys_are_known_after_a_restart_without_the_store()
     let key = made["publish_key"].as_str().context("a key")?.to_owned();
     // What is on disk is what the node has been told.
     for folder in ["in/control-injection", "out/control-egress"] {
-        let records = state.folder.path().join(folder).join("records-1k");
-        until("the broadcast is kept beside the parents", async || {
-            let slots = std::fs::metadata(&records).map_or(0, |file| file.len().div_ceil(2048));
-            Ok(slots >= if folder.starts_with("in") { 1 } else { 2 })
-        })
-        .await?;
-        let sealed = std::fs::read(&records)?;
+        let least = if folder.starts_with("in") { 1 } else { 2 };
+        let what = "the broadcast is kept beside the parents";
+        until(what, async || Ok(state.slots(folder) >= least)).await?;
+        let sealed = std::fs::read(state.records(folder))?;
         ensure!(!sealed.windows(6).any(|bytes| bytes == b"friday"), "not in the clear");
     }
     kill(&mut controller).await?;
@@ -226,5 +237,45 @@ async fn broadcasts_and_their_keys_are_known_after_a_restart_without_the_store()
     let source = Source::publish_as(&injection.url("/whip/friday"), Some(&key), Shape::TINY).await?;
     early.watch(PICTURES).await.with_context(|| egress.log())?;
     drop(source);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_broken_disk_did_not_let_go_is_erased_when_it_works_again() -> Result {
+    let state = State::new()?;
+    let mut controller = program::node("controller").with(&ANY_RATE).start().await?;
+    let installation = Installation::of(&controller);
+    let builder = || node((&state, &installation), ("injection", "in", "here"));
+    let mut injection = builder()?.outlives_file_limit().start().await?;
+    let client = Client::new();
+    let make = async |name: &str| -> anyhow::Result<String> {
+        let made = client.post(controller.url("/api/v1/broadcasts")).json(&json!({ "id": name }));
+        let made: Value = made.send().await?.error_for_status()?.json().await?;
+        Ok(made["publish_key"].as_str().context("a key")?.to_owned())
+    };
+    let kept = async |count: u64| {
+        until("the keys are kept", async || Ok(state.slots("in/control-injection") >= count)).await
+    };
+    // The last one lies beyond the limit, and the node's log does not.
+    let others = 64;
+    for number in 0..others {
+        make(&format!("show-{number}")).await?;
+    }
+    kept(others).await?;
+    let key = make("friday").await?;
+    kept(others + 1).await?;
+
+    injection.limit_files(Some(others * SLOT_BYTES))?;
+    let deleted = client.delete(controller.url("/api/v1/broadcasts/friday")).send().await?;
+    ensure!(deleted.status().is_success(), "{}", deleted.status());
+    let said = |words: &str| injection.log().matches(words).count();
+    until("it says so", async || Ok(said("is not kept whole") == 1)).await?;
+    injection.limit_files(None)?;
+    until("it says that it is over", async || Ok(said("is kept whole again") == 1)).await?;
+    assert_eq!(said("is not kept whole"), 1, "{}", injection.log());
+
+    kill(&mut controller).await?;
+    replace(&mut injection, builder()?).await?;
+    ensure!(publish(&injection, "friday", Some(&key)).await? == (503, "access-unavailable".into()));
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! counts from the moment it says it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -31,7 +32,7 @@ const DECLARED_MAX: usize = 4096;
 const NAME_BYTES_MAX: usize = 64;
 /// How often failures are logged.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
-/// How often it is tried to write what could not be written.
+/// How often it is tried to write what could not be written, and to erase what could not be erased.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The records and their one writer.
@@ -43,7 +44,7 @@ pub struct Kept {
     /// Above the number of every broadcast's record.
     next: u64,
     complained_at: Option<Instant>,
-    /// Whether everything that was told is written down.
+    /// Whether everything that was told is written down, and nothing else.
     is_whole: bool,
 }
 
@@ -136,10 +137,11 @@ impl Kept {
                         kept.erase(found.id);
                     }
                 }
-                // It is wiped already.
+                // It is wiped, or will be.
                 Err(error) => tracing::warn!(%error, "what the store told an earlier process is lost"),
             }
         }
+        kept.is_whole = !kept.store.has_unerased();
         Ok(kept)
     }
 
@@ -171,7 +173,8 @@ impl Kept {
         self.declared.values().map(|(_, record)| record.clone())
     }
 
-    /// Goes on writing down what the store tells; `declared` once it has told. What could not be written is tried again.
+    /// Goes on writing down what the store tells; `declared` once it has told. What could not be written or erased is tried
+    /// again.
     pub async fn follow(mut self, mut told: watch::Receiver<Option<Assignment>>, declared: Arc<Declared>) {
         let mut changes = declared.changes();
         // It may have told already.
@@ -197,8 +200,10 @@ impl Kept {
         let was_whole = std::mem::replace(&mut self.is_whole, true);
         assignment.into_iter().for_each(|assignment| self.keep_assignment(assignment));
         declared.into_iter().for_each(|records| self.keep_declared(records));
-        if !was_whole && self.is_whole {
-            self.complained_at = None;
+        let erased = self.store.erase_again();
+        self.note_erased(erased);
+        self.is_whole &= !self.store.has_unerased();
+        if !was_whole && self.is_whole && self.complained_at.take().is_some() {
             tracing::info!("what the store tells is kept whole again");
         }
     }
@@ -255,7 +260,12 @@ impl Kept {
     }
 
     fn erase(&mut self, id: RecordId) {
-        if let Err(error) = self.store.remove(id) {
+        let erased = self.store.remove(id);
+        self.note_erased(erased);
+    }
+
+    fn note_erased(&mut self, erased: io::Result<()>) {
+        if let Err(error) = erased {
             self.is_whole = false;
             self.complain(&error);
         }
