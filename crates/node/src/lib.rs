@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod advice;
+mod aside;
 mod bind;
 mod clock;
 mod control;

@@ -26,6 +26,7 @@ use super::{
     Addresses, App, authorize, broadcast_id, origin, problem_response, read_body, reply_response,
     take_allowance, text, with_cors,
 };
+use crate::aside::Aside;
 use crate::event_streams::{CreateError, EventStreams, Looked, Truth};
 use crate::sessions::{Peer, Session, Watching};
 
@@ -33,6 +34,9 @@ use crate::sessions::{Peer, Session, Watching};
 const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 /// How often readers are looked at when nothing changes: viewer counts fall due, and readers get stuck.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Events wait so long at most for the count of those who watch at other nodes: the first count that a player is told should
+/// have them in it, and a store that answers slowly should delay nothing.
+const COUNT_PATIENCE: Duration = Duration::from_millis(100);
 /// The step in which viewers are sent away.
 const MOVE_STEP: Duration = Duration::from_millis(20);
 /// Longest time over which an operator spreads a move.
@@ -148,19 +152,25 @@ pub async fn follow(app: Arc<App>) {
     let (mut changes, mut cues) = (app.directory.changes(), app.directory.cues.changes());
     let mut looks = interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut counting = Aside::new();
     loop {
         tokio::select! {
             _ = changes.changed() => {}
             _ = cues.changed() => {}
             _ = looks.tick() => {}
+            () = counting.ended() => {}
         }
-        let is_anybody_there = app.sessions.viewers().iter().any(|viewer| viewer.events.count() > 0);
-        if let (Some(control), true) = (&app.control, is_anybody_there) {
-            control.front_door.refresh_audience().await;
-        }
+        counting.begin(COUNT_PATIENCE, || count(&app)).await;
         update(&app);
         tokio::time::sleep(UPDATE_INTERVAL).await;
     }
+}
+
+/// Asks how many watch in the whole installation, if there is anybody to tell.
+fn count(app: &App) -> Option<impl Future<Output = ()>> {
+    let is_anybody_there = app.sessions.viewers().iter().any(|viewer| viewer.events.count() > 0);
+    let control = app.control.as_ref().filter(|_| is_anybody_there)?;
+    Some(control.front_door.refresh_audience())
 }
 
 fn update(app: &App) {
