@@ -256,11 +256,11 @@ impl Shard {
                 self.stats.drop(DropReason::UnknownStream);
                 continue;
             };
-            let (kind, layer, points) = (stream.kind, stream.layer, stream.points());
+            let (kind, layer, division) = (stream.kind, stream.layer, stream.division());
             match stream.insert(now, packet) {
                 Ok(is_newest) => {
-                    // Once, however often a publisher changes its mind.
-                    if stream.points() != points && !divided_otherwise.contains(&fan) {
+                    // Once, however often a publisher changes its mind. Who loses its part with this goes on at once.
+                    if stream.division() != division && !divided_otherwise.contains(&fan) {
                         divided_otherwise.push(fan);
                     }
                     let start = work.payloads.len();

@@ -180,6 +180,12 @@ impl Stream {
         layers.map_or(1, |layers| layers.structure.points())
     }
 
+    /// How viewers' parts of it are told: how many points there are, and which counts.
+    pub fn division(&self) -> (u8, Option<u8>) {
+        let layers = self.layers.as_ref().filter(|_| self.is_alone);
+        (self.points(), layers.map(|layers| layers.generation))
+    }
+
     /// The layer that a point of it ends with.
     pub fn point(&self, index: u8) -> svc::Layer {
         self.layers.as_ref().map_or(Structure::SINGLE, |layers| layers.structure).point(index)

@@ -278,6 +278,32 @@ fn a_publisher_that_counts_anew_costs_a_start_from_the_cache() {
 }
 
 #[test]
+fn who_loses_count_of_its_part_does_not_wait_for_its_next_turn() {
+    let mut scene = scene(1, 3);
+    select(&mut scene, Selection::Layer(2));
+    scene.play(Duration::from_secs(1));
+    let just_came = |scene: &Scene| {
+        let (player, now) = (scene.player(1), scene.now);
+        let picture = player.stream(VIDEO).last().map(|packet| now - packet.at);
+        let report = player.reports.last().map(|(at, _)| now - *at);
+        picture.is_some_and(|age| age < Duration::from_millis(33))
+            && report.is_some_and(|age| age < Duration::from_millis(400))
+    };
+    // Its next turn is far off, and the picture that comes next shows all layers, as the ones before it did.
+    while !just_came(&scene) {
+        scene.play(Duration::from_millis(33));
+    }
+    scene.publisher.count_anew();
+    let before = count(&scene);
+    scene.play(Duration::from_millis(500));
+    assert!(count(&scene) > before, "the picture stands still");
+    scene.play(Duration::from_secs(4));
+    assert_eq!(scene.shard.layer(VIEWER), Some(2), "it is back on its part");
+    let came = since(&scene, 0);
+    assert!(came.windows(2).all(|pair| pair[1].seq_no == pair[0].seq_no.plus(1)));
+}
+
+#[test]
 fn a_replay_in_whose_midst_the_publisher_counts_anew_begins_again() {
     let mut scene = scene(1, 3);
     // No other keyframe comes to its help.
