@@ -15,6 +15,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod svc;
 pub mod time;
+mod vp9_descriptor;
 
 pub use gap::GapTracker;
 pub use keyframe_request::KeyframeLimiter;

@@ -2,17 +2,10 @@
 
 use super::Profile;
 use super::bits::BitReader;
-
-const PICTURE_ID: u8 = 0x80;
-const INTER_PREDICTED: u8 = 0x40;
-const LAYER_INDICES: u8 = 0x20;
-const FLEXIBLE: u8 = 0x10;
-const BEGINS_FRAME: u8 = 0x08;
-const STRUCTURE: u8 = 0x02;
-
-/// Of the structure: sizes stand in it, groups of pictures stand in it.
-const STRUCTURE_SIZES: u8 = 0x10;
-const STRUCTURE_GROUPS: u8 = 0x08;
+use crate::vp9_descriptor::{
+    BEGINS_FRAME, FLEXIBLE, INTER_PREDICTED, LAYER_INDICES, LONG_ID, PICTURE_ID, STRUCTURE, STRUCTURE_GROUPS,
+    STRUCTURE_SIZES,
+};
 
 /// `frame_marker` of every frame.
 const FRAME_MARKER: u32 = 2;
@@ -58,7 +51,7 @@ fn lowest_intra_start(payload: &[u8]) -> Option<usize> {
     }
     let mut length = 1;
     if descriptor & PICTURE_ID != 0 {
-        let is_long = payload.get(1)? & 0x80 != 0;
+        let is_long = payload.get(1)? & LONG_ID != 0;
         length += if is_long { 2 } else { 1 };
     }
     if descriptor & LAYER_INDICES != 0 {

@@ -1,20 +1,11 @@
 //! Layers of VP9, from the payload descriptor (RFC 9628, section 4.2).
 
 use super::{Frame, Layer, Structure};
+use crate::vp9_descriptor::{
+    BEGINS_FRAME, ENDS_FRAME, FLEXIBLE, INTER_PREDICTED, LAYER_INDICES, LONG_ID, PICTURE_ID, STRUCTURE,
+    STRUCTURE_GROUPS, STRUCTURE_SIZES, SWITCHING_UP,
+};
 
-const PICTURE_ID: u8 = 0x80;
-const INTER_PREDICTED: u8 = 0x40;
-const LAYER_INDICES: u8 = 0x20;
-const FLEXIBLE: u8 = 0x10;
-const BEGINS_FRAME: u8 = 0x08;
-const ENDS_FRAME: u8 = 0x04;
-const STRUCTURE: u8 = 0x02;
-
-/// Of the layer indices.
-const SWITCHING_UP: u8 = 0x10;
-/// Of the structure.
-const STRUCTURE_SIZES: u8 = 0x10;
-const STRUCTURE_GROUP: u8 = 0x08;
 /// References of a picture are named by how many pictures they are back, below this.
 const REACH: usize = 128;
 const REFERENCES_MAX: usize = 3;
@@ -97,7 +88,7 @@ impl Reader {
         if head & STRUCTURE_SIZES != 0 {
             *rest = rest.get(4 * usize::from(spatial)..)?;
         }
-        if head & STRUCTURE_GROUP != 0 {
+        if head & STRUCTURE_GROUPS != 0 {
             let mut temporal = 1;
             for _ in 0..byte(rest)? {
                 let picture = byte(rest)?;
@@ -119,6 +110,6 @@ fn byte(rest: &mut &[u8]) -> Option<u8> {
 /// The low bits of the picture's id, which has 7 or 15.
 fn picture_id(rest: &mut &[u8]) -> Option<usize> {
     let first = byte(rest)?;
-    let low = if first & 0x80 == 0 { first } else { byte(rest)? };
+    let low = if first & LONG_ID == 0 { first } else { byte(rest)? };
     Some(usize::from(low) % REACH)
 }
