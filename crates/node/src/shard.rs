@@ -26,11 +26,13 @@ use crate::metrics::ShardCounters;
 use crate::session_records::{Resource, ViewerRecords};
 use crate::sessions::{IceRestart, Sessions};
 use crate::tree::{TreeHandle, Wish};
+pub use feed::Feed;
 use handle::Command;
 pub use handle::ShardHandle;
 use out::Out;
 
 mod datagrams;
+mod feed;
 mod handle;
 mod layers;
 mod out;
@@ -80,65 +82,6 @@ pub struct Established {
     pub offer: Offer,
     /// When it was POSTed.
     pub since: Instant,
-}
-
-/// The tree thread's end of the media queue of one shard.
-pub struct Feed {
-    inputs: rtrb::Producer<Input>,
-    /// Changes of broadcasts that found no room: they must not be lost, so packets are as long as they wait.
-    waiting: VecDeque<Input>,
-    waker: Arc<Waker>,
-    queue_full: Counter,
-    is_fed: bool,
-}
-
-impl Feed {
-    /// Puts `input` into the queue; wakes nobody yet.
-    pub fn push(&mut self, input: Input) {
-        self.push_waiting();
-        let refused = if self.waiting.is_empty() { self.try_push(input) } else { Some(input) };
-        match refused {
-            None => {}
-            Some(Input::Packet(..) | Input::LeftOut(_)) => {
-                self.queue_full.inc();
-            }
-            Some(change) => self.waiting.push_back(change),
-        }
-    }
-
-    fn push_waiting(&mut self) {
-        while let Some(input) = self.waiting.pop_front() {
-            if let Some(refused) = self.try_push(input) {
-                self.waiting.push_front(refused);
-                return;
-            }
-        }
-    }
-
-    fn try_push(&mut self, input: Input) -> Option<Input> {
-        match self.inputs.push(input) {
-            Ok(()) => {
-                self.is_fed = true;
-                None
-            }
-            Err(rtrb::PushError::Full(refused)) => Some(refused),
-        }
-    }
-
-    /// Wakes the shard if anything was put in since the last time.
-    pub fn wake(&mut self) {
-        self.push_waiting();
-        if std::mem::take(&mut self.is_fed) {
-            let _ = self.waker.wake();
-        }
-    }
-}
-
-impl Drop for Feed {
-    /// Lets the shard see that nothing more will come.
-    fn drop(&mut self) {
-        let _ = self.waker.wake();
-    }
 }
 
 /// What the shell knows of a viewer beside what the fan-out core knows.
@@ -237,8 +180,7 @@ impl Shard {
         let (inputs, media) = rtrb::RingBuffer::new(MEDIA_MAX);
         let (sender, commands) = crossbeam_channel::bounded(COMMANDS_MAX);
         let handle = ShardHandle { commands: sender, waker: waker.clone() };
-        let queue_full = parts.queue_full;
-        let feed = Feed { inputs, waiting: VecDeque::new(), waker, queue_full, is_fed: false };
+        let feed = Feed::new(inputs, waker, parts.queue_full);
         let mut shard = Self {
             index,
             core: egress::Shard::new(config),
