@@ -136,11 +136,24 @@ pub struct Shard {
     counters: ShardCounters,
 }
 
-/// What a full queue has not taken yet. Bounded by broadcasts and viewers.
+/// What a full queue has not taken yet.
 #[derive(Default)]
 struct Unsaid {
+    /// One for each broadcast at most.
     wants: VecDeque<(BroadcastId, Wish)>,
+    /// One for each viewer that the worker knows at most.
     closes: VecDeque<ViewerId>,
+}
+
+impl Unsaid {
+    /// Wishes of a broadcast take turns, so one that was not said and its opposite are none: viewers that come and go while
+    /// the tree thread takes nothing leave nothing behind.
+    fn wish(&mut self, broadcast: BroadcastId, wish: Wish) {
+        match self.wants.iter().position(|(wanted, _)| *wanted == broadcast) {
+            Some(index) => drop(self.wants.remove(index)),
+            None => self.wants.push_back((broadcast, wish)),
+        }
+    }
 }
 
 /// What a new shard is made of.
@@ -453,7 +466,7 @@ impl Shard {
         let count = self.watched.entry(broadcast.clone()).or_default();
         *count += 1;
         if *count == 1 {
-            self.unsaid.wants.push_back((broadcast.clone(), Wish::Come(join)));
+            self.unsaid.wish(broadcast.clone(), Wish::Come(join));
         }
         self.say();
     }
@@ -464,7 +477,7 @@ impl Shard {
         *count = count.saturating_sub(1);
         if *count == 0 {
             self.watched.remove(broadcast);
-            self.unsaid.wants.push_back((broadcast.clone(), Wish::Gone));
+            self.unsaid.wish(broadcast.clone(), Wish::Gone);
         }
         self.say();
     }
@@ -483,5 +496,26 @@ impl Shard {
                 break;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn viewers_that_come_and_go_unsaid_leave_nothing_behind() {
+        let mut unsaid = Unsaid::default();
+        let [friday, monday] = ["friday", "monday"].map(|name| BroadcastId::new(name).expect("an id"));
+        unsaid.wish(friday.clone(), Wish::Gone);
+        for _ in 0..1000 {
+            unsaid.wish(monday.clone(), Wish::Come(None));
+            unsaid.wish(monday.clone(), Wish::Gone);
+        }
+        assert!(matches!(&unsaid.wants.make_contiguous()[..], [(left, Wish::Gone)] if *left == friday));
+        unsaid.wish(friday.clone(), Wish::Come(None));
+        assert!(unsaid.wants.is_empty(), "it stays wanted");
+        unsaid.wish(friday, Wish::Gone);
+        assert_eq!(unsaid.wants.len(), 1);
     }
 }
