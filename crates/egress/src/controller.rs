@@ -6,7 +6,7 @@
 //! take is sent in repeats, which may be lost without harm. A try that fails makes the next one wait longer.
 //!
 //! An estimate counts when it *falls*. One that is merely lower than what is sent is common: receivers raise theirs by a
-//! few percent a second after a better layer has begun.
+//! few percent a second after a better layer has begun, and from almost nothing after a picture was held.
 //!
 //! Only the picture adapts: sound is never left out for it. A connection that carries no layer at all is [`Hold`]'s.
 //!
@@ -37,6 +37,8 @@ const FALL_PERCENT: u64 = 97;
 /// overuse in a large keyframe, too, and then estimate 85 % of what came.
 const SEVERE_PERCENT: u64 = 70;
 const MILD_PERCENT: u64 = 95;
+/// To this share of what arrives a receiver lowers its estimate.
+const FALLEN_TO_PERCENT: u64 = 85;
 /// An estimate is believed so long.
 const ESTIMATE_AGE_MAX: Duration = Duration::from_secs(5);
 /// What has to be free for a layer beside its own rate, in percent: sound, headers, frames of uneven size.
@@ -49,7 +51,7 @@ const ROUND_TRIP_GROWTH: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(2);
 /// A better layer is tried so long after the last shortage, and after failures up to the second.
 const PATIENCE_MIN: Duration = Duration::from_secs(5);
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
+const PATIENCE_MAX: Duration = Duration::from_secs(20);
 /// A shortage so soon after a switch up means that the try has failed.
 const TRIAL: Duration = Duration::from_secs(10);
 
@@ -88,6 +90,8 @@ pub struct Report {
     pub lost: i32,
     /// Extended highest sequence number received.
     pub highest_seq: u32,
+    /// Payload that it was sent so far, repeats among it, in bytes modulo 2^32.
+    pub sent: u32,
     /// Round trip, if known, and when the report was sent that it was measured with.
     pub round_trip: Option<(Duration, Instant)>,
 }
@@ -130,23 +134,27 @@ pub struct Controller {
     wanted: u8,
     /// Nothing has ever been short: the best layer is right, without a probe.
     is_optimistic: bool,
-    /// The newest estimate, when it came, and whether it has fallen since the last decision.
+    /// The newest estimate, when it came, when it fell last, and whether it has since the last decision.
     estimate: Option<(Bitrate, Instant)>,
+    fallen_at: Option<Instant>,
     has_fallen: bool,
     heard_at: Option<Instant>,
-    /// Where the window of loss began: highest sequence number and packets lost.
-    window: Option<(Instant, u32, i32)>,
+    /// Where the window of loss began.
+    window: Option<(Instant, Report)>,
     /// Of the last whole window.
     loss_percent: u32,
     /// Windows in a row with too much of it.
     lossy: u8,
+    /// How much arrived in the last whole window, repeats among it.
+    delivered: Option<Bitrate>,
     /// What the connection carries, if the latest decision found that to be too little and there was more than an estimate to
     /// say so.
     short: Option<Bitrate>,
     round_trip: Option<Duration>,
     round_trip_min: Option<Duration>,
-    /// When the report was sent that the viewer answered last.
+    /// When the report was sent that the viewer answered last, and the first one in a row that met a queue.
     asked_at: Option<Instant>,
+    queue_since: Option<Instant>,
     quiet_until: Option<Instant>,
     try_at: Option<Instant>,
     patience: Duration,
@@ -164,15 +172,18 @@ impl Controller {
             wanted: layer,
             is_optimistic: layer == 0,
             estimate: None,
+            fallen_at: None,
             has_fallen: false,
             heard_at: None,
             window: None,
             loss_percent: 0,
             lossy: 0,
+            delivered: None,
             short: None,
             round_trip: None,
             round_trip_min: None,
             asked_at: None,
+            queue_since: None,
             // It begins with a burst, which says nothing.
             quiet_until: Some(now + QUIET),
             try_at: None,
@@ -186,7 +197,9 @@ impl Controller {
     /// The viewer says what it can take.
     pub fn estimated(&mut self, now: Instant, bitrate: Bitrate) {
         let before = self.estimate.replace((bitrate, now));
-        self.has_fallen |= before.is_none_or(|(before, _)| is_below(bitrate, FALL_PERCENT, before));
+        if before.is_none_or(|(before, _)| is_below(bitrate, FALL_PERCENT, before)) {
+            (self.has_fallen, self.fallen_at) = (true, Some(now));
+        }
     }
 
     /// The viewer says what it got.
@@ -198,23 +211,27 @@ impl Controller {
             let least = self.round_trip_min.map_or(round_trip, |least| least + least / 64);
             self.round_trip_min = Some(least.min(round_trip));
             self.round_trip = Some(round_trip);
+            let since = *self.queue_since.get_or_insert(asked_at);
+            self.queue_since = self.has_queue().then_some(since);
         }
         let percent = match self.window {
             None => u32::from(report.fraction_lost) * 100 / 256,
-            Some((since, highest_seq, lost)) => {
-                let expected = report.highest_seq.wrapping_sub(highest_seq);
+            Some((since, before)) => {
+                let expected = report.highest_seq.wrapping_sub(before.highest_seq);
                 // A step back is one by another count: of a viewer that went elsewhere and came back.
                 let is_step_back = expected > u32::MAX / 2;
-                if !is_step_back
-                    && (now.saturating_duration_since(since) < LOSS_WINDOW || expected < LOSS_PACKETS_MIN)
-                {
+                let passed = now.saturating_duration_since(since);
+                if !is_step_back && (passed < LOSS_WINDOW || expected < LOSS_PACKETS_MIN) {
                     return;
                 }
-                let lost = u32::try_from(report.lost.saturating_sub(lost)).unwrap_or(0);
-                if is_step_back { 0 } else { lost.min(expected) * 100 / expected.max(1) }
+                let lost = u32::try_from(report.lost.saturating_sub(before.lost)).unwrap_or(0);
+                let percent = if is_step_back { 0 } else { lost.min(expected) * 100 / expected.max(1) };
+                let sent = Bitrate::of(u64::from(report.sent.wrapping_sub(before.sent)), passed);
+                self.delivered = (!is_step_back).then(|| share(sent, 100 - u64::from(percent)));
+                percent
             }
         };
-        self.window = Some((now, report.highest_seq, report.lost));
+        self.window = Some((now, report));
         self.loss_percent = percent;
         self.lossy = if percent > LOSS_MAX_PERCENT { self.lossy.saturating_add(1) } else { 0 };
         if let Some(probe) = &mut self.probe {
@@ -255,7 +272,8 @@ impl Controller {
             (self.trial_until, self.patience) = (None, PATIENCE_MIN);
         }
         let shortage = self.shortage(now, layers);
-        self.short = shortage.filter(|_| self.has_witness());
+        self.short =
+            shortage.filter(|_| self.has_witness()).map(|capacity| self.carried(now).unwrap_or(capacity));
         match shortage {
             Some(capacity) => self.go_down(now, layers, capacity),
             None => self.go_up(now, layers, can_probe),
@@ -271,9 +289,10 @@ impl Controller {
         self.short
     }
 
-    /// The picture begins anew: what is reported next is of the time before.
+    /// The picture begins anew: what is reported next is of the time before, and what is estimated, too.
     pub fn began_anew(&mut self, now: Instant) {
         (self.probe, self.short) = (None, None);
+        (self.estimate, self.fallen_at) = (self.estimate.map(|_| (Bitrate::default(), now)), None);
         self.rest(now);
     }
 
@@ -294,7 +313,7 @@ impl Controller {
     /// What comes in next is of the past.
     fn rest(&mut self, now: Instant) {
         self.quiet_until = Some(now + QUIET);
-        (self.has_fallen, self.lossy, self.window) = (false, 0, None);
+        (self.has_fallen, self.lossy, self.window, self.delivered) = (false, 0, None, None);
     }
 
     /// What the connection carries, if that is less than what is sent.
@@ -308,16 +327,24 @@ impl Controller {
         let sent = Bitrate::bps(self.rate(layers, self.current).as_bps() + probed);
         if self.lossy >= LOSS_WINDOWS {
             self.lossy = 0;
-            return Some(share(sent, 100 - u64::from(self.loss_percent.min(100))));
+            return self.delivered.or_else(|| Some(share(sent, 100 - u64::from(self.loss_percent.min(100)))));
         }
         let (estimate, _) = self.estimate?;
         let is_likely = self.has_witness();
         let is_short = if is_below(estimate, SEVERE_PERCENT, sent) {
-            has_fallen || self.has_queue()
+            has_fallen || self.has_standing_queue()
         } else {
             has_fallen && is_likely && is_below(estimate, MILD_PERCENT, sent)
         };
         is_short.then_some(estimate)
+    }
+
+    /// What has arrived of late, by what the viewer has just said of it, else by what was not lost.
+    fn carried(&self, now: Instant) -> Option<Bitrate> {
+        let is_fresh = self.fallen_at.is_some_and(|at| now.saturating_duration_since(at) <= ESTIMATE_AGE_MAX);
+        let (estimate, _) = self.estimate.filter(|_| is_fresh).unzip();
+        let arrived = estimate.map(|it| Bitrate::bps(it.as_bps().saturating_mul(100) / FALLEN_TO_PERCENT));
+        arrived.or(self.delivered)
     }
 
     fn go_down(&mut self, now: Instant, layers: &[LayerNow], capacity: Bitrate) {
@@ -432,6 +459,11 @@ impl Controller {
     fn has_queue(&self) -> bool {
         let growth = self.round_trip.zip(self.round_trip_min);
         growth.is_some_and(|(now, least)| now > least + least.max(ROUND_TRIP_GROWTH))
+    }
+
+    /// Whether it is no single report's.
+    fn has_standing_queue(&self) -> bool {
+        self.queue_since.zip(self.asked_at).is_some_and(|(since, latest)| latest > since)
     }
 
     /// Whether loss or a queue makes a fallen estimate believable.

@@ -19,9 +19,9 @@ use crate::track::{Holding, Phase, Place};
 use crate::viewer::Viewer;
 
 /// A viewer may always ask for as much again: a burst of loss in the keyframe it starts with.
-pub const RTX_BURST_BYTES_MIN: u64 = 64 << 10;
+pub const RTX_BURST_BYTES_MIN: u64 = 24 << 10;
 /// Repeats a viewer may always have, however slow its layer is.
-const RTX_RATE_MIN: Bitrate = Bitrate::kbps(128);
+const RTX_RATE_MIN: Bitrate = Bitrate::kbps(64);
 /// A keyframe on its way answers a request that crossed it; a publisher that answers needs no longer for a new one.
 const KEYFRAME_GRACE: Duration = Duration::from_millis(500);
 /// A viewer that still asks so long after the keyframe of its replay did not get that one. Firefox drops what comes within
@@ -200,9 +200,10 @@ fn handle_block<B>(viewer: &mut Viewer, block: &ReportBlock, sending: &mut Sendi
         sending.stats.reports(kind).record(block.fraction_lost, jitter, round_trip);
     }
     let ReportBlock { fraction_lost, lost, highest_seq, .. } = *block;
+    let sent = track.payload_sent();
     match (viewer.layering.as_mut(), kind) {
         (Some(layering), Kind::Video) => {
-            let report = controller::Report { fraction_lost, lost, highest_seq, round_trip: answer };
+            let report = controller::Report { fraction_lost, lost, highest_seq, sent, round_trip: answer };
             layering.reported(sending.now, report);
         }
         (Some(layering), Kind::Audio) => layering.hold.sound_reported(sending.now, fraction_lost, round_trip),
@@ -224,6 +225,11 @@ fn handle_nack<B: SendBatch>(
 ) {
     let Some(kind) = kind_of(viewer, nack.media) else { return };
     let Some(track) = viewer.track(kind).filter(|track| track.out.nack) else { return };
+    // What a held picture lacks would be missing from the sound, and what a connection has no room for, from the layer that it
+    // has room for.
+    let is_held = track.holding == Holding::Held || track.is_on_its_way_down();
+    let (outdated, round_trip) =
+        (track.outdated_before, track.reception.and_then(|reception| reception.round_trip));
     let stream = track.source.and_then(|source| fan.stream_mut(source.ssrc));
     let layer_rate = stream.map_or(Bitrate::default(), |stream| stream.rate(sending.now));
     let rate =
@@ -232,8 +238,6 @@ fn handle_nack<B: SendBatch>(
     let share = if rules.is_behind { BEHIND_SHARE } else { 1 };
     let (rate, burst) = (Bitrate::bps(rate.as_bps() / share), burst / share);
     viewer.rtx_budget.refill(sending.now, rate, burst);
-    // What a held picture lacks would be missing from the sound.
-    let is_held = viewer.track(kind).is_some_and(|track| track.holding == Holding::Held);
     for seq in nack.seqs() {
         sending.stats.nacked += 1;
         let found = viewer.track(kind).and_then(|track| {
@@ -249,7 +253,11 @@ fn handle_nack<B: SendBatch>(
         });
         match found {
             None => sending.stats.drop(DropReason::NackUnknown),
+            Some((place, _)) if place.seq_no < outdated => sending.stats.drop(DropReason::NackOutdated),
             Some(_) if is_held || !viewer.rtx_budget.has_any() => sending.stats.drop(DropReason::NackBudget),
+            Some(_) if kind == Kind::Video && viewer.is_repeated(sending.now, seq, round_trip) => {
+                sending.stats.drop(DropReason::NackEarly);
+            }
             Some((place, packet)) => {
                 let bytes = viewer.resend(sending, kind, &place, packet);
                 sending.stats.rtx.add(bytes);

@@ -6,7 +6,7 @@
 //! next keyframe, and if it does not fit after all, the next try waits twice as long.
 //!
 //! While nothing of the picture is sent, browsers say nothing of it, and estimate nothing either. What is left are the
-//! reports of the sound, which they send every five seconds or so.
+//! reports of the sound, where there are any: Chromium, for one, sends none on sound that it only receives.
 
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,22 @@ const SIGNS_APART_MAX: Duration = Duration::from_secs(7);
 
 /// A picture stays held for so long at least, and after tries that failed up to the second.
 const PATIENCE_MIN: Duration = Duration::from_secs(8);
-const PATIENCE_MAX: Duration = Duration::from_secs(60);
+const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// What comes sooner is a report of what was before.
 const QUIET: Duration = Duration::from_secs(2);
 /// A report of the sound counts for so long: browsers send one each five seconds.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(12);
-/// Who does not report on its sound at all is given another try so long after the usual time.
+/// Who no longer reports on its sound is given another try so long after the usual time.
 const UNHEARD_MAX: Duration = Duration::from_secs(20);
 /// Sound that loses more is not to be burdened with a picture.
 const SOUND_LOSS_MAX: u8 = 13;
 /// Nor sound whose round trip is longer than the least one by this, and twice as long.
 const ROUND_TRIP_GROWTH: Duration = Duration::from_millis(100);
-/// A picture that is short so soon after it came back has come back in vain.
+/// A picture that is short so soon after it came back, for so long, has come back in vain; at once where less than this share
+/// of it is carried.
 const TRIAL: Duration = Duration::from_secs(10);
+const TRIAL_TIME: Duration = Duration::from_secs(1);
+const HOPELESS_PERCENT: u64 = 50;
 /// What an estimate must be above the layer's rate, in percent, to be believed at once.
 const ROOM_PERCENT: u64 = 120;
 
@@ -160,19 +163,25 @@ impl Hold {
 
     fn watch(&mut self, now: Instant, connection: Connection, is_trial: bool) -> Step {
         let Connection { capacity, needed, has_sound, .. } = connection;
-        let is_sign = capacity.is_some_and(|capacity| {
-            capacity.as_bps().saturating_mul(100) < needed.as_bps().saturating_mul(STARVED_PERCENT)
-        });
+        let is_below = |percent: u64| {
+            let enough = needed.as_bps().saturating_mul(percent);
+            capacity.is_some_and(|capacity| capacity.as_bps().saturating_mul(100) < enough)
+        };
         let apart = |(_, latest): (Instant, Instant)| now.saturating_duration_since(latest);
         if !has_sound || self.starving.is_some_and(|starving| apart(starving) > SIGNS_APART_MAX) {
             self.starving = None;
         }
-        if !has_sound || !is_sign {
+        if !has_sound || !is_below(STARVED_PERCENT) {
             return Step::Stay;
         }
         let (first, _) = self.starving.unwrap_or((now, now));
         self.starving = Some((first, now));
-        if !is_trial && now.saturating_duration_since(first) < STARVED_TIME {
+        let patience = match is_trial {
+            true if is_below(HOPELESS_PERCENT) => Duration::ZERO,
+            true => TRIAL_TIME,
+            false => STARVED_TIME,
+        };
+        if now.saturating_duration_since(first) < patience {
             return Step::Stay;
         }
         if is_trial {
@@ -197,9 +206,10 @@ impl Hold {
         let is_news = |sound: &Sound| {
             has_come_since(sound.at) && now.saturating_duration_since(sound.at) <= REPORT_AGE_MAX
         };
-        match self.sound.filter(is_news) {
-            Some(sound) => sound.fraction_lost <= SOUND_LOSS_MAX && !sound.has_queue,
-            None => now >= due + UNHEARD_MAX,
+        match self.sound {
+            Some(sound) if is_news(&sound) => sound.fraction_lost <= SOUND_LOSS_MAX && !sound.has_queue,
+            Some(_) => now >= due + UNHEARD_MAX,
+            None => true,
         }
     }
 }
@@ -313,7 +323,7 @@ mod tests {
             assert_eq!(viewer.seconds(3, None), [Step::Stay; 3]);
             assert_eq!(viewer.second(Some(90)), Step::Hold, "at the first sign");
         }
-        assert!(waits.is_sorted() && waits[0] < 12 && (60..66).contains(&waits[4]), "{waits:?}");
+        assert!(waits.is_sorted() && waits[0] < 12 && (30..36).contains(&waits[4]), "{waits:?}");
         viewer.away(0).expect("comes back");
         assert_eq!(viewer.second(None), Step::Returned);
         viewer.seconds(11, None);
@@ -323,10 +333,22 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_of_its_sound_is_tried_later() {
+    fn a_picture_of_which_more_than_half_arrives_is_tried_for_longer() {
         let mut viewer = Viewer::held();
-        let away = (1..60).find(|_| viewer.second(None) == Step::Return);
-        assert_eq!(away, Some(28));
+        viewer.away(0).expect("comes back");
+        assert_eq!(viewer.second(None), Step::Returned);
+        assert_eq!(viewer.seconds(3, None), [Step::Stay; 3]);
+        assert_eq!(viewer.seconds(2, Some(120)), [Step::Stay, Step::Hold]);
+    }
+
+    #[test]
+    fn who_never_reports_on_its_sound_is_tried_in_time_and_who_ceases_to_later() {
+        let away = |viewer: &mut Viewer| (1..60).find(|_| viewer.second(None) == Step::Return);
+        assert_eq!(away(&mut Viewer::held()), Some(8));
+        let mut viewer = Viewer::new();
+        viewer.hold.sound_reported(viewer.now, 0, None);
+        viewer.seconds(4, Some(90));
+        assert_eq!(away(&mut viewer), Some(28));
     }
 
     #[test]

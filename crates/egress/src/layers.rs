@@ -34,7 +34,7 @@ use crate::shard::{Config, Event, Shard};
 use crate::stats::LayerSwitch;
 use crate::stream::Stream;
 use crate::ticks::want_keyframe;
-use crate::track::{Holding, Phase, Target};
+use crate::track::{Holding, Phase, Target, Track};
 use crate::viewer::Viewer;
 
 /// How often it is looked at which layers have dried up or come back.
@@ -45,6 +45,9 @@ const NEEDS_INTERVAL: Duration = Duration::from_secs(1);
 const PROBE_VALID: Duration = Duration::from_millis(1500);
 /// What a probe may save up: two frames at 30 per second.
 const PROBE_SAVED: Duration = Duration::from_millis(70);
+/// A worse layer is waited for so long to come with a live keyframe; publishers that answer need less. Then it begins with the
+/// cached one: what the connection does not carry is no picture to go on with.
+const DOWN_PATIENCE: Duration = Duration::from_millis(800);
 /// A packet is repeated so often, at most: layers differ by a factor of about four.
 const REPEATS_MAX: usize = 4;
 
@@ -373,6 +376,7 @@ fn hold_or_return<B: SendBatch>(
             replays::start_or_ask(config, viewer, fan, sending);
         }
         Step::Returned => {
+            track.outdate();
             layering.controller.renumbered(track.layer);
             layering.controller.began_anew(sending.now);
             sending.stats.layer_switched(LayerSwitch::Up);
@@ -410,13 +414,18 @@ fn go_to<B: SendBatch>(
         let is_as_large = stream.point(layer).spatial == stream.point(track.layer).spatial;
         let has_waited = before.is_some_and(|before| before.layer == layer);
         let asks = layer < track.layer && (has_waited || !is_as_large);
-        track.target = Some(Target { layer, source, reason, is_due: false });
+        track.target = Some(Target { layer, source, reason, since: sending.now, is_due: false });
         if asks {
             want_keyframe(config, fan, source.ssrc, sending);
         }
         return;
     }
-    if !goes_on || !is_playing {
+    let since = before.filter(|before| before.layer == layer).map_or(sending.now, |before| before.since);
+    let is_cached = |stream: &Stream| stream.keyframe().is_some() && !fan.is_behind(sending.now, stream);
+    let has_waited = sending.now.saturating_duration_since(since) >= DOWN_PATIENCE;
+    let is_down = reason == LayerSwitch::Down;
+    let begins_cached = is_down && has_waited && fan.stream(source.ssrc).is_some_and(is_cached);
+    if !goes_on || !is_playing || begins_cached {
         // There is nothing to go on with: it starts there as one that joins.
         if let Some(old) = track.source.and_then(|old| fan.stream(old.ssrc)) {
             track.anchor(old);
@@ -426,10 +435,13 @@ fn go_to<B: SendBatch>(
         viewer.is_dirty = true;
         sending.stats.layer_switched(reason);
         replays::start_or_ask(config, viewer, fan, sending);
+        if begins_cached {
+            begin_with_room(viewer);
+        }
         return;
     }
     let is_due = fan.fresh_keyframe(sending.now, source.ssrc).is_some();
-    track.target = Some(Target { layer, source, reason, is_due });
+    track.target = Some(Target { layer, source, reason, since, is_due });
     if !is_due {
         want_keyframe(config, fan, source.ssrc, sending);
     } else {
@@ -468,10 +480,12 @@ pub fn turn<B>(viewer: &mut Viewer, packet: &TreePacket, sending: &mut Sending<'
 /// Switches a viewer to its target, if that has a fresh keyframe and the frame before it is out. True if it did.
 fn switch<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) -> bool {
     let Some(track) = &mut viewer.video else { return false };
-    let Some(target) = track.target.filter(|_| matches!(track.phase, Phase::Live)) else { return false };
+    let Some(target) = track.target.filter(|target| track.may_switch(*target)) else { return false };
     let Some(stream) = fan.stream(target.source.ssrc) else { return false };
     let Some(age) = fan.fresh_keyframe(sending.now, target.source.ssrc) else { return false };
-    if !track.is_frame_end && age < FRAME_PATIENCE {
+    // What a connection has no room for, least of all a keyframe, is not sent to its end.
+    let is_down = track.is_on_its_way_down();
+    if !is_down && !track.is_frame_end && age < FRAME_PATIENCE {
         return false;
     }
     if let Some(old) = track.source.and_then(|old| fan.stream(old.ssrc)) {
@@ -480,9 +494,19 @@ fn switch<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_
     track.switch(sending.now, target, stream);
     track.forget_old(|ssrc| fan.stream(ssrc)?.ring.oldest());
     viewer.is_dirty = true;
+    if is_down {
+        begin_with_room(viewer);
+    }
     sending.stats.layer_switched(target.reason);
     replays::send_the_rest(viewer, fan, sending);
     true
+}
+
+/// What was before the keyframe that a viewer now begins with had no room, so none of it is repeated; that keyframe itself meets
+/// the queue of what was before, and may have to be.
+fn begin_with_room(viewer: &mut Viewer) {
+    viewer.video.iter_mut().for_each(Track::outdate);
+    viewer.renew_rtx_budget();
 }
 
 /// A frame of the old layer whose end does not come holds a switch up no longer.

@@ -24,6 +24,7 @@ mod record;
 mod replay;
 mod replays;
 mod report;
+mod resent;
 mod send;
 mod shard;
 mod stats;

@@ -38,6 +38,10 @@ pub enum DropReason {
     NackUnknown,
     /// A packet asked for again by a viewer that had spent its budget for repeats.
     NackBudget,
+    /// A packet asked for again that is from before the keyframe with which the picture has begun anew.
+    NackOutdated,
+    /// A packet asked for again before its repeat can have come.
+    NackEarly,
     /// SRTCP that does not authenticate.
     RtcpAuthentication,
     /// SRTCP that was seen before.
@@ -48,7 +52,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::UnknownStream,
         Self::Duplicate,
         Self::TooLate,
@@ -56,6 +60,8 @@ impl DropReason {
         Self::BeforeStart,
         Self::NackUnknown,
         Self::NackBudget,
+        Self::NackOutdated,
+        Self::NackEarly,
         Self::RtcpAuthentication,
         Self::RtcpReplay,
         Self::RtcpMalformed,
@@ -72,6 +78,8 @@ impl DropReason {
             Self::BeforeStart => "before_start",
             Self::NackUnknown => "nack_unknown",
             Self::NackBudget => "nack_budget",
+            Self::NackOutdated => "nack_outdated",
+            Self::NackEarly => "nack_early",
             Self::RtcpAuthentication => "rtcp_authentication",
             Self::RtcpReplay => "rtcp_replay",
             Self::RtcpMalformed => "rtcp_malformed",
@@ -276,7 +284,7 @@ mod tests {
             (0..=count).for_each(|_| stats.drop(reason));
         }
         let counts = DropReason::ALL.map(|reason| stats.drops(reason));
-        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(counts, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         let labels: std::collections::BTreeSet<_> = DropReason::ALL.map(DropReason::as_str).into();
         assert_eq!(labels.len(), DropReason::ALL.len());
     }

@@ -161,6 +161,7 @@ fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, se
     let has_started = matches!(track.phase, Phase::Live | Phase::Replaying(_));
     if has_started && replays::start(config, viewer, fan, Start::Cached, sending) {
         sending.stats.restarts += 1;
+        viewer.video.iter_mut().for_each(Track::outdate);
     }
 }
 

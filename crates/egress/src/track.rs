@@ -91,6 +91,8 @@ pub struct Target {
     pub layer: u8,
     pub source: Source,
     pub reason: LayerSwitch,
+    /// Since when.
+    pub since: Instant,
     /// Its keyframe has come; the frame before it may not be out.
     pub is_due: bool,
 }
@@ -113,6 +115,8 @@ pub struct Track {
     /// RTP packets and payload bytes of it, for sender reports.
     pub packets: u32,
     pub payload_bytes: u32,
+    /// Payload bytes of repeats.
+    pub repeated_bytes: u32,
     /// Whether the viewer was found unable to decode the source.
     pub is_refused: bool,
     /// Whether it stands in the queue of replays.
@@ -124,6 +128,9 @@ pub struct Track {
     /// When to start again from a cached keyframe unless one comes before.
     pub restart_at: Option<Instant>,
     pub restarted_at: Option<Instant>,
+    /// Out sequence numbers below are of before a keyframe with which the picture began anew, because it had no room or could not
+    /// be decoded any more.
+    pub outdated_before: SeqNo,
     sent_until: CounterBlock,
     /// Out sequence number after the highest one that was surely sent: in the process after a crash, less than what may have been
     /// sent.
@@ -164,12 +171,14 @@ impl Track {
             reports: [None; 2],
             packets: 0,
             payload_bytes: 0,
+            repeated_bytes: 0,
             is_refused: false,
             is_queued: false,
             is_frame_end: false,
             keyframe_at: None,
             restart_at: None,
             restarted_at: None,
+            outdated_before: SeqNo::new(0),
             sent_until: record.sent.resumed(),
             reached: record.sent.surely_used(),
             sent_before: record.sent.surely_used(),
@@ -326,6 +335,31 @@ impl Track {
         self.phase = Phase::Live;
         self.keyframe_at = Some(now);
         self.restart_at = None;
+    }
+
+    /// Picture: it has begun anew, and what was sent before is worth no repeat.
+    pub fn outdate(&mut self) {
+        self.outdated_before =
+            self.mapping.current().map_or(self.outdated_before, |current| current.first_out);
+    }
+
+    /// Picture: whether it is to have a worse layer because its connection does not carry this one.
+    pub fn is_on_its_way_down(&self) -> bool {
+        self.target.is_some_and(|target| target.layer > self.layer && target.reason == LayerSwitch::Down)
+    }
+
+    /// Whether it can go to this layer in the midst of a replay: what it replays has no room.
+    pub fn may_switch(&self, target: Target) -> bool {
+        match self.phase {
+            Phase::Live => true,
+            Phase::Replaying(_) => target.layer > self.layer,
+            Phase::Idle | Phase::Waiting => false,
+        }
+    }
+
+    /// Payload that was sent so far, repeats among it, in bytes modulo 2^32.
+    pub const fn payload_sent(&self) -> u32 {
+        self.payload_bytes.wrapping_add(self.repeated_bytes)
     }
 
     /// Whether packets can be repeated without a need: in an RTX stream, which its viewer counts and then drops.

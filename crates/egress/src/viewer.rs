@@ -1,6 +1,6 @@
 //! One viewer: keys, path, tracks, and how its packets are sealed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use media_core::TreePacket;
 use model::{Bitrate, BroadcastId, Kind, SeqNo};
@@ -14,6 +14,7 @@ use crate::feedback;
 use crate::layers::Layering;
 use crate::packet::{self, Header, SEAL_BYTES_MAX};
 use crate::record::{Path, RecordChange, TrackRecord, ViewerId, ViewerRecord, ViewerSetup};
+use crate::resent::Resent;
 use crate::send::{SendBatch, Sending};
 use crate::stats::DropReason;
 use crate::track::{Phase, Place, Track};
@@ -63,6 +64,8 @@ pub struct Viewer {
     /// What it estimates that it can take.
     pub estimate: Option<Bitrate>,
     pub rtx_budget: Budget,
+    /// Of the picture, once something was repeated.
+    resent: Option<Box<Resent>>,
     /// Where there is a layer to choose.
     pub layering: Option<Box<Layering>>,
     /// Whether its consent is fresh.
@@ -118,6 +121,7 @@ impl Viewer {
             wake_at: now,
             estimate: None,
             rtx_budget: Budget::new(feedback::RTX_BURST_BYTES_MIN),
+            resent: None,
             layering: None,
             is_consenting: true,
             is_dirty: true,
@@ -236,6 +240,17 @@ impl Viewer {
         bytes
     }
 
+    /// Lets it ask for as much as one that has just begun.
+    pub const fn renew_rtx_budget(&mut self) {
+        self.rtx_budget = Budget::new(feedback::RTX_BURST_BYTES_MIN);
+    }
+
+    /// Whether a packet of its picture was repeated less than a round trip ago. If not, it is going to be.
+    pub fn is_repeated(&mut self, now: Instant, seq: u16, round_trip: Option<Duration>) -> bool {
+        let Some(round_trip) = round_trip else { return false };
+        !self.resent.get_or_insert_with(|| Box::new(Resent::new(now))).note(now, seq, round_trip)
+    }
+
     /// Sends a packet again: in the RTX stream, or, where there is none, just as it was. Counted by the caller.
     pub fn resend<B: SendBatch>(
         &mut self,
@@ -274,6 +289,9 @@ impl Viewer {
                 self.seal(sending.out, &header, &payload, place.seq_no)
             }
         };
+        if let Some(track) = self.track_mut(kind) {
+            track.repeated_bytes = track.repeated_bytes.wrapping_add(payload.len() as u32);
+        }
         *sending.payload = payload;
         bytes
     }
