@@ -14,7 +14,7 @@ use tests::exclusive::Exclusive;
 use tests::network::{Hosts, PUBLISH_TOKEN, Path};
 use tests::program::{self, Program};
 use tests::source::{Seens, Shape, Source, Stamp};
-use tests::{tools, watching};
+use tests::{offers, tools, watching};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -138,6 +138,21 @@ async fn e11_a_player_chooses_among_the_layers_of_chromium() -> Result {
     Ok(())
 }
 
+/// What is answered to a viewer that offers what Chromium offers. Its session ends at once.
+async fn answer_to_chromium(endpoint: &str) -> anyhow::Result<String> {
+    let client = Client::new();
+    let offer = offers::crlf(offers::CHROMIUM_VIEWER);
+    let posted = client.post(endpoint).header("Content-Type", "application/sdp").body(offer).send().await?;
+    ensure!(posted.status() == StatusCode::CREATED, "{}", posted.status());
+    let session = posted.headers().get("Location").context("a session")?.to_str()?.to_owned();
+    let answer = posted.text().await?;
+    client.delete(session).send().await?;
+    Ok(answer)
+}
+
+/// How often viewers have told when packets arrived.
+const ARRIVALS_TOLD: &str = "media_tree_viewer_transport_feedback_total";
+
 /// The viewer's link gets narrow and wide again: the picture gets small and large again, by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_gets_the_layer_that_its_link_carries() -> Result {
@@ -154,6 +169,8 @@ async fn a_viewer_gets_the_layer_that_its_link_carries() -> Result {
     let publisher = publish(&chromium, &url, "vp8").await?;
     let page = watching::open_player(&chromium, &egress.url("/watch/show")).await?;
     until_height(&page, 360).await.context("before the link is narrow")?;
+    let answer = answer_to_chromium(&egress.url("/whep/show")).await?;
+    ensure!(answer.contains("transport-cc") && !answer.contains("goog-remb"), "{answer}");
 
     let viewers_link = |bitrate| {
         let path = Path { delay: Duration::from_millis(10), bitrate, ..Path::default() };
@@ -173,6 +190,12 @@ async fn a_viewer_gets_the_layer_that_its_link_carries() -> Result {
     viewers_link(None);
     let up = until_height(&page, 360).await.context("the link is wide again")?;
     let after = freezes(&page).await?;
+    let told = egress.metric(ARRIVALS_TOLD).await?;
+    let malformed = egress.metric_with("media_tree_egress_drops_total{", "reason=\"rtcp_malformed\"").await?;
+    ensure!(
+        told > 100.0 && malformed == 0.0,
+        "{told} times it was told when packets arrived, {malformed} not read"
+    );
     println!(
         "{name}: 360 lines; at 900 kbit/s 180 lines after {:.1} s, {} freezes; wide again: 360 lines after {:.1} s, {} freezes",
         down.as_secs_f64(),
@@ -200,6 +223,8 @@ async fn a_link_that_carries_no_picture_carries_the_sound() -> Result {
     let publisher = watching::publish_test_picture(&chromium, &url, "vp8").await?;
     let page = watching::open_player(&chromium, &egress.url("/watch/show")).await?;
     page.wait_until("mediaTree.stats().then((stats) => stats.framesDecoded > 150)", PATIENCE).await?;
+    let answer = answer_to_chromium(&egress.url("/whep/show")).await?;
+    ensure!(answer.contains("goog-remb") && !answer.contains("transport-cc"), "nothing to choose: {answer}");
 
     let viewers_link = |bitrate| {
         let path = Path { delay: Duration::from_millis(10), bitrate, ..Path::default() };
@@ -230,6 +255,7 @@ async fn a_link_that_carries_no_picture_carries_the_sound() -> Result {
         after.as_secs_f64(),
         widened.elapsed().as_secs_f64()
     );
+    ensure!(egress.metric(ARRIVALS_TOLD).await? == 0.0, "it was not asked");
     page.close().await?;
     publisher.close().await
 }

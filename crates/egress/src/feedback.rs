@@ -1,4 +1,4 @@
-//! What viewers say: reports, requests to repeat, requests for a keyframe, estimates, goodbyes.
+//! What viewers say: reports, requests to repeat, requests for a keyframe, estimates, arrivals, goodbyes.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crate::stats::DropReason;
 use crate::stream::Stream;
 use crate::ticks::want_keyframe;
 use crate::track::{Holding, Phase, Place};
+use crate::transport;
 use crate::viewer::Viewer;
 
 /// A viewer may always ask for as much again: a burst of loss in the keyframe it starts with.
@@ -136,7 +137,8 @@ impl Shard {
         self.viewer(viewer)?.track(kind)?.reception
     }
 
-    /// What a viewer estimates that it can take (REMB), if it said so.
+    /// What a viewer can take: by its own estimate (REMB), or by when packets arrive where it tells that; `None` while nobody
+    /// knows.
     #[must_use]
     pub fn estimate(&self, viewer: ViewerId) -> Option<Bitrate> {
         self.viewer(viewer)?.estimate
@@ -167,6 +169,8 @@ fn handle_packet<B: SendBatch>(
                 .entries()
                 .for_each(|(media, _)| handle_keyframe_request(rules.config, viewer, fan, media, sending));
         }
+        // Who tells when packets arrive estimates by repeats alone, if at all: the others have a number.
+        Packet::ReceiverEstimate(_) if viewer.tells_arrivals() => {}
         Packet::ReceiverEstimate(estimate) => {
             viewer.estimate = Some(estimate.bitrate);
             if let Some(layering) = &mut viewer.layering {
@@ -174,7 +178,8 @@ fn handle_packet<B: SendBatch>(
             }
         }
         Packet::Goodbye(_) => sending.events.push_back(Event::Bye { viewer: viewer.id }),
-        Packet::SourceDescription(_) | Packet::TransportFeedback(_) => {}
+        Packet::TransportFeedback(feedback) => transport::handle(viewer, fan, feedback, sending),
+        Packet::SourceDescription(_) => {}
     }
 }
 
@@ -241,7 +246,7 @@ fn handle_nack<B: SendBatch>(
     for seq in nack.seqs() {
         sending.stats.nacked += 1;
         let found = viewer.track(kind).and_then(|track| {
-            let seq_no = track.nacked(seq);
+            let seq_no = track.meant(seq);
             let segment = track.mapping.owner(seq_no)?;
             let packet = segment.find(seq_no, &fan.stream(segment.source)?.ring)?;
             // Only what was sent: a replay may not have come so far, and the rest is on its way anyway.
@@ -262,6 +267,9 @@ fn handle_nack<B: SendBatch>(
                 let bytes = viewer.resend(sending, kind, &place, packet);
                 sending.stats.rtx.add(bytes);
                 viewer.rtx_budget.spend(bytes);
+                if let Some(layering) = viewer.layering.as_mut().filter(|_| kind == Kind::Video) {
+                    layering.repeated(bytes);
+                }
             }
         }
     }

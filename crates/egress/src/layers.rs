@@ -23,6 +23,7 @@ use model::{Bitrate, BroadcastId, Kind, Rid, Ssrc};
 use crate::broadcast::{Fan, point_name};
 use crate::budget::Budget;
 use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
+use crate::estimator::{Arrived, Estimator, Sent};
 use crate::feedback::Rules;
 use crate::hold::{Connection, Hold, Step};
 use crate::mapping::Segment;
@@ -72,6 +73,10 @@ pub struct LayerState {
 pub struct Layering {
     pub controller: Controller,
     pub hold: Hold,
+    /// What its connection carries, if it tells when packets arrive.
+    estimator: Option<Box<Estimator>>,
+    /// Bytes of its picture that were sent again, modulo 2^32.
+    repeated: u32,
     /// At which rate to probe, and until when.
     probe: Option<(Bitrate, Instant)>,
     budget: Budget,
@@ -84,6 +89,8 @@ impl Layering {
         Self {
             controller: Controller::new(now, layer),
             hold: Hold::new(),
+            estimator: None,
+            repeated: 0,
             probe: None,
             budget: Budget::new(0),
             has_news: false,
@@ -94,7 +101,27 @@ impl Layering {
         self.probe.is_some()
     }
 
-    /// The viewer says what it can take.
+    /// So much of the picture was sent again.
+    pub const fn repeated(&mut self, bytes: usize) {
+        self.repeated = self.repeated.wrapping_add(bytes as u32);
+    }
+
+    /// The viewer says which packets arrived when; `sent` bytes of its picture were sent to it, repeats aside. Gives what its
+    /// connection carries, where that is news.
+    pub fn arrived(
+        &mut self,
+        now: Instant,
+        sent: u32,
+        packets: impl Iterator<Item = Arrived>,
+    ) -> Option<Bitrate> {
+        let estimator = self.estimator.get_or_insert_with(Box::default);
+        packets.for_each(|packet| estimator.arrived(&packet));
+        let bitrate = estimator.conclude(now, Sent { once: sent, again: self.repeated })?;
+        self.estimated(now, bitrate);
+        Some(bitrate)
+    }
+
+    /// The viewer, or what it tells of arrivals, says what it can take.
     pub fn estimated(&mut self, now: Instant, bitrate: Bitrate) {
         self.controller.estimated(now, bitrate);
         self.hold.estimated(now, bitrate);
@@ -542,5 +569,6 @@ pub fn probe<'a, B: SendBatch>(
     if let Some(layering) = &mut viewer.layering {
         layering.budget = left;
         layering.controller.probed(sent);
+        layering.repeated(sent);
     }
 }

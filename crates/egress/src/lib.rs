@@ -10,6 +10,7 @@ mod broadcast;
 mod budget;
 mod controller;
 mod counter;
+mod estimator;
 mod fan_out;
 mod feedback;
 mod format;
@@ -33,6 +34,7 @@ mod ticks;
 mod timers;
 mod track;
 mod trains;
+mod transport;
 mod viewer;
 
 pub use counter::CounterBlock;

@@ -9,8 +9,8 @@ use crate::mapping::Segment;
 use crate::record::OutTrack;
 
 /// No header that [`Header`] writes is longer: 12 bytes, 4 for the extension block, 17 for a mid, 9 for the time of
-/// capture, 2 for loudness or rotation, rounded up.
-pub const HEADER_BYTES_MAX: usize = 48;
+/// capture, 2 for loudness, 2 for rotation, 3 for the transport-wide number, rounded up.
+pub const HEADER_BYTES_MAX: usize = 52;
 
 /// What sealing can add: the tag of AES-GCM is 16 bytes, others are shorter.
 pub const SEAL_BYTES_MAX: usize = 16;
@@ -79,14 +79,18 @@ impl Header {
         let capture_time = packet.capture_time.to_bits().to_be_bytes();
         let orientation = [packet.orientation];
         let level = packet.audio_level.map(|level| [level]);
+        // One stream counts for the whole transport: so its own number is the transport-wide one, and nothing is counted.
+        let transport_sequence = ids.transport_sequence.filter(|_| stream.ssrc == track.ssrc);
+        let seq = stream.seq_no.seq().to_be_bytes();
         // Loudness is left out where the publisher sends none: then it sends none at all, and the size stays constant.
         let wanted = [
             ids.mid.zip(Some(track.mid.as_str().as_bytes())),
             ids.abs_capture_time.zip(Some(capture_time.as_slice())),
             ids.audio_level.zip(level.as_ref().map(<[u8; 1]>::as_slice)),
             ids.video_orientation.zip(Some(orientation.as_slice())),
+            transport_sequence.zip(Some(seq.as_slice())),
         ];
-        let mut extensions: [(u8, &[u8]); 4] = [(0, &[]); 4];
+        let mut extensions: [(u8, &[u8]); 5] = [(0, &[]); 5];
         let mut count = 0;
         for extension in wanted.into_iter().flatten() {
             extensions[count] = extension;
@@ -172,6 +176,7 @@ mod tests {
             abs_capture_time: Some(14),
             audio_level: Some(2),
             video_orientation: Some(3),
+            transport_sequence: Some(4),
         };
         let mut packet = tree_packet(3, true);
         packet.audio_level = Some(0x80);
@@ -183,6 +188,11 @@ mod tests {
         assert_eq!(parsed.extension(14), Some(&0x0123_4567_89ab_cdef_u64.to_be_bytes()[..]));
         assert_eq!(parsed.extension(2), Some(&[0x80][..]));
         assert_eq!(parsed.extension(3), Some(&[1][..]));
+        assert_eq!(parsed.extension(4), Some(&[0, 1][..]), "the low bits of its number");
+        let stream = Stream { ssrc: Ssrc::new(3), payload_type: 97, seq_no: SeqNo::new(9) };
+        let repeated = Header::rtx(&track(all), &SEGMENT, stream, &packet);
+        let repeated = Packet::parse(repeated.as_slice()).expect("RTP");
+        assert_eq!((repeated.extension(3), repeated.extension(4)), (Some(&[1][..]), None));
         let none = Header::media(&track(Extensions::default()), &SEGMENT, SeqNo::new(1), &packet, false);
         assert_eq!(none.as_slice().len(), 12);
     }

@@ -56,12 +56,15 @@ pub struct Extensions {
     pub audio_level: Option<u8>,
     /// Rotation (3GPP TS 26.114).
     pub video_orientation: Option<u8>,
+    /// Transport-wide number: the packet's own sequence number, so of one stream only. Repeats in an RTX stream have none.
+    pub transport_sequence: Option<u8>,
 }
 
 impl Extensions {
     /// The ids of all that it wants.
     pub fn ids(&self) -> impl Iterator<Item = u8> {
-        [self.mid, self.abs_capture_time, self.audio_level, self.video_orientation].into_iter().flatten()
+        let Self { mid, abs_capture_time, audio_level, video_orientation, transport_sequence } = *self;
+        [mid, abs_capture_time, audio_level, video_orientation, transport_sequence].into_iter().flatten()
     }
 }
 

@@ -177,6 +177,9 @@ pub fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut
     let current = viewer.video.as_ref().and_then(|track| track.mapping.current().copied());
     let Some(segment) = current else { return };
     let Some(stream) = fan.stream(segment.source) else { return };
+    if let Some(track) = &mut viewer.video {
+        track.rest = Some((segment.first_out, sending.now));
+    }
     for (_, packet) in stream.ring.range(segment.source_base..) {
         let place = packet.and_then(|packet| viewer.video.as_ref()?.place(packet).zip(Some(packet)));
         if let Some((place, packet)) = place {

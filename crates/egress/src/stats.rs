@@ -216,6 +216,8 @@ pub struct Stats {
     pub rtcp: Traffic,
     /// SRTCP taken.
     pub rtcp_received: u64,
+    /// Transport-wide feedback taken: of viewers that tell when packets arrive.
+    pub transport_feedback: u64,
     /// Sequence numbers that viewers asked for again.
     pub nacked: u64,
     /// PLI and FIR that viewers sent.

@@ -123,6 +123,9 @@ pub struct Track {
     pub is_queued: bool,
     /// Whether the packet with the highest number that was sent ends its frame.
     pub is_frame_end: bool,
+    /// The first packet that was sent from the ring when the picture went live, and when it was: what the ring held had come
+    /// before.
+    pub rest: Option<(SeqNo, Instant)>,
     /// When a keyframe last began, live or in a replay.
     pub keyframe_at: Option<Instant>,
     /// When to start again from a cached keyframe unless one comes before.
@@ -175,6 +178,7 @@ impl Track {
             is_refused: false,
             is_queued: false,
             is_frame_end: false,
+            rest: None,
             keyframe_at: None,
             restart_at: None,
             restarted_at: None,
@@ -550,8 +554,18 @@ impl Track {
     }
 
     /// The extended sequence number that a viewer means by `seq`.
-    pub fn nacked(&self, seq: u16) -> SeqNo {
+    pub fn meant(&self, seq: u16) -> SeqNo {
         SeqNo::new(self.sent_until.next).nearest(seq)
+    }
+
+    /// When a packet with this number, which came at this time, was sent as it came. `None` if another process may have sent
+    /// it, or nobody.
+    pub fn sent_at(&self, seq_no: SeqNo, came_at: Instant) -> Option<Instant> {
+        if !(self.promised_until..self.sent_until.next).contains(&seq_no.get()) {
+            return None;
+        }
+        let rest = self.rest.filter(|(first, _)| *first <= seq_no);
+        Some(rest.map_or(came_at, |(_, at)| at.max(came_at)))
     }
 
     /// Counts a packet that was sent for the first time. Returns whether the first whole frame is out with it.

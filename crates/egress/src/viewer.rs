@@ -61,7 +61,7 @@ pub struct Viewer {
     pub report_at: Instant,
     /// The entry in the shard's timers.
     pub wake_at: Instant,
-    /// What it estimates that it can take.
+    /// What it can take, by its own estimate or by when packets arrive.
     pub estimate: Option<Bitrate>,
     pub rtx_budget: Budget,
     /// Of the picture, once something was repeated.
@@ -163,6 +163,11 @@ impl Viewer {
     /// Notes that it proved consent.
     pub fn heard(&mut self, now: Instant) {
         self.heard_at = now;
+    }
+
+    /// Whether it tells when each packet of its picture arrives.
+    pub fn tells_arrivals(&self) -> bool {
+        self.video.as_ref().is_some_and(|track| track.out.extensions.transport_sequence.is_some())
     }
 
     /// The layer whose picture it gets packet by packet as they come.

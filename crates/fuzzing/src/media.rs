@@ -83,9 +83,30 @@ pub fn rtcp(bytes: &[u8]) {
             }
             Ok(Control::ReceiverEstimate(estimate)) => assert!(estimate.ssrcs().count() <= 255),
             Ok(Control::Goodbye(goodbye)) => assert!(goodbye.ssrcs().count() <= 31),
-            Ok(Control::PictureLossIndication(_) | Control::TransportFeedback(_)) | Err(_) => {}
+            Ok(Control::TransportFeedback(feedback)) => transport_feedback(&feedback, bytes.len()),
+            Ok(Control::PictureLossIndication(_)) | Err(_) => {}
         }
     }
+}
+
+/// Every packet that arrived has its place among those that are spoken of, and comes back with its time.
+fn transport_feedback(feedback: &control::TransportFeedback<'_>, bytes: usize) {
+    let arrivals: Vec<_> = feedback.arrivals().collect();
+    assert!(arrivals.len() <= bytes, "each has a delta");
+    let mut told = vec![None; usize::from(feedback.status_count)];
+    for arrival in &arrivals {
+        let place = usize::from(arrival.seq.wrapping_sub(feedback.base_seq));
+        assert_eq!(told[place].replace(arrival.at), None, "a packet arrives once");
+    }
+    let mut written = Vec::new();
+    let (ssrcs, numbers) = ((feedback.sender, feedback.media), (feedback.base_seq, feedback.count));
+    control::write::transport_feedback(&mut written, ssrcs, numbers, &told);
+    let again = control::parse(&written).next();
+    let Some(Ok(Control::TransportFeedback(again))) = again else {
+        panic!("feedback was written: {again:?}")
+    };
+    assert!(again.arrivals().eq(arrivals));
+    assert_eq!((again.base_seq, again.status_count), (feedback.base_seq, feedback.status_count));
 }
 
 /// Payloads of every codec: keyframes over several packets, sequence parameters, slice types.

@@ -22,7 +22,9 @@ pub fn offer(bytes: &[u8]) {
         let _ = (media.simulcast(), media.msid(), media.rids().count(), media.ssrcs().count());
         let _ = (media.extension_maps().count(), media.ssrc_groups("FID").count());
     }
-    if let Ok(accepted) = whep::accept(&session, &whep::Policy::default()) {
+    let layered = whep::Policy { has_choice: true, ..whep::Policy::default() };
+    for policy in [whep::Policy::default(), layered] {
+        let Ok(accepted) = whep::accept(&session, &policy) else { continue };
         let answer = whep::answer(&accepted, &viewers_answer());
         let answer = Session::parse(&answer).expect("what we answer can be read");
         assert_eq!(answer.media.len(), session.media.len(), "one section for each");

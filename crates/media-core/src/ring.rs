@@ -130,8 +130,18 @@ impl<T> Ring<T> {
     /// The item with this number.
     #[must_use]
     pub fn get(&self, seq_no: SeqNo) -> Option<&T> {
+        self.entry(seq_no).map(|entry| &entry.item)
+    }
+
+    /// When the item with this number was put in.
+    #[must_use]
+    pub fn inserted_at(&self, seq_no: SeqNo) -> Option<Instant> {
+        self.entry(seq_no).map(|entry| entry.inserted_at)
+    }
+
+    fn entry(&self, seq_no: SeqNo) -> Option<&Entry<T>> {
         let index = usize::try_from(seq_no.get().checked_sub(self.base.get())?).ok()?;
-        self.slots.get(index)?.as_ref().map(|entry| &entry.item)
+        self.slots.get(index)?.as_ref()
     }
 
     /// Number of the oldest item.

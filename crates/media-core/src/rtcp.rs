@@ -1,20 +1,20 @@
-//! RTCP (RFC 3550, section 6; feedback per RFC 4585, RFC 5104 and the REMB draft): a borrowed view of compound packets,
-//! and writers in [`write`].
+//! RTCP (RFC 3550, section 6; feedback per RFC 4585, RFC 5104 and the drafts of REMB and TWCC): a borrowed view of compound
+//! packets, and writers in [`write`].
 //!
 //! Reading allocates nothing, accepts reduced-size packets (RFC 5506) and skips what the media plane has no use for
 //! (extended reports, APP, unknown feedback). SRTCP and scheduling are left to others.
 
 mod feedback;
 mod report;
+mod transport_feedback;
 pub mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use feedback::{
-    FullIntraRequest, Nack, NackSeqs, PictureLossIndication, ReceiverEstimate, TransportFeedback,
-};
+pub use feedback::{FullIntraRequest, Nack, NackSeqs, PictureLossIndication, ReceiverEstimate};
 pub use report::{Goodbye, ReceiverReport, ReportBlock, SenderInfo, SenderReport, SourceDescription};
+pub use transport_feedback::{Arrival, Arrivals, TransportFeedback};
 
 use model::Ssrc;
 
@@ -64,6 +64,9 @@ pub enum ParseError {
         /// Bytes that would be needed in addition.
         missing: usize,
     },
+    /// TWCC feedback says of a packet what the draft has reserved.
+    #[error("transport-wide feedback has a reserved packet status")]
+    Status,
 }
 
 /// Whether a datagram on a port shared with RTP is RTCP (RFC 5761, section 4).
@@ -91,7 +94,7 @@ pub enum Packet<'a> {
     FullIntraRequest(FullIntraRequest<'a>),
     /// REMB (draft-alvestrand-rmcat-remb-03).
     ReceiverEstimate(ReceiverEstimate<'a>),
-    /// TWCC (draft-holmer-rmcat-transport-wide-cc-extensions-01), not decoded further.
+    /// TWCC (draft-holmer-rmcat-transport-wide-cc-extensions-01).
     TransportFeedback(TransportFeedback<'a>),
 }
 

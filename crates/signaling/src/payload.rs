@@ -64,6 +64,8 @@ pub struct Feedback {
     pub fir: bool,
     /// `goog-remb`.
     pub remb: bool,
+    /// `transport-cc`: instead of `goog-remb`, never beside it.
+    pub transport_cc: bool,
 }
 
 impl Feedback {
@@ -75,17 +77,29 @@ impl Feedback {
                 "nack pli" => feedback.pli = true,
                 "ccm fir" => feedback.fir = true,
                 "goog-remb" => feedback.remb = true,
+                "transport-cc" => feedback.transport_cc = true,
                 _ => {}
             }
         }
         feedback
     }
 
+    /// Leaves one of the two that tell what a connection carries.
+    pub(crate) const fn settle(&mut self, is_transport_wide: bool) {
+        self.transport_cc &= is_transport_wide;
+        self.remb &= !is_transport_wide;
+    }
+
     /// The values for `a=rtcp-fb`.
     pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
-        [(self.nack, "nack"), (self.pli, "nack pli"), (self.fir, "ccm fir"), (self.remb, "goog-remb")]
-            .into_iter()
-            .filter_map(|(offered, name)| offered.then_some(name))
+        let named = [
+            (self.nack, "nack"),
+            (self.pli, "nack pli"),
+            (self.fir, "ccm fir"),
+            (self.remb, "goog-remb"),
+            (self.transport_cc, "transport-cc"),
+        ];
+        named.into_iter().filter_map(|(offered, name)| offered.then_some(name))
     }
 }
 

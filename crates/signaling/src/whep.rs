@@ -23,11 +23,13 @@ pub struct Policy {
     pub codecs: Vec<Codec>,
     /// What is on air now, as far as that is known: who offers to receive its kind must be able to play it.
     pub on_air: Vec<Track>,
+    /// Whether there is a layer of the picture to choose: then viewers are asked when each packet of it arrives.
+    pub has_choice: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { codecs: Codec::ALL.to_vec(), on_air: Vec::new() }
+        Self { codecs: Codec::ALL.to_vec(), on_air: Vec::new(), has_choice: false }
     }
 }
 
@@ -45,12 +47,21 @@ pub enum Extension {
     VideoOrientation,
     /// Limits for the receiver's playout delay.
     PlayoutDelay,
+    /// Transport-wide number (draft-holmer-rmcat-transport-wide-cc-extensions-01), by which the receiver tells when a packet
+    /// arrived. Pictures only, and only where there is a layer to choose.
+    TransportSequence,
 }
 
 impl Extension {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Mid, Self::AbsCaptureTime, Self::AudioLevel, Self::VideoOrientation, Self::PlayoutDelay];
+    pub const ALL: [Self; 6] = [
+        Self::Mid,
+        Self::AbsCaptureTime,
+        Self::AudioLevel,
+        Self::VideoOrientation,
+        Self::PlayoutDelay,
+        Self::TransportSequence,
+    ];
 
     /// What it is called in `a=extmap`.
     #[must_use]
@@ -61,6 +72,9 @@ impl Extension {
             Self::AudioLevel => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
             Self::VideoOrientation => "urn:3gpp:video-orientation",
             Self::PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
+            Self::TransportSequence => {
+                "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+            }
         }
     }
 }
@@ -190,14 +204,18 @@ fn section<'offer>(
         return Ok(rejected());
     }
     peer::check_transport(offer, media, &mid)?;
-    let payloads = payload::usable(media, kind, &wanted, Party::Viewer);
+    let mut payloads = payload::usable(media, kind, &wanted, Party::Viewer);
     if let Some(track) = on_air {
         check_playable(track, media, &payloads)?;
     }
     if payloads.is_empty() {
         return Err(OfferError::NoCommonCodec { kind, wanted, offered: payload::codec_names(media) });
     }
-    let extensions = extensions(media);
+    let mut extensions = extensions(media);
+    let tells_arrivals =
+        kind == Kind::Video && policy.has_choice && can_tell_arrivals(&payloads, &extensions);
+    extensions.retain(|(extension, _)| tells_arrivals || *extension != Extension::TransportSequence);
+    payloads.iter_mut().for_each(|payload| payload.feedback.settle(tells_arrivals));
     Ok(Section::Accepted(AcceptedMedia { kind, mid, payloads, extensions, offered: media }))
 }
 
@@ -218,6 +236,14 @@ fn check_playable(track: &Track, media: &Media, payloads: &[Payload]) -> Result<
     let mut profiles: Vec<String> = offered.iter().filter_map(Coding::profile_name).collect();
     profiles.dedup();
     Err(OfferError::ProfileNotPlayed { on_air, offered: profiles })
+}
+
+/// Whether a viewer can tell when packets arrive, whatever they are coded with. Without an RTX stream a repeat is the same
+/// packet once more, and arrives late.
+fn can_tell_arrivals(payloads: &[Payload], extensions: &[(Extension, u8)]) -> bool {
+    let can = |payload: &Payload| payload.feedback.transport_cc && payload.rtx_payload_type.is_some();
+    extensions.iter().any(|(extension, _)| *extension == Extension::TransportSequence)
+        && payloads.iter().all(can)
 }
 
 fn extensions(media: &Media) -> Vec<(Extension, u8)> {

@@ -370,8 +370,65 @@ fn chromium_gets_every_codec_of_the_tree_and_none_that_it_cannot_carry() {
     assert_eq!(accepted.bundle_mids().map(Mid::as_str).collect::<Vec<_>>(), ["0", "1"]);
 }
 
+/// Where there is a layer of the picture to choose.
+fn layered() -> Policy {
+    Policy { has_choice: true, ..Policy::default() }
+}
+
+/// The answer to a text, where there is a layer to choose.
+fn answered_layered(text: &str) -> Session {
+    let offer = Session::parse(text).expect("description");
+    let accepted = whep::accept(&offer, &layered()).expect("accepted");
+    let answer = answer_with(&accepted, &[addresses(), addresses()].concat());
+    assert!(answer.len() < ANSWER_BYTES_MAX, "{} bytes", answer.len());
+    Session::parse(&answer).expect("our own answer can be read")
+}
+
+/// The numbers of extensions by which a section tells when packets arrive.
+fn transport_sequences(media: &signaling::sdp::Media) -> Vec<u16> {
+    let maps = media.extension_maps().filter(|map| map.uri == Extension::TransportSequence.uri());
+    maps.map(|map| map.id).collect()
+}
+
 #[test]
-fn feedback_is_taken_as_offered_and_transport_cc_never() {
+fn where_there_is_a_layer_to_choose_pictures_have_transport_wide_feedback_in_place_of_remb() {
+    for (name, id) in [("chromium-viewer", 4), ("firefox-viewer", 7)] {
+        let answer = answered_layered(&offers::text(name));
+        for media in answer.media.iter().filter(|media| media.port != 0) {
+            let is_video = media.kind == "video";
+            let ids: &[u16] = if is_video { &[id] } else { &[] };
+            assert_eq!(transport_sequences(media), ids, "{name}");
+            for map in media.payload_types().filter_map(|payload_type| media.rtpmap(payload_type)) {
+                let feedback: Vec<&str> = media.rtcp_feedback(map.payload_type).collect();
+                let has_any = is_video && !map.encoding.eq_ignore_ascii_case("rtx");
+                assert_eq!(feedback.contains(&"transport-cc"), has_any, "{name} {}", map.payload_type);
+                assert!(!feedback.contains(&"goog-remb"), "{name} {}", map.payload_type);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_cannot_tell_when_every_packet_arrives_keeps_remb() {
+    let text = offers::text("chromium-viewer");
+    let without = [
+        ("the extension", text.replace("transport-wide-cc-extensions-01", "something-else")),
+        ("an id for it", text.replace("a=extmap:4 ", "a=extmap:15 ")),
+        ("its direction", text.replace("a=extmap:4 ", "a=extmap:4/sendonly ")),
+        ("the feedback of one codec", text.replace("a=rtcp-fb:45 transport-cc\r\n", "")),
+        ("repeats of one codec", text.replace("a=fmtp:46 apt=45", "a=fmtp:46 apt=44")),
+    ];
+    for (lacks, offer) in without {
+        assert_ne!(offer, text, "{lacks}");
+        let answer = answered_layered(&offer);
+        assert!(transport_sequences(&answer.media[1]).is_empty(), "without {lacks}");
+        let feedback: Vec<&str> = answer.media[1].rtcp_feedback(109).collect();
+        assert_eq!(feedback, ["nack", "nack pli", "ccm fir", "goog-remb"], "without {lacks}");
+    }
+}
+
+#[test]
+fn feedback_is_taken_as_offered_and_transport_cc_only_where_there_is_a_choice() {
     for (name, _) in offers::VIEWERS {
         let answer = answer_with(&accepted(name), &addresses());
         assert!(!answer.contains("transport-cc"), "{name}");
@@ -432,9 +489,10 @@ fn a_complete_webrtc_stack_takes_the_answer() {
     changes.add_channel("chat".to_owned());
     let (offer, pending) = changes.apply().expect("changes");
     let offer = Session::parse(&offer.to_sdp_string()).expect("description");
-    let accepted = whep::accept(&offer, &Policy::default()).expect("accepted");
+    let accepted = whep::accept(&offer, &layered()).expect("accepted");
     assert_eq!(accepted.bundle_mids().count(), 2);
     let answer = answer_with(&accepted, &addresses());
+    assert!(answer.contains("transport-cc") && !answer.contains("goog-remb"), "{answer}");
     let answer = str0m::change::SdpAnswer::from_sdp_string(&answer).expect("readable");
     viewer.sdp_api().accept_answer(pending, answer).expect("taken");
 }

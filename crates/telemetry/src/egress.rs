@@ -68,6 +68,8 @@ totals! {
     rtcp_packets_sent,
     /// SRTCP packets taken.
     rtcp_packets_received,
+    /// Transport-wide feedback taken.
+    transport_feedback,
     /// Sequence numbers that viewers asked for again.
     nacked_packets,
     /// PLI and FIR of viewers.
@@ -420,6 +422,11 @@ impl Collector for ShardCollector {
             ("viewer_rtx_bytes", "Bytes of RTP packets sent again, UDP payload", sum.rtx_bytes),
             ("viewer_rtcp_packets_sent", "SRTCP packets sent to viewers", sum.rtcp_packets_sent),
             ("viewer_rtcp_packets_received", "SRTCP packets taken from viewers", sum.rtcp_packets_received),
+            (
+                "viewer_transport_feedback",
+                "Feedback of viewers on when packets arrived",
+                sum.transport_feedback,
+            ),
             ("viewer_nacked_packets", "RTP packets that viewers asked for again", sum.nacked_packets),
             (
                 "viewer_keyframe_requests",

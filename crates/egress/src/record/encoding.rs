@@ -16,7 +16,9 @@ use crate::mapping::{Line, SEGMENTS_MAX, Scale, Segment};
 use crate::part::Part;
 
 /// Layout of the bytes.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// The layout in which nobody told when packets arrived.
+const VERSION_WITHOUT_TRANSPORT_SEQUENCE: u8 = 3;
 /// The layout in which streams came whole.
 const VERSION_WITHOUT_PARTS: u8 = 2;
 /// The layout in which viewers could not choose a layer.
@@ -137,10 +139,11 @@ fn write_track(out: &mut Writer, track: &TrackRecord) {
     out.u32(track.first_timestamp);
     write_counter(out, track.sent);
     write_counter(out, track.rtx);
+    out.option(track.out.extensions.transport_sequence, Writer::u8);
 }
 
 fn read_track(input: &mut Reader<'_>, version: u8) -> Option<TrackRecord> {
-    Some(TrackRecord {
+    let mut track = TrackRecord {
         out: read_out_track(input)?,
         layer: input.u8()?,
         selection: match version {
@@ -154,7 +157,11 @@ fn read_track(input: &mut Reader<'_>, version: u8) -> Option<TrackRecord> {
         first_timestamp: input.u32()?,
         sent: read_counter(input)?,
         rtx: read_counter(input)?,
-    })
+    };
+    if version > VERSION_WITHOUT_TRANSPORT_SEQUENCE {
+        track.out.extensions.transport_sequence = input.option(read_extension_id)?;
+    }
+    Some(track)
 }
 
 fn write_selection(out: &mut Writer, selection: &Selection) {
@@ -190,7 +197,9 @@ fn write_out_track(out: &mut Writer, track: &OutTrack) {
     out.u32(track.ssrc.get());
     out.option(track.rtx_ssrc, |out, ssrc| out.u32(ssrc.get()));
     out.list(&track.formats, write_format);
-    let Extensions { mid, abs_capture_time, audio_level, video_orientation } = track.extensions;
+    // The one that came later stands behind the track.
+    let Extensions { mid, abs_capture_time, audio_level, video_orientation, transport_sequence: _ } =
+        track.extensions;
     for id in [mid, abs_capture_time, audio_level, video_orientation] {
         out.option(id, Writer::u8);
     }
@@ -198,8 +207,7 @@ fn write_out_track(out: &mut Writer, track: &OutTrack) {
 }
 
 fn read_out_track(input: &mut Reader<'_>) -> Option<OutTrack> {
-    let extension_id =
-        |input: &mut Reader<'_>| input.option(|input| input.u8().filter(|id| (1..=14).contains(id)));
+    let extension_id = |input: &mut Reader<'_>| input.option(read_extension_id);
     Some(OutTrack {
         mid: Mid::new(&input.text(MID_BYTES_MAX)?).ok()?,
         ssrc: Ssrc::new(input.u32()?),
@@ -210,9 +218,14 @@ fn read_out_track(input: &mut Reader<'_>) -> Option<OutTrack> {
             abs_capture_time: extension_id(input)?,
             audio_level: extension_id(input)?,
             video_orientation: extension_id(input)?,
+            transport_sequence: None,
         },
         nack: input.flag()?,
     })
+}
+
+fn read_extension_id(input: &mut Reader<'_>) -> Option<u8> {
+    input.u8().filter(|id| (1..=14).contains(id))
 }
 
 fn write_format(out: &mut Writer, format: &Format) {

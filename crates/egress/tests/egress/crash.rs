@@ -11,10 +11,12 @@ use proptest::prelude::*;
 
 use crate::harness::{
     Network, Output, Player, Publisher, VIDEO, broadcast_id, capture_start, layers, receiver_report, setup,
-    ssrc, stored,
+    ssrc, stored, telling_arrivals, ticks, transport_feedback,
 };
 
 const VIEWERS: u64 = 3;
+/// The one of them that tells when packets arrive.
+const TELLING: u64 = 1;
 
 /// What is done to the shard.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ enum Step {
     Nack { viewer: u64, back: u16 },
     /// A viewer's decoder is stuck.
     Pli { viewer: u64 },
+    /// A viewer tells when packets arrived, each so much later than the one before.
+    Arrivals { millis: u16 },
     /// A viewer reports loss.
     Report { viewer: u64, lost_percent: u8 },
     /// A viewer chooses a layer.
@@ -52,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0u16..700).prop_map(|millis| Step::Wait { millis }),
         4 => (0..VIEWERS, 0u16..300).prop_map(|(viewer, back)| Step::Nack { viewer, back }),
         2 => (0..VIEWERS).prop_map(|viewer| Step::Pli { viewer }),
+        2 => (0u16..60).prop_map(|millis| Step::Arrivals { millis }),
         1 => any::<bool>().prop_map(|is_vp8| Step::Epoch { is_vp8 }),
     ]
 }
@@ -170,7 +175,9 @@ impl World {
         let mut shard = Shard::new(Config::default());
         shard.broadcast_changed(now, &publisher.broadcast_with(&worse));
         for viewer in 0..VIEWERS {
-            shard.add_viewer(now, &broadcast_id(), setup(viewer, now)).expect("added");
+            let setup = setup(viewer, now);
+            let setup = if viewer == TELLING { telling_arrivals(setup) } else { setup };
+            shard.add_viewer(now, &broadcast_id(), setup).expect("added");
         }
         let network = Network { keeps_records: true, ..Network::default() };
         Self {
@@ -204,6 +211,22 @@ impl World {
         let came_at = self.now.checked_sub(Duration::from_secs(3)).expect("a past");
         for packet in self.frame() {
             self.shard.gather(self.now, came_at, packet);
+        }
+    }
+
+    fn tell_arrivals(&mut self, step: Duration) {
+        let (player, begun) = (&mut self.players[TELLING as usize], ticks(self.now - self.start));
+        let recent = player.received.iter().filter_map(|packet| packet.transport).rev().take(60);
+        let mut recent: Vec<u16> = recent.collect();
+        recent.reverse();
+        let arrived: Vec<_> =
+            recent.into_iter().zip(0u32..).map(|(seq, index)| (seq, begun + ticks(step) * index)).collect();
+        if !arrived.is_empty() {
+            let compound = transport_feedback(ssrc(TELLING, VIDEO), 0, &arrived);
+            let mut datagram = player.seal(&compound);
+            // Refused as a NACK may be.
+            let viewer = ViewerId::new(TELLING);
+            let _ = self.shard.handle_rtcp(self.now, viewer, &mut datagram, &mut self.network);
         }
     }
 
@@ -252,6 +275,7 @@ impl World {
                 let mut pli = self.players[*viewer as usize].pli();
                 let _ = self.shard.handle_rtcp(self.now, ViewerId::new(*viewer), &mut pli, &mut self.network);
             }
+            Step::Arrivals { millis } => self.tell_arrivals(Duration::from_millis((*millis).into())),
             Step::Report { viewer, lost_percent } => {
                 let player = &mut self.players[*viewer as usize];
                 let Some(last) = player.stream(VIDEO).last().map(|packet| packet.seq_no.get()) else {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use egress::{Config, Event, Path, RecordChange, SendBatch, Shard, ViewerId, ViewerRecord};
+use egress::{Config, Event, Path, RecordChange, SendBatch, Shard, ViewerId, ViewerRecord, ViewerSetup};
 use media_core::TreePacket;
 use media_core::rtcp::{self, ReportBlock};
 use media_core::rtp::Packet;
@@ -64,6 +64,8 @@ pub struct Received {
     pub marker: bool,
     pub payload_type: u8,
     pub capture_time: Option<u64>,
+    /// Its transport-wide number.
+    pub transport: Option<u16>,
     pub payload: Vec<u8>,
     pub at: Instant,
 }
@@ -147,6 +149,9 @@ impl Player {
             capture_time: packet
                 .extension(2)
                 .map(|bytes| u64::from_be_bytes(bytes.try_into().expect("8 bytes"))),
+            transport: packet
+                .extension(TRANSPORT_ID)
+                .map(|bytes| u16::from_be_bytes(bytes.try_into().expect("2 bytes"))),
             payload: packet.payload.to_vec(),
             at: now,
         });
@@ -233,7 +238,12 @@ impl Scene {
     }
 
     pub fn join(&mut self, viewer: u64) {
-        self.shard.add_viewer(self.now, &broadcast_id(), setup(viewer, self.now)).expect("added");
+        self.join_as(setup(viewer, self.now));
+    }
+
+    pub fn join_as(&mut self, setup: ViewerSetup) {
+        let viewer = setup.id.get();
+        self.shard.add_viewer(self.now, &broadcast_id(), setup).expect("added");
         self.players.insert(viewer, Player::new(viewer));
         self.timeout();
     }
@@ -385,5 +395,27 @@ pub fn receiver_report(ssrc: Ssrc, (fraction_lost, lost): (u8, i32), highest_seq
     let block = ReportBlock { ssrc, fraction_lost, lost, highest_seq, jitter: 0, last_report: 0, delay: 0 };
     let mut compound = Vec::new();
     rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+    compound
+}
+
+/// Time of a receiver's clock, as feedback tells it.
+pub fn ticks(time: Duration) -> u32 {
+    (time.as_micros() / 250) as u32
+}
+
+/// Feedback on packets of a stream by their transport-wide numbers, with the times at which they arrived. Of those before the
+/// first one, or far after it, nothing is told.
+pub fn transport_feedback(media: Ssrc, count: u8, arrived: &[(u16, u32)]) -> Vec<u8> {
+    let base = arrived[0].0;
+    let mut told = Vec::new();
+    for (seq, at) in arrived {
+        let place = usize::from(seq.wrapping_sub(base));
+        if place < 1000 {
+            told.resize(told.len().max(place + 1), None);
+            told[place] = Some(*at);
+        }
+    }
+    let mut compound = Vec::new();
+    rtcp::write::transport_feedback(&mut compound, (Ssrc::new(1), media), (base, count), &told);
     compound
 }

@@ -1,5 +1,6 @@
 //! A viewer behind a link whose capacity changes: a queue with a rate and a delay, and a receiver that estimates as browsers
-//! do (REMB falls to 85 % of what comes when the queue grows, and rises by 8 % a second up to half as much again).
+//! do (REMB falls to 85 % of what comes when the queue grows, and rises by 8 % a second up to half as much again), or tells when
+//! each packet arrived.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,12 +9,24 @@ use egress::{Config, Event, LayerSwitch, ViewerId};
 use media_core::rtcp::{self, ReportBlock};
 use model::{Bitrate, NtpTime, Ssrc};
 
-use crate::harness::{AUDIO, Scene, VIDEO, check_video, remote, ssrc};
+use crate::harness::{
+    AUDIO, Scene, VIDEO, check_video, remote, setup, ssrc, telling_arrivals, ticks, transport_feedback,
+};
 
 const VIEWER: ViewerId = ViewerId::new(1);
 const DELAY: Duration = Duration::from_millis(20);
 /// UDP and IP.
 const OVERHEAD: usize = 28;
+/// How often arrivals are told.
+const ARRIVALS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a viewer says of its connection, beside reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    Estimates,
+    Arrivals,
+}
 
 /// One direction of a link.
 struct Link {
@@ -54,6 +67,10 @@ struct Receiver {
     /// Of which browsers report each five seconds only.
     sound: Counted,
     sound_reported_at: Instant,
+    /// Numbers and times of what has arrived and was not told of.
+    arrived: Vec<(u16, u32)>,
+    arrivals_told_at: Instant,
+    arrivals_told: u8,
 }
 
 /// What a receiver counts of one stream.
@@ -117,7 +134,21 @@ impl Receiver {
             picture: Counted::new(ssrc(1, VIDEO)),
             sound: Counted::new(ssrc(1, AUDIO)),
             sound_reported_at: now,
+            arrived: Vec::new(),
+            arrivals_told_at: now,
+            arrivals_told: 0,
         }
+    }
+
+    /// The feedback that is due now, if it is.
+    fn tell_arrivals(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.arrived.is_empty() || now - self.arrivals_told_at < ARRIVALS_INTERVAL {
+            return None;
+        }
+        self.arrivals_told_at = now;
+        self.arrivals_told = self.arrivals_told.wrapping_add(1);
+        let arrived = std::mem::take(&mut self.arrived);
+        Some(transport_feedback(ssrc(1, VIDEO), self.arrivals_told, &arrived))
     }
 
     fn look(&mut self, now: Instant, start: Instant) {
@@ -193,17 +224,18 @@ struct World {
     sound_only: Vec<(Duration, bool)>,
     sounds: u64,
     sounds_lost: u64,
-    has_estimates: bool,
+    says: Says,
 }
 
 impl World {
-    fn new(kbps: u64, queue_max: Duration) -> Self {
-        Self::with(Scene::layered(Config::default()), kbps, queue_max)
+    fn new(says: Says, kbps: u64, queue_max: Duration) -> Self {
+        Self::with(Scene::layered(Config::default()), says, kbps, queue_max)
     }
 
-    fn with(mut scene: Scene, kbps: u64, queue_max: Duration) -> Self {
-        scene.join(1);
+    fn with(mut scene: Scene, says: Says, kbps: u64, queue_max: Duration) -> Self {
         let now = scene.now;
+        let viewer = setup(1, now);
+        scene.join_as(if says == Says::Arrivals { telling_arrivals(viewer) } else { viewer });
         Self {
             link: Link {
                 rate: Bitrate::kbps(kbps),
@@ -219,7 +251,7 @@ impl World {
             sound_only: Vec::new(),
             sounds: 0,
             sounds_lost: 0,
-            has_estimates: true,
+            says,
         }
     }
 
@@ -296,15 +328,18 @@ impl World {
             receiver.came.push_back((at, length));
             if packet.ssrc == ssrc(1, VIDEO) {
                 receiver.picture.count(packet.seq_no.get());
+                let number = packet.transport.map(|number| (number, ticks(at - scene.start)));
+                receiver.arrived.extend(number);
             }
         }
         if self.link.on_the_way.is_empty() {
             receiver.waited = Duration::ZERO;
         }
-        if scene.now - receiver.looked_at >= Duration::from_millis(100) && self.has_estimates {
+        if scene.now - receiver.looked_at >= Duration::from_millis(100) && self.says == Says::Estimates {
             receiver.look(scene.now, scene.start);
         }
-        if let Some(compound) = receiver.speak(scene.now) {
+        let compounds = [receiver.speak(scene.now), receiver.tell_arrivals(scene.now)];
+        for compound in compounds.into_iter().flatten() {
             let datagram = scene.players.get_mut(&1).expect("joined").seal(&compound);
             self.back.push_back((scene.now + DELAY, datagram));
         }
@@ -356,9 +391,8 @@ impl World {
     }
 }
 
-fn steps(has_estimates: bool, queue_max: Duration) -> World {
-    let mut world = World::new(8000, queue_max);
-    world.has_estimates = has_estimates;
+fn steps(says: Says, queue_max: Duration) -> World {
+    let mut world = World::new(says, 8000, queue_max);
     world.play(20);
     assert_eq!(world.course.len(), 1, "{:?}", world.course);
     world.set_rate(300);
@@ -374,29 +408,36 @@ fn steps(has_estimates: bool, queue_max: Duration) -> World {
     let up = world.settled(since, 0);
     assert!(up < Duration::from_secs(75), "{up:?}: {:?}", world.course);
     assert!(world.course.len() <= 8, "{:?}", world.course);
-    println!("estimates {has_estimates}, queue {queue_max:?}: down after {down:?}, up after {up:?}");
+    println!("{says:?}, queue {queue_max:?}: down after {down:?}, up after {up:?}");
     world
 }
 
 #[test]
 fn capacity_that_falls_and_comes_back_is_followed() {
     for queue_max in [100, 300, 1000].map(Duration::from_millis) {
-        steps(true, queue_max);
+        steps(Says::Estimates, queue_max);
+    }
+}
+
+#[test]
+fn so_is_it_by_when_packets_arrive() {
+    for queue_max in [100, 300, 1000].map(Duration::from_millis) {
+        let world = steps(Says::Arrivals, queue_max);
+        assert!(world.scene.shard.stats().transport_feedback > 1000);
     }
 }
 
 #[test]
 fn loss_and_round_trips_are_enough_for_it() {
     for queue_max in [100, 300, 1000].map(Duration::from_millis) {
-        steps(false, queue_max);
+        steps(Says::Nothing, queue_max);
     }
 }
 
 #[test]
 fn a_link_between_two_layers_is_not_tried_all_the_time() {
-    for has_estimates in [true, false] {
-        let mut world = World::new(1300, Duration::from_millis(200));
-        world.has_estimates = has_estimates;
+    for says in [Says::Estimates, Says::Arrivals, Says::Nothing] {
+        let mut world = World::new(says, 1300, Duration::from_millis(200));
         world.play(300);
         world.tell("between");
         assert_eq!(world.course.last().map(|(_, layer)| *layer), Some(1));
@@ -408,18 +449,19 @@ fn a_link_between_two_layers_is_not_tried_all_the_time() {
 
 #[test]
 fn a_link_that_carries_the_best_layer_is_never_left() {
-    let mut world = World::new(4000, Duration::from_millis(200));
-    world.play(120);
-    world.tell("best");
-    assert_eq!(world.course.len(), 1, "{:?}", world.course);
-    assert_eq!(world.scene.shard.stats().probes, 0);
-    check_video(world.scene.player(1));
+    for says in [Says::Estimates, Says::Arrivals] {
+        let mut world = World::new(says, 4000, Duration::from_millis(200));
+        world.play(120);
+        world.tell("best");
+        assert_eq!(world.course.len(), 1, "{says:?}: {:?}", world.course);
+        assert_eq!(world.scene.shard.stats().probes, 0);
+        check_video(world.scene.player(1));
+    }
 }
 
 /// From 8 Mbit/s to less than any layer takes, and back.
-fn down_to_sound(layers: &str, scene: Scene, has_estimates: bool, queue_max: Duration) {
-    let mut world = World::with(scene, 8000, queue_max);
-    world.has_estimates = has_estimates;
+fn down_to_sound(layers: &str, scene: Scene, says: Says, queue_max: Duration) {
+    let mut world = World::with(scene, says, 8000, queue_max);
     world.play(20);
     assert!(world.sound_only.is_empty(), "{:?}", world.sound_only);
     world.set_rate(100);
@@ -450,16 +492,16 @@ fn down_to_sound(layers: &str, scene: Scene, has_estimates: bool, queue_max: Dur
 
 #[test]
 fn a_connection_that_carries_no_layer_gets_its_sound_and_later_its_picture_again() {
-    for (has_estimates, queue_max) in [(true, 300), (false, 100)] {
+    for (says, queue_max) in [(Says::Estimates, 300), (Says::Nothing, 100), (Says::Arrivals, 300)] {
         let scene = Scene::layered(Config::default());
-        down_to_sound("three layers", scene, has_estimates, Duration::from_millis(queue_max));
+        down_to_sound("three layers", scene, says, Duration::from_millis(queue_max));
     }
 }
 
 #[test]
 fn so_does_one_for_which_a_broadcast_of_one_layer_is_too_much() {
-    for (has_estimates, queue_max) in [(true, 100), (false, 300)] {
+    for (says, queue_max) in [(Says::Estimates, 100), (Says::Nothing, 300)] {
         let scene = Scene::new(Config::default());
-        down_to_sound("one layer", scene, has_estimates, Duration::from_millis(queue_max));
+        down_to_sound("one layer", scene, says, Duration::from_millis(queue_max));
     }
 }

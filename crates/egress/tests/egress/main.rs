@@ -14,3 +14,4 @@ mod parts;
 mod publisher;
 mod sound_first;
 mod trains;
+mod transport;

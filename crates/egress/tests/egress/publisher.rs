@@ -45,8 +45,13 @@ pub fn keys(viewer: u64) -> (MasterKey, MasterKey) {
 
 pub fn setup(viewer: u64, now: Instant) -> ViewerSetup {
     let (send, receive) = keys(viewer);
-    let extensions =
-        Extensions { mid: Some(1), abs_capture_time: Some(2), audio_level: None, video_orientation: Some(4) };
+    let extensions = Extensions {
+        mid: Some(1),
+        abs_capture_time: Some(2),
+        audio_level: None,
+        video_orientation: Some(4),
+        transport_sequence: None,
+    };
     let format = |codec, payload_type, rtx_payload_type| Format {
         codec,
         fmtp: "".into(),
@@ -85,6 +90,17 @@ pub fn setup(viewer: u64, now: Instant) -> ViewerSetup {
         random,
         cname: "media-tree".into(),
     }
+}
+
+/// Id of the transport-wide number, where it is negotiated.
+pub const TRANSPORT_ID: u8 = 5;
+
+/// The same viewer, if it tells when each packet of its picture arrives.
+pub fn telling_arrivals(mut setup: ViewerSetup) -> ViewerSetup {
+    if let Some(video) = &mut setup.video {
+        video.extensions.transport_sequence = Some(TRANSPORT_ID);
+    }
+    setup
 }
 
 /// One publishing run: makes frames with the identity that injection would give them.

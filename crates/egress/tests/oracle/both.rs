@@ -20,7 +20,9 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{AbsCaptureTime, Extension, ExtensionMap, ExtensionValues, RtpWrite, VideoOrientation};
 use str0m::{Candidate, Input, Output, Rtc, RtcConfig};
 
-use crate::publisher::{AUDIO, AUDIO_PT, RTX, RTX_PT, VIDEO, VIDEO_PT, broadcast_id, setup, ssrc};
+use crate::publisher::{
+    AUDIO, AUDIO_PT, RTX, RTX_PT, TRANSPORT_ID, VIDEO, VIDEO_PT, broadcast_id, setup, ssrc, telling_arrivals,
+};
 
 pub const VIEWER: u64 = 1;
 
@@ -80,6 +82,7 @@ pub fn rtc(now: Instant, is_viewer: bool) -> Rtc {
     extensions.set(2, Extension::AbsoluteCaptureTime);
     extensions.set(3, Extension::AudioLevel);
     extensions.set(4, Extension::VideoOrientation);
+    extensions.set(TRANSPORT_ID, Extension::TransportSequenceNumber);
     let mut rtc = config.set_extension_map(extensions).build(now);
     let (local, remote) =
         if is_viewer { (viewer_address(), egress_address()) } else { (egress_address(), viewer_address()) };
@@ -134,13 +137,18 @@ impl SendBatch for Datagrams {
 }
 
 impl OurEgress {
+    pub fn stats(&self) -> egress::Stats {
+        self.shard.stats()
+    }
+
     fn drain_handshake(&mut self, now: Instant) {
         while let Some(output) = self.handshake.poll_output() {
             match output {
                 HandshakeOutput::Transmit { bytes, .. } => self.datagrams.0.push_back(bytes),
                 HandshakeOutput::Established { path, receive, send, .. } => {
                     let path = egress::Path { local: path.local.ip(), remote: path.remote };
-                    let viewer = ViewerSetup { path, send, receive, ..setup(VIEWER, now) };
+                    let viewer = telling_arrivals(setup(VIEWER, now));
+                    let viewer = ViewerSetup { path, send, receive, ..viewer };
                     self.shard.add_viewer(now, &broadcast_id(), viewer).expect("added");
                 }
                 HandshakeOutput::PathSelected(_) => {}

@@ -17,6 +17,7 @@ use both::{
     Egress, Oracle, OurEgress, VIEWER, audio_mid, connect, describe, egress_address, give, out_ssrc, rtc,
     video_mid, viewer_address,
 };
+use egress::DropReason;
 use ice_dtls::{Datagram, classify};
 use media_core::TreePacket;
 use model::{Broadcast, Codec};
@@ -47,6 +48,7 @@ impl<E: Egress> Scene<E> {
         let answer = egress.description();
         connect(&mut viewer, &answer, true);
         let mut api = viewer.direct_api();
+        api.enable_twcc_feedback();
         api.expect_stream_rx(out_ssrc(AUDIO), None, audio_mid(), None).suppress_nack(true);
         api.expect_stream_rx(out_ssrc(VIDEO), Some(out_ssrc(RTX)), video_mid(), None);
         Self {
@@ -232,6 +234,9 @@ fn a_viewer_receives_what_a_complete_stack_would_send_it() {
     let newest = video_track.iter().map(|(seq_no, _)| *seq_no).max().expect("packets came");
     assert_eq!(newest as usize + 1 - video, 1, "what the tree lost is a gap");
     assert!(ours.reports > 0 && oracle.reports > 0, "sender reports came");
+    let stats = ours.egress.stats();
+    assert!(stats.transport_feedback > 50, "{stats:?}");
+    assert_eq!(stats.drops(DropReason::RtcpMalformed), 0, "what a complete stack writes is read");
     println!(
         "{video} packets of picture and {audio} of sound compared, {} of them repaired by NACK and RTX on both sides",
         lost.len()

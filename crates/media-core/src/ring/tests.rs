@@ -42,6 +42,15 @@ fn gaps_are_visible_until_a_repaired_packet_fills_them() {
 }
 
 #[test]
+fn each_item_has_the_time_at_which_it_came() {
+    let (mut ring, now) = ring_of([5, 7]);
+    let late = now + Duration::from_secs(1);
+    ring.insert(late, seq_no(6), 100, 6);
+    let times = [4, 5, 6, 7, 8].map(|index| ring.inserted_at(seq_no(index)));
+    assert_eq!(times, [None, Some(now), Some(late), Some(now), None]);
+}
+
+#[test]
 fn a_range_is_cut_to_what_is_held() {
     let (ring, _) = ring_of(10..20);
     let numbers =

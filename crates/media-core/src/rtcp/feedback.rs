@@ -1,4 +1,4 @@
-//! Feedback messages: NACK, PLI, FIR, REMB, TWCC.
+//! Feedback messages: NACK, PLI, FIR, REMB.
 
 use model::{Bitrate, Ssrc};
 
@@ -118,23 +118,5 @@ impl<'a> ReceiverEstimate<'a> {
     /// The streams it speaks of.
     pub fn ssrcs(&self) -> impl Iterator<Item = Ssrc> + use<'a> {
         ssrcs(self.sources)
-    }
-}
-
-/// TWCC feedback, kept as it came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransportFeedback<'a> {
-    /// Who reports.
-    pub sender: Ssrc,
-    /// A stream of the transport; any will do.
-    pub media: Ssrc,
-    /// From the base sequence number on.
-    pub control: &'a [u8],
-}
-
-impl<'a> TransportFeedback<'a> {
-    pub(super) fn read(body: &'a [u8]) -> Result<Self, ParseError> {
-        let (sender, media, control) = feedback_header(TYPE_TRANSPORT_FEEDBACK, body)?;
-        Ok(Self { sender, media, control })
     }
 }

@@ -130,7 +130,7 @@ fn a_compound_of_everything_is_read_in_order_and_the_unknown_is_skipped() {
         out.extend([0x80, 207, 0, 1, 1, 2, 3, 4]); // XR
         out.extend([0x81, 204, 0, 2, 1, 2, 3, 4, b'T', b'E', b'S', b'T']); // APP
         out.extend([0x8f, 206, 0, 3, 1, 2, 3, 4, 0, 0, 0, 0, b'O', b'T', b'H', b'R']);
-        out.extend([0x8f, 205, 0, 4, 1, 2, 3, 4, 0xa1, 0xa2, 0xa3, 0xa4, 0, 5, 0, 1, 2, 3, 4, 5]); // TWCC
+        write::transport_feedback(out, (ME, MEDIA), (5, 6), &[Some(0x0203_0410)]);
         write::full_intra_request(out, ME, &[(MEDIA, 200)]);
     });
     // BYE with four bytes of padding.
@@ -149,7 +149,8 @@ fn a_compound_of_everything_is_read_in_order_and_the_unknown_is_skipped() {
     };
     assert_eq!((report.info, report.blocks().count()), (info, 0));
     assert!(description.cnames().eq([(ME, &b"media-tree"[..])]));
-    assert_eq!((feedback.media, feedback.control), (MEDIA, &[0, 5, 0, 1, 2, 3, 4, 5][..]));
+    assert_eq!((feedback.media, feedback.base_seq, feedback.count), (MEDIA, 5, 6));
+    assert!(feedback.arrivals().eq([Arrival { seq: 5, at: 0x0203_0410 }]));
     assert!(request.entries().eq([(MEDIA, 200)]));
     assert!(goodbye.ssrcs().eq([ME]));
 }
@@ -171,6 +172,72 @@ fn a_broken_packet_does_not_hide_the_next_one_but_a_broken_frame_ends_all() {
         ]
     );
     assert_eq!(parse(&[0; 8]).collect::<Vec<_>>(), [Err(ParseError::Version { version: 0 })]);
+}
+
+/// Feedback of `ME` on `MEDIA`, whatever follows both.
+fn transport_feedback(control: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x8f, 205, 0, (control.len() / 4 + 2) as u8, 1, 2, 3, 4, 0xa1, 0xa2, 0xa3, 0xa4];
+    bytes.extend(control);
+    bytes
+}
+
+fn arrivals(bytes: &[u8]) -> Vec<(u16, u32)> {
+    let Packet::TransportFeedback(feedback) = only(bytes) else { panic!("another packet") };
+    feedback.arrivals().map(|Arrival { seq, at }| (seq, at)).collect()
+}
+
+#[test]
+fn a_run_of_arrivals_is_read() {
+    let bytes = transport_feedback(&[0, 5, 0, 3, 0, 1, 2, 9, 0x20, 3, 4, 8, 12, 0, 0, 0]);
+    let Packet::TransportFeedback(feedback) = only(&bytes) else { panic!("another packet") };
+    assert_eq!((feedback.sender, feedback.media), (ME, MEDIA));
+    assert_eq!((feedback.base_seq, feedback.status_count, feedback.count), (5, 3, 9));
+    assert_eq!(arrivals(&bytes), [(5, 0x1_0204), (6, 0x1_020c), (7, 0x1_0218)]);
+}
+
+#[test]
+fn vectors_of_both_kinds_are_read_over_the_end_of_numbers_and_times() {
+    // Of 14 one-bit statuses the first and the third; of seven two-bit ones three count: late, lost, in time.
+    let bytes = transport_feedback(&[
+        0xff, 0xfe, 0, 17, 0xff, 0xff, 0xff, 7, 0xa8, 0, 0xe1, 0, 255, 1, 0xff, 0xff, 2, 0, 0, 0,
+    ]);
+    assert_eq!(arrivals(&bytes), [(0xfffe, u32::MAX), (0, 0), (12, u32::MAX), (14, 1)]);
+}
+
+#[test]
+fn what_is_beyond_the_count_is_not_looked_at() {
+    // A run of 8191 that arrived, of which two count; and statuses that mean nothing, behind the last one.
+    let bytes = transport_feedback(&[0, 0, 0, 2, 0, 0, 0, 0, 0x3f, 0xff, 1, 1]);
+    assert_eq!(arrivals(&bytes), [(0, 1), (1, 2)]);
+    let bytes = transport_feedback(&[0, 0, 0, 1, 0, 0, 0, 0, 0xd3, 0xff, 1, 0]);
+    assert_eq!(arrivals(&bytes), [(0, 1)]);
+    assert!(arrivals(&transport_feedback(&[0, 0, 0, 0, 0, 0, 0, 0])).is_empty());
+}
+
+#[test]
+fn a_long_silence_is_read_in_few_steps() {
+    // Eight runs of 8191 losses, the last status of which is none.
+    let mut control = vec![0, 7, 0xff, 0xf9, 0, 0, 0, 0];
+    (0..8).for_each(|_| control.extend([0x1f, 0xff]));
+    control.extend([0x20, 1, 3, 0]);
+    assert_eq!(arrivals(&transport_feedback(&control)), [(7u16.wrapping_add(65_528), 3)]);
+}
+
+#[test]
+fn transport_feedback_without_what_it_promises_is_refused() {
+    let refused = |control: &[u8]| {
+        let bytes = transport_feedback(control);
+        parse(&bytes).next()?.err()
+    };
+    let content = |missing| Some(ParseError::Content { packet_type: 205, missing });
+    assert_eq!(refused(&[0, 0, 0, 1]), content(4));
+    assert_eq!(refused(&[0, 0, 0, 1, 0, 0, 0, 0]), content(2), "no chunk");
+    assert_eq!(refused(&[0, 0, 0, 3, 0, 0, 0, 0, 0, 1, 0, 1]), content(2), "one chunk too few");
+    assert_eq!(refused(&[0, 0, 0, 4, 0, 0, 0, 0, 0x20, 4, 1, 1]), content(2), "two deltas too few");
+    assert_eq!(refused(&[0, 0, 0, 1, 0, 0, 0, 0, 0x60, 1, 1, 1]), Some(ParseError::Status));
+    assert_eq!(refused(&[0, 0, 0, 1, 0, 0, 0, 0, 0xf0, 0, 1, 1]), Some(ParseError::Status));
+    // Chunks that say nothing come to an end, too.
+    assert_eq!(refused(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), content(2));
 }
 
 #[test]
@@ -216,7 +283,7 @@ proptest! {
                 Packet::PictureLossIndication(_) => 0,
                 Packet::FullIntraRequest(request) => request.entries().count() * 8,
                 Packet::ReceiverEstimate(estimate) => estimate.ssrcs().count() * 4,
-                Packet::TransportFeedback(feedback) => feedback.control.len(),
+                Packet::TransportFeedback(feedback) => feedback.arrivals().count(),
             };
             prop_assert!(items <= bytes.len());
         }
@@ -258,6 +325,42 @@ proptest! {
             }
         }
         prop_assert_eq!(read, blocks);
+    }
+
+    #[test]
+    fn arrivals_read_back_as_they_were_told(
+        (base_seq, count, start) in any::<(u16, u8, u32)>(),
+        steps in prop::collection::vec(prop::option::weighted(0.8, any::<i16>()), 0..200),
+    ) {
+        let mut at = start;
+        let told: Vec<Option<u32>> = steps
+            .iter()
+            .map(|step| {
+                at = at.wrapping_add_signed((*step)?.into());
+                Some(at)
+            })
+            .collect();
+        let bytes = written(|out| write::transport_feedback(out, (ME, MEDIA), (base_seq, count), &told));
+        prop_assert_eq!(bytes.len() % 4, 0);
+        let Packet::TransportFeedback(feedback) = only(&bytes) else { panic!("another packet") };
+        prop_assert_eq!((feedback.base_seq, feedback.count), (base_seq, count));
+        prop_assert_eq!(usize::from(feedback.status_count), told.len());
+        let expected = told.iter().zip(0u16..).filter_map(|(at, index)| {
+            Some(Arrival { seq: base_seq.wrapping_add(index), at: (*at)? })
+        });
+        prop_assert!(feedback.arrivals().eq(expected));
+    }
+
+    #[test]
+    fn any_transport_feedback_is_read_to_its_end_or_refused(control in prop::collection::vec(any::<u8>(), 0..80)) {
+        let mut control = control;
+        control.resize(control.len().next_multiple_of(4), 0);
+        for packet in parse(&transport_feedback(&control)) {
+            let Ok(Packet::TransportFeedback(feedback)) = packet else { continue };
+            let seqs: Vec<u16> = feedback.arrivals().map(|arrival| arrival.seq.wrapping_sub(feedback.base_seq)).collect();
+            prop_assert!(seqs.is_sorted_by(|before, after| before < after));
+            prop_assert!(seqs.last().is_none_or(|last| *last < feedback.status_count));
+        }
     }
 
     #[test]

@@ -5,10 +5,13 @@ use model::{Bitrate, Ssrc};
 
 use super::feedback::{REMB_MANTISSA_BITS, REMB_NAME};
 use super::report::ITEM_CNAME;
+use super::transport_feedback::{
+    REFERENCE_BITS, STATUS_LARGE, STATUS_NOT_RECEIVED, STATUS_SMALL, TWO_BIT_STATUSES, TWO_BIT_VECTOR,
+};
 use super::{
-    FORMAT_APPLICATION, FORMAT_FULL_INTRA, FORMAT_NACK, FORMAT_PICTURE_LOSS, ReportBlock, SenderInfo,
-    TYPE_GOODBYE, TYPE_PAYLOAD_FEEDBACK, TYPE_RECEIVER_REPORT, TYPE_SENDER_REPORT, TYPE_SOURCE_DESCRIPTION,
-    TYPE_TRANSPORT_FEEDBACK,
+    FORMAT_APPLICATION, FORMAT_FULL_INTRA, FORMAT_NACK, FORMAT_PICTURE_LOSS, FORMAT_TRANSPORT_WIDE,
+    ReportBlock, SenderInfo, TYPE_GOODBYE, TYPE_PAYLOAD_FEEDBACK, TYPE_RECEIVER_REPORT, TYPE_SENDER_REPORT,
+    TYPE_SOURCE_DESCRIPTION, TYPE_TRANSPORT_FEEDBACK,
 };
 
 /// Report blocks or sources that the five bits of one packet can count.
@@ -129,6 +132,57 @@ pub fn receiver_estimate(out: &mut Vec<u8>, sender: Ssrc, bitrate: Bitrate, sour
     out.extend_from_slice(REMB_NAME);
     put(out, ((sources.len() as u32) << 24) | (exponent << REMB_MANTISSA_BITS) | mantissa);
     sources.iter().for_each(|source| put(out, source.get()));
+    packet.end(out);
+}
+
+/// TWCC feedback, the one with this count, on packets from `base_seq` on: when each arrived, in ticks of 250 µs modulo 2^32,
+/// or `None`. Of more than 65 535 the rest is left out, and so is an arrival 8 s away from the one before.
+pub fn transport_feedback(
+    out: &mut Vec<u8>,
+    (sender, media): (Ssrc, Ssrc),
+    (base_seq, count): (u16, u8),
+    arrivals: &[Option<u32>],
+) {
+    let arrivals = &arrivals[..arrivals.len().min(usize::from(u16::MAX))];
+    let reference_time = arrivals.iter().flatten().next().map_or(0, |at| at >> REFERENCE_BITS);
+    let steps = || {
+        arrivals.iter().scan(reference_time << REFERENCE_BITS, |before, at| {
+            let step = at.and_then(|at| i16::try_from(at.wrapping_sub(*before) as i32).ok());
+            if let (Some(_), Some(at)) = (step, at) {
+                *before = *at;
+            }
+            Some(step)
+        })
+    };
+    let packet = Begun::feedback(out, FORMAT_TRANSPORT_WIDE, TYPE_TRANSPORT_FEEDBACK, sender, media);
+    put(out, (u32::from(base_seq) << 16) | arrivals.len() as u32);
+    put(out, (reference_time << 8) | u32::from(count));
+    let mut chunk = TWO_BIT_VECTOR;
+    for (index, step) in steps().enumerate() {
+        let status = match step {
+            None => STATUS_NOT_RECEIVED,
+            Some(0..=255) => STATUS_SMALL,
+            Some(_) => STATUS_LARGE,
+        };
+        let place = index as u16 % TWO_BIT_STATUSES;
+        chunk |= status << (2 * (TWO_BIT_STATUSES - 1 - place));
+        if place + 1 == TWO_BIT_STATUSES || index + 1 == arrivals.len() {
+            out.extend_from_slice(&chunk.to_be_bytes());
+            chunk = TWO_BIT_VECTOR;
+        }
+    }
+    for step in steps().flatten() {
+        match u8::try_from(step) {
+            Ok(small) => out.push(small),
+            Err(_) => out.extend_from_slice(&step.to_be_bytes()),
+        }
+    }
+    let length = out.len() - packet.start;
+    if let Some(zeros) = (length.next_multiple_of(4) - length).checked_sub(1) {
+        out.resize(out.len() + zeros, 0);
+        out.push(zeros as u8 + 1);
+        out[packet.start] |= 0x20;
+    }
     packet.end(out);
 }
 

@@ -72,7 +72,17 @@ pub(super) fn extensions(location: &str) -> Vec<Link> {
 
 /// What viewers of a broadcast may get.
 pub(super) fn policy(app: &App, broadcast: &BroadcastId) -> whep::Policy {
-    whep::Policy { on_air: on_air(app, broadcast), ..whep::Policy::default() }
+    let (on_air, has_choice) = (on_air(app, broadcast), has_choice(app, broadcast));
+    whep::Policy { on_air, has_choice, ..whep::Policy::default() }
+}
+
+/// Whether the picture of a broadcast has layers, as far as that is known. Those within a stream are told by shards that
+/// have viewers of it: the first one comes too early.
+fn has_choice(app: &App, broadcast: &BroadcastId) -> bool {
+    let entry = app.directory.get(broadcast);
+    let track = entry.as_ref().and_then(|entry| entry.broadcast.track(Kind::Video));
+    let are_several = |shard| app.layers(shard, broadcast).is_some_and(|layers| layers.len() > 1);
+    track.is_some_and(|track| track.layers.len() > 1) || (0..app.shards.len()).any(are_several)
 }
 
 /// Our end of a viewer's session, before it is one.
@@ -343,6 +353,7 @@ fn out_track(media: &AcceptedMedia, ssrc: Ssrc, rtx_ssrc: Option<Ssrc>) -> OutTr
             abs_capture_time: id(Extension::AbsCaptureTime),
             audio_level: id(Extension::AudioLevel),
             video_orientation: id(Extension::VideoOrientation),
+            transport_sequence: id(Extension::TransportSequence),
         },
         nack: media.payloads.iter().any(|payload| payload.feedback.nack),
     }

@@ -80,6 +80,7 @@ impl ShardCounters {
             rtx_bytes: stats.rtx.bytes,
             rtcp_packets_sent: stats.rtcp.packets,
             rtcp_packets_received: stats.rtcp_received,
+            transport_feedback: stats.transport_feedback,
             nacked_packets: stats.nacked,
             keyframe_requests_received: stats.keyframe_requests_received,
             keyframe_requests: stats.keyframe_requests,

@@ -102,6 +102,7 @@ fn track(id: ViewerId, kind: Kind, style: &Style) -> OutTrack {
             abs_capture_time: Some(CAPTURE_TIME_ID),
             audio_level: (!is_video).then_some(3),
             video_orientation: is_video.then_some(4),
+            transport_sequence: None,
         },
         nack: is_video,
     }

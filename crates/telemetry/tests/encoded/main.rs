@@ -333,6 +333,7 @@ fn shards_are_added_up() {
             audio_packets,
             video_bytes: 1000,
             rtx_packets: 2,
+            transport_feedback: 6,
             ..ShardTotals::default()
         });
         shard.publish_drops([5, 6]);
@@ -353,6 +354,7 @@ fn shards_are_added_up() {
         ("media_tree_viewer_rtp_packets_total", &[r#"kind="audio""#], 7.0),
         ("media_tree_viewer_rtp_bytes_total", &[r#"kind="video""#], 2000.0),
         ("media_tree_viewer_rtx_packets_total", &[], 4.0),
+        ("media_tree_viewer_transport_feedback_total", &[], 12.0),
         ("media_tree_egress_drops_total", &[r#"reason="too_late""#], 10.0),
         ("media_tree_egress_drops_total", &[r#"reason="nack_budget""#], 12.0),
         ("media_tree_end_to_end_latency_seconds_bucket", &[r#"le="0.005""#], 2.0),

@@ -56,16 +56,22 @@ prop_compose! {
         ssrc in any::<u32>(),
         rtx_ssrc in any::<Option<u32>>(),
         formats in proptest::collection::vec(formats(), 0..20),
-        ids in proptest::array::uniform4(proptest::option::of(1u8..=14)),
+        ids in proptest::array::uniform5(proptest::option::of(1u8..=14)),
         nack in any::<bool>(),
     ) -> OutTrack {
-        let [mid_id, abs_capture_time, audio_level, video_orientation] = ids;
+        let [mid_id, abs_capture_time, audio_level, video_orientation, transport_sequence] = ids;
         OutTrack {
             mid: Mid::new(&mid).expect("a mid"),
             ssrc: Ssrc::new(ssrc),
             rtx_ssrc: rtx_ssrc.map(Ssrc::new),
             formats,
-            extensions: Extensions { mid: mid_id, abs_capture_time, audio_level, video_orientation },
+            extensions: Extensions {
+                mid: mid_id,
+                abs_capture_time,
+                audio_level,
+                video_orientation,
+                transport_sequence,
+            },
             nack,
         }
     }
@@ -121,6 +127,15 @@ prop_compose! {
     }
 }
 
+/// A record of this picture alone, and its bytes as they were before anybody told when packets arrived: but for the version.
+fn without_transport_sequence(record: ViewerRecord, mut track: TrackRecord) -> (ViewerRecord, Vec<u8>) {
+    track.out.extensions.transport_sequence = None;
+    let record = ViewerRecord { audio: None, video: Some(track), ..record };
+    let mut bytes = record.encode().to_vec();
+    assert_eq!(bytes.pop(), Some(0), "it has none");
+    (record, bytes)
+}
+
 fn is_same_key(one: &MasterKey, other: &MasterKey) -> bool {
     (one.profile(), one.key(), one.salt()) == (other.profile(), other.key(), other.salt())
 }
@@ -138,8 +153,7 @@ proptest! {
     #[test]
     fn a_record_from_before_layers_could_be_chosen_is_read(record in records(), track in tracks()) {
         let track = TrackRecord { selection: Selection::Auto, segments: Vec::new(), line: None, ..track };
-        let record = ViewerRecord { audio: None, video: Some(track), ..record };
-        let mut bytes = record.encode().to_vec();
+        let (record, mut bytes) = without_transport_sequence(record, track);
         // Behind the selection: no segments, no line, the first timestamp, two counters.
         let selection = bytes.len() - (1 + 1 + 4 + 2 * 16) - 1;
         prop_assert_eq!(bytes.remove(selection), 0);
@@ -153,12 +167,18 @@ proptest! {
     fn a_record_from_before_streams_were_divided_is_read(record in records(), track in tracks(), segment in segments()) {
         let segments = vec![Segment { part: None, ..segment }];
         let track = TrackRecord { segments, line: None, ..track };
-        let record = ViewerRecord { audio: None, video: Some(track), ..record };
-        let mut bytes = record.encode().to_vec();
+        let (record, mut bytes) = without_transport_sequence(record, track);
         // Behind the part: no line, the first timestamp, two counters.
         let part = bytes.len() - (1 + 4 + 2 * 16) - 1;
         prop_assert_eq!(bytes.remove(part), 0);
         bytes[0] = VERSION_WITHOUT_PARTS;
+        prop_assert_eq!(ViewerRecord::decode(&bytes).expect("an older record").video, record.video);
+    }
+
+    #[test]
+    fn a_record_from_before_arrivals_were_told_is_read(record in records(), track in tracks()) {
+        let (record, mut bytes) = without_transport_sequence(record, track);
+        bytes[0] = VERSION_WITHOUT_TRANSPORT_SEQUENCE;
         prop_assert_eq!(ViewerRecord::decode(&bytes).expect("an older record").video, record.video);
     }
 

@@ -1,0 +1,42 @@
+//! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01): which packets of a viewer it speaks of, and
+//! when those were sent.
+//!
+//! The transport-wide number of a packet is its own, so nothing is remembered of what was sent: the mapping leads from the
+//! number to the packet of the tree, and that was sent when it came, give or take the shard's turn. What was sent at another
+//! time is left out: replays, and what another process may have sent.
+
+use media_core::rtcp::{Arrival, TransportFeedback};
+
+use crate::broadcast::Fan;
+use crate::estimator::Arrived;
+use crate::send::Sending;
+use crate::track::Track;
+use crate::viewer::Viewer;
+
+/// Takes what a viewer says of the packets that arrived.
+pub fn handle<B>(
+    viewer: &mut Viewer,
+    fan: &Fan,
+    feedback: &TransportFeedback<'_>,
+    sending: &mut Sending<'_, B>,
+) {
+    if !viewer.tells_arrivals() {
+        return;
+    }
+    sending.stats.transport_feedback += 1;
+    let Viewer { video: Some(track), layering: Some(layering), estimate, .. } = viewer else { return };
+    let packets = feedback.arrivals().filter_map(|arrival| arrived(track, fan, arrival));
+    if let Some(bitrate) = layering.arrived(sending.now, track.payload_bytes, packets) {
+        *estimate = Some(bitrate);
+    }
+}
+
+fn arrived(track: &Track, fan: &Fan, Arrival { seq, at }: Arrival) -> Option<Arrived> {
+    let seq_no = track.meant(seq);
+    let segment = track.mapping.owner(seq_no).filter(|segment| segment.is_live())?;
+    let ring = &fan.stream(segment.source)?.ring;
+    let packet = segment.find(seq_no, ring)?;
+    let sent_at = track.sent_at(seq_no, ring.inserted_at(packet.seq_no)?)?;
+    let bytes = if segment.wants(packet) { packet.payload.len() } else { 0 };
+    Some(Arrived { seq_no, sent_at, at, bytes })
+}
