@@ -5,11 +5,16 @@
 
 pub mod process;
 
+mod ports;
+mod printed;
+mod restarts;
+
 use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use model::{NodeId, Role, TreeId};
+pub use ports::Ports;
 
 /// A node that is to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use config::{Config, LogFormat, ScalingMode, Secret};
 use controller::{Mode, Policy, Scaling};
-use provision::NodeSpec;
-use provision::process::{Options, Ports, Processes};
+use provision::process::{Options, Processes};
+use provision::{NodeSpec, Ports};
 
 /// A node that is told to stop sends its viewers elsewhere first, which takes it ten seconds at most.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
