@@ -198,7 +198,14 @@ impl Inner {
         let busy = self.turns.taken();
         let mut all_ended = Vec::new();
         for (engine, answer) in answers.into_iter().enumerate() {
-            let Ok(containers) = self.answered(engine, answer) else { continue };
+            let containers = match answer {
+                Ok(containers) => containers,
+                // Also if it refuses: what it runs is not known.
+                Err(error) => {
+                    self.silent(engine, &format!("{}: {error}", self.name(engine)));
+                    continue;
+                }
+            };
             let place = self.options.place.as_str();
             let (ended, is_back) = self.known().heard((engine, asked), (containers, place), &busy);
             all_ended.extend(ended);
