@@ -308,7 +308,7 @@ impl Known {
         let mut leftovers = Vec::new();
         for (engine, seen) in self.engines.iter().enumerate().filter(|(_, seen)| seen.silence.is_none()) {
             for (node, own) in seen.own.iter().filter(|(node, _)| !busy.contains(*node)) {
-                let is_double = self.located(node) != Some(engine);
+                let is_double = self.is_double(engine, node);
                 let is_unwanted = match own.state {
                     State::Created => true,
                     State::Running => false,
@@ -323,6 +323,12 @@ impl Known {
             }
         }
         leftovers
+    }
+
+    /// Its node has another container, on another engine. One that has the same is the same engine, by another way.
+    fn is_double(&self, engine: usize, node: &NodeId) -> bool {
+        let id = |engine: usize| self.engines.get(engine)?.own.get(node)?.id.as_deref();
+        self.located(node).is_some_and(|kept| kept != engine && id(kept).is_some() && id(kept) != id(engine))
     }
 
     fn own(&mut self, engine: usize, node: &NodeId) -> Option<&mut Own> {

@@ -189,9 +189,20 @@ fn what_is_left_of_starts_and_stops_is_removed() {
 fn a_node_that_runs_twice_is_left_once() {
     let mut world = World::new(&[4, 4]);
     world.hear(0, vec![container("a", 20_000, State::Ended)]);
-    world.hear(1, vec![container("a", 20_000, State::Running)]);
+    let other = |state| Container { id: "another".into(), ..container("a", 20_000, state) };
+    world.hear(1, vec![other(State::Running)]);
     assert_eq!(world.listed(), [("a".to_owned(), Phase::Running)]);
     assert_eq!(world.leftovers(), ["id-of-a of 0"], "the one that runs is kept");
     world.hear(0, vec![container("a", 20_000, State::Running)]);
-    assert_eq!(world.leftovers(), ["id-of-a of 1"]);
+    assert_eq!(world.leftovers(), ["another of 1"]);
+}
+
+#[test]
+fn an_engine_that_is_named_twice_has_its_nodes_once() {
+    let mut world = World::new(&[4, 4]);
+    for engine in [0, 1] {
+        world.hear(engine, vec![container("a", 20_000, State::Running)]);
+    }
+    assert_eq!(world.listed(), [("a".to_owned(), Phase::Running)]);
+    assert_eq!(world.leftovers(), [""; 0], "it is one container");
 }
