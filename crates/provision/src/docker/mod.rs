@@ -467,10 +467,12 @@ impl Drop for Turn<'_> {
 
 /// One at a time for each node.
 #[derive(Default)]
-struct Turns(Mutex<BTreeMap<NodeId, Arc<tokio::sync::Mutex<()>>>>);
+struct Turns(Mutex<TurnsByNode>);
+
+type TurnsByNode = BTreeMap<NodeId, Arc<tokio::sync::Mutex<()>>>;
 
 impl Turns {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<tokio::sync::Mutex<()>>>> {
+    fn lock(&self) -> MutexGuard<'_, TurnsByNode> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
