@@ -13,6 +13,8 @@ use crate::{Listed, NodeSpec, Phase, Ports};
 
 /// A list that was asked for so long ago has come, or never will.
 const TOUCHES_KEPT: Duration = Duration::from_secs(60);
+/// Whoever starts and stops nodes here asks each second. Who has not asked for so long has left that to others.
+const OTHERS_AFTER: Duration = Duration::from_secs(30);
 
 /// All of it.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub(super) struct Known {
     told: BTreeSet<NodeId>,
     /// When this process last did something about a node: what was asked before says nothing of it.
     touched: BTreeMap<NodeId, Instant>,
+    /// When engines were asked last.
+    asked: Option<Instant>,
 }
 
 /// One engine.
@@ -95,6 +99,14 @@ impl Known {
             others: Vec::new(),
         };
         Self { engines: nodes_max.map(seen).collect(), ..Self::default() }
+    }
+
+    /// All engines are asked now. After a long time nothing is believed any more that is not said again.
+    pub fn asks(&mut self, now: Instant) {
+        let before = self.asked.replace(now);
+        if before.is_some_and(|before| now.saturating_duration_since(before) > OTHERS_AFTER) {
+            self.engines.iter_mut().for_each(|seen| seen.has_answered = false);
+        }
     }
 
     /// Notes that an engine does not answer. If that is new: how many nodes are there, as far as is known.

@@ -194,6 +194,7 @@ impl Inner {
     /// Asks all engines what they run, and has removed what nobody wants.
     async fn look(self: &Arc<Self>) {
         let asked = Instant::now();
+        self.known().asks(asked);
         let answers = join_all(self.engines.iter().map(|api| api.list())).await;
         let busy = self.turns.taken();
         let mut all_ended = Vec::new();

@@ -123,6 +123,22 @@ fn an_engine_that_never_answered_may_run_anything() {
 }
 
 #[test]
+fn what_was_known_before_others_were_in_charge_is_not_believed() {
+    let mut world = World::new(&[4]);
+    for _ in 0..100 {
+        world.pass(1);
+        world.known.asks(world.now);
+    }
+    world.known.silent(0, "no route");
+    assert_eq!(world.known.unknown(), None, "silence changes nothing for whoever goes on asking");
+    world.pass(60);
+    world.known.asks(world.now);
+    assert_eq!(world.known.unknown(), Some("no route"));
+    world.hear(0, Vec::new());
+    assert_eq!(world.known.unknown(), None);
+}
+
+#[test]
 fn a_list_says_nothing_of_what_was_done_since_it_was_asked_for() {
     let mut world = World::new(&[4]);
     let asked = world.now;
