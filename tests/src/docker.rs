@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
+use crate::exclusive::{Exclusive, Taken};
 use crate::program;
 
 /// The programs that tests of containers need.
@@ -14,16 +15,18 @@ pub const PARTS: [&str; 3] = ["/usr/sbin/dockerd", "/usr/bin/docker-compose", "/
 /// A daemon that answers. Ends with its value if it is our own.
 pub struct Docker {
     own: Option<(Child, tempfile::TempDir)>,
+    _taken: Taken,
 }
 
 impl Docker {
-    /// Uses the daemon that is there; with none, starts one. Needs root.
+    /// Uses the daemon that is there; with none, starts one. Needs root. Other tests wait for their turn.
     ///
     /// # Errors
     /// If none starts.
     pub async fn start() -> anyhow::Result<Self> {
+        let taken = Exclusive::Docker.take().await?;
         if is_there() {
-            return Ok(Self { own: None });
+            return Ok(Self { own: None, _taken: taken });
         }
         // Where the system has not mounted them, as in a plain container.
         if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
@@ -41,7 +44,7 @@ impl Docker {
             .stderr(log)
             .spawn()
             .context("start dockerd")?;
-        let docker = Self { own: Some((child, folder)) };
+        let docker = Self { own: Some((child, folder)), _taken: taken };
         let waited = program::until("dockerd answers", async || Ok(is_there())).await;
         waited.with_context(|| docker.log())?;
         Ok(docker)

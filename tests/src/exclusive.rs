@@ -12,6 +12,8 @@ pub enum Exclusive {
     /// What finds out little beside somebody else's load: a browser that codes several sizes sends fewer when it is short
     /// of time.
     Machine,
+    /// A daemon of Docker: one machine has one, and whoever started it ends it for all.
+    Docker,
 }
 
 /// One that was taken. Ends with its value, and with its process.
@@ -29,6 +31,7 @@ impl Exclusive {
         let name = match self {
             Self::Crowd => "media-tree-tests-crowd.lock",
             Self::Machine => "media-tree-tests-machine.lock",
+            Self::Docker => "media-tree-tests-docker.lock",
         };
         let path = std::env::temp_dir().join(name);
         let lock = File::options().create(true).append(true).open(&path);

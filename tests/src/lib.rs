@@ -16,6 +16,7 @@ pub mod exclusive;
 pub mod fake_controller;
 pub mod far;
 pub mod front_door;
+pub mod growth;
 pub mod gstreamer;
 pub mod heap;
 pub mod hop;

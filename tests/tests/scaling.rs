@@ -1,30 +1,20 @@
 //! A tree that grows when many watch and shrinks when they have gone: real processes, started and stopped by their controller.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use client::{Whep, WhepSession};
-use serde_json::{Value, json};
+use client::WhepSession;
+use serde_json::Value;
 use tests::event_stream::{self, EventStream, Item};
-use tests::installation::{receive, until_live, until_parents};
+use tests::growth::{self, FEW, LONG, Stage, join, make_tree};
+use tests::installation::receive;
 use tests::program::{self, PATIENCE, Program, until};
 use tests::prometheus::{Alertmanager, PARTS, Prometheus, Setting};
 use tests::questions::{dashboards, of_dashboard};
 use tests::slack::Slack;
-use tests::source::{Shape, Source};
 use tests::tools;
 
 type Result = anyhow::Result<()>;
-
-/// The tree. The controller itself belongs to another one, which has no other node and keeps no reserve.
-const TREE: &str = "grown";
-/// Places of each egress node.
-const PLACES: usize = 4;
-/// Some pictures.
-const FEW: usize = 10;
-/// A sub-tree that goes takes a cool-down and what its viewers and nodes take. Nothing waits that long when all is well.
-const LONG: Duration = Duration::from_secs(180);
 
 /// Nodes outlive their controller; nothing outlives a test.
 struct Nodes(tempfile::TempDir);
@@ -65,122 +55,35 @@ impl Drop for Nodes {
     }
 }
 
-/// A controller that starts nodes in a directory of its own, an injection node, an egress node, and a publisher.
-struct Stage {
-    controller: Program,
-    egress: Program,
-    _injection: Program,
-    _source: Source,
-    nodes: Nodes,
-}
-
+/// A controller that starts nodes in a directory of its own.
 fn controller(nodes: &Nodes) -> program::Builder {
     let port = 36_000 + std::process::id() % 500 * 40;
-    program::node("controller").with(&[
-        "--scaling=on",
+    growth::controller().with(&[
         "--scaling-directory",
         nodes.directory().to_str().unwrap_or_default(),
         "--scaling-port",
         &port.to_string(),
-        "--scaling-lead=1s",
-        "--scaling-cool-down=5s",
-        "--scaling-in-percent=60",
-        // What it starts is configured as it is itself.
-        "--viewers-max",
-        &PLACES.to_string(),
     ])
 }
 
-/// Joins, and comes again when told to try again soon, as players do: places are promised for some seconds.
-async fn join(url: &str) -> anyhow::Result<WhepSession> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        match Whep::connect(url, None).await {
-            Ok(session) => return Ok(session),
-            Err(error) if error.to_string().contains("503") && tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+/// A tree that grows, and the nodes that its controller starts.
+struct Grown {
+    stage: Stage,
+    nodes: Nodes,
 }
 
-/// A tree of two nodes, with sub-trees of two.
-async fn make_tree(controller: &Program) -> Result {
-    let shape = json!({
-        "id": TREE, "relay": 0, "egress": 1, "sub_tree_egress": 2, "warm_slots": 1, "cold_slots": 1, "nodes_max": 12
-    });
-    let made = reqwest::Client::new().post(controller.url("/api/v1/trees")).json(&shape).send().await?;
-    ensure!(made.status() == 201, "{}", made.text().await?);
-    Ok(())
-}
-
-impl Stage {
+impl Grown {
     async fn set() -> anyhow::Result<Self> {
         let nodes = Nodes(tempfile::tempdir()?);
-        let controller = controller(&nodes).start().await?;
-        make_tree(&controller).await?;
-        let store = controller.url("");
-        let of_tree =
-            |role, name| program::node(role).with(&["--store", &store, "--node-id", name, "--tree-id", TREE]);
-        let injection = of_tree("injection", "in").start().await?;
-        let egress = of_tree("egress", "out").with(&["--viewers-max", &PLACES.to_string()]).start().await?;
-        until_parents(&controller, "out", &["in"]).await?;
-        let source = Source::publish(&injection.url("/whip/show"), Shape::TINY).await?;
-        until_live(&controller, "show").await?;
-        until_live(&egress, "show").await?;
-        Ok(Self { controller, egress, _injection: injection, _source: source, nodes })
-    }
-
-    async fn join(&self) -> anyhow::Result<WhepSession> {
-        join(&self.controller.url("/whep/show")).await
-    }
-
-    async fn slots(&self) -> anyhow::Result<Vec<Value>> {
-        let list: Value = reqwest::get(self.controller.url("/api/v1/slots")).await?.json().await?;
-        list.as_array().cloned().context("a list")
-    }
-
-    /// Waits until as many slots as these are in these states.
-    async fn until_slots(&self, wanted: &[(&str, usize)]) -> Result {
-        let count = |slots: &[Value], state: &str| slots.iter().filter(|slot| slot["state"] == state).count();
-        let all: usize = wanted.iter().map(|(_, number)| number).sum();
-        let reached = async {
-            loop {
-                // A controller that was just started does not answer yet.
-                if let Ok(slots) = self.slots().await
-                    && slots.len() == all
-                    && wanted.iter().all(|(state, number)| count(&slots, state) == *number)
-                {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        if tokio::time::timeout(LONG, reached).await.is_err() {
-            let decisions = reqwest::get(self.controller.url("/api/v1/decisions")).await?.text().await?;
-            anyhow::bail!("not {wanted:?}: {:#?} {decisions}", self.slots().await?);
-        }
-        Ok(())
+        let stage = Stage::set(controller(&nodes)).await?;
+        Ok(Self { stage, nodes })
     }
 
     /// Fills the egress node that was there, until the tree has a sub-tree.
     async fn grow(&self) -> anyhow::Result<Vec<WhepSession>> {
-        self.until_slots(&[("warm", 1), ("cold", 1)]).await?;
+        self.stage.until_slots(&[("warm", 1), ("cold", 1)]).await?;
         ensure!(self.nodes.pids().len() >= 2, "the warm relay runs, under its supervisor");
-        let mut viewers = Vec::new();
-        for _ in 0..PLACES {
-            let mut viewer = self.join().await?;
-            receive(&mut viewer, FEW).await?;
-            ensure!(self.is_at_first(viewer.url()), "led to {}", viewer.url());
-            viewers.push(viewer);
-        }
-        self.until_slots(&[("attached", 1), ("warm", 1), ("cold", 1)]).await?;
-        Ok(viewers)
-    }
-
-    fn is_at_first(&self, session: &str) -> bool {
-        session.starts_with(&self.egress.url("/whep/"))
+        self.stage.fill().await
     }
 }
 
@@ -258,9 +161,10 @@ impl Watch {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_grows_when_its_places_are_taken_and_shrinks_without_cutting_anybody() -> Result {
     const NAME: &str = "a_tree_grows_when_its_places_are_taken_and_shrinks_without_cutting_anybody";
-    let stage = Stage::set().await?;
+    let grown = Grown::set().await?;
+    let stage = &grown.stage;
     let watch = Watch::begin(NAME, &stage.controller).await?;
-    let crowd = stage.grow().await?;
+    let crowd = grown.grow().await?;
     let mut late = Vec::new();
     for _ in 0..2 {
         let mut viewer = stage.join().await?;
@@ -299,29 +203,25 @@ async fn a_tree_grows_when_its_places_are_taken_and_shrinks_without_cutting_anyb
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_that_is_killed_finds_its_nodes_again() -> Result {
-    let mut stage = Stage::set().await?;
-    let _crowd = stage.grow().await?;
+    let mut grown = Grown::set().await?;
+    let _crowd = grown.grow().await?;
+    let (stage, nodes) = (&mut grown.stage, &grown.nodes);
     let mut viewer = stage.join().await?;
     receive(&mut viewer, FEW).await?;
-    let before = stage.nodes.pids();
+    let before = nodes.pids();
 
     // Its store was in its memory, and is gone with it.
     stage.controller.signal("KILL")?;
     stage.controller.exit_code().await?;
     receive(&mut viewer, FEW).await.context("media needs no controller")?;
-    stage.controller = controller(&stage.nodes).in_place_of(&stage.controller).start().await?;
+    stage.controller = controller(nodes).in_place_of(&stage.controller).start().await?;
     make_tree(&stage.controller).await?;
     stage.until_slots(&[("attached", 1), ("warm", 1), ("cold", 1)]).await?;
     receive(&mut viewer, FEW).await?;
-    let mut after = stage.nodes.pids();
+    let mut after = nodes.pids();
     after.retain(|pid| before.contains(pid));
-    ensure!(after.len() == before.len(), "the same processes run: {before:?} {:?}", stage.nodes.pids());
-    until("they belong to the tree again", async || {
-        let view: Value = reqwest::get(stage.controller.url("/api/v1/installation")).await?.json().await?;
-        let nodes = view["nodes"].as_array().cloned().unwrap_or_default();
-        Ok(nodes.iter().filter(|node| node["tree"] == TREE && node["health"] == "ready").count() == 6)
-    })
-    .await?;
+    ensure!(after.len() == before.len(), "the same processes run: {before:?} {:?}", nodes.pids());
+    stage.until_healthy(6).await?;
     ensure!(tokio::time::timeout(PATIENCE, receive(&mut viewer, FEW)).await?.is_ok());
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::num::NonZero;
 
 use model::Role;
 
+use crate::engine::{Engine, EngineUrl};
 use crate::secret::Secret;
 use crate::sections::Config;
 use crate::sources::ConfigError;
-use crate::values::{KeySource, Parent, ScalingMode};
+use crate::values::{KeySource, Parent, Provisioner, ScalingMode};
 
 /// The shortest cluster key, in characters.
 const CLUSTER_KEY_LENGTH_MIN: usize = 16;
@@ -187,6 +188,39 @@ pub enum Problem {
         /// What is missing.
         remedy: &'static str,
     },
+    /// Engines that nobody asks.
+    #[error(
+        "scaling.engines has {engine}, and scaling.provisioner is process: make it docker, or take them away"
+    )]
+    UnusedEngines {
+        /// The first of them.
+        engine: String,
+    },
+    /// Two engines that could not be told apart.
+    #[error("scaling.engines has two engines that are called {name}: write NAME=URL")]
+    EngineTwice {
+        /// Their name.
+        name: String,
+    },
+    /// Whoever listens on the way has the machine.
+    #[error(
+        "scaling.engines has {engine}, which is asked without TLS: set scaling.engine_certificates and use tcp://, or \
+         scaling.insecure_engines = true (--insecure-engines) if nobody can listen on the way"
+    )]
+    InsecureEngine {
+        /// Which.
+        engine: String,
+    },
+    /// Nodes on another machine could not have what they are configured with.
+    #[error("scaling.engines has {engine} on another machine, and nodes there {reason}: set {remedy}")]
+    FarEngine {
+        /// Which.
+        engine: String,
+        /// What does not work.
+        reason: String,
+        /// What is to be set.
+        remedy: &'static str,
+    },
     /// The built-in clip on a node that takes no publishers.
     #[error("--demo publishes on this node, and the role {role} takes no publishers")]
     DemoWithoutIngest {
@@ -245,6 +279,7 @@ impl Config {
         }
         if self.scales(role) {
             self.check_scaling(&mut problems);
+            self.check_engines(&mut problems);
         }
         if problems.is_empty() { Ok(()) } else { Err(ConfigError::Problems(problems)) }
     }
@@ -405,6 +440,63 @@ impl Config {
             if self.http.tls_certificate.is_some() && self.control.public_url.is_none() {
                 problems.push(Problem::ScalingStore { remedy: "control.public_url" });
             }
+        }
+    }
+
+    fn check_engines(&self, problems: &mut Vec<Problem>) {
+        let scaling = &self.scaling;
+        if scaling.provisioner == Provisioner::Process {
+            let unused = |engine: &Engine| Problem::UnusedEngines { engine: engine.to_string() };
+            problems.extend(scaling.engines.first().map(unused));
+            return;
+        }
+        let engines = scaling.docker_engines();
+        for (index, engine) in engines.iter().enumerate() {
+            let name = engine.name("this machine");
+            if engines[..index].iter().any(|other| other.name("this machine") == name) {
+                problems.push(Problem::EngineTwice { name: name.to_owned() });
+            }
+            if engine.nodes_max == 0 {
+                problems.push(Problem::Zero { setting: "nodes_max of scaling.engines" });
+            }
+            let is_plain = match engine.url {
+                EngineUrl::Unix(_) => false,
+                EngineUrl::Tcp(_) => scaling.engine_certificates.is_none(),
+                EngineUrl::Http(_) => true,
+            };
+            if !engine.url.is_here() {
+                if is_plain && !scaling.insecure_engines {
+                    problems.push(Problem::InsecureEngine { engine: engine.to_string() });
+                }
+                self.check_far_engine(engine, problems);
+            }
+        }
+    }
+
+    /// What is told of this machine is of no use on another one.
+    fn check_far_engine(&self, engine: &Engine, problems: &mut Vec<Problem>) {
+        let mut far = |reason: String, remedy: &'static str| {
+            problems.push(Problem::FarEngine { engine: engine.to_string(), reason, remedy });
+        };
+        if self.link.cluster_key.is_none() {
+            far("need the secret of the cluster".into(), "link.cluster_key_file");
+        }
+        let store = self.control.store.as_ref().map(Secret::expose);
+        if store.is_none_or(|store| store.starts_with("embedded")) && self.control.public_url.is_none() {
+            far("do not know where this store is".into(), "control.public_url");
+        }
+        if self.http.listen.ip().to_canonical().is_loopback() {
+            far("would be reached by nobody".into(), "http.listen");
+        }
+        let listens = [
+            ("http.listen", Some(self.http.listen.ip())),
+            ("ops.listen", Some(self.ops.listen.ip())),
+            ("link.address", self.link.address),
+        ];
+        let is_own = |ip: &IpAddr| !ip.to_canonical().is_loopback() && !ip.is_unspecified();
+        let own = listens.into_iter().filter_map(|(setting, ip)| Some((setting, ip.filter(is_own)?)));
+        for (setting, ip) in own.filter(|_| engine.private_ip.is_none()) {
+            far(format!("do not have the address {ip} of {setting}"), "private_ip of the engine");
         }
     }
 

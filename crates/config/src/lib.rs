@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod engine;
 mod rtp_in;
 mod secret;
 mod section;
@@ -17,6 +18,7 @@ mod sources;
 mod values;
 
 pub use check::Problem;
+pub use engine::{Engine, EngineUrl};
 pub use rtp_in::{RtpIn, Sdp};
 pub use secret::{Secret, SecretError, Token, TokenError};
 pub use sections::{
@@ -26,7 +28,7 @@ pub use sections::{
 pub use sources::{ConfigError, Sources};
 pub use values::{
     HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
-    PublisherConflict, ScalingMode, Size, ValueError,
+    Provisioner, PublisherConflict, ScalingMode, Size, ValueError,
 };
 
 /// The exit code of a program whose configuration is bad (`EX_USAGE` of `sysexits.h`).

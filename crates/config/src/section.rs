@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer};
 use crate::secret::{Secret, Token};
 use crate::values::{
     HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
-    PublisherConflict, ScalingMode, Size,
+    Provisioner, PublisherConflict, ScalingMode, Size,
 };
 
 /// One value as it stands in a flag, in the environment and in the file.
@@ -64,6 +64,7 @@ textual!(
     Parent,
     PublisherConflict,
     ScalingMode,
+    Provisioner,
     LogFormat,
     NodeId,
     TreeId,

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Command};
 use model::{BroadcastId, NodeId, Right, TreeId};
 
+use crate::engine::Engine;
 use crate::rtp_in::RtpIn;
 use crate::secret::{Secret, Token};
 use crate::section::{Documented, section};
 use crate::values::{
     HttpUrl, HumanDuration, IceServer, KeySource, LogFormat, Network, OptionalListen, Parent, Part,
-    PublisherConflict, ScalingMode, Size,
+    Provisioner, PublisherConflict, ScalingMode, Size,
 };
 
 section! {
@@ -188,9 +189,9 @@ section! {
 }
 
 section! {
-    /// Whether trees grow by themselves: a controller, or `up`, then starts relay and egress nodes on its own machine when
-    /// places run short, and takes them away when they have long been idle. A tree has a reserve of slots if its
-    /// template says so, as `standard` does. See docs/operating/scaling.md.
+    /// Whether trees grow by themselves: a controller, or `up`, then starts relay and egress nodes when places run short, on its
+    /// own machine or in containers of Docker engines, and takes them away when they have long been idle. A tree has a
+    /// reserve of slots if its template says so, as `standard` does. See docs/operating/scaling.md.
     Scaling, ScalingFlags, "scaling" {
         /// `off`; `dry_run`: what would be done is told and not done; `approve`: an operator allows each sub-tree that comes
         /// or goes; `on`.
@@ -211,9 +212,28 @@ section! {
         starts_per_hour: u32 = 100, "scaling-starts-per-hour", "40";
         /// First port of the nodes that are started. Each takes 3 and one for each shard: HTTP, operations, links, media.
         port: u16 = 20_000, "scaling-port", "20000";
-        /// Private directory of their configurations, outputs and session records. Put it on memory-backed storage. Default:
-        /// one below `XDG_RUNTIME_DIR` or `/dev/shm`, named after the port of `ops.listen`.
+        /// How nodes are started: `process`, on this machine, or `docker`, as containers.
+        provisioner: Provisioner = Provisioner::Process, "scaling-provisioner", r#""docker""#;
+        /// Processes only: private directory of their configurations, outputs and session records. Put it on memory-backed
+        /// storage. Default: one below `XDG_RUNTIME_DIR` or `/dev/shm`, named after the port of `ops.listen`.
         directory: Option<PathBuf> = None, "scaling-directory", r#""/run/media-tree/nodes""#;
+        /// Containers only, as all that follows: the Docker engines, `URL` or `NAME=URL`, where NAME is the host that their nodes
+        /// say they run on. As a table, `[[scaling.engines]]` with `url`, `name`, `nodes_max` (32: most nodes there),
+        /// `public_ip`, `public_name`, `private_ip` and `zone` of that machine. Whoever reaches an engine has its machine.
+        /// Without any it is `unix:///var/run/docker.sock`.
+        engines: Vec<Engine> = Vec::new(), "scaling-engines",
+            r#"["unix:///var/run/docker.sock", "rack8=tcp://10.0.0.8:2376"]"#;
+        /// Directory with `ca.pem`, `cert.pem` and `key.pem` for engines at `tcp://`, as Docker's own client has it. Without it
+        /// they are asked without TLS, as those at `http://` are.
+        engine_certificates: Option<PathBuf> = None, "engine-certificates", r#""/etc/media-tree/docker""#;
+        /// Ask engines of other machines without TLS. Whoever can listen on the way then has those machines.
+        insecure_engines: bool = false, "insecure-engines", "true";
+        /// The image, which each engine has to have: it is not pulled.
+        image: String = concat!("media-tree:", env!("CARGO_PKG_VERSION")).into(), "scaling-image",
+            r#""registry.example.net/media-tree:0.1.0""#;
+        /// Whose containers they are: controllers with the same word go on with each other's nodes, those with another word
+        /// leave them alone. Default: made of this host's name and the port of `ops.listen`.
+        owner: Option<NodeId> = None, "scaling-owner", r#""live""#;
     }
 }
 

@@ -38,6 +38,12 @@ pub enum ValueError {
         "plain RTP is NAME=FILE: a broadcast, and a file with its session description, for instance live=studio.sdp"
     )]
     RtpIn,
+    /// Nothing that a Docker engine is asked at.
+    #[error(
+        "an engine is like unix:///var/run/docker.sock, tcp://10.0.0.8:2376 or http://127.0.0.1:2375, and may have the \
+         name of its machine before it: rack8=tcp://10.0.0.8:2376"
+    )]
+    Engine,
     /// Neither an address nor a network.
     #[error("an address or a network may stand here, for instance 127.0.0.1 or 10.0.0.0/8")]
     Network,
@@ -499,6 +505,16 @@ choice! {
         Approve = "approve",
         /// They do.
         On = "on",
+    }
+}
+
+choice! {
+    /// How nodes are started.
+    Provisioner, "process, docker" {
+        /// As processes of the controller's machine.
+        Process = "process",
+        /// As containers of Docker engines.
+        Docker = "docker",
     }
 }
 

@@ -73,7 +73,7 @@ fn what_the_example_shows_for_lists_is_valid_too() {
         .lines()
         .filter_map(|line| line.strip_prefix("# For instance ").map(str::to_owned))
         .collect::<Vec<_>>();
-    assert_eq!(instances.len(), 12);
+    assert_eq!(instances.len(), 13);
     for (instance, key) in instances.iter().zip([
         "node.broadcasts",
         "http.trusted_proxies",
@@ -85,6 +85,7 @@ fn what_the_example_shows_for_lists_is_valid_too() {
         "link.parents",
         "control.link_public",
         "control.operator_tokens",
+        "scaling.engines",
         "access.publish_tokens",
         "access.view_tokens",
     ]) {
@@ -178,9 +179,12 @@ fn every_setting_can_be_given_in_all_three_ways() {
     let mut count = 0;
     for (flag, variable) in settings {
         let text = match flag {
-            "insecure-http" | "insecure-urls" | "insecure-rtmp" | "supervise" | "log-client-addresses" => {
-                "true"
-            }
+            "insecure-http"
+            | "insecure-urls"
+            | "insecure-rtmp"
+            | "insecure-engines"
+            | "supervise"
+            | "log-client-addresses" => "true",
             "viewers-wait" | "media-tcp" => "false",
             "trusted-proxies" | "rtp-in-sources" => "10.0.0.0/8",
             "ice-servers" => "stun:stun.example.net",
@@ -193,6 +197,8 @@ fn every_setting_can_be_given_in_all_three_ways() {
             "log-format" => "json",
             "publisher-conflict" => "refuse",
             "scaling" => "on",
+            "scaling-provisioner" => "docker",
+            "scaling-engines" => "rack8=tcp://10.0.0.8:2376",
             "scaling-lead" | "scaling-cool-down" | "scaling-healthy-within" | "scaling-drain-within" => "7s",
             "publish-tokens" | "view-tokens" | "cluster-key" => "a-long-enough-secret",
             "jwt-for" | "webhooks-access-for" => "view",
@@ -488,6 +494,52 @@ fn scaling_that_could_not_work_is_refused_where_it_would_run() {
     let tls = scaling("[http]\ntls_certificate = \"a\"\ntls_key = \"b\"\n");
     assert_eq!(problems(&tls, Role::All), [Problem::ScalingStore { remedy: "control.public_url" }]);
     assert_eq!(problems(&scaling("out_percent = 10\n"), Role::Egress).len(), 1, "it has no parents, either");
+}
+
+#[test]
+fn engines_that_could_not_work_are_refused() {
+    let base = "[link]\ncluster_key = \"0123456789abcdef\"\n[control]\nstore = \"redis://10.0.0.1\"\n\
+                [http]\nlisten = \"0.0.0.0:80\"\ninsecure = true\n";
+    let on = "[scaling]\nmode = \"on\"\n";
+    let docker = |text: &str| from_file(&format!("{base}{on}provisioner = \"docker\"\n{text}"));
+    let far = "engines = [\"unix:///run/docker.sock\", \"rack8=tcp://10.0.0.8:2376\"]\n";
+    assert_eq!(problems(&docker(""), Role::Controller), []);
+    let good = docker(&format!("{far}engine_certificates = \"/etc/media-tree/docker\"\n"));
+    assert_eq!(problems(&good, Role::Controller), []);
+    let engine = || "rack8=tcp://10.0.0.8:2376".to_owned();
+    let insecure = [Problem::InsecureEngine { engine: engine() }];
+    assert_eq!(problems(&docker(far), Role::Controller), insecure);
+    assert_eq!(problems(&docker(&format!("{far}insecure_engines = true\n")), Role::Controller), []);
+    assert_eq!(problems(&docker("engines = [\"http://127.0.0.1:2375\"]\n"), Role::Controller), []);
+    let twice = docker("engines = [\"unix:///a\", \"unix:///b\"]\n");
+    assert_eq!(problems(&twice, Role::Controller), [Problem::EngineTwice { name: "this machine".into() }]);
+    let none = docker("engines = [{ url = \"unix:///a\", nodes_max = 0 }]\n");
+    assert_eq!(problems(&none, Role::All), [Problem::Zero { setting: "nodes_max of scaling.engines" }]);
+    let unused = from_file(&format!("{on}engines = [\"rack8=tcp://10.0.0.8:2376\"]\n"));
+    assert_eq!(problems(&unused, Role::Controller), [Problem::UnusedEngines { engine: engine() }]);
+    assert_eq!(problems(&docker(far), Role::Injection), [], "it starts none");
+}
+
+#[test]
+fn nodes_on_other_machines_need_addresses_of_theirs() {
+    let far = |text: &str, more: &str| {
+        let scaling = format!(
+            "[scaling]\nmode = \"on\"\nprovisioner = \"docker\"\ninsecure_engines = true\n\
+             [[scaling.engines]]\nurl = \"tcp://10.0.0.8:2375\"\n{more}"
+        );
+        let found = problems(&from_file(&format!("{text}{scaling}")), Role::Controller);
+        let remedy = |problem: &Problem| match problem {
+            Problem::FarEngine { remedy, .. } => *remedy,
+            other => panic!("{other}"),
+        };
+        found.iter().map(remedy).collect::<Vec<_>>()
+    };
+    assert_eq!(far("", ""), ["link.cluster_key_file", "control.public_url", "http.listen"]);
+    let own = "[link]\ncluster_key = \"0123456789abcdef\"\naddress = \"10.0.0.5\"\n\
+               [control]\npublic_url = \"http://10.0.0.5\"\n\
+               [http]\nlisten = \"0.0.0.0:80\"\ninsecure = true\n[ops]\nlisten = \"10.0.0.5:9600\"\n";
+    assert_eq!(far(own, ""), ["private_ip of the engine"; 2]);
+    assert_eq!(far(own, "private_ip = \"10.0.0.8\"\n"), [""; 0]);
 }
 
 #[test]

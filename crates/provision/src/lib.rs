@@ -1,15 +1,21 @@
-//! Starting and stopping nodes, as a port: [`Provisioner`]. Adapters: [`process::Processes`].
+//! Starting and stopping nodes, as a port: [`Provisioner`]. Adapters: [`process::Processes`], [`docker::Containers`].
 //!
 //! Knows no policy: which node is wanted when is for whoever calls. Every adapter passes the promises in `tests/contract`.
 #![forbid(unsafe_code)]
 
+pub mod docker;
 pub mod process;
+
+mod ports;
+mod printed;
+mod restarts;
 
 use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use model::{NodeId, Role, TreeId};
+pub use ports::Ports;
 
 /// A node that is to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,5 +97,6 @@ pub trait Provisioner: fmt::Debug + Send + Sync {
     fn stop_node<'a>(&'a self, node: &'a NodeId) -> BoxFuture<'a, Result<(), Unanswered>>;
 
     /// The nodes that were started here and have not ended for good, by name; also those that an earlier process started.
+    /// What cannot be asked any more, while the rest can, is listed as it was: it may run, and is not to be started again.
     fn list(&self) -> BoxFuture<'_, Result<Vec<Listed>, Unanswered>>;
 }

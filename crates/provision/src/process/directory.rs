@@ -12,9 +12,8 @@ use model::{NodeId, Role, TreeId};
 use serde::{Deserialize, Serialize};
 
 use super::output;
-use super::ports::Ports;
 use super::running::{Running, marked};
-use crate::NodeSpec;
+use crate::{NodeSpec, Ports};
 
 /// In the environment of each node's process: its directory. Settings begin otherwise.
 const MARK: &str = "PROVISIONED_BY_MEDIA_TREE";

@@ -7,7 +7,6 @@
 mod child;
 mod directory;
 mod output;
-mod ports;
 mod running;
 
 use std::collections::BTreeMap;
@@ -19,10 +18,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use model::NodeId;
 
-use crate::{Listed, NodeSpec, Phase, Provisioner, StartError, Unanswered};
+use crate::{Listed, NodeSpec, Phase, Ports, Provisioner, StartError, Unanswered};
 use child::Child;
 use directory::Directory;
-pub use ports::Ports;
 
 /// How nodes are started.
 pub struct Options {

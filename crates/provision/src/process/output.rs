@@ -1,17 +1,15 @@
-//! What a node prints, bounded, into this process's log.
+//! What a node prints, out of the file that it writes to.
 
 use std::fs::OpenOptions;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::printed::Printed;
+
 /// What is read at one look.
 const READ_MAX: usize = 64 * 1024;
-/// Lines of it that are passed on.
-const LINES_MAX: usize = 40;
 /// A file that is larger is emptied: what it had is in the log, or was too much for it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Bytes of a line that are passed on.
-const LINE_BYTES_MAX: usize = 1000;
 
 /// Follows the file that a node writes to.
 #[derive(Debug)]
@@ -19,14 +17,6 @@ pub(super) struct Output {
     path: PathBuf,
     /// Where the next look begins.
     at: u64,
-}
-
-/// One look.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub lines: Vec<String>,
-    /// Bytes that are not among them.
-    pub left_out: u64,
 }
 
 impl Output {
@@ -42,16 +32,16 @@ impl Output {
     }
 
     /// Lines that have come since; an unfinished one waits.
-    pub fn look(&mut self) -> Seen {
+    pub fn look(&mut self) -> Printed {
         self.read().unwrap_or_default()
     }
 
-    fn read(&mut self) -> std::io::Result<Seen> {
+    fn read(&mut self) -> std::io::Result<Printed> {
         let length = self.path.metadata()?.len();
         // It was emptied.
         self.at = self.at.min(length);
         if self.at == length {
-            return Ok(Seen::default());
+            return Ok(Printed::default());
         }
         let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
         file.seek(SeekFrom::Start(self.at))?;
@@ -60,43 +50,22 @@ impl Output {
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         // A line that fills a whole look is cut.
         let taken = if complete == 0 && bytes.len() == READ_MAX { READ_MAX } else { complete };
-        let text = String::from_utf8_lossy(&bytes[..taken]);
-        let mut all = text.lines().filter(|line| !line.trim().is_empty());
-        let lines: Vec<String> = all.by_ref().take(LINES_MAX).map(shortened).collect();
-        let mut left_out: u64 = all.map(|line| line.len() as u64).sum();
+        let mut printed = Printed::of(&String::from_utf8_lossy(&bytes[..taken]));
         self.at += taken as u64;
         // It grows while it is read.
         let left = length.saturating_sub(self.at);
         if left > READ_MAX as u64 {
             // More comes than is read: the rest is passed over, so that the latest is seen.
-            left_out += left;
+            printed.left_out += left;
             self.at = length;
         }
         if length > FILE_BYTES_MAX {
             // It is appended to: the next line stands at the beginning.
-            left_out += length.saturating_sub(self.at);
+            printed.left_out += length.saturating_sub(self.at);
             file.set_len(0)?;
             self.at = 0;
         }
-        Ok(Seen { lines, left_out })
-    }
-}
-
-fn shortened(line: &str) -> String {
-    let mut end = line.len().min(LINE_BYTES_MAX);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    line[..end].to_owned()
-}
-
-/// Passes on what a node printed.
-pub(super) fn pass_on(node: &model::NodeId, seen: &Seen) {
-    for line in &seen.lines {
-        tracing::info!(%node, "{line}");
-    }
-    if seen.left_out > 0 {
-        tracing::info!(%node, bytes = seen.left_out, "it prints more than is passed on");
+        Ok(printed)
     }
 }
 
@@ -110,6 +79,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::printed::LINE_BYTES_MAX;
 
     struct Writer(tempfile::TempDir);
 
@@ -128,13 +98,13 @@ mod tests {
     fn whole_lines_are_passed_on_once() {
         let writer = Writer(tempfile::tempdir().expect("a folder"));
         let mut output = Output::new(writer.path());
-        assert_eq!(output.look(), Seen::default(), "there is no file yet");
+        assert_eq!(output.look(), Printed::default(), "there is no file yet");
         writer.append("one\n\ntwo\nthr");
         assert_eq!(output.look().lines, ["one", "two"]);
-        assert_eq!(output.look(), Seen::default());
+        assert_eq!(output.look(), Printed::default());
         writer.append("ee\n");
         assert_eq!(output.look().lines, ["three"]);
-        assert_eq!(Output::from_end(writer.path()).look(), Seen::default());
+        assert_eq!(Output::from_end(writer.path()).look(), Printed::default());
     }
 
     #[test]
@@ -143,7 +113,7 @@ mod tests {
         let mut output = Output::new(writer.path());
         writer.append(&"a line that comes too often\n".repeat(60_000));
         let seen = output.look();
-        assert_eq!(seen.lines.len(), LINES_MAX);
+        assert_eq!(seen.lines.len(), 40);
         assert!(seen.left_out > 1_500_000, "{}", seen.left_out);
         assert_eq!(writer.path().metadata().expect("there").len(), 0);
         writer.append("the next one\n");
