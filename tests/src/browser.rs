@@ -5,6 +5,7 @@
 
 mod connection;
 mod launch;
+mod sound_card;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use connection::Connection;
 use launch::Process;
+use sound_card::SoundCard;
 
 /// How often a condition in a page is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -56,7 +58,19 @@ impl Browser {
     /// # Errors
     /// If it is not installed or does not come up.
     pub async fn firefox() -> anyhow::Result<Self> {
-        let (process, address) = launch::firefox().await?;
+        Self::firefox_with(None).await
+    }
+
+    /// Starts Firefox ESR with a sound card, whose clock is right: pictures wait for sound.
+    ///
+    /// # Errors
+    /// If it, or PulseAudio, is not installed or does not come up.
+    pub async fn firefox_with_sound_card() -> anyhow::Result<Self> {
+        Self::firefox_with(Some(SoundCard::start().await?)).await
+    }
+
+    async fn firefox_with(sound_card: Option<SoundCard>) -> anyhow::Result<Self> {
+        let (process, address) = launch::firefox(sound_card).await?;
         let connection = Connection::open(&format!("{address}/session")).await?;
         connection.call("session.new", json!({ "capabilities": {} })).await?;
         connection.call("session.subscribe", json!({ "events": ["log.entryAdded"] })).await?;

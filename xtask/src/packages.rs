@@ -47,8 +47,11 @@ pub const TESTS: &[Part] = &[
 ];
 
 /// What `clients` uses beside what the tests do.
-pub const CLIENTS: &[Part] =
-    &[Part { file: "/usr/bin/obs", package: "obs-studio" }, Part { file: "/usr/bin/Xvfb", package: "xvfb" }];
+pub const CLIENTS: &[Part] = &[
+    Part { file: "/usr/bin/obs", package: "obs-studio" },
+    Part { file: "/usr/bin/Xvfb", package: "xvfb" },
+    Part { file: "/usr/bin/pulseaudio", package: "pulseaudio" },
+];
 
 /// What the benches use: a peer to compare with, a profiler, hosts on one machine.
 pub const BENCHES: &[Part] = &[

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use super::sound_card::SoundCard;
+
 /// How long a browser may take to come up on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -16,6 +18,7 @@ const START_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Process {
     child: Child,
     _profile: TempDir,
+    _sound_card: Option<SoundCard>,
 }
 
 impl Drop for Process {
@@ -68,7 +71,7 @@ pub(super) async fn chromium() -> anyhow::Result<(Process, String)> {
         .args(CHROMIUM_FLAGS)
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg("about:blank");
-    start(command, profile, "DevTools listening on ").await
+    start(command, profile, None, "DevTools listening on ").await
 }
 
 const FIREFOX_PREFERENCES: &[(&str, &str)] = &[
@@ -76,8 +79,6 @@ const FIREFOX_PREFERENCES: &[(&str, &str)] = &[
     ("media.navigator.streams.fake", "true"),
     ("media.navigator.permission.disabled", "true"),
     ("media.autoplay.default", "0"),
-    // Without a sound card the audio graph would stand still.
-    ("media.cubeb.force_mock_context", "true"),
     ("media.autoplay.blocking_policy", "0"),
     ("media.peerconnection.ice.loopback", "true"),
     ("media.peerconnection.ice.obfuscate_host_addresses", "false"),
@@ -115,24 +116,32 @@ const FIREFOX_PREFERENCES: &[(&str, &str)] = &[
     ("toolkit.telemetry.server", "\"\""),
 ];
 
-/// Starts Firefox; gives the address of its WebDriver BiDi websocket.
-pub(super) async fn firefox() -> anyhow::Result<(Process, String)> {
+/// Without a sound card the audio graph would stand still.
+const WITHOUT_SOUND_CARD: (&str, &str) = ("media.cubeb.force_mock_context", "true");
+
+/// Starts Firefox, perhaps with a sound card; gives the address of its WebDriver BiDi websocket.
+pub(super) async fn firefox(sound_card: Option<SoundCard>) -> anyhow::Result<(Process, String)> {
     let profile = tempfile::tempdir().context("make a profile")?;
     let preferences: String = FIREFOX_PREFERENCES
         .iter()
+        .chain(sound_card.is_none().then_some(&WITHOUT_SOUND_CARD))
         .map(|(name, value)| format!("user_pref(\"{name}\", {value});\n"))
         .collect();
     std::fs::write(profile.path().join("user.js"), preferences).context("write the preferences")?;
     let mut command = Command::new("firefox-esr");
     command.args(["--headless", "--no-remote", "--remote-debugging-port=0", "--profile"]).arg(profile.path());
     command.env("HOME", profile.path()).env("MOZ_CRASHREPORTER_DISABLE", "1");
-    start(command, profile, "WebDriver BiDi listening on ").await
+    if let Some(card) = &sound_card {
+        command.env("PULSE_SERVER", format!("unix:{}", card.socket().display()));
+    }
+    start(command, profile, sound_card, "WebDriver BiDi listening on ").await
 }
 
 /// Starts a browser and waits for the line in which it tells its address.
 async fn start(
     mut command: Command,
     profile: TempDir,
+    sound_card: Option<SoundCard>,
     announcement: &str,
 ) -> anyhow::Result<(Process, String)> {
     let runtime_folder = profile.path().join("runtime");
@@ -146,7 +155,7 @@ async fn start(
         .kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("start {:?}", command.as_std().get_program()))?;
     let stderr = child.stderr.take().context("stderr is piped")?;
-    let process = Process { child, _profile: profile };
+    let process = Process { child, _profile: profile, _sound_card: sound_card };
     let mut lines = BufReader::new(stderr).lines();
     let mut said = Vec::new();
     let announced = tokio::time::timeout(START_MAX, async {

@@ -37,20 +37,23 @@ const STEP_MIN: Duration = Duration::from_secs(10);
 /// Those of one line are played side by side: two cores carry so much.
 const STAGES: [&[Stage]; 7] = [
     &[stage("chromium-h264", Publisher::Chromium("h264"), &[Viewer::Chromium, Viewer::GStreamer])],
-    &[stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium, Viewer::Firefox])],
     &[
-        stage("chromium-vp9", Publisher::Chromium("vp9"), &[Viewer::Chromium]),
+        stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium]),
         stage("obs", Publisher::Obs, &[Viewer::Chromium]),
     ],
-    &[stage("chromium-av1", Publisher::Chromium("av1"), &[Viewer::Chromium])],
     &[
-        stage("firefox", Publisher::Firefox("vp8"), &[Viewer::Chromium]),
+        stage("chromium-vp9", Publisher::Chromium("vp9"), &[Viewer::Chromium]),
+        stage("ffmpeg-whip", Publisher::FfmpegWhip, &[Viewer::Chromium]),
+    ],
+    &[
+        stage("chromium-av1", Publisher::Chromium("av1"), &[Viewer::Chromium]),
         stage("gstreamer", Publisher::GStreamer, &[Viewer::Chromium]),
     ],
     &[
+        stage("firefox-watches", Publisher::Chromium("vp8"), &[Viewer::Firefox]),
         stage("ffmpeg-rtmp", Publisher::FfmpegRtmp, &[Viewer::Chromium]),
-        stage("ffmpeg-whip", Publisher::FfmpegWhip, &[Viewer::Chromium]),
     ],
+    &[stage("firefox", Publisher::Firefox("vp8"), &[Viewer::Chromium])],
     &[stage("obs29", Publisher::ObsStudio, &[Viewer::Chromium])],
 ];
 

@@ -12,6 +12,9 @@ use tests::probe::Clock;
 use tests::program::Program;
 use tests::watching;
 
+/// Firefox has one; see `Browser::firefox_with_sound_card`.
+pub const SOUND_CARD: &[&str] = &["/usr/bin/pulseaudio"];
+
 /// A kind of publisher, with its codec where there is a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Publisher {
@@ -55,7 +58,11 @@ impl Publisher {
 
     /// What must be on this machine beside what the tests use.
     pub fn parts(self) -> &'static [&'static str] {
-        if self == Self::ObsStudio { &obs_studio::PARTS } else { &[] }
+        match self {
+            Self::ObsStudio => &obs_studio::PARTS,
+            Self::Firefox(_) => SOUND_CARD,
+            Self::Chromium(_) | Self::Obs | Self::FfmpegWhip | Self::FfmpegRtmp | Self::GStreamer => &[],
+        }
     }
 
     /// Begins to publish `show` at this node.
@@ -65,9 +72,10 @@ impl Publisher {
             Self::Chromium(codec) => {
                 (publish(Browser::chromium().await?, &page, codec).await?, Some(Clock::Capture))
             }
-            Self::Firefox(codec) => {
-                (publish(Browser::firefox().await?, &page, codec).await?, Some(Clock::Capture))
-            }
+            Self::Firefox(codec) => (
+                publish(Browser::firefox_with_sound_card().await?, &page, codec).await?,
+                Some(Clock::Capture),
+            ),
             Self::Obs => play(Encoder::libdatachannel(&whip, Some(PUBLISH_TOKEN))?, None).await?,
             Self::ObsStudio => {
                 let obs = ObsStudio::rtmp(node.rtmp, &format!("show?key={PUBLISH_TOKEN}")).await?;

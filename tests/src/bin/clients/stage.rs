@@ -32,9 +32,10 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Whether its publisher is on this machine; if not, that is said.
+    /// Whether its clients are on this machine; if not, that is said.
     pub fn can_run(&self) -> bool {
-        self.publisher.parts().iter().all(|part| tools::has(self.name, part))
+        let viewers = self.viewers.iter().flat_map(|viewer| viewer.parts());
+        self.publisher.parts().iter().chain(viewers).all(|part| tools::has(self.name, part))
     }
 }
 

@@ -9,6 +9,8 @@ use tests::probe::{self, Clock, Samples};
 use tests::program::Program;
 use tests::watching::{self, Viewing};
 
+use crate::publishers::SOUND_CARD;
+
 /// What plays for so long, plays.
 const PLAYING_PICTURES: u32 = 30;
 /// GStreamer tells once a second what it has decoded.
@@ -38,12 +40,20 @@ impl Viewer {
         }
     }
 
+    /// What must be on this machine beside what the tests use.
+    pub const fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Firefox => SOUND_CARD,
+            Self::Chromium | Self::GStreamer => &[],
+        }
+    }
+
     /// Watches `show` at this node, and has a picture.
     pub async fn start(self, node: &Program) -> anyhow::Result<Watching> {
         let url = node.url("/watch/show");
         match self {
             Self::Chromium => open(Browser::chromium().await?, &url).await,
-            Self::Firefox => open(Browser::firefox().await?, &url).await,
+            Self::Firefox => open(Browser::firefox_with_sound_card().await?, &url).await,
             Self::GStreamer => {
                 let mut gstreamer = GStreamer::watch(&node.url("/whep/show")).await?;
                 gstreamer.until_decoded(Decoded { pictures: 1, sounds: 1 }).await?;
