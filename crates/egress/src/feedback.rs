@@ -267,9 +267,6 @@ fn handle_nack<B: SendBatch>(
                 let bytes = viewer.resend(sending, kind, &place, packet);
                 sending.stats.rtx.add(bytes);
                 viewer.rtx_budget.spend(bytes);
-                if let Some(layering) = viewer.layering.as_mut().filter(|_| kind == Kind::Video) {
-                    layering.repeated(bytes);
-                }
             }
         }
     }

@@ -75,8 +75,6 @@ pub struct Layering {
     pub hold: Hold,
     /// What its connection carries, if it tells when packets arrive.
     estimator: Option<Box<Estimator>>,
-    /// Bytes of its picture that were sent again, modulo 2^32.
-    repeated: u32,
     /// At which rate to probe, and until when.
     probe: Option<(Bitrate, Instant)>,
     budget: Budget,
@@ -90,7 +88,6 @@ impl Layering {
             controller: Controller::new(now, layer),
             hold: Hold::new(),
             estimator: None,
-            repeated: 0,
             probe: None,
             budget: Budget::new(0),
             has_news: false,
@@ -101,22 +98,17 @@ impl Layering {
         self.probe.is_some()
     }
 
-    /// So much of the picture was sent again.
-    pub const fn repeated(&mut self, bytes: usize) {
-        self.repeated = self.repeated.wrapping_add(bytes as u32);
-    }
-
-    /// The viewer says which packets arrived when; `sent` bytes of its picture were sent to it, repeats aside. Gives what its
-    /// connection carries, where that is news.
+    /// The viewer says which packets arrived when, of all that was sent to it. Gives what its connection carries, where that is
+    /// news.
     pub fn arrived(
         &mut self,
         now: Instant,
-        sent: u32,
+        sent: Sent,
         packets: impl Iterator<Item = Arrived>,
     ) -> Option<Bitrate> {
         let estimator = self.estimator.get_or_insert_with(Box::default);
         packets.for_each(|packet| estimator.arrived(&packet));
-        let bitrate = estimator.conclude(now, Sent { once: sent, again: self.repeated })?;
+        let bitrate = estimator.conclude(now, sent)?;
         self.estimated(now, bitrate);
         Some(bitrate)
     }
@@ -569,6 +561,5 @@ pub fn probe<'a, B: SendBatch>(
     if let Some(layering) = &mut viewer.layering {
         layering.budget = left;
         layering.controller.probed(sent);
-        layering.repeated(sent);
     }
 }

@@ -8,7 +8,7 @@
 use media_core::rtcp::{Arrival, TransportFeedback};
 
 use crate::broadcast::Fan;
-use crate::estimator::Arrived;
+use crate::estimator::{Arrived, Sent};
 use crate::send::Sending;
 use crate::track::Track;
 use crate::viewer::Viewer;
@@ -25,8 +25,9 @@ pub fn handle<B>(
     }
     sending.stats.transport_feedback += 1;
     let Viewer { video: Some(track), layering: Some(layering), estimate, .. } = viewer else { return };
+    let sent = Sent { once: track.payload_bytes, again: track.repeated_bytes };
     let packets = feedback.arrivals().filter_map(|arrival| arrived(track, fan, arrival));
-    if let Some(bitrate) = layering.arrived(sending.now, track.payload_bytes, packets) {
+    if let Some(bitrate) = layering.arrived(sending.now, sent, packets) {
         *estimate = Some(bitrate);
     }
 }
