@@ -290,6 +290,11 @@ impl Track {
         self.target.is_some_and(|target| target.layer > self.layer && target.reason == LayerSwitch::Down)
     }
 
+    /// Picture: whether another stream is to follow for that reason, which begins with a keyframe of its own.
+    pub fn gives_way(&self) -> bool {
+        self.is_on_its_way_down() && self.target.map(|target| target.source) != self.source
+    }
+
     /// Whether it can go to this layer in the midst of a replay: what it replays has no room.
     pub fn may_switch(&self, target: Target) -> bool {
         match self.phase {
