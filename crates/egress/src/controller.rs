@@ -292,6 +292,7 @@ impl Controller {
     /// The picture begins anew: what is reported next is of the time before, and what is estimated, too.
     pub fn began_anew(&mut self, now: Instant) {
         (self.probe, self.short) = (None, None);
+        (self.round_trip, self.queue_since) = (None, None);
         (self.estimate, self.fallen_at) = (self.estimate.map(|_| (Bitrate::default(), now)), None);
         self.rest(now);
     }

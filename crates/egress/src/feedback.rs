@@ -280,7 +280,7 @@ fn handle_nack<B: SendBatch>(
 /// keyframe anyway. Who is catching up got one already, so it starts again at once, and the publisher is left alone.
 ///
 /// While a publisher is silent nobody starts again for want of a picture: it would see what it has seen. Who cannot decode
-/// what comes after that asks then.
+/// what comes after that asks then. Nor does who is about to get a worse layer, with a keyframe that there is room for.
 fn handle_keyframe_request<B: SendBatch>(
     config: &Config,
     viewer: &mut Viewer,
@@ -291,7 +291,7 @@ fn handle_keyframe_request<B: SendBatch>(
     sending.stats.keyframe_requests_received += 1;
     let now = sending.now;
     let Some(track) = viewer.video.as_mut().filter(|track| track.out.ssrc == media) else { return };
-    let Some(source) = track.source else { return };
+    let Some(source) = track.source.filter(|_| !track.gives_way()) else { return };
     let grace = match track.phase {
         Phase::Live => KEYFRAME_GRACE,
         Phase::Replaying(replay) if replay.has_keyframe => REPLAY_GRACE,

@@ -152,6 +152,10 @@ fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, se
         return;
     }
     track.restart_at = None;
+    if track.gives_way() {
+        // A keyframe comes anyway, and this one has no room.
+        return;
+    }
     let stream = track.source.and_then(|source| fan.stream(source.ssrc));
     if matches!(track.phase, Phase::Live) && stream.is_none_or(|stream| !stream.is_active(now)) {
         // The publisher has fallen silent since: it would see what it has seen.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use media_core::TreePacket;
-use model::{Codec, NtpTime, SeqNo, Ssrc};
+use model::{NtpTime, SeqNo, Ssrc};
 
 use crate::counter::CounterBlock;
 use crate::feedback::Reception;
@@ -14,6 +14,10 @@ use crate::replay::{self, Replay};
 use crate::replays::Start;
 use crate::stats::LayerSwitch;
 use crate::stream::Stream;
+
+mod state;
+
+pub use state::{Holding, Phase, Place, Source, Target};
 
 /// Sequence numbers reserved in the record at once. Who resumes after a crash sends so many packets twice at most, and
 /// a viewer who then starts anew sees a gap of at most this; browsers give up repairing at 1000 and ask for a keyframe.
@@ -30,72 +34,6 @@ const JITTER_MAX: Duration = Duration::from_millis(100);
 
 /// What came in one train with a keyframe is live with it.
 const LIVE_BACKLOG_MAX: Duration = Duration::from_millis(100);
-
-/// What a track gets its packets from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
-    /// The RTP stream of the tree.
-    pub ssrc: Ssrc,
-    /// Its codec's payload type for this viewer.
-    pub payload_type: u8,
-    /// Ticks of its clock in a second.
-    pub clock_rate: u32,
-}
-
-impl Source {
-    pub const fn new(ssrc: Ssrc, codec: Codec, payload_type: u8) -> Self {
-        Self { ssrc, payload_type, clock_rate: codec.clock_rate() }
-    }
-
-    fn is_of(self, segment: &Segment) -> bool {
-        self.ssrc == segment.source && self.payload_type == segment.payload_type
-    }
-}
-
-/// How far a track is.
-#[derive(Debug, Clone, Copy)]
-pub enum Phase {
-    /// There is no source, or none that the viewer can decode.
-    Idle,
-    /// For a keyframe, or for the next packet of sound.
-    Waiting,
-    /// On the way from a cached keyframe to live.
-    Replaying(Replay),
-    /// Gets every packet as it comes.
-    Live,
-}
-
-/// Whether a picture is sent at all: a connection may carry sound alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holding {
-    /// It is sent.
-    Sent,
-    /// It is not, and nothing begins it but a change of this.
-    Held,
-    /// It is to come back with the next keyframe that comes live: what is cached would be sent faster than live.
-    Returning,
-}
-
-/// Where a source packet goes.
-#[derive(Debug, Clone, Copy)]
-pub struct Place {
-    /// Its out sequence number.
-    pub seq_no: SeqNo,
-    /// The segment that it belongs to.
-    pub segment: Segment,
-}
-
-/// The layer that a track is to follow with its next keyframe.
-#[derive(Debug, Clone, Copy)]
-pub struct Target {
-    pub layer: u8,
-    pub source: Source,
-    pub reason: LayerSwitch,
-    /// Since when.
-    pub since: Instant,
-    /// Its keyframe has come; the frame before it may not be out.
-    pub is_due: bool,
-}
 
 /// One RTP stream of one viewer.
 pub struct Track {
@@ -350,6 +288,11 @@ impl Track {
     /// Picture: whether it is to have a worse layer because its connection does not carry this one.
     pub fn is_on_its_way_down(&self) -> bool {
         self.target.is_some_and(|target| target.layer > self.layer && target.reason == LayerSwitch::Down)
+    }
+
+    /// Picture: whether another stream is to follow for that reason, which begins with a keyframe of its own.
+    pub fn gives_way(&self) -> bool {
+        self.is_on_its_way_down() && self.target.map(|target| target.source) != self.source
     }
 
     /// Whether it can go to this layer in the midst of a replay: what it replays has no room.

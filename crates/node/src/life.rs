@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use config::Config;
-use link::exchange::{self, ParentId};
+use link::exchange;
 use link::wire::message::Incarnation;
 use model::{Bitrate, NodeId, Role};
 use supervisor::Word;
@@ -33,9 +33,8 @@ use crate::handshakes::{self, Worker};
 use crate::http::{self, App, ShardPort};
 use crate::ice_tcp;
 use crate::link_channel::LinkChannels;
-use crate::link_identity::LinkIdentity;
 use crate::link_socket::LinkSocket;
-use crate::link_way::Way;
+use crate::links;
 use crate::metrics::Metrics;
 use crate::ops::{self, Ops};
 use crate::pending::PendingViewers;
@@ -107,7 +106,7 @@ pub async fn live(role: Role, config: Config, mut start: Start) -> anyhow::Resul
     let (feeds, shard_ports): (Vec<Feed>, Vec<ShardPort>) = shards.into_iter().unzip();
     let tree_thread = threads.start_for_media("tree".into(), move || tree.run(feeds))?;
 
-    let channels = start_links(&config, link_socket, &tree_handle)?;
+    let channels = links::start(&config, link_socket, &tree_handle, &metrics)?;
     let declared = control.as_ref().map(|prepared| prepared.control().front_door.declared().clone());
     let served = Served {
         directory,
@@ -376,25 +375,6 @@ fn start_shards(
         ));
     }
     Ok(shards)
-}
-
-fn start_links(
-    config: &Config,
-    socket: Arc<LinkSocket>,
-    tree: &TreeHandle,
-) -> anyhow::Result<Arc<LinkChannels>> {
-    let identity = LinkIdentity::new(cluster_key(config).as_bytes())?;
-    let channels = Arc::new(LinkChannels::new(socket, &identity, tree.clone())?);
-    let listening = channels.clone();
-    tokio::spawn(async move { listening.accept().await });
-    for (index, parent) in config.link.parents.iter().enumerate() {
-        let (channels, parent) = (channels.clone(), parent.clone());
-        tokio::spawn(async move {
-            let way = Way::to(vec![parent]);
-            channels.dial(ParentId::new(index as u32), way).await;
-        });
-    }
-    Ok(channels)
 }
 
 /// Carries media over TCP to these sockets; gives their ports.

@@ -17,6 +17,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use crate::link_handshakes::LinkHandshakes;
 use crate::link_identity::{LinkIdentity, SERVER_NAME};
 use crate::link_socket::LinkSocket;
 use crate::link_way::{NotThere, Way};
@@ -64,6 +65,7 @@ pub enum ChannelEvent {
 /// The QUIC endpoint of a node, both listening and dialling.
 pub struct LinkChannels {
     endpoint: Endpoint,
+    handshakes: Arc<LinkHandshakes>,
     tree: TreeHandle,
     next_peer: Arc<AtomicU64>,
 }
@@ -73,7 +75,12 @@ impl LinkChannels {
     ///
     /// # Errors
     /// If the library refuses the configuration.
-    pub fn new(socket: Arc<LinkSocket>, identity: &LinkIdentity, tree: TreeHandle) -> anyhow::Result<Self> {
+    pub fn new(
+        socket: Arc<LinkSocket>,
+        identity: &LinkIdentity,
+        handshakes: Arc<LinkHandshakes>,
+        tree: TreeHandle,
+    ) -> anyhow::Result<Self> {
         let transport = Arc::new(transport()?);
         let server = quinn::crypto::rustls::QuicServerConfig::try_from(identity.server()?)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(server));
@@ -88,7 +95,7 @@ impl LinkChannels {
             Endpoint::new_with_abstract_socket(identity.endpoint()?, Some(server), socket, runtime)
                 .context("start QUIC on the link port")?;
         endpoint.set_default_client_config(client);
-        Ok(Self { endpoint, tree, next_peer: Arc::new(AtomicU64::new(1)) })
+        Ok(Self { endpoint, handshakes, tree, next_peer: Arc::new(AtomicU64::new(1)) })
     }
 
     /// Takes children until the endpoint closes.
@@ -99,10 +106,11 @@ impl LinkChannels {
                 let _ = incoming.retry();
                 continue;
             }
+            let Some(handshake) = self.handshakes.begin(incoming) else { continue };
             let (tree, peer) = (self.tree.clone(), self.next_peer());
             tokio::spawn(async move {
                 let result = async {
-                    let connection = incoming.await?;
+                    let connection = handshake.await?;
                     let streams = connection.accept_bi().await?;
                     serve(&tree, peer, None, connection, streams).await
                 };

@@ -102,6 +102,12 @@ impl Metrics {
         self.telemetry.node.drops(NodeDrop::MediaQueueFull)
     }
 
+    /// Counts peers whose handshakes for a link channel found no room.
+    #[must_use]
+    pub fn link_handshakes_full(&self) -> Counter {
+        self.telemetry.node.drops(NodeDrop::LinkHandshakesFull)
+    }
+
     /// Counts the deaths of this node's earlier processes.
     pub fn crashed(&self, times: u64) {
         self.telemetry.node.crashed(times);

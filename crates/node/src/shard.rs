@@ -446,7 +446,7 @@ impl Shard {
         }
         // Before its end is told: a node that drains exits as soon as all ends are.
         if let Some(records) = &mut self.out.records {
-            records.remove(now, viewer);
+            records.remove(viewer);
         }
         self.unwatch(&session.broadcast);
         if tell_worker {

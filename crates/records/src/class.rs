@@ -131,7 +131,7 @@ impl Class {
     }
 
     /// Puts another file in the place of this one's.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "faults"))]
     pub const fn swap_file(&mut self, file: &mut File) {
         std::mem::swap(&mut self.file, file);
     }

@@ -194,6 +194,12 @@ impl Store {
         Ok(())
     }
 
+    /// Puts another file in the place of the one with the smallest slots: one that takes nothing is a broken disk.
+    #[cfg(any(test, feature = "faults"))]
+    pub const fn swap_file(&mut self, file: &mut std::fs::File) {
+        self.classes[0].swap_file(file);
+    }
+
     /// How many records there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -328,10 +334,10 @@ mod tests {
         let harness = Harness::new();
         let (mut store, mut broken) = harness.open();
         (1..=3).for_each(|number| put(&mut store, number));
-        store.classes[0].swap_file(&mut broken);
+        store.swap_file(&mut broken);
         assert!(store.remove(id(1)).is_err() && store.remove(id(2)).is_err());
         assert!(store.erase_again().is_err() && store.has_unerased());
-        store.classes[0].swap_file(&mut broken);
+        store.swap_file(&mut broken);
         put(&mut store, 4);
         store.erase_again().expect("erased");
         assert!(!store.has_unerased());
@@ -347,10 +353,10 @@ mod tests {
         put(&mut store, 1);
         let bytes = fs::metadata(harness.file()).expect("a file").len();
         fs::write(harness.file(), vec![0; bytes as usize]).expect("wiped");
-        store.classes[0].swap_file(&mut broken);
+        store.swap_file(&mut broken);
         store.remove(id(1)).expect("nothing is left to be wiped");
         assert!(!store.has_unerased());
-        store.classes[0].swap_file(&mut broken);
+        store.swap_file(&mut broken);
         (2..=3).for_each(|number| put(&mut store, number));
         drop(store);
         assert_eq!(harness.found(), [2, 3]);

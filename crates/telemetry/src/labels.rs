@@ -136,6 +136,8 @@ closed! {
         HandshakeQueueFull = "handshake_queue_full",
         /// A datagram of a link channel found the queue to QUIC full.
         LinkQueueFull = "link_queue_full",
+        /// A peer wanted to shake hands for a link channel while as many as may do so did, in all or of its address.
+        LinkHandshakesFull = "link_handshakes_full",
         /// A message found the queue of the link channel to its peer full, or a caption found half of it taken.
         ChannelQueueFull = "channel_queue_full",
         /// A datagram found no room in the kernel's send buffer.

@@ -292,7 +292,7 @@ impl Metrics {
         own.register("http_requests", "HTTP requests answered", metrics.requests.clone());
         own.register(
             "node_drops",
-            "Datagrams, packets, messages and commands that this node dropped outside its cores",
+            "Datagrams, packets, messages, commands and handshakes that this node dropped outside its cores",
             metrics.drops.clone(),
         );
         own.register(

@@ -144,6 +144,24 @@ fn an_estimate_from_before_a_hold_says_nothing_and_one_late_report_neither() {
 }
 
 #[test]
+fn a_queue_from_before_a_hold_says_nothing() {
+    let mut viewer = Viewer::new(2);
+    viewer.seconds(3);
+    viewer.controller.estimated(viewer.now, Bitrate::kbps(300));
+    (0..2).for_each(|_| viewer.second(0, 250));
+    viewer.controller.began_anew(viewer.now);
+    // Nothing of the picture was sent for a while, so no report was answered.
+    viewer.now += Duration::from_secs(10);
+    viewer.controller.estimated(viewer.now, Bitrate::kbps(30));
+    viewer.decide(&LAYERS);
+    assert_eq!(viewer.controller.short(), None, "of now nothing is known");
+    viewer.second(0, 250);
+    assert_eq!(viewer.controller.short(), None, "one report met a queue");
+    viewer.second(0, 250);
+    assert!(viewer.controller.short().is_some(), "the next one, too");
+}
+
+#[test]
 fn what_the_viewer_itself_says_it_can_take_needs_no_probe() {
     let mut viewer = Viewer::new(2);
     for _ in 0..3 {

@@ -1,10 +1,10 @@
 //! What viewers ask for, and what they get.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egress::{Config, DropReason, Event, RtcpError, ViewerId};
 use media_core::rtcp::{self, ReportBlock};
-use model::{Bitrate, Kind, Ssrc};
+use model::{Bitrate, Kind, NtpTime, Ssrc};
 
 use crate::harness::{RTX, RTX_PT, Scene, VIDEO, check_video, setup, ssrc};
 
@@ -199,19 +199,53 @@ fn a_request_that_crosses_a_keyframe_is_answered_by_it() {
     assert_eq!((stats.keyframe_requests, stats.restarts), (asked, 0));
 }
 
+/// When the newest report on the picture was sent, and what it says of that.
+fn newest_report(scene: &Scene) -> (Instant, NtpTime) {
+    let (at, compound) = scene.player(1).reports.last().expect("a report");
+    let ntp = rtcp::parse(compound).find_map(|packet| match packet {
+        Ok(rtcp::Packet::SenderReport(report)) if report.info.ssrc == ssrc(1, VIDEO) => Some(report.info.ntp),
+        _ => None,
+    });
+    (*at, ntp.expect("of the picture"))
+}
+
+#[test]
+fn a_packet_is_repeated_once_in_a_round_trip() {
+    let mut scene = live_scene();
+    let (at, ntp) = newest_report(&scene);
+    let delay = ((scene.now - at).as_micros() * 65_536 / 1_000_000) as u32;
+    scene.now += Duration::from_millis(240);
+    let block = ReportBlock {
+        ssrc: ssrc(1, VIDEO),
+        fraction_lost: 0,
+        lost: 0,
+        highest_seq: 5,
+        jitter: 0,
+        last_report: ntp.middle(),
+        delay,
+    };
+    let mut compound = Vec::new();
+    rtcp::write::receiver_report(&mut compound, Ssrc::new(1), &[block]);
+    let datagram = scene.player_mut(1).seal(&compound);
+    scene.rtcp(1, datagram);
+    let seq = scene.player(1).stream(VIDEO)[100].seq_no.seq();
+    // As browsers do.
+    for _ in 0..6 {
+        let nack = scene.player_mut(1).nack(&[seq]);
+        scene.rtcp(1, nack);
+        scene.now += Duration::from_millis(100);
+    }
+    let stats = scene.shard.stats();
+    assert_eq!((stats.rtx.packets, stats.drops(DropReason::NackEarly)), (2, 4), "0 ms and 300 ms");
+    let other = scene.player_mut(1).nack(&[seq.wrapping_add(1)]);
+    scene.rtcp(1, other);
+    assert_eq!(scene.shard.stats().rtx.packets, 3, "another one");
+}
+
 #[test]
 fn reports_tell_loss_jitter_and_round_trip() {
     let mut scene = live_scene();
-    let (at, compound) = scene.player(1).reports.last().expect("a report").clone();
-    let ntp = rtcp::parse(&compound)
-        .filter_map(|packet| match packet {
-            Ok(rtcp::Packet::SenderReport(report)) if report.info.ssrc == ssrc(1, VIDEO) => {
-                Some(report.info.ntp)
-            }
-            _ => None,
-        })
-        .next()
-        .expect("of the picture");
+    let (at, ntp) = newest_report(&scene);
     let arrived = at + Duration::from_millis(20);
     let answered = arrived + Duration::from_millis(100);
     scene.now = answered + Duration::from_millis(20);

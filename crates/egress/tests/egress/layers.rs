@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use egress::{Config, Event, LayerSwitch, Selection, Shard, ViewerId};
+use egress::{Config, DropReason, Event, LayerSwitch, Selection, Shard, ViewerId};
 use media_core::rtcp;
 use model::{Bitrate, Codec, Ssrc};
 
@@ -241,6 +241,77 @@ fn loss_in_two_reports_brings_a_worse_layer() {
     assert_eq!(course(&scene), [0, 1], "40 % of 2.5 Mbit/s carry the one in the middle");
     check(&scene);
     assert_eq!(scene.shard.stats().layer_switches(LayerSwitch::Down), 1);
+}
+
+/// A viewer of a publisher whose keyframes are far apart, for whom the best layer has just been found to be too much.
+/// Who `has_asked` for keyframes is due to start again 0.4 s later.
+fn short_scene(has_asked: bool) -> Scene {
+    let mut scene = Scene::layered(Config::default());
+    scene.publisher.gop = 400;
+    scene.worse.iter_mut().for_each(|layer| (layer.gop, layer.phase) = (400, 0));
+    scene.join(1);
+    for millis in [900, 1100] {
+        scene.play(Duration::from_millis(millis));
+        if has_asked {
+            ask(&mut scene);
+        }
+    }
+    scene.play(Duration::from_secs(1));
+    let mut reporter = Reporter::new(&scene);
+    for lost in [0, 60, 60] {
+        reporter.second(&mut scene, lost, None);
+    }
+    assert_eq!(scene.shard.layer(VIEWER), Some(0), "it waits for a keyframe");
+    scene
+}
+
+fn ask(scene: &mut Scene) {
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+}
+
+#[test]
+fn who_has_no_room_for_a_layer_gets_the_worse_one_from_the_cache_if_no_keyframe_comes() {
+    let mut scene = short_scene(false);
+    let short = scene.now;
+    scene.play(Duration::from_secs(3));
+    assert_eq!(course(&scene), [0, 1]);
+    let video = scene.player(1).stream(VIDEO);
+    let begun = video.iter().find(|packet| packet.layer() == 1).expect("the worse layer").at - short;
+    assert!((Duration::from_millis(800)..Duration::from_secs(2)).contains(&begun), "{begun:?}");
+    check_video(scene.player(1));
+    // What was before has no room; what came with the keyframe and after it may be lost, too.
+    let last = video.iter().rposition(|packet| packet.layer() == 0).expect("the old layer");
+    let seqs: Vec<_> = video[last - 1..last + 3].iter().map(|packet| packet.seq_no.seq()).collect();
+    let nack = scene.player_mut(1).nack(&seqs);
+    scene.rtcp(1, nack);
+    assert_eq!(scene.shard.stats().drops(DropReason::NackOutdated), 2);
+    assert_eq!(scene.player(1).stream(RTX).len(), 2);
+}
+
+#[test]
+fn who_asks_for_a_keyframe_on_the_way_to_a_worse_layer_gets_the_one_of_that() {
+    for has_asked in [true, false] {
+        let mut scene = short_scene(has_asked);
+        let best = scene.publisher.video_ssrc();
+        let told = |scene: &Scene| {
+            let wanted = scene.count(|event| *event == Event::KeyframeWanted { ssrc: best });
+            (scene.shard.stats().restarts, wanted)
+        };
+        let (before, sent) = (told(&scene), scene.player(1).stream(VIDEO).len());
+        assert_eq!(before.0, u64::from(has_asked));
+        for _ in 0..7 {
+            if !has_asked {
+                ask(&mut scene);
+            }
+            scene.play(Duration::from_millis(100));
+        }
+        scene.play(Duration::from_secs(2));
+        assert_eq!((told(&scene), course(&scene)), (before, vec![0, 1]));
+        let mut old = scene.player(1).stream(VIDEO);
+        old.retain(|packet| packet.layer() == 0);
+        assert!(old[sent..].is_sorted_by_key(|packet| packet.source()), "nothing of it came again");
+    }
 }
 
 #[test]

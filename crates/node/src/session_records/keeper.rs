@@ -1,6 +1,7 @@
 //! One store of session records and its one writer.
 
 use std::fmt::Display;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -66,6 +67,8 @@ pub struct Keeper {
     others: usize,
     alive_at: Option<Instant>,
     complained_at: Option<Instant>,
+    /// It was said that something cannot be erased.
+    has_outdated: bool,
 }
 
 impl Keeper {
@@ -85,8 +88,16 @@ impl Keeper {
         let alive = found.iter().flatten().find(|record| record.id == ALIVE);
         let old_port = alive.and_then(|record| Some(u16::from_le_bytes(*record.bytes.first_chunk()?)));
         let is_moved = old_port.is_some_and(|old| old != port);
-        let mut keeper =
-            Self { store, counters, port, held: 0, others: 0, alive_at: None, complained_at: None };
+        let mut keeper = Self {
+            store,
+            counters,
+            port,
+            held: 0,
+            others: 0,
+            alive_at: None,
+            complained_at: None,
+            has_outdated: false,
+        };
         let mut good = Vec::new();
         for found in found {
             let (id, judged) = match found {
@@ -140,8 +151,22 @@ impl Keeper {
     }
 
     fn erase(&mut self, id: RecordId) {
-        if let Err(error) = self.store.remove(id) {
-            tracing::error!(%error, "cannot erase an old session record: clear node.state_dir");
+        let erased = self.store.remove(id);
+        self.note_erased(erased);
+    }
+
+    /// Says once that something could not be erased, and when all of that is.
+    fn note_erased(&mut self, erased: io::Result<()>) {
+        let reason = erased.err().map(|error| error.to_string());
+        let had_outdated = std::mem::replace(&mut self.has_outdated, self.store.has_unerased());
+        match (had_outdated, self.has_outdated) {
+            (false, true) => tracing::error!(
+                reason = reason.as_deref(),
+                "an outdated session record cannot be erased, which is tried again: if that is not said to be \
+                 over, clear node.state_dir before the node starts again"
+            ),
+            (true, false) => tracing::info!("the session records that could not be erased are erased"),
+            (false, false) | (true, true) => {}
         }
     }
 
@@ -159,9 +184,7 @@ impl Keeper {
                 // different packets under one key and nonce. Better no record.
                 let erased = self.store.remove(id);
                 self.complain(now, &error);
-                if let Err(error) = erased {
-                    tracing::error!(%error, "an outdated session record cannot be erased: clear node.state_dir");
-                }
+                self.note_erased(erased);
             }
         }
         self.count();
@@ -169,19 +192,21 @@ impl Keeper {
     }
 
     /// Erases the record of a session, if it has one.
-    pub fn remove(&mut self, now: Instant, kind: Kind, number: u64) {
-        if let Err(error) = self.store.remove(RecordId { kind: kind as u8, number }) {
-            self.complain(now, &error);
-        }
+    pub fn remove(&mut self, kind: Kind, number: u64) {
+        self.erase(RecordId { kind: kind as u8, number });
         self.count();
     }
 
-    /// Writes now and then that the process is alive.
+    /// Writes now and then that the process is alive, and tries again to erase what could not be erased.
     pub fn keep_alive(&mut self, now: Instant) {
         if self.alive_at.is_some_and(|at| now < at + ALIVE_INTERVAL) {
             return;
         }
         self.alive_at = Some(now);
+        if self.store.has_unerased() {
+            let erased = self.store.erase_again();
+            self.note_erased(erased);
+        }
         self.remember(now, ALIVE, &self.port.to_le_bytes());
     }
 
@@ -232,6 +257,8 @@ fn judge(record: Record, earlier: &Earlier, is_moved: bool) -> Result<Found, (Re
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use model::{NodeId, Role, TreeId};
     use telemetry::{DropReasons, Identity, Telemetry};
 
@@ -303,13 +330,35 @@ mod tests {
     }
 
     #[test]
+    fn an_outdated_version_that_cannot_be_erased_is_erased_when_the_disk_works_again() {
+        let harness = Harness::new();
+        let (mut keeper, ..) = harness.open(1);
+        for number in 1..=2 {
+            assert!(keeper.put(harness.now, Kind::Viewer, number, b"first"));
+        }
+        let mut broken = File::open(harness.folder.path().join("records-1k")).expect("a file to read");
+        keeper.store.swap_file(&mut broken);
+        assert!(!keeper.put(harness.now, Kind::Viewer, 1, b"second"));
+        keeper.remove(Kind::Viewer, 2);
+        keeper.keep_alive(harness.now);
+        assert!(keeper.has_outdated);
+        keeper.store.swap_file(&mut broken);
+        keeper.keep_alive(harness.now + ALIVE_INTERVAL / 2);
+        assert!(keeper.has_outdated, "not all the time");
+        keeper.keep_alive(harness.now + ALIVE_INTERVAL);
+        assert!(!keeper.has_outdated);
+        drop(keeper);
+        assert!(harness.open(1).1.is_empty(), "it promised less than was used since");
+    }
+
+    #[test]
     fn signs_of_life_are_no_sessions() {
         let harness = Harness::new();
         let (mut keeper, ..) = harness.open(1);
         keeper.keep_alive(harness.now);
         assert!(keeper.put(harness.now, Kind::Viewer, 1, b"one"));
         keeper.keep_alive(harness.now + ALIVE_INTERVAL);
-        keeper.remove(harness.now, Kind::Viewer, 1);
+        keeper.remove(Kind::Viewer, 1);
         assert_eq!(harness.counts(), ["0", "1", "0"]);
         keeper.put_memory(harness.now, 0, b"known");
         drop(keeper);

@@ -182,9 +182,9 @@ impl PublisherRecords {
     }
 
     /// The publisher is gone, and so is its record.
-    pub fn remove(&mut self, now: Instant, id: PublisherId) {
+    pub fn remove(&mut self, id: PublisherId) {
         if self.sessions.remove(&id).is_some() {
-            self.keeper.remove(now, Kind::Publisher, id.0);
+            self.keeper.remove(Kind::Publisher, id.0);
         }
     }
 

@@ -92,9 +92,9 @@ impl ViewerRecords {
     }
 
     /// The viewer is gone, and so is its record.
-    pub fn remove(&mut self, now: Instant, viewer: ViewerId) {
+    pub fn remove(&mut self, viewer: ViewerId) {
         if self.sessions.remove(&viewer).is_some() {
-            self.keeper.remove(now, Kind::Viewer, viewer.get());
+            self.keeper.remove(Kind::Viewer, viewer.get());
         }
     }
 

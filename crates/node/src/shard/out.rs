@@ -32,7 +32,7 @@ impl SendBatch for Out {
         let Some(records) = &mut self.records else { return };
         match change {
             RecordChange::Put(record) => records.put(Instant::now(), viewer, &record),
-            RecordChange::Removed => records.remove(Instant::now(), viewer),
+            RecordChange::Removed => records.remove(viewer),
         }
     }
 }

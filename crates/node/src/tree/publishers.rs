@@ -469,7 +469,7 @@ impl Publishers {
             origin.publisher_gone(id, now);
         }
         if let Some(records) = &mut self.records {
-            records.remove(now, id);
+            records.remove(id);
         }
         let _ = self.events.send(NodeEvent::PublisherEnded {
             publisher: id,

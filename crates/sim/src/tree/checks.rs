@@ -27,6 +27,9 @@ const NEVER: [DropReason; 6] = [
 ];
 /// The same for egress.
 const NEVER_AT_EGRESS: [EgressDrop; 2] = [EgressDrop::RtcpAuthentication, EgressDrop::RtcpMalformed];
+/// What was asked for again, and not sent.
+const UNANSWERED: [EgressDrop; 4] =
+    [EgressDrop::NackUnknown, EgressDrop::NackBudget, EgressDrop::NackOutdated, EgressDrop::NackEarly];
 /// After its last viewer a broadcast may flow this long: goodbye lost, lingering, a Leave that a partition held back.
 const SILENCE_AFTER: Duration = LINGER
     .saturating_add(Tree::LEAVE_MAX)
@@ -170,7 +173,7 @@ impl Tree {
         if stats.viewers != served as u64 {
             return Err(format!("serves {} viewers, should be {served}", stats.viewers));
         }
-        let unanswered = stats.drops(EgressDrop::NackUnknown) + stats.drops(EgressDrop::NackBudget);
+        let unanswered: u64 = UNANSWERED.iter().map(|reason| stats.drops(*reason)).sum();
         if stats.nacked != stats.rtx.packets + unanswered {
             return Err(format!(
                 "{} numbers were asked for again, {} sent, {unanswered} dropped",
