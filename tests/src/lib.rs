@@ -27,6 +27,7 @@ pub mod lean_child;
 pub mod live_encoder;
 pub mod load_run;
 pub mod losses;
+pub mod mbedtls;
 pub mod network;
 pub mod obs_studio;
 pub mod offers;

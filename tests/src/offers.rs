@@ -12,6 +12,9 @@ pub const OBS_PUBLISHER: &str = include_str!("../../crates/signaling/tests/corpu
 /// OBS 32.1 and later with three layers.
 pub const OBS_SIMULCAST: &str =
     include_str!("../../crates/signaling/tests/corpus/obs-publisher-simulcast.sdp");
+/// libdatachannel as viewer: H264 and Opus alone.
+pub const LIBDATACHANNEL_VIEWER: &str =
+    include_str!("../../crates/signaling/tests/corpus/libdatachannel-viewer.sdp");
 /// ffmpeg: `setup:passive`, no feedback lines.
 pub const FFMPEG_PUBLISHER: &str = include_str!("../../crates/signaling/tests/corpus/ffmpeg-publisher.sdp");
 

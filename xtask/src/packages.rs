@@ -30,6 +30,7 @@ pub const TESTS: &[Part] = &[
     Part { file: "/usr/bin/npm", package: "npm" },
     Part { file: "/usr/share/doc/python3-venv", package: "python3-venv" },
     Part { file: "/usr/bin/openssl", package: "openssl" },
+    Part { file: "/usr/include/mbedtls/ssl.h", package: "libmbedtls-dev" },
     Part { file: "/usr/bin/redis-server", package: "redis-server" },
     Part { file: "/usr/bin/turnserver", package: "coturn" },
     Part { file: "/usr/bin/faketime", package: "faketime" },

@@ -32,7 +32,8 @@ pub enum CertificateError {
 }
 
 /// Self-signed ECDSA P-256 certificate with its key, and the DTLS settings that go with it. Made once for a node:
-/// peers know it by its fingerprint alone, so its validity and names mean nothing.
+/// peers know it by its fingerprint alone, so its validity and names mean nothing. But there must be names: mbedTLS, which
+/// OBS has on Windows and macOS, answers a certificate whose issuer is empty with the alert `bad_certificate`.
 ///
 /// Randomness of keys and hellos is drawn by the cryptographic library itself.
 pub struct Certificate {
