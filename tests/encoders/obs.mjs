@@ -3,7 +3,7 @@
 // As OBS: the offer goes out without candidates; one payload type for each track, no RTX; 201 is the only answer taken;
 // NACKs are answered, keyframe requests are not; pictures are paced; a DELETE says goodbye.
 //
-//     node obs.mjs URL VIDEO AUDIO [TOKEN]
+//     node obs.mjs [--version VERSION] URL VIDEO AUDIO [TOKEN]
 //     node obs.mjs --layers URL VIDEO[,VIDEO...] AUDIO [TOKEN]
 //
 // It says in lines what becomes of it.
@@ -38,9 +38,13 @@ const VIDEO_MID = "1";
 /** From 1900, where NTP begins, to 1970. */
 const NTP_OFFSET_SECONDS = 2_208_988_800;
 
-const { values, positionals } = parseArgs({ options: { layers: { type: "boolean" } }, allowPositionals: true });
+const options = { layers: { type: "boolean" }, version: { type: "string", default: "32.1.0" } };
+const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const [url, videos, audio, token] = positionals;
-const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+const credentials = {
+  "User-Agent": `Mozilla/5.0 (OBS-Studio/${values.version}; Linux x86_64; en-US)`,
+  ...(token ? { Authorization: `Bearer ${token}` } : {}),
+};
 
 function samples(file) {
   const found = [];
@@ -157,7 +161,7 @@ function playLayers(track, layers, firstSsrc) {
 }
 
 async function post(offer) {
-  const headers = { "Content-Type": "application/sdp", ...authorization };
+  const headers = { "Content-Type": "application/sdp", ...credentials };
   const response = await fetch(url, { method: "POST", headers, body: offer });
   const answer = await response.text();
   if (response.status !== 201) throw new Error(`the server answered ${response.status}: ${answer}`);
@@ -213,7 +217,7 @@ peer.setRemoteDescription(answer, "answer");
 process.stdin.resume();
 process.stdin.on("end", async () => {
   peer.close();
-  const { status } = await fetch(session, { method: "DELETE", headers: authorization });
+  const { status } = await fetch(session, { method: "DELETE", headers: credentials });
   console.log(`deleted ${status}`);
   process.exit(0);
 });

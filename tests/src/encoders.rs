@@ -80,13 +80,26 @@ impl Encoder {
     /// # Errors
     /// If the recording cannot be made or the encoder not be started.
     pub fn libdatachannel(url: &str, token: Option<&str>) -> anyhow::Result<Self> {
+        Self::obs(&[], url, token)
+    }
+
+    /// The same, and says that it is this version of OBS.
+    ///
+    /// # Errors
+    /// If the recording cannot be made or the encoder not be started.
+    pub fn of_version(version: &str, url: &str) -> anyhow::Result<Self> {
+        Self::obs(&["--version", version], url, None)
+    }
+
+    fn obs(options: &[&str], url: &str, token: Option<&str>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the recording")?;
         let video = folder.path().join("video");
         write_samples(&video, &clip::h264_pictures()?)?;
         let audio = folder.path().join("audio");
         write_samples(&audio, &clip::sounds()?)?;
         let mut command = Command::new(NODE);
-        command.arg(Path::new(SCRIPTS).join("obs.mjs")).arg(url).args([video, audio]).args(token);
+        command.arg(Path::new(SCRIPTS).join("obs.mjs")).args(options).arg(url).args([video, audio]);
+        command.args(token);
         Self::start(command, folder)
     }
 

@@ -33,7 +33,7 @@ use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use model::{BroadcastId, BroadcastState, JoinName, Right, TraceParent};
+use model::{BroadcastId, BroadcastState, JoinName, ObsVersion, Right, TraceParent};
 use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Resource};
 use signaling::whep::layers::Layer;
 use signaling::{SessionId, patch};
@@ -264,6 +264,8 @@ pub(crate) struct Posted {
     join: JoinName,
     /// What let it in, for the ticket if it is sent on.
     credential: Option<access::Credential>,
+    /// What posts it, if it says that it is OBS.
+    obs: Option<ObsVersion>,
 }
 
 async fn whip_endpoint(
@@ -433,9 +435,10 @@ async fn check_post(
     let credential = app.gate.admit(&visitor).await?;
     rules::check_content_type(text(request.headers(), header::CONTENT_TYPE), rules::SDP)?;
     let origin = origin(app, &request, addresses);
+    let obs = text(request.headers(), header::USER_AGENT).and_then(rules::user_agent::obs);
     let body = read_body(request.into_body()).await?;
     let join = join::of(ticket, span)?;
-    Ok(Posted { broadcast, addresses, origin, body, has_ticket: ticket.is_some(), join, credential })
+    Ok(Posted { broadcast, addresses, origin, body, has_ticket: ticket.is_some(), join, credential, obs })
 }
 
 async fn session(

@@ -72,11 +72,12 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
     };
     let first_mid = checked.mids().first().map(|mid| (*mid).clone());
     let join = posted.join;
-    let came = Came { join: Some(join), client: app.sessions.shown(posted.addresses.peer.ip()) };
+    let client = app.sessions.shown(posted.addresses.peer.ip());
+    let came = Came { join: Some(join), client, obs: posted.obs };
     app.sessions.insert(&resource, Peer::Publisher(publisher), came, first_mid);
     let Resource { id, broadcast, entity_tag, .. } = resource;
-    let client_address = came.client.map(display);
-    tracing::info!(%broadcast, publisher = publisher.0, %join, client_address, "publisher accepted");
+    let (client_address, obs) = (client.map(display), came.obs.map(display));
+    tracing::info!(%broadcast, publisher = publisher.0, %join, client_address, obs, "publisher accepted");
     let location = format!("{}/whip/{broadcast}/{id}", posted.origin);
     let (kind, extensions) = (CreatedKind::Answer, Vec::new());
     Ok(Created { kind, description: answer, location, entity_tag, session: id, extensions })
