@@ -113,4 +113,8 @@ export default {
     what: ["Das Bild kommt {picture_late} ms später als der Ton.", "Der Ton kommt {sound_late} ms später als das Bild."],
     remedy: "Lassen Sie den Encoder weniger vorausschauen. x264: Tuning zerolatency; NVENC: Look-ahead aus, Preset oder Tuning für geringe Latenz. Ist der Ton zu spät, senken Sie seinen Synchronversatz in den erweiterten Audioeigenschaften.",
   },
+  "encoder-old": {
+    what: ["Der Sender ist OBS {version}, das nicht alles noch einmal schickt, was verloren ging."],
+    remedy: "Aktualisieren Sie OBS auf 30.2 oder neuer; ab 32.1 kann es auch mehrere Größen senden. Bis dahin hilft ein Kabel statt WLAN, oder RTMP, auf dem nichts verloren geht.",
+  },
 };

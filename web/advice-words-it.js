@@ -113,4 +113,8 @@ export default {
     what: ["L’immagine arriva {picture_late} ms dopo l’audio.", "L’audio arriva {sound_late} ms dopo l’immagine."],
     remedy: "Far guardare meno in avanti l’encoder. x264: messa a punto zerolatency; NVENC: look-ahead disattivato, preset o messa a punto per bassa latenza. Se è l’audio a tardare, ridurre il suo sfasamento nelle proprietà audio avanzate.",
   },
+  "encoder-old": {
+    what: ["Chi trasmette usa OBS {version}, che non invia di nuovo tutto ciò che è andato perso."],
+    remedy: "Aggiornare OBS alla versione 30.2 o successiva; dalla 32.1 può inviare anche più formati. Fino ad allora aiuta un cavo invece del Wi-Fi, oppure RTMP, su cui non si perde nulla.",
+  },
 };

@@ -4,6 +4,7 @@
 //! Every picture has its place in the recording painted along its top edge, as `web/timecode.js` reads it: so a page
 //! knows which picture it shows, and with [`OnAir::began`] how old that is.
 
+pub mod layers;
 mod payloads;
 
 use std::io::Write as _;

@@ -2,7 +2,6 @@
 //!
 //! `cargo xtask test --install` puts their libraries below `target/encoders`; what uses them lies in `tests/encoders`.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use crate::clip::layers::Layer;
 use crate::clip::{self, FFMPEG, FRAME_RATE};
 use crate::probe::Clock;
 use crate::program::PATIENCE;
@@ -80,13 +80,47 @@ impl Encoder {
     /// # Errors
     /// If the recording cannot be made or the encoder not be started.
     pub fn libdatachannel(url: &str, token: Option<&str>) -> anyhow::Result<Self> {
+        Self::obs(&[], url, token)
+    }
+
+    /// The same, and says that it is this version of OBS.
+    ///
+    /// # Errors
+    /// If the recording cannot be made or the encoder not be started.
+    pub fn of_version(version: &str, url: &str) -> anyhow::Result<Self> {
+        Self::obs(&["--version", version], url, None)
+    }
+
+    fn obs(options: &[&str], url: &str, token: Option<&str>) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the recording")?;
         let video = folder.path().join("video");
         write_samples(&video, &clip::h264_pictures()?)?;
         let audio = folder.path().join("audio");
         write_samples(&audio, &clip::sounds()?)?;
         let mut command = Command::new(NODE);
-        command.arg(Path::new(SCRIPTS).join("obs.mjs")).arg(url).args([video, audio]).args(token);
+        command.arg(Path::new(SCRIPTS).join("obs.mjs")).args(options).arg(url).args([video, audio]);
+        command.args(token);
+        Self::start(command, folder)
+    }
+
+    /// Publishes the recording in these layers as OBS 32.1 and later do: every packet says which layer it is of. Deaf to
+    /// keyframe requests, and to NACKs, too.
+    ///
+    /// # Errors
+    /// If the sound cannot be made or the encoder not be started.
+    pub fn in_layers(url: &str, layers: &[Layer]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for the recording")?;
+        let mut videos = Vec::new();
+        for layer in layers {
+            let video = folder.path().join(&layer.rid);
+            let pictures = layer.pictures.iter().map(|payloads| framed(payloads));
+            write_samples(&video, &pictures.collect::<anyhow::Result<Vec<_>>>()?)?;
+            videos.push(video.display().to_string());
+        }
+        let audio = folder.path().join("audio");
+        write_samples(&audio, &clip::sounds()?)?;
+        let mut command = Command::new(NODE);
+        command.arg(Path::new(SCRIPTS).join("obs.mjs")).args(["--layers", url, &videos.join(",")]).arg(audio);
         Self::start(command, folder)
     }
 
@@ -223,11 +257,16 @@ impl Encoder {
 
 /// Writes each sample with its length before it.
 fn write_samples(path: &Path, samples: &[impl AsRef<[u8]>]) -> anyhow::Result<()> {
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path).context("create a recording")?);
+    std::fs::write(path, framed(samples)?).with_context(|| format!("write {}", path.display()))
+}
+
+/// The samples, each with its length before it.
+fn framed(samples: &[impl AsRef<[u8]>]) -> anyhow::Result<Vec<u8>> {
+    let mut all = Vec::new();
     for sample in samples {
         let sample = sample.as_ref();
-        file.write_all(&u32::try_from(sample.len())?.to_be_bytes())?;
-        file.write_all(sample)?;
+        all.extend_from_slice(&u32::try_from(sample.len())?.to_be_bytes());
+        all.extend_from_slice(sample);
     }
-    file.flush().with_context(|| format!("write {}", path.display()))
+    Ok(all)
 }

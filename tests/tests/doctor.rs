@@ -10,6 +10,7 @@ use model::Codec;
 use reqwest::{Client, StatusCode, header};
 use serde_json::Value;
 use tests::browser::{Browser, Page};
+use tests::encoders::{self, Encoder};
 use tests::installation::{Installation, until_live};
 use tests::offers::{CHROMIUM_PUBLISHER, crlf};
 use tests::operator::{Operator, SECRET};
@@ -98,6 +99,29 @@ async fn keyframes_ten_seconds_apart_are_told_everywhere_and_a_good_encoder_hear
     })
     .await?;
     ensure!(operator.events().iter().all(|it| it.kind() != "advice" || it.body["broadcast"] == "bad"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_obs_that_does_not_repair_what_is_lost_is_told_by_its_version() -> Result {
+    const NAME: &str = "an_obs_that_does_not_repair_what_is_lost_is_told_by_its_version";
+    if !encoders::parts_of_libdatachannel().iter().all(|part| tools::has(NAME, &part.to_string_lossy())) {
+        return Ok(());
+    }
+    let program = program::node("up").start().await?;
+    let mut new = Encoder::of_version("30.2.0", &program.url("/whip/new"))?;
+    new.until("state connected").await?;
+    let mut old = Encoder::of_version("30.1.2", &program.url("/whip/old"))?;
+    old.until("state connected").await?;
+    until("the operator is told of the old one", async || {
+        Ok(advised(&program, "old").await.unwrap_or_default().contains(&"encoder-old".to_owned()))
+    })
+    .await?;
+    let of_new = advised(&program, "new").await?;
+    ensure!(!of_new.contains(&"encoder-old".to_owned()), "it was there before: {of_new:?}");
+    let log = program.log();
+    ensure!(log.contains("obs=30.1.2") && log.contains("obs=30.2.0"), "the log names both: {log}");
+    ensure!(old.close().await? == "200" && new.close().await? == "200");
     Ok(())
 }
 

@@ -82,6 +82,8 @@ pub enum Code {
     RoundTripLong,
     /// Sound and picture arrive apart.
     AvSkew,
+    /// The encoder has a known fault that a newer version has not.
+    EncoderOld,
 }
 
 /// All about one code.
@@ -132,7 +134,7 @@ use Severity::{Advice, Problem, Warning};
 
 impl Entry {
     /// Every one, in the order of [`Code`].
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         entry(
             (C::UdpBlocked, "udp-blocked", Problem),
             (4, 2),
@@ -320,6 +322,14 @@ impl Entry {
              everything is late.",
             "Have the encoder look ahead less. x264: Tune zerolatency; NVENC: Look-ahead off, Preset or Tuning \
              for low latency. If the sound is late, lower its sync offset under Advanced Audio Properties.",
+        ),
+        entry(
+            (C::EncoderOld, "encoder-old", Warning),
+            (2, 2),
+            "OBS below 30.2 does not send all again that was lost on the way here: viewers see damage that a newer \
+             one repairs.",
+            "Update OBS to 30.2 or later; 32.1 and later can send several sizes, too. Until then a wire instead of \
+             Wi-Fi helps, or RTMP, over which nothing is lost.",
         ),
     ];
 }

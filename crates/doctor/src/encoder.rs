@@ -1,7 +1,7 @@
 //! What the bitstream shows of the encoder's settings, and whether the encoder keeps up.
 
 use media_core::codec::Profile;
-use model::{Codec, Kind};
+use model::{Codec, Kind, ObsVersion};
 
 use crate::code::Code;
 use crate::finding::Signs;
@@ -24,6 +24,8 @@ const FIELD_RATES: std::ops::Range<f64> = 0.48..0.52;
 /// Media time in a second of ours: above it a file is read too fast, below it the encoder does not keep up.
 const SPEED_MAX: f64 = 1.3;
 const SPEED_MIN: f64 = 0.9;
+/// The first version of OBS that answers NACKs as it should (issue 10564 of OBS).
+const OBS_THAT_REPAIRS: ObsVersion = ObsVersion { major: 30, minor: 2, patch: 0 };
 /// Over which speed and rates are measured.
 const SPAN_SECONDS: u64 = 10;
 
@@ -37,6 +39,14 @@ pub(crate) fn check(history: &History, signs: &mut Signs) {
         }
     }
     speed(history, signs);
+}
+
+/// What the encoder says of itself.
+pub(crate) fn version(obs: Option<ObsVersion>, signs: &mut Signs) {
+    if let Some(version) = obs.filter(|version| *version < OBS_THAT_REPAIRS) {
+        let what = format!("The publisher is OBS {version}, which does not send all again that was lost.");
+        signs.insert(Code::EncoderOld, Sign::from(what).name("version", version.to_string()));
+    }
 }
 
 fn bitstream(change: &Change<'_>, signs: &mut Signs) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ingest::{Connection, Stats};
+use model::ObsVersion;
 
 use crate::code::{Code, Entry};
 use crate::history::History;
@@ -30,6 +31,7 @@ pub struct Doctor {
     history: History,
     keyframes: Keyframes,
     watches: BTreeMap<Code, Watch>,
+    obs: Option<ObsVersion>,
 }
 
 /// What is true at one look, with the figures.
@@ -85,6 +87,11 @@ const CAUSES: [(Code, &[Code]); 9] = [
 ];
 
 impl Doctor {
+    /// The publisher says that it is this version of OBS, or nothing of the kind.
+    pub const fn publishes_with(&mut self, obs: Option<ObsVersion>) {
+        self.obs = obs;
+    }
+
     /// Looks at the publisher; to be called about once a second.
     pub fn observe(&mut self, now: Instant, stats: &Stats) {
         self.history.push(now, stats);
@@ -97,6 +104,7 @@ impl Doctor {
                 self.keyframes.observe(now, stats);
                 presence::check(&self.history, now, &mut signs);
                 encoder::check(&self.history, &mut signs);
+                encoder::version(self.obs, &mut signs);
                 keyframes::check(&self.keyframes, &self.history, now, &mut signs);
                 uplink::check(&self.history, &mut signs);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Every name that a figure can have, and what it says. The names are stable.
-pub const FIGURES: [(&str, &str); 20] = [
+pub const FIGURES: [(&str, &str); 21] = [
     ("age", "seconds since the latest keyframe"),
     ("bitrate", "bit/s"),
     ("claimed", "pictures per second that the stream says it has"),
@@ -23,6 +23,7 @@ pub const FIGURES: [(&str, &str); 20] = [
     ("size", "of the picture, as `\"1920x1080\"`"),
     ("sound_late", "milliseconds by which the sound is later than the picture"),
     ("speed", "how many times as fast as it plays media comes"),
+    ("version", "of the encoder, as `\"30.1.2\"`"),
     ("waited", "seconds that the publisher has not been connected"),
 ];
 

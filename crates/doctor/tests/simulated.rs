@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use doctor::{Code, Doctor};
+use doctor::{Code, Doctor, Figure, Figures};
 use ingest::{Connection, Facts, LayerStats, Stats};
-use model::{Bitrate, Codec, Kind, Ssrc};
+use model::{Bitrate, Codec, Kind, ObsVersion, Ssrc};
 
 /// A publisher like a browser, with a picture of 30 frames per second, 100 packets and 1 Mbit/s, and sound.
 struct Patient {
@@ -129,6 +129,31 @@ fn layers_of_a_simulcast_stop_without_a_word_and_the_whole_picture_does_not() {
     patient.stats.layers.push(second.clone());
     let stops = |_: u64, _: Instant, stats: &mut Stats| *picture(stats) = second.clone();
     assert_eq!(patient.pass(20, stops), []);
+}
+
+#[test]
+fn an_obs_that_does_not_repair_is_told_by_its_version_and_a_newer_one_is_not() {
+    let version = |major, minor, patch| Some(ObsVersion { major, minor, patch });
+    for (obs, is_told) in [
+        (version(30, 0, 2), true),
+        (version(30, 1, 9), true),
+        (version(30, 2, 0), false),
+        (version(32, 1, 0), false),
+        (None, false),
+    ] {
+        let expected: &[Code] = if is_told { &[Code::EncoderOld] } else { &[] };
+        let mut patient = Patient::new();
+        patient.doctor.publishes_with(obs);
+        assert_eq!(patient.pass(10, |_, _, _| {}), expected, "{obs:?}");
+    }
+    let mut patient = Patient::new();
+    patient.doctor.publishes_with(version(30, 1, 2));
+    patient.pass(10, |_, _, _| {});
+    let finding = patient.doctor.findings().remove(0);
+    assert_eq!(finding.what, "The publisher is OBS 30.1.2, which does not send all again that was lost.");
+    assert_eq!(finding.figures, Figures::from([("version", Figure::Name("30.1.2".into()))]));
+    patient.doctor.publishes_with(None);
+    assert_eq!(patient.pass(3, |_, _, _| {}), [], "another one has taken its place");
 }
 
 #[test]

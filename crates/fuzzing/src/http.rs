@@ -3,13 +3,13 @@
 use model::{BroadcastId, TraceParent};
 use signaling::SessionId;
 use signaling::http::{
-    Action, EntityTag, IfMatch, Problem, Resource, SDP, action, bearer, check_content_type,
+    Action, EntityTag, IfMatch, Problem, Resource, SDP, action, bearer, check_content_type, user_agent,
 };
 use signaling::patch;
 use signaling::sdp::IceCredentials;
 use signaling::whep::events::Kinds;
 
-/// Lines of a request: `Authorization` or `traceparent`, `If-Match`, `Content-Type`, method, session, broadcast; then the body.
+/// Lines of a request: `Authorization`, `User-Agent` or `traceparent`, `If-Match`, `Content-Type`, method, session, broadcast; then the body.
 pub fn headers(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let mut lines = text.splitn(7, '\n');
@@ -18,6 +18,9 @@ pub fn headers(bytes: &[u8]) {
     authorization(first);
     if let Ok(parent) = first.parse::<TraceParent>() {
         assert_eq!(parent.to_string().parse(), Ok(parent), "{first}");
+    }
+    if let Some(version) = user_agent::obs(first) {
+        assert_eq!(user_agent::obs(&format!("OBS-Studio/{version}")), Some(version), "{first}");
     }
     let if_match = line();
     tags(if_match);

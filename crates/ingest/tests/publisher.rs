@@ -240,6 +240,49 @@ fn three_layers_get_three_identities() {
     assert_eq!(distinct.len(), 4);
 }
 
+/// A sequence parameter set of baseline profile for a picture of so many macroblocks (ITU-T H.264, section 7.3.2.1).
+fn sequence_parameters([width, height]: [u32; 2]) -> Vec<u8> {
+    let code = |value: u32| format!("{}{value:b}", "0".repeat(value.ilog2() as usize));
+    let bits = ["1", "1", "011", "010", "0", &code(width), &code(height), "11001"].concat();
+    let byte = |bits: &[u8]| {
+        bits.iter().zip((0..8).rev()).map(|(bit, place)| (bit - b'0') << place).sum::<u8>()
+    };
+    [0x67, 0x42, 0xc0, 0x1f].into_iter().chain(bits.as_bytes().chunks(8).map(byte)).collect()
+}
+
+#[test]
+fn layers_that_say_their_sizes_are_in_order_before_the_small_ones_have_sent_much() {
+    let rids = ["0", "1", "2"];
+    let offer = Offer { rids: rids.to_vec(), ..only(&[EngineCodec::Opus, EngineCodec::H264]) };
+    let mut world = World::connected(offer);
+    let (mid, payload_type) = (world.video.unwrap(), world.payload_type(EngineCodec::H264));
+    let sets = [[40, 22], [30, 16], [20, 11]].map(sequence_parameters);
+    let mut sent = [0u64; 3];
+    // 20 pictures in a second: the best layer has three packets for each, the others one.
+    for frame in 0..24u32 {
+        for (layer, rid) in rids.into_iter().enumerate() {
+            for part in 0..[3, 1, 1][layer] {
+                let payload: &[u8] = match (frame, part) {
+                    (0, 0) => &sets[layer],
+                    (1, 0) => &[0x65, 0x88, 0x84, 0x00, 0x33],
+                    _ => &[0x41, 0x9a, 0x24, 0x6c, 0x41],
+                };
+                let (rid, seq) = (Some(Rid::from(rid)), 5000 + sent[layer]);
+                let timestamp = frame * 4500;
+                world.publish(&Media { mid, rid, payload_type, seq, timestamp, marker: true, payload });
+                sent[layer] += 1;
+            }
+        }
+        world.run(Duration::from_millis(50));
+    }
+    for tracks in &world.tracks {
+        let told = tracks[1].layers.iter().map(|layer| layer.rid.as_ref().unwrap().as_str());
+        assert_eq!(told.collect::<Vec<_>>(), rids);
+    }
+    let sizes: Vec<_> = world.server.as_ref().unwrap().stats().layers[1..].iter().map(|it| it.size).collect();
+    assert_eq!(sizes, [Some((640, 352)), Some((480, 256)), Some((320, 176))]);
+}
+
 #[test]
 fn capture_times_of_audio_and_video_agree_after_reports() {
     let mut world = World::connected(only(&[EngineCodec::Opus, EngineCodec::Vp8]));

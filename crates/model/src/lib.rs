@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod broadcast;
+mod encoder;
 mod epoch;
 mod id;
 mod media;
@@ -15,6 +16,7 @@ mod trace;
 mod units;
 
 pub use broadcast::{Broadcast, BroadcastState, Layer, Track};
+pub use encoder::ObsVersion;
 pub use epoch::{Epoch, KeyGeneration};
 pub use id::{BroadcastId, IdError, NodeId, RecordId, TreeId};
 pub use media::{Codec, Kind, Mid, Rid, TokenError};

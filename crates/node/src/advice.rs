@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use doctor::{Code, Doctor, Figure, Finding};
 use ingest::PublisherId;
-use model::BroadcastId;
+use model::{BroadcastId, ObsVersion};
 use serde::Serialize;
 use telemetry::advice::Advised;
 use tokio::sync::watch;
@@ -181,6 +181,7 @@ pub async fn examine(app: Arc<App>, mut patients: watch::Receiver<Vec<Patient>>)
         for (broadcast, code) in app.advice.take_sent_away() {
             practice.remember(now, &broadcast, vec![AdviceView::plain(code)], true);
         }
+        practice.learn(|publisher| app.sessions.publisher_came(publisher).obs);
         let tables = practice.examine(now, &seen);
         app.metrics.advised(practice.advised(&tables));
         app.advice.set(tables);
@@ -255,6 +256,13 @@ impl Practice {
         }
         tables.broadcasts.retain(|_, advice| !advice.is_empty());
         tables
+    }
+
+    /// Asks what each publisher that is known says that it is.
+    fn learn(&mut self, obs: impl Fn(PublisherId) -> Option<ObsVersion>) {
+        for (publisher, care) in &mut self.doctors {
+            care.doctor.publishes_with(obs(*publisher));
+        }
     }
 
     /// Forgets who is gone, but for those who never came in: why is of use to whoever tries again.
@@ -397,6 +405,20 @@ mod tests {
         let tables = (0..15).map(look).last().expect("15");
         assert_eq!(codes(&tables), ["no-media"]);
         assert_eq!(tables.publishers[&PublisherId(2)][0].code, "udp-blocked");
+    }
+
+    #[test]
+    fn who_publishes_with_an_old_obs_is_told_and_nobody_else() {
+        let (start, mut practice) = (Instant::now(), Practice::default());
+        let both = [patient(1, Connection::Connected), patient(2, Connection::Connected)];
+        let old = ObsVersion { major: 30, minor: 1, patch: 2 };
+        let mut look = |second| {
+            practice.learn(|publisher| (publisher == PublisherId(1)).then_some(old));
+            practice.examine(start + Duration::from_secs(second), &both)
+        };
+        let tables = (0..4).map(&mut look).last().expect("4");
+        let codes = |id| -> Vec<_> { tables.publishers[&id].iter().map(|it| it.code).collect() };
+        assert_eq!((codes(PublisherId(1)), codes(PublisherId(2))), (vec!["encoder-old"], vec![]));
     }
 
     #[test]

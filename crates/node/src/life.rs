@@ -246,6 +246,7 @@ impl Served {
             gate: self.gate,
             rate_limit: RateLimit::new(config.limits.request_rate, config.limits.request_burst),
             beacons: http::Beacons::default(),
+            waiting_room: http::WaitingRoom::new(metrics.tree.waits.clone()),
             public_ips: config.media.public_ip.clone(),
             certificate: self.certificate,
             ice_servers: http::IceServers::new(&config.ice),

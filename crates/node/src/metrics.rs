@@ -75,6 +75,7 @@ impl Metrics {
             snapshot: Mutex::default(),
             published: telemetry.injection.published(),
             cues: telemetry.injection.cues(),
+            waits: telemetry.injection.waits(),
             channel_queue_full: telemetry.node.drops(NodeDrop::ChannelQueueFull),
             patients: watch::channel(Vec::new()).0,
             parents: Mutex::default(),
@@ -428,6 +429,8 @@ impl Segmentation {
 pub struct TreeCounters {
     /// Captions and other timed data.
     pub cues: telemetry::injection::Cues,
+    /// Publishers that wait for a place.
+    pub waits: telemetry::injection::Waits,
     /// Messages that found the queue of a link channel full.
     pub channel_queue_full: Counter,
     socket: SocketCounters,

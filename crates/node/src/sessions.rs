@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use egress::ViewerId;
 use ingest::PublisherId;
-use model::{BroadcastId, JoinName, Mid, TraceParent};
+use model::{BroadcastId, JoinName, Mid, ObsVersion, TraceParent};
 use signaling::SessionId;
 use signaling::http::EntityTag;
 use signaling::sdp::IceCredentials;
@@ -37,6 +37,8 @@ pub struct Came {
     pub join: Option<JoinName>,
     /// Whence, if the log is to say so: see [`Sessions::shown`].
     pub client: Option<IpAddr>,
+    /// What publishes, if it says that it is OBS.
+    pub obs: Option<ObsVersion>,
 }
 
 /// What changes at an ICE restart.
@@ -254,7 +256,7 @@ impl Sessions {
             peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
             picture_line: None,
         };
-        self.insert(&resource, Peer::Publisher(publisher), Came { join: Some(join), client }, None);
+        self.insert(&resource, Peer::Publisher(publisher), Came { join: Some(join), client, obs: None }, None);
         join
     }
 

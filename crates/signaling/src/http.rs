@@ -8,6 +8,7 @@ mod cors;
 mod entity_tag;
 mod link;
 mod problem;
+pub mod user_agent;
 
 pub use cors::{PREFLIGHT_HEADERS, RESPONSE_HEADERS};
 pub use entity_tag::{EntityTag, IfMatch, IfMatchError};

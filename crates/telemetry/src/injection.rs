@@ -13,7 +13,7 @@ use crate::advice::{Advice, AdviceCollector};
 use crate::collect::Name;
 use crate::drops::{DropCollector, DropCounters};
 use crate::egress::JOIN_SECONDS;
-use crate::labels::{CueResult, JoinResult, Label, counters};
+use crate::labels::{CueResult, JoinResult, Label, WaitResult, counters};
 use crate::own_names;
 use crate::publishers::{Published, PublishedCollector};
 
@@ -25,6 +25,7 @@ pub struct Metrics {
     connect_seconds: Histogram,
     take_overs: Counter,
     cues: Cues,
+    waits: Waits,
     drops: Arc<DropCounters>,
     published: Arc<Published>,
     advice: Arc<Advice>,
@@ -41,6 +42,37 @@ impl Cues {
     }
 }
 
+/// Counts publishers that found no place at once. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Waits {
+    waiting: Gauge,
+    results: Family<Label<WaitResult>, Counter>,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { waiting: Gauge::default(), results: counters() }
+    }
+}
+
+impl Waits {
+    /// One waits from now on.
+    pub fn began(&self) {
+        self.waiting.inc();
+    }
+
+    /// One that waited does so no more.
+    pub fn ended(&self, result: WaitResult) {
+        self.waiting.dec();
+        self.count(result);
+    }
+
+    /// Counts one, by how it went on.
+    pub fn count(&self, result: WaitResult) {
+        self.results.get_or_create(&Label(result)).inc();
+    }
+}
+
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry, drop_reasons: &[&'static str]) -> Self {
         let drops = DropCounters::new(
@@ -53,6 +85,7 @@ impl Metrics {
             connect_seconds: Histogram::new(JOIN_SECONDS),
             take_overs: Counter::default(),
             cues: Cues(counters()),
+            waits: Waits::default(),
             drops: drops.clone(),
             published: Arc::default(),
             advice: Arc::default(),
@@ -74,6 +107,16 @@ impl Metrics {
             "cues",
             "Captions and other timed data that publishers sent, by what became of them",
             metrics.cues.0.clone(),
+        );
+        own.register(
+            "publishers_waiting",
+            "Publishers whose answer is held for some seconds, because there is no place for them at the moment",
+            metrics.waits.waiting.clone(),
+        );
+        own.register(
+            "publisher_waits",
+            "Publishers that found no place at once, by how it went on",
+            metrics.waits.results.clone(),
         );
         own.register_collector(Box::new(DropCollector(drops)));
         own.register_collector(Box::new(PublishedCollector(metrics.published.clone())));
@@ -106,6 +149,12 @@ impl Metrics {
     #[must_use]
     pub fn cues(&self) -> Cues {
         self.cues.clone()
+    }
+
+    /// Counts publishers that found no place at once.
+    #[must_use]
+    pub fn waits(&self) -> Waits {
+        self.waits.clone()
     }
 
     /// Where the thread that has the publishers shows what they send.

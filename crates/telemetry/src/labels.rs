@@ -106,6 +106,20 @@ closed! {
 }
 
 closed! {
+    /// How it went on with a publisher that found no place at once.
+    WaitResult, "result" {
+        /// There was a place in time.
+        Served = "served",
+        /// There was none.
+        InVain = "in_vain",
+        /// It hung up, or was refused for something else.
+        Gone = "gone",
+        /// So many waited already that it was told at once.
+        TooMany = "too_many",
+    }
+}
+
+closed! {
     /// Why a handshake failed.
     HandshakeFailure, "reason" {
         /// No connectivity check came: the peer cannot reach this node, or has given up.

@@ -40,6 +40,7 @@ pub use drops::DropCounters;
 pub use exposition::Exposition;
 pub use labels::{
     Closed, CueResult, Endpoint, HandshakeFailure, HttpResult, JoinResult, NodeDrop, RecordRefusal,
+    WaitResult,
 };
 pub use reference::reference;
 

@@ -70,8 +70,10 @@ impl Publisher {
                 let stream = &self.streams[*index];
                 let pixels =
                     stream.picture.map_or(0, |picture| u64::from(picture.width) * u64::from(picture.height));
-                let worth = if has_pictures { pixels } else { stream.bitrate(self.now).as_bps() };
-                (stream.packets() >= ORDER_PACKETS_MIN).then_some(worth)
+                // Sizes need no time to show. A small layer has sent few packets when a large one has sent many, and a
+                // lone one that has would be taken for the smallest.
+                let has_shown = has_pictures || stream.packets() >= ORDER_PACKETS_MIN;
+                has_shown.then(|| if has_pictures { pixels } else { stream.bitrate(self.now).as_bps() })
             };
             let worths: Vec<Option<u64>> = offered.iter().map(worth).collect();
             is_settled &= worths.iter().all(Option::is_some);

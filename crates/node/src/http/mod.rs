@@ -13,6 +13,7 @@ mod listener;
 mod operators;
 mod page_origins;
 mod pages;
+mod patience;
 mod proxies;
 mod redirect;
 mod responses;
@@ -33,7 +34,7 @@ use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use model::{BroadcastId, BroadcastState, JoinName, Right, TraceParent};
+use model::{BroadcastId, BroadcastState, JoinName, ObsVersion, Right, TraceParent};
 use signaling::http::{self as rules, Action, EntityTag, Link, Problem, Resource};
 use signaling::whep::layers::Layer;
 use signaling::{SessionId, patch};
@@ -46,6 +47,7 @@ pub use connection::Addresses;
 pub use counter_offers::CounterOffers;
 pub use ice_servers::IceServers;
 pub use listener::{Connection, Limits, Listener, media_connections_max};
+pub use patience::WaitingRoom;
 pub use redirect::move_viewers;
 pub use whep::SHARDS_BUSY;
 pub use whep_events::{follow as follow_events, operations as event_operations};
@@ -63,6 +65,7 @@ use crate::sessions::{Peer, Session, Sessions};
 use crate::shard::ShardHandle;
 use crate::shard_load::ShardLoad;
 use crate::tree::TreeHandle;
+use patience::Patience;
 use proxies::origin;
 use redirect::Place;
 use responses::{ProblemCode, created_response, insert, problem_response, reply_response, with_cors};
@@ -120,6 +123,8 @@ pub struct App {
     pub rate_limit: RateLimit,
     /// How often players may report.
     pub beacons: Beacons,
+    /// Where publishers wait for a place.
+    pub waiting_room: WaitingRoom,
     /// The addresses of a one-to-one NAT.
     pub public_ips: Vec<IpAddr>,
     /// The certificate of every DTLS association of this node.
@@ -264,6 +269,10 @@ pub(crate) struct Posted {
     join: JoinName,
     /// What let it in, for the ticket if it is sent on.
     credential: Option<access::Credential>,
+    /// What posts it, if it says that it is OBS.
+    obs: Option<ObsVersion>,
+    /// For how long it may be held, if it publishes.
+    patience: Patience,
 }
 
 async fn whip_endpoint(
@@ -366,7 +375,7 @@ async fn endpoint(
     let mut span = app.traces.answer(name, trace_parent(&request));
     let lost = in_query(&request, LOST).map(str::to_owned);
     let result = async {
-        let posted = check_post(app, resource, door, (request, span.context())).await?;
+        let mut posted = check_post(app, resource, door, (request, span.context())).await?;
         span.broadcast(&posted.broadcast);
         let right = if resource == Resource::WhipEndpoint { Right::Publish } else { Right::View };
         if right == Right::View && !app.comes_to_know(&posted.broadcast).await {
@@ -379,7 +388,7 @@ async fn endpoint(
         if !posted.has_ticket {
             let with = (posted.credential, span.context(), posted.addresses.peer.ip());
             let wish = (right, &posted.broadcast, lost.as_deref());
-            if let Place::There(url, join) = redirect::place(app, wish, with).await? {
+            if let Place::There(url, join) = redirect::place(app, wish, with, &mut posted.patience).await? {
                 span.join(join);
                 return Ok(redirect::there(&url, join.span));
             }
@@ -433,9 +442,11 @@ async fn check_post(
     let credential = app.gate.admit(&visitor).await?;
     rules::check_content_type(text(request.headers(), header::CONTENT_TYPE), rules::SDP)?;
     let origin = origin(app, &request, addresses);
+    let obs = text(request.headers(), header::USER_AGENT).and_then(rules::user_agent::obs);
     let body = read_body(request.into_body()).await?;
-    let join = join::of(ticket, span)?;
-    Ok(Posted { broadcast, addresses, origin, body, has_ticket: ticket.is_some(), join, credential })
+    let (join, has_ticket) = (join::of(ticket, span)?, ticket.is_some());
+    let patience = app.waiting_room.patience(has_ticket);
+    Ok(Posted { broadcast, addresses, origin, body, has_ticket, join, credential, obs, patience })
 }
 
 async fn session(

@@ -17,6 +17,7 @@ use signaling::SessionId;
 use signaling::http::Problem;
 use tracing::field::display;
 
+use super::patience::Patience;
 use super::{App, TRACE_PARENT, random};
 use crate::control::Control;
 use crate::join;
@@ -30,7 +31,7 @@ pub(super) enum Place {
 }
 
 /// Where a publisher or viewer belongs that has shown what lets it in; not, if it can be helped, at the node that is `lost`
-/// to it, by host and port.
+/// to it, by host and port. A publisher waits a moment for somebody who takes it.
 ///
 /// # Errors
 /// If nobody takes it.
@@ -38,6 +39,7 @@ pub(super) async fn place(
     app: &App,
     (right, broadcast, lost): (Right, &BroadcastId, Option<&str>),
     (credential, span, client): (Option<Credential>, Option<TraceParent>, IpAddr),
+    patience: &mut Patience,
 ) -> Result<Place, Problem> {
     let Some(control) = &app.control else { return Ok(Place::Here) };
     let is_draining = app.is_draining.load(std::sync::atomic::Ordering::Relaxed);
@@ -48,13 +50,20 @@ pub(super) async fn place(
     let here = (can_serve && !is_draining).then_some(&control.about.node);
     let asker = Asker { broadcast, here, lost };
     let mut draws = Draws::new()?;
-    let sent = match right {
-        Right::Publish => control.front_door.publisher(asker, &mut || draws.next()).await,
-        Right::View => control.front_door.viewer(asker, &mut || draws.next()).await,
+    let sent = loop {
+        let sent = match right {
+            Right::Publish => control.front_door.publisher(asker, &mut || draws.next()).await,
+            Right::View => control.front_door.viewer(asker, &mut || draws.next()).await,
+        };
+        let may_wait = matches!(sent, Sent::Nowhere(_)) && here.is_none() && right == Right::Publish;
+        if !may_wait || !patience.a_moment().await {
+            break sent;
+        }
     };
     match sent {
         Sent::Here => Ok(Place::Here),
         Sent::To { node, url } => {
+            patience.served();
             let ticket = ticket(app, (right, broadcast, &node), credential)?;
             let join = join::of(Some(&ticket), span)?;
             let (right_name, client_address) = (right.as_str(), app.sessions.shown(client).map(display));

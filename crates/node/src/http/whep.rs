@@ -194,7 +194,7 @@ pub(super) async fn begin(
     let first_mid = accepted.bundle_mids().next().cloned();
     let shard = slot.shard;
     let port = &app.shards[shard];
-    let came = Came { join: Some(join), client };
+    let came = Came { join: Some(join), client, obs: None };
     app.sessions.insert(&resource, Peer::Viewer(id, shard), came, first_mid);
     if !port.handle.register(id, resource, local, join) {
         app.sessions.end_viewer(id);

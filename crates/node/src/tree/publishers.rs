@@ -153,7 +153,10 @@ impl Publishers {
         let reply = match self.accept(now, &publish) {
             Ok(answer) => Ok(answer),
             Err(error) => {
-                tracing::info!(broadcast = %publish.resource.broadcast, %error, "publisher not taken");
+                // Whoever finds no place may wait and try again; what becomes of that is logged there.
+                if !matches!(error, PublishError::Full) {
+                    tracing::info!(broadcast = %publish.resource.broadcast, %error, "publisher not taken");
+                }
                 Err(error)
             }
         };
