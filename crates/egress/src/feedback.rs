@@ -19,8 +19,11 @@ use crate::track::{Holding, Phase, Place};
 use crate::transport;
 use crate::viewer::Viewer;
 
-/// A viewer may always ask for as much again: a burst of loss in the keyframe it starts with.
-pub const RTX_BURST_BYTES_MIN: u64 = 24 << 10;
+/// What a viewer may ask for again at its start, as far as [the burst of its layer](RTX_BURST_BYTES_MIN) goes: a burst of loss in
+/// the keyframe it starts with.
+pub const RTX_BYTES_AT_START: u64 = 64 << 10;
+/// Beyond what a second brings, a layer may be asked for again in a burst of so much, however slow it is: a keyframe.
+const RTX_BURST_BYTES_MIN: u64 = 24 << 10;
 /// Repeats a viewer may always have, however slow its layer is.
 const RTX_RATE_MIN: Bitrate = Bitrate::kbps(64);
 /// A keyframe on its way answers a request that crossed it; a publisher that answers needs no longer for a new one.

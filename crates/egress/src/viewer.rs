@@ -120,7 +120,7 @@ impl Viewer {
             report_at: now,
             wake_at: now,
             estimate: None,
-            rtx_budget: Budget::new(feedback::RTX_BURST_BYTES_MIN),
+            rtx_budget: Budget::new(feedback::RTX_BYTES_AT_START),
             resent: None,
             layering: None,
             is_consenting: true,
@@ -247,7 +247,7 @@ impl Viewer {
 
     /// Lets it ask for as much as one that has just begun.
     pub const fn renew_rtx_budget(&mut self) {
-        self.rtx_budget = Budget::new(feedback::RTX_BURST_BYTES_MIN);
+        self.rtx_budget = Budget::new(feedback::RTX_BYTES_AT_START);
     }
 
     /// Whether a packet of its picture was repeated less than a round trip ago. If not, it is going to be.

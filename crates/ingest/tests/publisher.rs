@@ -244,9 +244,8 @@ fn three_layers_get_three_identities() {
 fn sequence_parameters([width, height]: [u32; 2]) -> Vec<u8> {
     let code = |value: u32| format!("{}{value:b}", "0".repeat(value.ilog2() as usize));
     let bits = ["1", "1", "011", "010", "0", &code(width), &code(height), "11001"].concat();
-    let byte = |bits: &[u8]| {
-        bits.iter().zip((0..8).rev()).map(|(bit, place)| (bit - b'0') << place).sum::<u8>()
-    };
+    let byte =
+        |bits: &[u8]| bits.iter().zip((0..8).rev()).map(|(bit, place)| (bit - b'0') << place).sum::<u8>();
     [0x67, 0x42, 0xc0, 0x1f].into_iter().chain(bits.as_bytes().chunks(8).map(byte)).collect()
 }
 

@@ -256,7 +256,12 @@ impl Sessions {
             peer_ice: IceCredentials { ufrag: String::new(), pwd: String::new() },
             picture_line: None,
         };
-        self.insert(&resource, Peer::Publisher(publisher), Came { join: Some(join), client, obs: None }, None);
+        self.insert(
+            &resource,
+            Peer::Publisher(publisher),
+            Came { join: Some(join), client, obs: None },
+            None,
+        );
         join
     }
 

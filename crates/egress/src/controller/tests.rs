@@ -116,12 +116,14 @@ fn repeats_that_arrive_are_carried_too() {
     let short = |repeated: u64| {
         let mut viewer = Viewer::new(2);
         viewer.seconds(3);
-        for _ in 0..2 {
+        let mut short = None;
+        for _ in 0..6 {
             viewer.sent =
                 viewer.sent.wrapping_add(Bitrate::kbps(repeated).bytes_in(Duration::from_secs(1)) as u32);
             viewer.second(30, 40);
+            short = viewer.controller.short().or(short);
         }
-        viewer.controller.short().expect("a third is missing").as_bps() / 1000
+        short.expect("a third is missing").as_bps() / 1000
     };
     assert_eq!((short(0), short(130)), (140, 231));
 }
@@ -139,8 +141,12 @@ fn an_estimate_from_before_a_hold_says_nothing_and_one_late_report_neither() {
     }
     viewer.second(0, 250);
     assert_eq!(viewer.controller.short(), None, "one report met a queue");
-    viewer.second(0, 250);
-    assert!(viewer.controller.short().is_some(), "the next one, too");
+    // The probe that was on its way ends there, and what comes then is of it.
+    let short = (0..4).find_map(|_| {
+        viewer.second(0, 250);
+        viewer.controller.short()
+    });
+    assert!(short.is_some(), "the next ones, too");
 }
 
 #[test]
@@ -157,8 +163,12 @@ fn a_queue_from_before_a_hold_says_nothing() {
     assert_eq!(viewer.controller.short(), None, "of now nothing is known");
     viewer.second(0, 250);
     assert_eq!(viewer.controller.short(), None, "one report met a queue");
-    viewer.second(0, 250);
-    assert!(viewer.controller.short().is_some(), "the next one, too");
+    // The probe that was on its way ends there, and what comes then is of it.
+    let short = (0..4).find_map(|_| {
+        viewer.second(0, 250);
+        viewer.controller.short()
+    });
+    assert!(short.is_some(), "the next ones, too");
 }
 
 #[test]
@@ -202,7 +212,7 @@ fn a_shortage_soon_after_a_switch_up_counts_as_a_failed_try() {
         }
     }
     let waits: Vec<_> = ups.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(waits.is_sorted() && (3..=8).contains(&waits.len()), "{ups:?}");
+    assert!(waits.is_sorted() && (5..=13).contains(&waits.len()), "{ups:?}");
 }
 
 #[test]
