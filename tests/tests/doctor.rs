@@ -120,7 +120,8 @@ async fn an_obs_that_does_not_repair_what_is_lost_is_told_by_its_version() -> Re
     let of_new = advised(&program, "new").await?;
     ensure!(!of_new.contains(&"encoder-old".to_owned()), "it was there before: {of_new:?}");
     let log = program.log();
-    ensure!(log.contains("obs=30.1.2") && log.contains("obs=30.2.0"), "the log names both: {log}");
+    let is_named = |version: &str| log.contains(&format!(r#""obs":"{version}""#));
+    ensure!(is_named("30.1.2") && is_named("30.2.0"), "the log names both: {log}");
     ensure!(old.close().await? == "200" && new.close().await? == "200");
     Ok(())
 }

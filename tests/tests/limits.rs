@@ -187,6 +187,7 @@ async fn a_flood_takes_nothing_from_those_inside() -> Result {
     const POSTS: usize = 2000;
     const DATAGRAMS: usize = 120_000;
     const PENDING_MAX: usize = 1000;
+    const PENDING_LENGTH: Duration = Duration::from_secs(15);
     let pending_max = PENDING_MAX.to_string();
     // Here all offers come from one address.
     let limits = ["--pending-sessions-max", &pending_max, "--client-pending-sessions-max", &pending_max];
@@ -236,7 +237,10 @@ async fn a_flood_takes_nothing_from_those_inside() -> Result {
          {strangers} datagrams dropped, {answered:?}; memory {quiet} to \
          {flooded} bytes; {INSIDE} viewers inside: {missing} packets missing, longest pause {pause:?}"
     );
-    assert_eq!((accepted, accepted + refused), (PENDING_MAX, POSTS));
+    // A slow machine takes so long for it that the first are forgotten meanwhile.
+    let forgotten = took.as_secs() / PENDING_LENGTH.as_secs();
+    assert!((PENDING_MAX..=PENDING_MAX * (1 + forgotten as usize)).contains(&accepted), "{accepted} taken");
+    assert_eq!(accepted + refused, POSTS);
     assert_eq!(answered.media_bytes, 0, "nothing unauthenticated is answered");
     assert!(answered.link_bytes < answered.sent_bytes / 100, "{answered:?}");
     assert!(flooded < quiet + (PENDING_MAX as u64) * 40_000 + (16 << 20), "{quiet} to {flooded} bytes");
