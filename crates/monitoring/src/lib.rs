@@ -53,6 +53,7 @@ pub const DEBUG: &[(&str, &str)] = &[
     ("media_tree_ring_packets", "`ring_bytes` and `ring_age_seconds` say more"),
     ("media_tree_viewer_rtcp_packets_sent", "grows with viewers"),
     ("media_tree_viewer_rtcp_packets_received", "grows with viewers"),
+    ("media_tree_publishers_waiting", "for seconds; what comes of it is shown"),
     ("media_tree_viewer_transport_feedback", "grows with viewers of layers"),
     (
         "media_tree_cues",

@@ -83,10 +83,14 @@ fn sent() -> [Panel; 9] {
         Panel::lines(
             "Publishers that came",
             Unit::EventRate,
-            "How their requests ended, and take-overs of a broadcast.",
+            "How their requests ended, take-overs of a broadcast, and what came of waiting for a place.",
         )
         .asks("sum by (result) (rate(media_tree_publishes_total{<node>}[$__rate_interval]))", "{{result}}")
-        .asks("sum(rate(media_tree_publisher_take_overs_total{<node>}[$__rate_interval]))", "take-over"),
+        .asks("sum(rate(media_tree_publisher_take_overs_total{<node>}[$__rate_interval]))", "take-over")
+        .asks(
+            "sum by (result) (rate(media_tree_publisher_waits_total{<node>}[$__rate_interval]))",
+            "waited: {{result}}",
+        ),
         Panel::lines(
             "Not used of what publishers sent",
             Unit::PacketRate,
