@@ -1,5 +1,7 @@
 //! ICE restarts of real browsers (RFC 9725, section 4.3.3): new credentials, the same session, keys and media.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use tests::browser::{Browser, Page};
@@ -147,7 +149,9 @@ async fn the_publish_page_finds_a_new_way_within_its_session() -> Result {
     for restarts in 1..=2 {
         way.cut();
         publisher.wait_until("mediaTree.state === 'reconnecting'", PATIENCE).await?;
+        let noticed = Instant::now();
         publisher.wait_until("mediaTree.state === 'live'", PATIENCE).await?;
+        println!("{name}: a new way after {:?}", noticed.elapsed());
         ensure!(publisher.evaluate("restarts").await? == restarts, "one restart for each cut");
         until_more_pictures(&viewer).await?;
     }

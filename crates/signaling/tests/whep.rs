@@ -301,7 +301,9 @@ fn who_wants_the_sound_alone_gets_it_whatever_the_picture_is() {
 
 #[test]
 fn h264_in_whole_units_only_is_called_so() {
-    let text = offers::text("firefox-viewer").replace("packetization-mode=1", "packetization-mode=0");
+    let text = offers::text("firefox-viewer");
+    let text = text.replace(";packetization-mode=1", "");
+    let text = text.replace("level-asymmetry-allowed=1", "level-asymmetry-allowed=1;packetization-mode=0");
     let offer = Session::parse(&text).expect("description");
     let error = whep::accept(&offer, &on_air(Codec::H264, "profile-level-id=42e01f")).expect_err("refused");
     let told = error.to_string();

@@ -511,7 +511,8 @@ proptest! {
         for viewer in 0..VIEWERS {
             world.run(&Step::Select { viewer, layer: Some(viewer as u8) });
         }
-        for _ in 0..130 {
+        // A shard that was behind leaves layers out until it has been well for long enough, one after the other.
+        for _ in 0..1100 {
             world.run(&Step::Frame { lost: 0 });
             world.run(&Step::Wait { millis: 0 });
             world.happen(usize::MAX);
