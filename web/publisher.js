@@ -28,7 +28,7 @@ const CONSENT_MAX_MS = 250;
 /** While ICE has not noticed anything, reports that were late come within this time. */
 const REPORTS_MAX_MS = 1000;
 /** A new way is connected by then after the server agreed to it, or is none. */
-const WAY_MAX_MS = 6000;
+const WAY_MAX_MS = 12000;
 /** After a new way that the server did not agree to for now. */
 const WAY_PAUSE_MS = 1000;
 /** After so many new ways in vain there will be none within this session, though its server answers. */
