@@ -17,7 +17,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use store::{Store, StoreState};
 use telemetry::link::{BroadcastTotals, ParentTotals, RtpTotals, Snapshot};
-use telemetry::node::NetworkCounters;
 use telemetry::publishers::Published;
 use telemetry::{
     DropCounters, DropReasons, Endpoint, Exposition, HandshakeFailure, Identity, JoinResult, NodeDrop,
