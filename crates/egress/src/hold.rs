@@ -25,7 +25,7 @@ const PATIENCE_MIN: Duration = Duration::from_secs(8);
 const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// What comes sooner is a report of what was before.
 const QUIET: Duration = Duration::from_secs(2);
-/// A report of the sound counts for so long: browsers send one each five seconds.
+/// A report of the sound counts for so long: who sends them does each five seconds or so.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(12);
 /// Who no longer reports on its sound is given another try so long after the usual time.
 const UNHEARD_MAX: Duration = Duration::from_secs(20);

@@ -128,6 +128,17 @@ fn repeats_that_arrive_are_carried_too() {
     assert_eq!((short(0), short(130)), (140, 231));
 }
 
+fn check_that_one_queue_is_none(viewer: &mut Viewer) {
+    viewer.second(0, 250);
+    assert_eq!(viewer.controller.short(), None, "one report met a queue");
+    // The probe that was on its way ends there, and what comes then is of it.
+    let short = (0..4).find_map(|_| {
+        viewer.second(0, 250);
+        viewer.controller.short()
+    });
+    assert!(short.is_some(), "the next ones, too");
+}
+
 #[test]
 fn an_estimate_from_before_a_hold_says_nothing_and_one_late_report_neither() {
     let mut viewer = Viewer::new(2);
@@ -139,14 +150,7 @@ fn an_estimate_from_before_a_hold_says_nothing_and_one_late_report_neither() {
         viewer.second(0, 40);
         assert_eq!(viewer.controller.short(), None);
     }
-    viewer.second(0, 250);
-    assert_eq!(viewer.controller.short(), None, "one report met a queue");
-    // The probe that was on its way ends there, and what comes then is of it.
-    let short = (0..4).find_map(|_| {
-        viewer.second(0, 250);
-        viewer.controller.short()
-    });
-    assert!(short.is_some(), "the next ones, too");
+    check_that_one_queue_is_none(&mut viewer);
 }
 
 #[test]
@@ -161,14 +165,7 @@ fn a_queue_from_before_a_hold_says_nothing() {
     viewer.controller.estimated(viewer.now, Bitrate::kbps(30));
     viewer.decide(&LAYERS);
     assert_eq!(viewer.controller.short(), None, "of now nothing is known");
-    viewer.second(0, 250);
-    assert_eq!(viewer.controller.short(), None, "one report met a queue");
-    // The probe that was on its way ends there, and what comes then is of it.
-    let short = (0..4).find_map(|_| {
-        viewer.second(0, 250);
-        viewer.controller.short()
-    });
-    assert!(short.is_some(), "the next ones, too");
+    check_that_one_queue_is_none(&mut viewer);
 }
 
 #[test]
