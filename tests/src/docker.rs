@@ -1,6 +1,8 @@
 //! Docker: the daemon that runs here, or one of our own while a test needs it; images of programs of this machine.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -127,20 +129,36 @@ impl Drop for Docker {
 /// another test when a container wants to listen there. As before when the value ends.
 pub struct Reserved {
     before: String,
+    ports: Vec<RangeInclusive<u16>>,
 }
 
 impl Reserved {
     const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-    /// Reserves these, as in `50000-50003,52000`.
+    /// Reserves these.
     ///
     /// # Errors
     /// If this process may not.
-    pub fn new(ports: &str) -> anyhow::Result<Self> {
+    pub fn new(ports: &[RangeInclusive<u16>]) -> anyhow::Result<Self> {
         let before = fs::read_to_string(Self::FILE)?.trim().to_owned();
-        let all = if before.is_empty() { ports.to_owned() } else { format!("{before},{ports}") };
-        fs::write(Self::FILE, all).context("reserve ports")?;
-        Ok(Self { before })
+        let ranges = ports.iter().map(|range| format!("{}-{}", range.start(), range.end()));
+        let already = (!before.is_empty()).then(|| before.clone());
+        let all: Vec<String> = already.into_iter().chain(ranges).collect();
+        fs::write(Self::FILE, all.join(",")).context("reserve ports")?;
+        Ok(Self { before, ports: ports.to_vec() })
+    }
+
+    /// Waits until whoever had one of them before they were reserved has given it back.
+    ///
+    /// # Errors
+    /// If that is not in time.
+    pub async fn until_free(&self) -> anyhow::Result<()> {
+        let is_free = |port: u16| {
+            let everywhere = (Ipv4Addr::UNSPECIFIED, port);
+            TcpListener::bind(everywhere).is_ok() && UdpSocket::bind(everywhere).is_ok()
+        };
+        program::until("the ports are free", async || Ok(self.ports.iter().cloned().flatten().all(is_free)))
+            .await
     }
 }
 

@@ -303,7 +303,7 @@ impl Relay {
                     let check = self.ice.check();
                     self.way.send(&check).await?;
                 }
-                received = self.way.recv(&mut down) => self.from_node(&down[..received?], server).await?,
+                received = self.way.recv(&mut down) => self.on_node_datagram(&down[..received?], server).await?,
                 received = self.inner.recv_from(&mut up) => {
                     let (length, from) = received?;
                     self.peer = Some(from);
@@ -316,7 +316,7 @@ impl Relay {
         }
     }
 
-    async fn from_node(&mut self, datagram: &[u8], server: SocketAddr) -> io::Result<()> {
+    async fn on_node_datagram(&mut self, datagram: &[u8], server: SocketAddr) -> io::Result<()> {
         match classify(datagram) {
             Datagram::Stun => {
                 if let Some(answer) = self.ice.answer(datagram, server) {

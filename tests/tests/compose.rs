@@ -136,7 +136,7 @@ async fn an_installation_in_containers_plays_and_is_watched() -> Result {
     if !tools::is_root(NAME) {
         return Ok(());
     }
-    let _ports = docker::Reserved::new("50000-50003,52000")?;
+    let ports = docker::Reserved::new(&[50000..=50003, 52000..=52000])?;
     let docker = Docker::start().await?;
     make_own_image(&docker)?;
     for (_, program, name) in IMAGES {
@@ -155,6 +155,7 @@ async fn an_installation_in_containers_plays_and_is_watched() -> Result {
 
     let project = Project::new()?;
     project.compose(&["config", "--quiet"])?;
+    ports.until_free().await?;
     project.up(1)?;
     if let Err(error) = plays_and_is_watched(&project).await {
         let logs = project.compose(&["logs", "--no-color", "--tail", "40"]).unwrap_or_default();

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 
 use crate::publishers::Publisher;
 use crate::report;
+use crate::versions;
 use crate::viewers::{Seen, Viewer};
 
 /// Who publishes, side by side.
@@ -80,12 +81,13 @@ pub fn write(hours: &[Hour]) -> anyhow::Result<()> {
 
 fn page(hours: &[Hour]) -> String {
     let mut text = format!(
-        "# An hour of RTMP\n\nWritten by `cargo xtask clients rtmp-hour`; do not edit.\n\n{}; encoders, nodes and viewers all on \
+        "# An hour of RTMP\n\nWritten by `cargo xtask clients rtmp-hour`; do not edit.\n\n{}; Media-Tree {}; encoders, nodes and viewers all on \
          this one machine, at the same time. Each encoder publishes over RTMP to an injection node of its own, H264 and AAC, with \
          settings for low latency; a Chromium watches at an egress node. Of each minute: pictures, the browser's count of \
          freezes, how old pictures were on screen and how much later than its picture a beep was heard, both in ms and in the middle of \
          the minute.\n",
-        host::today_and_here()
+        host::today_and_here(),
+        versions::media_tree()
     );
     for hour in hours {
         let (words, found) = hour.words();

@@ -31,7 +31,7 @@ pub async fn all() -> anyhow::Result<Vec<Version>> {
         ("ffmpeg", debian.join("ffmpeg"), vec!["-version"], 0),
         ("GStreamer", debian.join("gst-inspect-1.0"), vec!["--version"], 1),
     ];
-    let mut versions = vec![Version { program: "Media-Tree", version: env!("CARGO_PKG_VERSION").to_owned() }];
+    let mut versions = vec![Version { program: "Media-Tree", version: media_tree() }];
     let obs = Path::new(obs_studio::PARTS[0]);
     let obs = obs.exists().then(|| ("OBS Studio", obs.to_owned(), vec!["--version"], 0));
     for (program, path, arguments, line) in ask.into_iter().chain(obs) {
@@ -42,6 +42,12 @@ pub async fn all() -> anyhow::Result<Vec<Version>> {
         versions.push(Version { program, version: bare(version).to_owned() });
     }
     Ok(versions)
+}
+
+/// This program's own version. It is built as the program that tries it is.
+pub fn media_tree() -> String {
+    let build = if cfg!(debug_assertions) { "development" } else { "release" };
+    format!("{}, {build} build", env!("CARGO_PKG_VERSION"))
 }
 
 /// Without what is around it: who built it, whose rights it has.

@@ -66,13 +66,13 @@ impl Viewer {
 async fn open(browser: Browser, url: &str) -> anyhow::Result<Watching> {
     let page = watching::open_player(&browser, url).await?;
     probe::begin(&page, probe::PLAYER).await.context("look at the player")?;
-    Ok(Watching::Page { page, _browser: browser })
+    Ok(Watching::Page { page, _browser: Box::new(browser) })
 }
 
 /// A viewer at work. Ends with its value.
 pub enum Watching {
     /// The player's page.
-    Page { page: Page, _browser: Browser },
+    Page { page: Page, _browser: Box<Browser> },
     GStreamer {
         gstreamer: GStreamer,
         /// What it had decoded when it was armed.
