@@ -1,10 +1,12 @@
 //! Docker: the daemon that runs here, or one of our own while a test needs it; images of programs of this machine.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
@@ -13,6 +15,9 @@ use crate::program;
 
 /// The programs that tests of containers need.
 pub const PARTS: [&str; 3] = ["/usr/sbin/dockerd", "/usr/bin/docker-compose", "/usr/sbin/iptables"];
+
+/// Connections that have ended keep their ports for a minute; sockets of other tests end with these.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(180);
 
 /// A daemon that answers. Ends with its value if it is our own.
 pub struct Docker {
@@ -153,12 +158,12 @@ impl Reserved {
     /// # Errors
     /// If that is not in time.
     pub async fn until_free(&self) -> anyhow::Result<()> {
-        let is_free = |port: u16| {
-            let everywhere = (Ipv4Addr::UNSPECIFIED, port);
-            TcpListener::bind(everywhere).is_ok() && UdpSocket::bind(everywhere).is_ok()
-        };
-        program::until("the ports are free", async || Ok(self.ports.iter().cloned().flatten().all(is_free)))
-            .await
+        let deadline = Instant::now() + GIVEN_BACK_WITHIN;
+        while let Some(port) = self.ports.iter().cloned().flatten().find(|port| !is_free(*port)) {
+            ensure!(Instant::now() < deadline, "port {port} is still taken");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 }
 
@@ -167,6 +172,16 @@ impl Drop for Reserved {
         // An empty write changes nothing, a line does.
         let _ = fs::write(Self::FILE, format!("{}\n", self.before));
     }
+}
+
+/// For every protocol and family that containers publish ports with.
+fn is_free(port: u16) -> bool {
+    let is_taken = |error: io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    let families: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    !families.into_iter().any(|address| {
+        TcpListener::bind((address, port)).is_err_and(is_taken)
+            || UdpSocket::bind((address, port)).is_err_and(is_taken)
+    })
 }
 
 fn is_there() -> bool {

@@ -57,7 +57,8 @@ impl Drop for Nodes {
 
 /// A controller that starts nodes in a directory of its own.
 fn controller(nodes: &Nodes) -> program::Builder {
-    let port = 36_000 + std::process::id() % 500 * 40;
+    // Beyond the ports that the kernel gives to those who connect somewhere, and those of `scaling_docker`.
+    let port = 62_000 + std::process::id() % 80 * 40;
     growth::controller().with(&[
         "--scaling-directory",
         nodes.directory().to_str().unwrap_or_default(),

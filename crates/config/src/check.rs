@@ -485,6 +485,9 @@ impl Config {
         if store.is_none_or(|store| store.starts_with("embedded")) && self.control.public_url.is_none() {
             far("do not know where this store is".into(), "control.public_url");
         }
+        if store.is_some_and(is_on_loopback) {
+            far("would look for the store on their own machine".into(), "control.store");
+        }
         if self.http.listen.ip().to_canonical().is_loopback() {
             far("would be reached by nobody".into(), "http.listen");
         }
@@ -523,6 +526,14 @@ impl Config {
             zeros.into_iter().filter(|(_, is_zero)| *is_zero).map(|(setting, _)| Problem::Zero { setting }),
         );
     }
+}
+
+/// Whether one of the hosts of a store's URL is this machine under a name that every machine calls itself by.
+fn is_on_loopback(store: &str) -> bool {
+    let authority = store.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let names = ["127.", "localhost", "[::1]"];
+    hosts.split(',').any(|host| names.iter().any(|name| host.starts_with(name)))
 }
 
 fn short_secret(setting: &'static str, secret: &Secret, minimum: usize) -> Option<Problem> {

@@ -540,6 +540,11 @@ fn nodes_on_other_machines_need_addresses_of_theirs() {
                [http]\nlisten = \"0.0.0.0:80\"\ninsecure = true\n[ops]\nlisten = \"10.0.0.5:9600\"\n";
     assert_eq!(far(own, ""), ["private_ip of the engine"; 2]);
     assert_eq!(far(own, "private_ip = \"10.0.0.8\"\n"), [""; 0]);
+    let with_store = |store: &str| own.replace("[control]", &format!("[control]\nstore = \"{store}\""));
+    for store in ["redis://127.0.0.1:6379", "rediss://user:secret@localhost", "redis://[::1]:6379/2"] {
+        assert_eq!(far(&with_store(store), "private_ip = \"10.0.0.8\"\n"), ["control.store"], "{store}");
+    }
+    assert_eq!(far(&with_store("redis://10.0.0.5:6379"), "private_ip = \"10.0.0.8\"\n"), [""; 0]);
 }
 
 #[test]

@@ -63,8 +63,8 @@ impl Waits {
 
     /// One that waited does so no more.
     pub fn ended(&self, result: WaitResult) {
-        self.waiting.dec();
         self.count(result);
+        self.waiting.dec();
     }
 
     /// Counts one, by how it went on.
