@@ -126,11 +126,12 @@ export async function isReachable(url) {
 }
 
 /**
- * How a session stands: "known" to its server, "unknown" there, or "silent" if the server does not answer in `patience` ms.
- * Never rejects.
+ * How a session stands: "known" to its server, "unknown" there, or "silent" if the server does not answer in `patience` ms,
+ * or until `asking` is aborted. Never rejects.
  */
-export async function standing({ location, token }, patience) {
-  const signal = AbortSignal.timeout(patience);
+export async function standing({ location, token }, patience, asking = new AbortController()) {
+  const { signal } = asking;
+  setTimeout(() => asking.abort(), patience);
   const began = performance.now();
   while (!signal.aborted) {
     try {

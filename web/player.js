@@ -511,7 +511,10 @@ export class Player extends EventTarget {
 
   /** Our own network is back. */
   #hurry = () => {
-    if (this.state === "reconnecting" && this.#canHurry) this.#retryIn(0);
+    if (this.state !== "reconnecting" || !this.#canHurry) return;
+    // What was asked over the network of before may never be answered.
+    if (this.#next && this.#next.session.location === null) this.#drop(this.#next);
+    this.#retryIn(0);
   };
 
   #retryIn(pause) {

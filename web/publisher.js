@@ -29,6 +29,8 @@ const CONSENT_MAX_MS = 250;
 const REPORTS_MAX_MS = 1000;
 /** A new way is connected by then after the server agreed to it, or is none. */
 const WAY_MAX_MS = 12000;
+/** Browsers speak of one change of their network several times: a new way that was just agreed to is left alone for so long. */
+const WAY_MIN_MS = 2000;
 /** After a new way that the server did not agree to for now. */
 const WAY_PAUSE_MS = 1000;
 /** After so many new ways in vain there will be none within this session, though its server answers. */
@@ -53,6 +55,9 @@ export class Publisher extends EventTarget {
   #heardAt = -Infinity;
   /** The session that is being mended. */
   #mended = null;
+  /** How often it was to hurry, and when a server last agreed to a new way, as performance.now(). */
+  #hurries = 0;
+  #agreedAt = -Infinity;
   /** Ends what is waited for while it is. */
   #wake = () => {};
   /** The session's URL at a server that does not answer; null while one does. */
@@ -93,7 +98,10 @@ export class Publisher extends EventTarget {
   /** To be called when the network may be back, or is another one: what would wait is done at once. */
   hurry() {
     this.#silentLooks = Math.max(this.#silentLooks, SILENT_LOOKS_MAX - 1);
-    this.#wake();
+    if (performance.now() - this.#agreedAt > WAY_MIN_MS) {
+      this.#hurries += 1;
+      this.#wake();
+    }
     if (!this.#canHurry) return;
     clearTimeout(this.#timer);
     this.#connect();
@@ -221,8 +229,10 @@ export class Publisher extends EventTarget {
         await this.#rest(session, session.isConnected ? REPORTS_MAX_MS : CONSENT_MAX_MS);
         if (!isNeeded()) break;
         this.#setState("reconnecting", this.#words.text("stumbled"));
+        const hurries = this.#hurries;
         if (ways === WAYS_MAX || !(await this.#findWay(session))) return !isNeeded();
-        ways += 1;
+        // One that was cut short, because the network is another one, was not in vain.
+        if (hurries === this.#hurries) ways += 1;
       } else if (isNeeded()) {
         this.#setState("reconnecting", this.#words.text("stumbled"));
         if (standing === "lost") this.#lost = session.location;
@@ -246,7 +256,11 @@ export class Publisher extends EventTarget {
         if (isReached) answeredAt = performance.now();
       });
     }
-    const standing = await Promise.race([session.standing(patience), this.#woken().then(() => "silent")]);
+    const asking = new AbortController();
+    const silence = this.#woken().then(() => "silent");
+    const standing = await Promise.race([session.standing(patience, asking), silence]);
+    // Nobody waits for what is asked no more: its connection is free for the next question.
+    asking.abort();
     return standing === "silent" && performance.now() - answeredAt > LOST_AFTER_MS ? "lost" : standing;
   }
 
@@ -260,6 +274,7 @@ export class Publisher extends EventTarget {
     const status = await session.restartIce();
     const isForNow = status === 0 || status === 429 || status >= 500;
     if (status !== 200 && !isForNow) return false;
+    if (status === 200) this.#agreedAt = performance.now();
     await this.#rest(session, isForNow ? WAY_PAUSE_MS : WAY_MAX_MS);
     return true;
   }

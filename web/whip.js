@@ -197,8 +197,8 @@ export class WhipSession {
   }
 
   /** How it stands with the server, which has `patience` ms to say so: "known", "unknown" or "silent". */
-  standing(patience) {
-    return this.#resource ? standing(this.#resource, patience) : Promise.resolve("unknown");
+  standing(patience, asking) {
+    return this.#resource ? standing(this.#resource, patience, asking) : Promise.resolve("unknown");
   }
 
   /** What the server finds that could be better, the gravest first; null if it does not say. */

@@ -235,7 +235,7 @@ fn handle_nack<B: SendBatch>(
     let Some(track) = viewer.track(kind).filter(|track| track.out.nack) else { return };
     // What a held picture lacks would be missing from the sound, and what a connection has no room for, from the layer that it
     // has room for.
-    let is_held = track.holding == Holding::Held || track.is_on_its_way_down();
+    let is_held = track.holding == Holding::Held || track.withholds_repeats(sending.now);
     let (outdated, round_trip) =
         (track.outdated_before, track.reception.and_then(|reception| reception.round_trip));
     let stream = track.source.and_then(|source| fan.stream_mut(source.ssrc));
@@ -294,7 +294,7 @@ fn handle_keyframe_request<B: SendBatch>(
     sending.stats.keyframe_requests_received += 1;
     let now = sending.now;
     let Some(track) = viewer.video.as_mut().filter(|track| track.out.ssrc == media) else { return };
-    let Some(source) = track.source.filter(|_| !track.gives_way()) else { return };
+    let Some(source) = track.source.filter(|_| !track.gives_way(now)) else { return };
     let grace = match track.phase {
         Phase::Live => KEYFRAME_GRACE,
         Phase::Replaying(replay) if replay.has_keyframe => REPLAY_GRACE,

@@ -152,7 +152,7 @@ fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, se
         return;
     }
     track.restart_at = None;
-    if track.gives_way() {
+    if track.gives_way(now) {
         // A keyframe comes anyway, and this one has no room.
         return;
     }

@@ -34,6 +34,8 @@ const JITTER_MAX: Duration = Duration::from_millis(100);
 
 /// What came in one train with a keyframe is live with it.
 const LIVE_BACKLOG_MAX: Duration = Duration::from_millis(100);
+/// A layer that there is no room for gives way to the next smaller one for so long, which comes from the cache well before.
+const GIVES_WAY_MAX: Duration = Duration::from_secs(2);
 
 /// One RTP stream of one viewer.
 pub struct Track {
@@ -290,9 +292,19 @@ impl Track {
         self.target.is_some_and(|target| target.layer > self.layer && target.reason == LayerSwitch::Down)
     }
 
-    /// Picture: whether another stream is to follow for that reason, which begins with a keyframe of its own.
-    pub fn gives_way(&self) -> bool {
-        self.is_on_its_way_down() && self.target.map(|target| target.source) != self.source
+    /// Picture: whether another stream is to follow for that reason, which begins with a keyframe of its own. If that does
+    /// not come, what there is has to be kept going after all.
+    pub fn gives_way(&self, now: Instant) -> bool {
+        let is_another = |target: Target| {
+            Some(target.source) != self.source && now.saturating_duration_since(target.since) < GIVES_WAY_MAX
+        };
+        self.is_on_its_way_down() && self.target.is_some_and(is_another)
+    }
+
+    /// Picture: whether what is lost of its layer takes room from the worse one that is about to follow. A layer of the same
+    /// stream follows when a replay has come to its end, and needs what is lost of it until then.
+    pub fn withholds_repeats(&self, now: Instant) -> bool {
+        self.gives_way(now) || self.is_on_its_way_down() && matches!(self.phase, Phase::Live)
     }
 
     /// Whether it can go to this layer in the midst of a replay: what it replays has no room.

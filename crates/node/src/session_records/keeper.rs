@@ -150,6 +150,17 @@ impl Keeper {
         self.counters.resumed();
     }
 
+    /// Nobody goes on with this store: what could not be erased is tried once more, and never again.
+    pub fn give_up(mut self) {
+        let erased = self.store.erase_again();
+        self.note_erased(erased);
+        if self.store.has_unerased() {
+            tracing::error!(
+                "records that nobody owns are not erased, and are not tried again: clear node.state_dir"
+            );
+        }
+    }
+
     fn erase(&mut self, id: RecordId) {
         let erased = self.store.remove(id);
         self.note_erased(erased);

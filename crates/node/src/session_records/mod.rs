@@ -99,6 +99,7 @@ impl SessionRecords {
             for Found { kind, number, .. } in found {
                 keeper.disown(kind, number);
             }
+            keeper.give_up();
         }
         earlier.log();
         tracing::info!(directory = %directory.display(), "session records are kept: sessions outlive this process");

@@ -107,6 +107,16 @@ impl Known {
         if before.is_some_and(|before| now.saturating_duration_since(before) > OTHERS_AFTER) {
             self.engines.iter_mut().for_each(|seen| seen.has_answered = false);
         }
+        // Nodes that went without us: whoever comes under a name of theirs is another one.
+        let (engines, touched) = (&self.engines, &self.touched);
+        let is_there = |node: &NodeId| {
+            let is_touched = |at: &Instant| now.saturating_duration_since(*at) < TOUCHES_KEPT;
+            engines.iter().any(|seen| seen.own.contains_key(node))
+                || touched.get(node).is_some_and(is_touched)
+        };
+        self.told.retain(|node| is_there(node));
+        let waits = |restarts: &Restarts| restarts.has_ended() && !restarts.is_forgotten(now);
+        self.restarts.retain(|node, restarts| is_there(node) || waits(restarts));
     }
 
     /// Notes that an engine does not answer. If that is new: how many nodes are there, as far as is known.
@@ -337,10 +347,14 @@ impl Known {
         leftovers
     }
 
-    /// Its node has another container, on another engine. One that has the same is the same engine, by another way.
+    /// Its node has another container, on another engine that says so now. One that has the same is the same engine, by another
+    /// way.
     fn is_double(&self, engine: usize, node: &NodeId) -> bool {
         let id = |engine: usize| self.engines.get(engine)?.own.get(node)?.id.as_deref();
-        self.located(node).is_some_and(|kept| kept != engine && id(kept).is_some() && id(kept) != id(engine))
+        let answers = |engine: usize| self.engines.get(engine).is_some_and(|seen| seen.silence.is_none());
+        self.located(node).is_some_and(|kept| {
+            kept != engine && answers(kept) && id(kept).is_some() && id(kept) != id(engine)
+        })
     }
 
     fn own(&mut self, engine: usize, node: &NodeId) -> Option<&mut Own> {

@@ -2,11 +2,12 @@
 
 mod recipe;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use config::{Config, EngineUrl, ScalingMode};
 use controller::{Mode, Policy, Scaling};
 use provision::docker::{self, Address, Containers};
@@ -68,8 +69,21 @@ fn containers(config: &Config, host: &str) -> anyhow::Result<Containers> {
         address: address(&engine.url, scaling.engine_certificates.as_deref()),
         nodes_max: engine.nodes_max,
     };
+    let mut names = BTreeSet::new();
+    if let Some(twice) = engines.iter().find(|engine| !names.insert(engine.name(host))) {
+        bail!("scaling.engines has two that are called {}: write NAME=URL", twice.name(host));
+    }
     let place = match &scaling.owner {
-        Some(owner) => place("docker", owner.as_str(), &[]),
+        Some(owner) => {
+            if let Some(local) = engines.iter().find(|engine| engine.url.is_here()) {
+                tracing::warn!(
+                    engine = %local,
+                    "controllers of other machines that have this scaling.owner would take engines of their own for \
+                     this one: name it by an address that all of them reach"
+                );
+            }
+            place("docker", owner.as_str(), &[])
+        }
         // The same for a controller that starts again, and for no other one on this machine.
         None => place("docker", host, config.ops.listen.port().to_string().as_bytes()),
     };

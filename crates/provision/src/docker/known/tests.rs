@@ -211,6 +211,22 @@ fn a_node_that_runs_twice_is_left_once() {
     assert_eq!(world.leftovers(), ["id-of-a of 0"], "the one that runs is kept");
     world.hear(0, vec![container("a", 20_000, State::Running)]);
     assert_eq!(world.leftovers(), ["another of 1"]);
+    world.known.silent(0, "no route");
+    assert_eq!(world.leftovers(), [""; 0], "nobody knows whether the other one still runs");
+}
+
+#[test]
+fn what_is_known_of_nodes_goes_with_them_but_for_how_often_they_failed() {
+    let mut world = World::new(&[4]);
+    world.hear(0, vec![container("a", 20_000, State::Running), container("b", 20_004, State::Running)]);
+    world.known.tell(&node("b"));
+    world.hear(0, vec![container("a", 20_000, State::Ended)]);
+    world.hear(0, Vec::new());
+    world.known.asks(world.now);
+    assert_eq!((world.known.told.len(), world.known.restarts.len()), (0, 1), "it may be started again");
+    world.pass(600);
+    world.known.asks(world.now);
+    assert!(world.known.restarts.is_empty());
 }
 
 #[test]
