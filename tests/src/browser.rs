@@ -20,6 +20,8 @@ use connection::Connection;
 use launch::Process;
 use sound_card::SoundCard;
 
+/// What Chromium says of a load that it gave up because interfaces of the machine came or went.
+const NETWORK_CHANGED: &str = "net::ERR_NETWORK_CHANGED";
 /// How often a condition in a page is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How many of a page's complaints a failed wait quotes.
@@ -98,8 +100,18 @@ impl Browser {
                 Page { connection, dialect: self.dialect, session: target.clone(), target }
             }
         };
-        page.load(url).await?;
-        Ok(page)
+        let mut seen = 0;
+        loop {
+            let loaded = page.load(url).await;
+            // Networks of other tests come and go on this machine, and Chromium gives up what it loads then.
+            let complaints = page.connection.complaints(&page.session);
+            let is_cut_short = |complaint: &String| complaint.contains(NETWORK_CHANGED);
+            let is_page_cut_short = loaded.as_ref().is_err_and(|error| is_cut_short(&error.to_string()));
+            if !is_page_cut_short && !complaints[seen..].iter().any(is_cut_short) {
+                return loaded.map(|()| page);
+            }
+            seen = complaints.len();
+        }
     }
 }
 
@@ -191,7 +203,10 @@ impl Page {
     /// What the page complained about so far: exceptions, failed loads, breaches of its security policy.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
-        self.connection.complaints(&self.session)
+        let mut complaints = self.connection.complaints(&self.session);
+        // No page can help that.
+        complaints.retain(|complaint| !complaint.contains(NETWORK_CHANGED));
+        complaints
     }
 
     /// Sets the size of the page, in CSS pixels.

@@ -236,6 +236,7 @@ async fn a_player_finds_back_by_itself_when_the_place_it_came_from_is_gone() -> 
     let origin = format!("http://{}", stage.b.http);
     event_stream::move_viewers(stage.a.ops, &origin, 0).await?;
     until_served_by(&page, stage.b.http).await?;
+    more_pictures(&page).await?;
     // The front door closes, then the server that has the viewer now dies: what is left is the first server, which the
     // player has met behind the door.
     stage.door.send_to(&[]);

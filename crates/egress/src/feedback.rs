@@ -36,8 +36,6 @@ const KEYFRAME_SOON: Duration = Duration::from_secs(1);
 /// Who asks so long after the last packet of its replay, while nothing comes, asks because nothing comes: browsers do after
 /// three seconds without a picture. Who lost something asks at once, and again and again.
 const LACK: Duration = Duration::from_secs(1);
-/// One viewer starts again from the cache at most once in this time.
-const RESTART_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A shard that is behind leaves viewers this part of their budget for repeats, so that live media goes on for all: the
 /// worst connections feel it first.
@@ -279,7 +277,7 @@ fn handle_nack<B: SendBatch>(
 ///
 /// The publisher is asked, and never waited for: it may be deaf. Unless a keyframe is just passing, or comes within
 /// [`KEYFRAME_GRACE`] (or is due within [`KEYFRAME_SOON`] by the publisher's habit), the viewer starts again from the
-/// cached one, at most once in [`RESTART_INTERVAL`]: a storm of requests costs one replay. Who is still waiting gets a
+/// cached one, more and more seldom ([`Track::may_restart_at`]): a storm of requests costs few replays. Who is still waiting gets a
 /// keyframe anyway. Who is catching up got one already, so it starts again at once, and the publisher is left alone.
 ///
 /// While a publisher is silent nobody starts again for want of a picture: it would see what it has seen. Who cannot decode
@@ -321,8 +319,5 @@ fn handle_keyframe_request<B: SendBatch>(
             at = next + KEYFRAME_GRACE;
         }
     }
-    if let Some(restarted_at) = track.restarted_at {
-        at = at.max(restarted_at + RESTART_INTERVAL);
-    }
-    track.restart_at = Some(at);
+    track.restart_at = Some(track.may_restart_at().map_or(at, |earliest| at.max(earliest)));
 }

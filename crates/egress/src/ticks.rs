@@ -161,7 +161,7 @@ fn restart<B: SendBatch>(config: &Config, viewer: &mut Viewer, fan: &mut Fan, se
         // The publisher has fallen silent since: it would see what it has seen.
         return;
     }
-    track.restarted_at = Some(now);
+    track.restarts(now);
     let has_started = matches!(track.phase, Phase::Live | Phase::Replaying(_));
     if has_started && replays::start(config, viewer, fan, Start::Cached, sending) {
         sending.stats.restarts += 1;

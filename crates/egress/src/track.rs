@@ -34,6 +34,10 @@ const JITTER_MAX: Duration = Duration::from_millis(100);
 
 /// What came in one train with a keyframe is live with it.
 const LIVE_BACKLOG_MAX: Duration = Duration::from_millis(100);
+/// From one start from the cache to the next.
+const RESTART_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const RESTART_INTERVAL_MAX: Duration = Duration::from_secs(5);
+const RESTARTS_FORGOTTEN_AFTER: Duration = Duration::from_secs(15);
 /// A layer that there is no room for gives way to the next smaller one for so long, which comes from the cache well before.
 const GIVES_WAY_MAX: Duration = Duration::from_secs(2);
 
@@ -70,7 +74,8 @@ pub struct Track {
     pub keyframe_at: Option<Instant>,
     /// When to start again from a cached keyframe unless one comes before.
     pub restart_at: Option<Instant>,
-    pub restarted_at: Option<Instant>,
+    restarted_at: Option<Instant>,
+    restart_pause: Duration,
     /// Out sequence numbers below are of before a keyframe with which the picture began anew, because it had no room or could not
     /// be decoded any more.
     pub outdated_before: SeqNo,
@@ -122,6 +127,7 @@ impl Track {
             keyframe_at: None,
             restart_at: None,
             restarted_at: None,
+            restart_pause: Duration::ZERO,
             outdated_before: SeqNo::new(0),
             sent_until: record.sent.resumed(),
             reached: record.sent.surely_used(),
@@ -279,6 +285,24 @@ impl Track {
         self.phase = Phase::Live;
         self.keyframe_at = Some(now);
         self.restart_at = None;
+    }
+
+    /// Picture: it starts again from the cache. A browser that was not ready for the keyframe of its replay may not have been
+    /// for the next one either, so that the third comes soon; later ones do not.
+    pub fn restarts(&mut self, now: Instant) {
+        let is_soon = |at: Instant| now.saturating_duration_since(at) < RESTARTS_FORGOTTEN_AFTER;
+        let before =
+            self.restarted_at.filter(|at| is_soon(*at)).map_or(Duration::ZERO, |_| self.restart_pause);
+        self.restart_pause = match self.phase {
+            Phase::Replaying(_) => (before * 2).clamp(RESTART_INTERVAL_MIN, RESTART_INTERVAL_MAX),
+            Phase::Idle | Phase::Waiting | Phase::Live => RESTART_INTERVAL_MAX,
+        };
+        self.restarted_at = Some(now);
+    }
+
+    /// Picture: the earliest that it may start again from the cache; `None` if it never has.
+    pub fn may_restart_at(&self) -> Option<Instant> {
+        self.restarted_at.map(|at| at + self.restart_pause)
     }
 
     /// Picture: it has begun anew, and what was sent before is worth no repeat.

@@ -57,14 +57,21 @@ impl Machine {
     }
 }
 
-/// Processes of this test that run in this directory.
+/// Nodes of this test that run in this directory.
 fn running(home: &Path) -> usize {
-    let processes = Path::new("/proc").read_dir().expect("Linux").flatten();
-    let is_there = |entry: &std::fs::DirEntry| {
-        std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(home))
-            && std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(b"/bin/sh"))
+    let processes = Path::new("/proc");
+    let is_shell = |process: &Path| {
+        std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(home))
+            && std::fs::read(process.join("cmdline")).is_ok_and(|line| line.starts_with(b"/bin/sh"))
     };
-    processes.filter(is_there).count()
+    // A shell that starts a program is two for a moment.
+    let is_of_shell = |process: &Path| {
+        let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1));
+        parent.is_some_and(|parent| is_shell(&processes.join(parent)))
+    };
+    let all = processes.read_dir().expect("Linux").flatten().map(|entry| entry.path());
+    all.filter(|process| is_shell(process) && !is_of_shell(process)).count()
 }
 
 #[tokio::test]

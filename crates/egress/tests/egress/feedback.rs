@@ -155,12 +155,10 @@ fn a_viewer_that_lost_the_start_of_its_replay_starts_again_at_once() {
     scene.rtcp(2, pli);
     scene.play(Duration::from_millis(100));
     assert_eq!(scene.shard.stats().restarts, 0, "the keyframe may be on its way");
-    // As Firefox does: every 200 ms.
-    for _ in 0..4 {
-        let pli = scene.player_mut(2).pli();
-        scene.rtcp(2, pli);
-        scene.play(Duration::from_millis(200));
-    }
+    // As Firefox does, every 200 ms until it has one.
+    let pli = scene.player_mut(2).pli();
+    scene.rtcp(2, pli);
+    scene.play(Duration::from_millis(800));
     assert_eq!(scene.shard.stats().restarts, 1);
     assert_eq!(scene.shard.stats().keyframe_requests, asked, "the publisher has nothing to do with it");
     scene.play(Duration::from_secs(2));
@@ -172,6 +170,26 @@ fn a_viewer_that_lost_the_start_of_its_replay_starts_again_at_once() {
     assert!(starts[1].at - starts[0].at < Duration::from_millis(250), "{:?}", starts[1].at - starts[0].at);
     let newest = video[video.len() - 1];
     assert!(scene.now - newest.at < Duration::from_millis(40), "and live");
+}
+
+#[test]
+fn who_was_not_ready_for_the_second_keyframe_either_has_a_third_soon_and_then_seldom() {
+    let mut scene = Scene::new(Config::default());
+    scene.publisher.gop = 2400;
+    scene.join(1);
+    scene.play(Duration::from_secs(6));
+    scene.join(2);
+    scene.play(Duration::from_millis(200));
+    let mut restarts = Vec::new();
+    for _ in 0..60 {
+        let pli = scene.player_mut(2).pli();
+        scene.rtcp(2, pli);
+        scene.play(Duration::from_millis(200));
+        restarts.push(scene.shard.stats().restarts);
+    }
+    assert_eq!((restarts[0], restarts[3]), (1, 1), "at once");
+    assert_eq!(restarts[5], 2, "a second later");
+    assert!((3..=5).contains(&restarts[59]), "{restarts:?}");
 }
 
 #[test]

@@ -304,6 +304,27 @@ fn who_loses_count_of_its_part_does_not_wait_for_its_next_turn() {
 }
 
 #[test]
+fn what_a_replay_lacks_is_repeated_though_a_smaller_part_is_to_follow() {
+    let mut scene = scene(2, 3);
+    scene.publisher.gop = 2400;
+    scene.play(Duration::from_secs(6));
+    let mut reporter = Reporter::new(&scene);
+    reporter.second(&mut scene, 0, Some(1400));
+    let pli = scene.player_mut(1).pli();
+    scene.rtcp(1, pli);
+    scene.play(Duration::from_millis(600));
+    assert_eq!(scene.shard.stats().restarts, 1);
+    reporter.second(&mut scene, 1, Some(300));
+    assert_eq!(scene.shard.stats().viewers_replaying, 1, "it waits for the end of its replay");
+    assert_eq!(scene.shard.layer(VIEWER), Some(0));
+    let video = scene.player(1).stream(VIDEO);
+    let seqs: Vec<u16> = video[video.len() - 3..].iter().map(|packet| packet.seq_no.seq()).collect();
+    let nack = scene.player_mut(1).nack(&seqs);
+    scene.rtcp(1, nack);
+    assert_eq!(scene.player(1).stream(RTX).len(), 3);
+}
+
+#[test]
 fn a_replay_in_whose_midst_the_publisher_counts_anew_begins_again() {
     let mut scene = scene(1, 3);
     // No other keyframe comes to its help.
