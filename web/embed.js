@@ -5,6 +5,7 @@ import "/assets/cues.js";
 import "/assets/dom.js";
 import "/assets/endpoint.js";
 import "/assets/layers.js";
+import "/assets/lip-sync.js";
 import "/assets/places.js";
 import "/assets/player-figures.js";
 import "/assets/player-keys.js";

@@ -11,7 +11,7 @@ export class Figures {
   async take(player) {
     const stats = await player.stats();
     if (!stats) return null;
-    const { video, audio, codecs, roundTripMs, firstFrameMs, delayMs } = stats;
+    const { video, audio, codecs, roundTripMs, firstFrameMs, delayMs, soundLateMs } = stats;
     const sum = (name) => (video?.[name] ?? 0) + (audio?.[name] ?? 0);
     const shown = video ?? audio;
     const now = {
@@ -29,6 +29,7 @@ export class Figures {
     const lost = Math.max(0, since("lost"));
     return {
       delayMs,
+      soundLateMs,
       width: video?.frameWidth ?? null,
       height: video?.frameHeight ?? null,
       framesDecoded: video?.framesDecoded ?? 0,

@@ -54,6 +54,7 @@ function expose(player) {
         audioCodec: stats?.codecs.audio ?? null,
         firstFrameMs: stats?.firstFrameMs ?? null,
         delayMs: stats?.delayMs ?? null,
+        soundLateMs: stats?.soundLateMs ?? null,
       };
     },
     /** Reads the clock of a test picture: `{ code, behind }` in ms, or null where none can be read for 2 s. */

@@ -8,6 +8,7 @@
 import { Cues } from "./cues.js";
 import { Refused, withoutServer } from "./endpoint.js";
 import { isHeld, layersOf } from "./layers.js";
+import { LipSync } from "./lip-sync.js";
 import { Places } from "./places.js";
 import { WhepSession } from "./whep.js";
 import { english } from "./words.js";
@@ -296,6 +297,7 @@ export class Player extends EventTarget {
       undecodedSince: null,
       codec: null,
       isProbed: false,
+      lipSync: new LipSync(),
       /** When its first picture was on screen. */
       shownAt: null,
       caughtUpChecks: 0,
@@ -651,9 +653,13 @@ function endpoint(url, base) {
 
 /** Notes whether anything new has been decoded; sound alone counts where there is no picture at all. */
 async function measure(entry) {
-  const { video, audio, codecs, behindMs } = await entry.session.stats();
+  const stats = await entry.session.stats();
+  const { video, audio, codecs, behindMs } = stats;
   entry.behindMs = behindMs ?? entry.behindMs;
   const now = performance.now();
+  // Who does not hear anything has the picture as soon as it comes.
+  const held = entry.video.muted ? null : entry.lipSync.note(stats, now);
+  if (held !== null) entry.session.setPictureBuffer(held);
   const frames = video?.framesDecoded ?? 0;
   const sounds = audio?.packetsReceived ?? 0;
   notePictures(entry, now, video?.framesReceived ?? 0, frames);

@@ -126,7 +126,7 @@ export class Publisher extends EventTarget {
   }
 
   /**
-   * Sends a caption or other timed data, as docs/embedding.md has them, while live; resolves to whether it has gone: over
+   * Sends a caption or other timed data, as docs/captions.md has them, while live; resolves to whether it has gone: over
    * the data channel, or where there is none, over HTTP.
    */
   async sendCue(cue) {

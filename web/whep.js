@@ -30,6 +30,8 @@ export class WhepSession {
   #firstFrame = null;
   #picture = null;
   #layersUrl = null;
+  #bufferMs = 0;
+  #pictureBufferMs = 0;
 
   /** Everything received. */
   stream = new MediaStream();
@@ -76,9 +78,17 @@ export class WhepSession {
 
   /** How long media is held back against jitter, in ms, if the browser can be told; 0 is as short as it dares. */
   setBuffer(milliseconds) {
+    this.#bufferMs = milliseconds;
     for (const receiver of this.#peer.getReceivers()) {
-      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = milliseconds;
+      const least = receiver.track.kind === "video" ? this.#pictureBufferMs : 0;
+      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = Math.max(milliseconds, least);
     }
+  }
+
+  /** How long the picture is held back at least, in ms, so that it does not come before its sound. */
+  setPictureBuffer(milliseconds) {
+    this.#pictureBufferMs = milliseconds;
+    this.setBuffer(this.#bufferMs);
   }
 
   /** Chooses a layer by name, or, with null, leaves the choice to the server: the status of its answer, 0 for none. */
@@ -124,7 +134,7 @@ export class WhepSession {
    * where the clocks disagree, so that it may be anything.
    */
   async stats() {
-    const found = { video: null, audio: null, codecs: {}, roundTripMs: null, delayMs: null, behindMs: null };
+    const found = { video: null, audio: null, codecs: {}, roundTripMs: null, delayMs: null, behindMs: null, soundLateMs: null };
     found.firstFrameMs = this.#firstFrame;
     if (this.#isClosed) return found;
     const report = await this.#peer.getStats();
@@ -140,6 +150,9 @@ export class WhepSession {
     // Clocks that disagree by more than the delay make nonsense of it.
     found.delayMs = delays.find((delay) => delay >= 0 && delay < DELAY_MAX_MS) ?? null;
     found.behindMs = delays.find(Number.isFinite) ?? null;
+    // What is shown at one moment, and what is heard, were captured then.
+    const late = found.video?.estimatedPlayoutTimestamp - found.audio?.estimatedPlayoutTimestamp;
+    found.soundLateMs = Math.abs(late) < DELAY_MAX_MS ? late : null;
     this.#quality?.note(found);
     return found;
   }

@@ -188,6 +188,11 @@ pub enum Problem {
         /// What is missing.
         remedy: &'static str,
     },
+    /// Who decides is somebody else.
+    #[error(
+        "scaling.mode is not off, and control.store is another controller, which decides: set scaling.mode there"
+    )]
+    ScalingElsewhere,
     /// Engines that nobody asks.
     #[error(
         "scaling.engines has {engine}, and scaling.provisioner is process: make it docker, or take them away"
@@ -278,6 +283,9 @@ impl Config {
             problems.push(Problem::DemoWithoutIngest { role });
         }
         if self.scales(role) {
+            if !self.decides(role) {
+                problems.push(Problem::ScalingElsewhere);
+            }
             self.check_scaling(&mut problems);
             self.check_engines(&mut problems);
         }
@@ -288,6 +296,14 @@ impl Config {
     #[must_use]
     pub fn supervises(&self, role: Role) -> bool {
         self.node.supervise.unwrap_or(role == Role::All)
+    }
+
+    /// Whether a node of this role is a controller: `up` in the store of another one leaves decisions to that.
+    #[must_use]
+    pub fn decides(&self, role: Role) -> bool {
+        let store = self.control.store.as_ref().map(Secret::expose);
+        let is_at_another = store.is_some_and(|store| store.starts_with("http"));
+        role == Role::Controller || role == Role::All && !is_at_another
     }
 
     /// Whether a node of this role may start and stop others.
@@ -482,11 +498,17 @@ impl Config {
             far("need the secret of the cluster".into(), "link.cluster_key_file");
         }
         let store = self.control.store.as_ref().map(Secret::expose);
-        if store.is_none_or(|store| store.starts_with("embedded")) && self.control.public_url.is_none() {
-            far("do not know where this store is".into(), "control.public_url");
-        }
-        if store.is_some_and(is_on_loopback) {
-            far("would look for the store on their own machine".into(), "control.store");
+        let own = store.filter(|store| !store.starts_with("embedded"));
+        let (url, setting) = match own {
+            Some(store) => (Some(store), "control.store"),
+            None => (self.control.public_url.as_deref(), "control.public_url"),
+        };
+        match url {
+            None => far("do not know where this store is".into(), setting),
+            Some(url) if is_on_loopback(url) => {
+                far("would look for the store on their own machine".into(), setting);
+            }
+            Some(_) => {}
         }
         if self.http.listen.ip().to_canonical().is_loopback() {
             far("would be reached by nobody".into(), "http.listen");
@@ -530,10 +552,15 @@ impl Config {
 
 /// Whether one of the hosts of a store's URL is this machine under a name that every machine calls itself by.
 fn is_on_loopback(store: &str) -> bool {
-    let authority = store.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default();
+    let rest = store.split_once("://").map_or(store, |(_, rest)| rest);
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
-    let names = ["127.", "localhost", "[::1]"];
-    hosts.split(',').any(|host| names.iter().any(|name| host.starts_with(name)))
+    hosts.split(',').any(|host| {
+        let in_brackets = host.strip_prefix('[').and_then(|host| host.split_once(']'));
+        let name = in_brackets.map_or_else(|| host.split(':').next().unwrap_or_default(), |(ip, _)| ip);
+        let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+        name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback)
+    })
 }
 
 fn short_secret(setting: &'static str, secret: &Secret, minimum: usize) -> Option<Problem> {

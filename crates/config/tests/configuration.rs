@@ -491,6 +491,8 @@ fn scaling_that_could_not_work_is_refused_where_it_would_run() {
     assert_eq!(problems(&scaling(open), Role::Controller), [Problem::ScalingStore { remedy }]);
     let redis = scaling(&format!("{open}[control]\nstore = \"redis://127.0.0.1\"\n"));
     assert_eq!(problems(&redis, Role::Controller), []);
+    let elsewhere = scaling("[control]\nstore = \"http://10.0.0.5:8080\"\n");
+    assert_eq!(problems(&elsewhere, Role::All), [Problem::ScalingElsewhere]);
     let tls = scaling("[http]\ntls_certificate = \"a\"\ntls_key = \"b\"\n");
     assert_eq!(problems(&tls, Role::All), [Problem::ScalingStore { remedy: "control.public_url" }]);
     assert_eq!(problems(&scaling("out_percent = 10\n"), Role::Egress).len(), 1, "it has no parents, either");
@@ -541,10 +543,20 @@ fn nodes_on_other_machines_need_addresses_of_theirs() {
     assert_eq!(far(own, ""), ["private_ip of the engine"; 2]);
     assert_eq!(far(own, "private_ip = \"10.0.0.8\"\n"), [""; 0]);
     let with_store = |store: &str| own.replace("[control]", &format!("[control]\nstore = \"{store}\""));
-    for store in ["redis://127.0.0.1:6379", "rediss://user:secret@localhost", "redis://[::1]:6379/2"] {
+    let on_loopback = [
+        "redis://127.0.0.1:6379",
+        "rediss://user:secret@Localhost",
+        "redis://[::1]:6379/2",
+        "redis+sentinel://10.0.0.5,127.0.0.1/media-tree",
+    ];
+    for store in on_loopback {
         assert_eq!(far(&with_store(store), "private_ip = \"10.0.0.8\"\n"), ["control.store"], "{store}");
     }
-    assert_eq!(far(&with_store("redis://10.0.0.5:6379"), "private_ip = \"10.0.0.8\"\n"), [""; 0]);
+    for store in ["redis://10.0.0.5:6379", "redis://localhost.example.net"] {
+        assert_eq!(far(&with_store(store), "private_ip = \"10.0.0.8\"\n"), [""; 0], "{store}");
+    }
+    let own_url = own.replace("http://10.0.0.5", "http://localhost:8080");
+    assert_eq!(far(&own_url, "private_ip = \"10.0.0.8\"\n"), ["control.public_url"]);
 }
 
 #[test]

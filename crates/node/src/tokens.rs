@@ -34,7 +34,8 @@ pub fn for_publishing(role: Role, config: &Config, key: Option<&SealingKey>) -> 
     let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let token: Token = secret.parse().context("make a token")?;
     if std::io::stdout().is_terminal() {
-        println!("Key for publishing, made for this run: {secret}");
+        let until = if key.is_some() { "" } else { ", made for this run" };
+        println!("Key for publishing{until}: {secret}");
     } else {
         let directory = config.node.state_dir.as_deref().context(
             "others can reach the HTTP listener, and nobody has said who may publish: set access.publish_tokens \

@@ -103,9 +103,7 @@ impl Control {
         let front_door = FrontDoor::new(registry.clone(), tree.clone(), region, declared);
         let front_door = Arc::new(front_door.with_backups(has_backups));
         let is_embedded = url.starts_with(EMBEDDED);
-        // `up` in the store of another controller leaves decisions to that one.
-        let decides = role == Role::Controller || (has_controller && !url.starts_with("http"));
-        let (controller, handle) = if decides {
+        let (controller, handle) = if config.decides(role) {
             let identity = controller::Identity {
                 id: me.clone(),
                 candidate: (u128::from(incarnation.0) << 64) | u128::from(incarnation.1),

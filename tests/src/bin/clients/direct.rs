@@ -11,13 +11,13 @@ use crate::viewers::{self, Seen};
 
 const SCRIPT: &str = include_str!("direct.js");
 
-/// Plays for `length`.
-pub async fn run(length: Duration) -> anyhow::Result<Seen> {
+/// Plays in this codec for `length`.
+pub async fn run(codec: &str, length: Duration) -> anyhow::Result<Seen> {
     // For its pages alone: picture, sound and time code are theirs.
     let node = program::node("up").start().await?;
     let browser = Browser::chromium().await?;
     let page = browser.open(&node.url("/")).await?;
-    page.evaluate(&format!("({SCRIPT})({{ codec: 'h264' }})")).await?;
+    page.evaluate(&format!("({SCRIPT})({{ codec: '{codec}' }})")).await?;
     page.wait_until("mediaTree.stats().then(({ framesDecoded }) => framesDecoded > 10)", PATIENCE)
         .await
         .context("the peers connect")?;

@@ -160,7 +160,7 @@ code in the picture: from the picture's making (RTMP: from the input of ffmpeg o
 the encoder's output) to its place on screen. *Drift* is by how much it grew from the first tenth of the run to the last. \
 *Lip sync* is how many ms after its picture a beep is heard, negative if before, measured in the page's audio graph: in the \
 first 5 s, while a browser still looks for the right size of its buffer, and from 10 s on. In it are the publishing and the \
-viewing browser's own parts; the first line has nothing else in it. Firefox has a sound card of PulseAudio, which throws all away; its own stand-in has a clock \
+viewing browser's own parts; what goes without a server has nothing else in it. Firefox has a sound card of PulseAudio, which throws all away; its own stand-in has a clock \
 that is some percent slow. Its lip sync is shown and not judged.\n\n\
 | Publisher | Viewer | Codec | Frames | Frames/s | Freezes (ms) | Lost packets | Sound | First frame ms | Glass to glass p50 / \
 p95 ms | Drift ms | Lip sync ms: at first; p5 / p50 / p95 | Result |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
