@@ -157,6 +157,12 @@ impl Publishing {
         }
     }
 
+    /// Pictures that it has encoded so far, if it says.
+    pub async fn encoded(&self) -> anyhow::Result<Option<u64>> {
+        let Inside::Page(page, _) = &self.inside else { return Ok(None) };
+        Ok(page.evaluate("mediaTree.stats().then((stats) => stats.framesEncoded)").await?.as_u64())
+    }
+
     /// Ends it as its user does.
     pub async fn close(self) -> anyhow::Result<()> {
         match self.inside {

@@ -15,8 +15,10 @@ use crate::stage::{CUTS, Outcome, Return};
 use crate::versions::Version;
 use crate::viewers::{Seen, Viewer};
 
-/// All publishers send 30 pictures a second; software that encodes on a busy machine leaves some out.
-const PICTURES_A_SECOND_MIN: f64 = 27.0;
+/// All publishers have so many pictures a second to send; software that encodes on a busy machine leaves some out.
+const PICTURES_A_SECOND: f64 = 30.0;
+/// Of what is made at least so much is shown.
+const PICTURES_SHOWN_MIN: f64 = 0.9;
 /// Sound and picture belong together within this, in ms.
 const LIP_SYNC_MAX: f64 = 45.0;
 /// Beeps, one a second: those at first, and those after which a browser has found its measure.
@@ -51,7 +53,10 @@ impl Report {
     pub fn add(&mut self, outcome: &Outcome, length: Duration, direct: (u64, Duration)) {
         let who = [outcome.publisher.name(), outcome.viewer.name()];
         let found = complaints(outcome, length, direct);
-        let verdict = if found.is_empty() { "good".to_owned() } else { found.join("; ") };
+        let mut verdict = if found.is_empty() { "good".to_owned() } else { found.join("; ") };
+        if let Some(made) = outcome.made.filter(|made| *made < PICTURES_A_SECOND * PICTURES_SHOWN_MIN) {
+            let _ = write!(verdict, " (its publisher makes {made:.1} pictures a second)");
+        }
         self.row(who, &outcome.seen, &verdict);
         self.failures.extend(found.iter().map(|complaint| format!("{}, {}: {complaint}", who[0], who[1])));
         let _ = write!(self.cuts, "| {} | {} ", who[0], who[1]);
@@ -199,8 +204,9 @@ fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Dur
     let Outcome { publisher, seen, returns, .. } = outcome;
     let viewing = &seen.viewing;
     let mut found = Vec::new();
-    if viewing.frames_per_second < PICTURES_A_SECOND_MIN {
-        found.push(format!("{:.1} pictures a second", viewing.frames_per_second));
+    let made = outcome.made.unwrap_or(PICTURES_A_SECOND);
+    if viewing.frames_per_second < made.min(PICTURES_A_SECOND) * PICTURES_SHOWN_MIN {
+        found.push(format!("{:.1} of {made:.1} pictures a second", viewing.frames_per_second));
     }
     // As many as a direct connection would have had in the time, and one for the start of the tone.
     let freezes_max = (freezes as f64 * length.as_secs_f64() / watched.as_secs_f64()).ceil() as u64 + 1;
@@ -299,6 +305,7 @@ mod tests {
             publisher: Publisher::Chromium("vp8"),
             viewer: Viewer::Chromium,
             seen,
+            made: Some(30.0),
             returns: vec![returned.clone(), returned],
         }
     }
@@ -312,7 +319,12 @@ mod tests {
             complaints(&outcome, minute, (0, minute))
         };
         assert_eq!(judge(|_| {}), [""; 0]);
-        assert_eq!(judge(|it| it.seen.viewing.frames_per_second = 20.0), ["20.0 pictures a second"]);
+        let of_all = ["20.0 of 30.0 pictures a second"];
+        assert_eq!(judge(|it| it.seen.viewing.frames_per_second = 20.0), of_all);
+        let of_unknown = |it: &mut Outcome| (it.seen.viewing.frames_per_second, it.made) = (20.0, None);
+        assert_eq!(judge(of_unknown), of_all);
+        let of_few = |it: &mut Outcome| (it.seen.viewing.frames_per_second, it.made) = (20.0, Some(20.5));
+        assert_eq!(judge(of_few), [""; 0], "there are no more");
         assert_eq!(judge(|it| it.seen.viewing.freeze_count = 2), ["2 freezes"]);
         assert_eq!(judge(|it| it.seen.viewing.packets_lost = 1), ["1 packets lost"]);
         assert_eq!(judge(|it| it.seen.has_sound = false), ["no sound"]);

@@ -1,7 +1,7 @@
 //! One publisher and those who watch it, through an injection and an egress node: minutes of streaming, then cuts of the
 //! publisher's network.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use futures_util::future::{join_all, try_join_all};
@@ -44,6 +44,8 @@ pub struct Outcome {
     pub publisher: Publisher,
     pub viewer: Viewer,
     pub seen: Seen,
+    /// Pictures a second that the publisher made meanwhile, if it says.
+    pub made: Option<f64>,
     /// In the order of [`CUTS`].
     pub returns: Vec<Return>,
 }
@@ -73,11 +75,16 @@ pub async fn run(stage: Stage, length: Duration) -> anyhow::Result<Vec<Outcome>>
     let watching = try_join_all(stage.viewers.iter().map(|viewer| viewer.start(&egress))).await;
     let mut scene = Scene { hosts, injection, egress, publishing, watching: watching.context("watch")? };
     let clock = scene.publishing.clock;
+    let (begun, before) = (Instant::now(), scene.publishing.encoded().await?);
     let seens = try_join_all(scene.watching.iter_mut().map(|watching| watching.watch(length, clock))).await?;
+    let made = before.zip(scene.publishing.encoded().await?);
+    let made =
+        made.map(|(before, after)| after.saturating_sub(before) as f64 / begun.elapsed().as_secs_f64());
     let outcome = |(viewer, seen): (&Viewer, Seen)| Outcome {
         publisher: stage.publisher,
         viewer: *viewer,
         seen,
+        made,
         returns: Vec::new(),
     };
     let mut outcomes: Vec<Outcome> = stage.viewers.iter().zip(seens).map(outcome).collect();
