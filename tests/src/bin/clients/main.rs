@@ -37,11 +37,12 @@ const STEPS_A_PAIR: u32 = 10;
 const STEP_MIN: Duration = Duration::from_secs(10);
 
 /// Those of one line are played side by side: two cores carry so much.
-const STAGES: [&[Stage]; 7] = [
+const STAGES: [&[Stage]; 8] = [
     &[stage("chromium-h264", Publisher::Chromium("h264"), &[Viewer::Chromium, Viewer::GStreamer])],
+    &[stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium])],
     &[
-        stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium]),
         stage("obs", Publisher::Obs, &[Viewer::Chromium]),
+        stage("ffmpeg-rtmp", Publisher::FfmpegRtmp, &[Viewer::Chromium]),
     ],
     &[
         stage("chromium-vp9", Publisher::Chromium("vp9"), &[Viewer::Chromium]),
@@ -51,10 +52,7 @@ const STAGES: [&[Stage]; 7] = [
         stage("chromium-av1", Publisher::Chromium("av1"), &[Viewer::Chromium]),
         stage("gstreamer", Publisher::GStreamer, &[Viewer::Chromium]),
     ],
-    &[
-        stage("firefox-watches", Publisher::Chromium("vp8"), &[Viewer::Firefox]),
-        stage("ffmpeg-rtmp", Publisher::FfmpegRtmp, &[Viewer::Chromium]),
-    ],
+    &[stage("firefox-watches", Publisher::Chromium("vp8"), &[Viewer::Firefox])],
     &[stage("firefox", Publisher::Firefox("vp8"), &[Viewer::Chromium])],
     &[stage("obs29", Publisher::ObsStudio, &[Viewer::Chromium])],
 ];
