@@ -43,6 +43,14 @@ export class LipSync {
     return target;
   }
 
+  /** Nobody hears the sound now, so the picture waits for nothing; the answer is as of note(). */
+  release() {
+    this.#looks = [];
+    if (this.#target === 0) return null;
+    this.#target = 0;
+    return 0;
+  }
+
   /** How long pictures waited in their buffer since the last time, in ms; no number where that is not known. */
   #buffered({ jitterBufferDelay, jitterBufferEmittedCount }) {
     const [delay, count] = this.#before ?? [];

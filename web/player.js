@@ -658,7 +658,7 @@ async function measure(entry) {
   entry.behindMs = behindMs ?? entry.behindMs;
   const now = performance.now();
   // Who does not hear anything has the picture as soon as it comes.
-  const held = entry.video.muted ? null : entry.lipSync.note(stats, now);
+  const held = entry.video.muted ? entry.lipSync.release() : entry.lipSync.note(stats, now);
   if (held !== null) entry.session.setPictureBuffer(held);
   const frames = video?.framesDecoded ?? 0;
   const sounds = audio?.packetsReceived ?? 0;
