@@ -3,7 +3,8 @@
 //! Pure policy: what the viewer says of its connection goes in (loss and round trip of its reports, its own estimate),
 //! a layer comes out. Down is fast, up is slow. A receiver's estimate never grows much beyond what it receives (Chromium's
 //! not beyond one and a half times), so it says little about a better layer: before that one is sent, as much as it would
-//! take is sent in repeats, which may be lost without harm. A try that fails makes the next one wait longer.
+//! take is sent in repeats, more and more of them. What does not fit makes a queue first, and ends the probe before the picture
+//! itself suffers, if the viewer tells when packets arrive. A try that fails makes the next one wait longer.
 //!
 //! An estimate counts when it *falls*. One that is merely lower than what is sent is common: receivers raise theirs by a
 //! few percent a second after a better layer has begun, and from almost nothing after a picture was held.
@@ -15,6 +16,8 @@
 use std::time::{Duration, Instant};
 
 use model::Bitrate;
+
+use crate::estimator::Queue;
 
 /// Layers that a viewer may be given; those of a track beyond them are left alone. OBS sends 4 at most.
 pub const LAYERS_MAX: usize = 8;
@@ -34,35 +37,45 @@ const LOSS_PROBE_PERCENT: u32 = 5;
 /// A fall of the estimate: what it varies by without one is less.
 const FALL_PERCENT: u64 = 97;
 /// A fallen estimate below this share of what is sent decides alone; between the two it needs another sign. Receivers see
-/// overuse in a large keyframe, too, and then estimate 85 % of what came.
+/// overuse in a large keyframe, too, and then estimate 85 % of what came: where that is all that was sent, it is no shortage.
 const SEVERE_PERCENT: u64 = 70;
-const MILD_PERCENT: u64 = 95;
+const MILD_PERCENT: u64 = 86;
 /// To this share of what arrives a receiver lowers its estimate.
 const FALLEN_TO_PERCENT: u64 = 85;
+/// A layer of which less than this share is carried is no picture.
+const URGENT_PERCENT: u64 = 85;
 /// An estimate is believed so long.
 const ESTIMATE_AGE_MAX: Duration = Duration::from_secs(5);
 /// What has to be free for a layer beside its own rate, in percent: sound, headers, frames of uneven size.
 const DOWN_ROOM_PERCENT: u64 = 105;
 const UP_ROOM_PERCENT: u64 = 120;
-/// Round trips that grow by this, and to twice the least one, mean a queue.
+/// Round trips that grow by this, and to twice the least one, mean a queue; so does a queue of this length that arrivals show.
 const ROUND_TRIP_GROWTH: Duration = Duration::from_millis(100);
+/// A fall that nothing bears out yet is remembered for so long: reports come once a second.
+const FALL_AGE_MAX: Duration = Duration::from_millis(1500);
 
 /// After a switch, or a probe that failed, a queue takes so long to drain; what is reported of that time is of the past.
 const QUIET: Duration = Duration::from_secs(2);
-/// A better layer is tried so long after the last shortage, and after failures up to the second.
+/// After a probe that ended as soon as a queue was seen only what is plain counts for so long.
+const ECHO: Duration = Duration::from_millis(1500);
+/// A better layer is tried so long after the last shortage, and after failures up to the last; up to the second after those
+/// that have cost nothing.
 const PATIENCE_MIN: Duration = Duration::from_secs(5);
+const PATIENCE_GENTLE_MAX: Duration = Duration::from_secs(10);
 const PATIENCE_MAX: Duration = Duration::from_secs(20);
 /// A shortage so soon after a switch up means that the try has failed.
 const TRIAL: Duration = Duration::from_secs(10);
 
-/// A probe that goes well so long, and over [`LOSS_WINDOWS`], has shown that there is room.
-const PROBE_TIME: Duration = Duration::from_secs(3);
-/// And over the round trip of something that was sent so late in it: in a long queue all news is old.
-const PROBE_LATE: Duration = Duration::from_millis(1500);
+/// A probe that goes well so long, over a window of loss and over the round trip of something that was sent meanwhile, has shown
+/// that there is room: in a long queue all news is old.
+const PROBE_TIME: Duration = Duration::from_millis(1500);
 /// One that could not send enough by then has shown nothing.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(10);
-/// It begins with half its rate.
-const PROBE_RAMP: Duration = Duration::from_secs(1);
+/// That time begins with its whole rate. It grows from nothing, in a second by as much as is sent anyway, or by a fourth of the
+/// whole: what exceeds a connection by a lot fills its queue before anybody can tell.
+const PROBE_SECONDS_MAX: u64 = 4;
+/// A queue of this length ends it, and one that grows.
+const PROBE_QUEUE_MAX: Duration = Duration::from_millis(50);
 /// Together with what is sent anyway it takes so much of the rate of the layer that it is for.
 const PROBE_PERCENT: u64 = 110;
 /// Of what it should have sent, so much is enough: frames come unevenly.
@@ -103,6 +116,8 @@ pub struct Decision {
     pub layer: u8,
     /// At which rate to repeat packets beside it, to see whether a better one would fit.
     pub probe: Option<Bitrate>,
+    /// Whether so much is lost, or about to be, of the layer before that the rest of it is worth nothing.
+    pub is_urgent: bool,
 }
 
 /// What became of probes, for counters.
@@ -120,8 +135,11 @@ struct Probe {
     layer: u8,
     since: Instant,
     rate: Bitrate,
-    /// Windows of loss that have ended in it.
+    /// Since when it has its whole rate.
+    whole_since: Option<Instant>,
+    /// Windows of loss that have ended in it, and since then.
     windows: u8,
+    whole_windows: u8,
     /// Bytes that should have been sent until then, and bytes that were.
     planned: (u64, Instant),
     sent: u64,
@@ -134,10 +152,10 @@ pub struct Controller {
     wanted: u8,
     /// Nothing has ever been short: the best layer is right, without a probe.
     is_optimistic: bool,
-    /// The newest estimate, when it came, when it fell last, and whether it has since the last decision.
+    /// The newest estimate, when it came, when it fell last, and when it did so without a decision since.
     estimate: Option<(Bitrate, Instant)>,
     fallen_at: Option<Instant>,
-    has_fallen: bool,
+    fell_at: Option<Instant>,
     heard_at: Option<Instant>,
     /// Where the window of loss began.
     window: Option<(Instant, Report)>,
@@ -155,7 +173,10 @@ pub struct Controller {
     /// When the report was sent that the viewer answered last, and the first one in a row that met a queue.
     asked_at: Option<Instant>,
     queue_since: Option<Instant>,
+    /// By when packets arrive, where the viewer tells that.
+    queue: Queue,
     quiet_until: Option<Instant>,
+    echo_until: Option<Instant>,
     try_at: Option<Instant>,
     patience: Duration,
     trial_until: Option<Instant>,
@@ -173,7 +194,7 @@ impl Controller {
             is_optimistic: layer == 0,
             estimate: None,
             fallen_at: None,
-            has_fallen: false,
+            fell_at: None,
             heard_at: None,
             window: None,
             loss_percent: 0,
@@ -184,8 +205,10 @@ impl Controller {
             round_trip_min: None,
             asked_at: None,
             queue_since: None,
+            queue: Queue::default(),
             // It begins with a burst, which says nothing.
             quiet_until: Some(now + QUIET),
+            echo_until: None,
             try_at: None,
             patience: PATIENCE_MIN,
             trial_until: None,
@@ -198,8 +221,18 @@ impl Controller {
     pub fn estimated(&mut self, now: Instant, bitrate: Bitrate) {
         let before = self.estimate.replace((bitrate, now));
         if before.is_none_or(|(before, _)| is_below(bitrate, FALL_PERCENT, before)) {
-            (self.has_fallen, self.fallen_at) = (true, Some(now));
+            (self.fell_at, self.fallen_at) = (Some(now), Some(now));
         }
+    }
+
+    /// What is known of the queue of its connection.
+    pub const fn queued(&mut self, queue: Queue) {
+        self.queue = queue;
+    }
+
+    /// How long packets stand in that queue, as far as is known.
+    pub const fn queue(&self) -> Duration {
+        self.queue.delay
     }
 
     /// The viewer says what it got.
@@ -212,7 +245,7 @@ impl Controller {
             self.round_trip_min = Some(least.min(round_trip));
             self.round_trip = Some(round_trip);
             let since = *self.queue_since.get_or_insert(asked_at);
-            self.queue_since = self.has_queue().then_some(since);
+            self.queue_since = self.is_round_trip_long().then_some(since);
         }
         let percent = match self.window {
             None => u32::from(report.fraction_lost) * 100 / 256,
@@ -236,6 +269,7 @@ impl Controller {
         self.lossy = if percent > LOSS_MAX_PERCENT { self.lossy.saturating_add(1) } else { 0 };
         if let Some(probe) = &mut self.probe {
             probe.windows = probe.windows.saturating_add(1);
+            probe.whole_windows = probe.whole_windows.saturating_add(u8::from(probe.whole_since.is_some()));
         }
     }
 
@@ -271,15 +305,22 @@ impl Controller {
         if self.trial_until.is_some_and(|until| now >= until) {
             (self.trial_until, self.patience) = (None, PATIENCE_MIN);
         }
+        if self.probe.is_some() && self.is_filling() {
+            self.fail_probe(now);
+        }
+        let is_alone = self.probe.is_none();
         let shortage = self.shortage(now, layers);
-        self.short =
-            shortage.filter(|_| self.has_witness()).map(|capacity| self.carried(now).unwrap_or(capacity));
+        self.short = shortage
+            .filter(|_| is_alone && self.has_witness())
+            .map(|capacity| self.carried(now).unwrap_or(capacity));
         match shortage {
             Some(capacity) => self.go_down(now, layers, capacity),
             None => self.go_up(now, layers, can_probe),
         }
         let layer = nearest(layers, self.wanted, self.current);
-        Decision { layer, probe: self.probe.map(|probe| probe.rate) }
+        let sent = self.rate(layers, self.current);
+        let is_urgent = self.short.is_some_and(|capacity| is_below(capacity, URGENT_PERCENT, sent));
+        Decision { layer, probe: self.probe.map(|probe| probe.rate), is_urgent }
     }
 
     /// What the connection carries, if the latest decision found that to be less than what is sent, and loss or a queue says
@@ -294,6 +335,7 @@ impl Controller {
         (self.probe, self.short) = (None, None);
         (self.round_trip, self.queue_since) = (None, None);
         (self.estimate, self.fallen_at) = (self.estimate.map(|_| (Bitrate::default(), now)), None);
+        self.try_at = Some(now + PATIENCE_MIN);
         self.rest(now);
     }
 
@@ -314,16 +356,19 @@ impl Controller {
     /// What comes in next is of the past.
     fn rest(&mut self, now: Instant) {
         self.quiet_until = Some(now + QUIET);
-        (self.has_fallen, self.lossy, self.window, self.delivered) = (false, 0, None, None);
+        (self.fell_at, self.lossy, self.loss_percent) = (None, 0, 0);
+        (self.window, self.delivered) = (None, None);
+        self.queue = Queue::default();
     }
 
     /// What the connection carries, if that is less than what is sent.
     fn shortage(&mut self, now: Instant, layers: &[LayerNow]) -> Option<Bitrate> {
-        let has_fallen = std::mem::take(&mut self.has_fallen);
         if self.quiet_until.is_some_and(|until| now < until) {
             self.lossy = 0;
             return None;
         }
+        self.fell_at = self.fell_at.filter(|at| now.saturating_duration_since(*at) <= FALL_AGE_MAX);
+        let has_fallen = self.fell_at.is_some();
         let probed = self.probe.map_or(0, |probe| probe.rate.as_bps());
         let sent = Bitrate::bps(self.rate(layers, self.current).as_bps() + probed);
         if self.lossy >= LOSS_WINDOWS {
@@ -332,12 +377,19 @@ impl Controller {
         }
         let (estimate, _) = self.estimate?;
         let is_likely = self.has_witness();
-        let is_short = if is_below(estimate, SEVERE_PERCENT, sent) {
-            has_fallen || self.has_standing_queue()
+        let is_severe = is_below(estimate, SEVERE_PERCENT, sent);
+        let is_echo = self.echo_until.is_some_and(|until| now < until);
+        let is_short = if is_echo {
+            is_severe && has_fallen && self.has_queue()
+        } else if is_severe {
+            has_fallen || self.has_standing_queue() || self.queue.delay >= PROBE_QUEUE_MAX
         } else {
             has_fallen && is_likely && is_below(estimate, MILD_PERCENT, sent)
         };
-        is_short.then_some(estimate)
+        is_short.then(|| {
+            self.fell_at = None;
+            estimate
+        })
     }
 
     /// What has arrived of late, by what the viewer has just said of it, else by what was not lost.
@@ -395,11 +447,18 @@ impl Controller {
             self.climb(next);
         } else if self.probe.is_some_and(|probe| probe.layer == next) {
             self.judge_probe(now, layers);
-        } else if self.is_heard(now) && !self.has_queue() {
+        } else if self.is_heard(now) && !self.has_queue() && !self.is_filling() {
             self.probes.begun += 1;
-            let rate = Bitrate::default();
-            let planned = (0, now);
-            self.probe = Some(Probe { layer: next, since: now, rate, windows: 0, planned, sent: 0 });
+            self.probe = Some(Probe {
+                layer: next,
+                since: now,
+                rate: Bitrate::default(),
+                whole_since: None,
+                windows: 0,
+                whole_windows: 0,
+                planned: (0, now),
+                sent: 0,
+            });
             self.window = None;
             self.judge_probe(now, layers);
         }
@@ -414,16 +473,19 @@ impl Controller {
     fn judge_probe(&mut self, now: Instant, layers: &[LayerNow]) {
         let Some(mut probe) = self.probe else { return };
         let elapsed = now.saturating_duration_since(probe.since);
-        let is_lossy = probe.windows > 0 && self.loss_percent > LOSS_PROBE_PERCENT;
-        if is_lossy || self.has_queue() || !self.is_heard(now) {
+        let is_late = self.is_round_trip_long() && self.asked_at >= Some(probe.since);
+        if self.is_probe_lossy() || is_late || !self.is_heard(now) {
             return self.fail_probe(now);
         }
         let (planned, at) = probe.planned;
         probe.planned = (planned + probe.rate.bytes_in(now.saturating_duration_since(at)), now);
         let has_sent = probe.sent * 100 >= probe.planned.0 * PROBE_SENT_PERCENT;
         // Whoever answers no reports at all is judged by loss alone.
-        let is_answered = self.asked_at.is_none_or(|at| at >= probe.since + PROBE_LATE);
-        if elapsed >= PROBE_TIME && probe.windows >= LOSS_WINDOWS && has_sent && is_answered {
+        let is_carried = |since: Instant| {
+            let is_answered = self.asked_at.is_none_or(|at| at >= since);
+            now.saturating_duration_since(since) >= PROBE_TIME && is_answered && probe.whole_windows > 0
+        };
+        if has_sent && probe.whole_since.is_some_and(is_carried) {
             return self.climb(probe.layer);
         }
         if elapsed >= PROBE_TIME_MAX {
@@ -432,17 +494,33 @@ impl Controller {
             return;
         }
         let wanted = share(self.rate(layers, probe.layer), PROBE_PERCENT).as_bps();
-        let extra = wanted.saturating_sub(self.rate(layers, self.current).as_bps());
-        probe.rate = Bitrate::bps(if elapsed < PROBE_RAMP { extra / 2 } else { extra });
+        let current = self.rate(layers, self.current).as_bps();
+        let extra = wanted.saturating_sub(current);
+        let a_second = current.max(extra / PROBE_SECONDS_MAX);
+        let grown = a_second.saturating_mul(elapsed.as_millis() as u64) / 1000;
+        probe.rate = Bitrate::bps(extra.min(grown));
+        if grown >= extra {
+            probe.whole_since.get_or_insert(now);
+        }
         self.probe = Some(probe);
     }
 
+    fn is_probe_lossy(&self) -> bool {
+        self.probe.is_some_and(|probe| probe.windows > 0) && self.loss_percent > LOSS_PROBE_PERCENT
+    }
+
     fn fail_probe(&mut self, now: Instant) {
+        // If its queue was seen in time, nothing is lost yet.
+        let is_gentle = self.is_filling() && !self.is_probe_lossy();
         self.probe = None;
         self.probes.failed += 1;
-        self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        self.patience = (self.patience * 2).min(if is_gentle { PATIENCE_GENTLE_MAX } else { PATIENCE_MAX });
         self.try_at = Some(now + self.patience);
+        (self.round_trip, self.queue_since) = (None, None);
         self.rest(now);
+        if is_gentle {
+            (self.quiet_until, self.echo_until) = (None, Some(now + ECHO));
+        }
     }
 
     fn rate(&self, layers: &[LayerNow], layer: u8) -> Bitrate {
@@ -458,6 +536,15 @@ impl Controller {
     }
 
     fn has_queue(&self) -> bool {
+        self.is_round_trip_long() || self.queue.delay >= ROUND_TRIP_GROWTH
+    }
+
+    /// Whether what is sent now begins to be too much.
+    fn is_filling(&self) -> bool {
+        self.queue.is_growing || self.queue.delay >= PROBE_QUEUE_MAX
+    }
+
+    fn is_round_trip_long(&self) -> bool {
         let growth = self.round_trip.zip(self.round_trip_min);
         growth.is_some_and(|(now, least)| now > least + least.max(ROUND_TRIP_GROWTH))
     }

@@ -26,6 +26,8 @@ const BREAK_MICROS: i64 = 10_000_000;
 /// What arrived is measured over this time, which has to be covered by that much.
 const WINDOW_MICROS: i64 = 750_000;
 const WINDOW_MICROS_MIN: i64 = 300_000;
+/// While a queue grows, what arrives is what the connection carries now: then this is enough.
+const WINDOW_MICROS_FULL: i64 = 200_000;
 /// Places at which it was noted what had arrived, and how far they are apart at least.
 const MARKS: usize = 8;
 const MARK_MICROS: i64 = 100_000;
@@ -70,6 +72,15 @@ pub struct Sent {
     pub once: u32,
     /// and in repeats of them.
     pub again: u32,
+}
+
+/// The queue of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Queue {
+    /// Whether it grows.
+    pub is_growing: bool,
+    /// How long packets stand in it.
+    pub delay: Duration,
 }
 
 /// The estimate for one viewer.
@@ -132,7 +143,11 @@ impl Estimator {
         let is_over = self.detector.usage() == Usage::Over;
         let may_fall = self.fell_at.is_none_or(|at| now.saturating_duration_since(at) >= FALL_INTERVAL);
         if is_over && may_fall {
-            let fallen = FALL * carried;
+            let fallen = FALL
+                * self
+                    .delivered
+                    .rate_of_late()
+                    .map_or(carried, |of_late| of_late * (1.0 + self.repeats.share()));
             self.estimate = Some(self.estimate.map_or(fallen, |estimate| estimate.min(fallen)));
             self.fell_at = Some(now);
         }
@@ -146,6 +161,14 @@ impl Estimator {
             *estimate = estimate.max(delivered);
         }
         self.tell(now)
+    }
+
+    /// The queue, by what has arrived so far.
+    pub fn queue(&self) -> Queue {
+        Queue {
+            is_growing: self.detector.usage() == Usage::Over,
+            delay: Duration::from_micros(u64::try_from(self.detector.queue_micros()).unwrap_or(0)),
+        }
     }
 
     fn tell(&mut self, now: Instant) -> Option<Bitrate> {
@@ -167,6 +190,13 @@ impl Estimator {
 struct Mark {
     micros: i64,
     bytes: u64,
+}
+
+impl Mark {
+    /// Bits per second from another one on, which was before.
+    fn rate_since(&self, before: &Self) -> f64 {
+        (self.bytes - before.bytes) as f64 * 8e6 / (self.micros - before.micros) as f64
+    }
 }
 
 /// How much arrives. Measured from one group of packets to another, so that it does not matter how seldom they come.
@@ -196,7 +226,15 @@ impl Delivered {
         let newest = marks.last()?;
         let oldest = marks.iter().find(|mark| newest.micros - mark.micros <= WINDOW_MICROS)?;
         let micros = newest.micros - oldest.micros;
-        (micros >= WINDOW_MICROS_MIN).then(|| (newest.bytes - oldest.bytes) as f64 * 8e6 / micros as f64)
+        (micros >= WINDOW_MICROS_MIN).then(|| newest.rate_since(oldest))
+    }
+
+    /// The same over [`WINDOW_MICROS_FULL`], or a little more.
+    fn rate_of_late(&self) -> Option<f64> {
+        let marks = &self.marks[MARKS - self.filled..];
+        let newest = marks.last()?;
+        let since = marks.iter().rfind(|mark| newest.micros - mark.micros >= WINDOW_MICROS_FULL)?;
+        Some(newest.rate_since(since))
     }
 }
 

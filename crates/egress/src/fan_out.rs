@@ -341,7 +341,7 @@ fn forward<B: SendBatch>(
     };
     let Some(track) = track else { return };
     let Some(source) = track.source.filter(|source| source.ssrc == packet.ssrc) else { return };
-    if track.leaves_out(packet) {
+    if track.leaves_out(packet) || (entry.is_newest && track.is_given_up(sending.now)) {
         return;
     }
     match track.phase {

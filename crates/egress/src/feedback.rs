@@ -236,6 +236,9 @@ fn handle_nack<B: SendBatch>(
     let is_held = track.holding == Holding::Held || track.withholds_repeats(sending.now);
     let (outdated, round_trip) =
         (track.outdated_before, track.reception.and_then(|reception| reception.round_trip));
+    // Which is of a second ago; what grows since then makes it longer.
+    let queue = viewer.layering.as_ref().map_or(Duration::ZERO, |layering| layering.controller.queue());
+    let round_trip = round_trip.map(|round_trip| round_trip + queue);
     let stream = track.source.and_then(|source| fan.stream_mut(source.ssrc));
     let layer_rate = stream.map_or(Bitrate::default(), |stream| stream.rate(sending.now));
     let rate =

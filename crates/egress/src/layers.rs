@@ -23,7 +23,7 @@ use model::{Bitrate, BroadcastId, Kind, Rid, Ssrc};
 use crate::broadcast::{Fan, point_name};
 use crate::budget::Budget;
 use crate::controller::{self, Controller, LAYERS_MAX, LayerNow, Report};
-use crate::estimator::{Arrived, Estimator, Sent};
+use crate::estimator::{Arrived, Estimator, Queue, Sent};
 use crate::feedback::Rules;
 use crate::hold::{Connection, Hold, Step};
 use crate::mapping::Segment;
@@ -108,7 +108,11 @@ impl Layering {
     ) -> Option<Bitrate> {
         let estimator = self.estimator.get_or_insert_with(Box::default);
         packets.for_each(|packet| estimator.arrived(&packet));
-        let bitrate = estimator.conclude(now, sent)?;
+        let estimate = estimator.conclude(now, sent);
+        self.controller.queued(estimator.queue());
+        // A probe grows and ends with it.
+        self.has_news |= self.is_probing();
+        let bitrate = estimate?;
         self.estimated(now, bitrate);
         Some(bitrate)
     }
@@ -287,17 +291,22 @@ pub fn review<B: SendBatch>(
         (layer.is_active, layer.is_steady) = (false, false);
     }
     let layering = viewer.layering.get_or_insert_with(|| Box::new(Layering::new(sending.now, current)));
-    let mut probe = None;
+    let (mut probe, mut is_urgent) = (None, false);
     let layer = match pinned {
         Some(wanted) => controller::nearest(layers, wanted, wanted),
         // Whatever it was held on, also in a publishing run before this one.
         None if !is_sent => controller::nearest(layers, worst as u8, worst as u8),
         None => {
+            if rules.is_behind {
+                // It is this shard that makes them wait.
+                layering.controller.queued(Queue::default());
+            }
             let decision = layering.controller.decide(sending.now, layers, current, can_probe);
             let probes = layering.controller.take_probes();
             sending.stats.probes += probes.begun;
             sending.stats.probes_failed += probes.failed;
             probe = decision.probe.filter(|_| !rules.is_behind);
+            is_urgent = decision.is_urgent;
             decision.layer
         }
     };
@@ -315,7 +324,7 @@ pub fn review<B: SendBatch>(
         None => LayerSwitch::Down,
     };
     let worst = Worst { layer: worst as u8, rate: layers[worst].rate };
-    go_to(rules.config, viewer, fan, Choice { layer, reason, goes_on: is_active }, sending);
+    go_to(rules.config, viewer, fan, Choice { layer, reason, goes_on: is_active, is_urgent }, sending);
     hold_or_return(rules.config, viewer, fan, (worst, pinned.is_some()), sending);
 }
 
@@ -409,8 +418,10 @@ fn hold_or_return<B: SendBatch>(
 struct Choice {
     layer: u8,
     reason: LayerSwitch,
-    /// Whether the layer before goes on until then.
+    /// Whether the layer before goes on until then,
     goes_on: bool,
+    /// or what comes of it has no room.
+    is_urgent: bool,
 }
 
 /// Begins to go to a layer, or stays.
@@ -418,7 +429,7 @@ fn go_to<B: SendBatch>(
     config: &Config,
     viewer: &mut Viewer,
     fan: &mut Fan,
-    Choice { layer, reason, goes_on }: Choice,
+    Choice { layer, reason, goes_on, is_urgent }: Choice,
     sending: &mut Sending<'_, B>,
 ) {
     let Some(track) = &mut viewer.video else { return };
@@ -433,7 +444,9 @@ fn go_to<B: SendBatch>(
         let is_as_large = stream.point(layer).spatial == stream.point(track.layer).spatial;
         let has_waited = before.is_some_and(|before| before.layer == layer);
         let asks = layer < track.layer && (has_waited || !is_as_large);
-        track.target = Some(Target { layer, source, reason, since: sending.now, is_due: false });
+        let since = sending.now;
+        track.target =
+            Some(Target { layer, source, reason, since, due_at: None, is_due: false, is_urgent: false });
         if asks {
             want_keyframe(config, fan, source.ssrc, sending);
         }
@@ -460,7 +473,9 @@ fn go_to<B: SendBatch>(
         return;
     }
     let is_due = fan.fresh_keyframe(sending.now, source.ssrc).is_some();
-    track.target = Some(Target { layer, source, reason, since, is_due });
+    let is_urgent = is_urgent || before.is_some_and(|before| before.layer == layer && before.is_urgent);
+    let due_at = (is_down && !has_waited).then(|| since + DOWN_PATIENCE);
+    track.target = Some(Target { layer, source, reason, since, due_at, is_due, is_urgent });
     if !is_due {
         want_keyframe(config, fan, source.ssrc, sending);
     } else {

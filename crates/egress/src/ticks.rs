@@ -69,9 +69,10 @@ impl Shard {
     pub(crate) fn schedule(&mut self, slot: usize) {
         let Some(viewer) = self.viewers.get_mut(slot).and_then(Option::as_mut) else { return };
         let consent = viewer.is_consenting.then(|| viewer.heard_at + self.config.consent_timeout);
-        let restart =
-            viewer.video.as_ref().and_then(|track| track.restart_at).filter(|_| viewer.is_consenting);
-        let deadlines = [Some(viewer.report_at), consent, restart];
+        let track = viewer.video.as_ref().filter(|_| viewer.is_consenting);
+        let restart = track.and_then(|track| track.restart_at);
+        let switch = track.and_then(|track| track.target?.due_at);
+        let deadlines = [Some(viewer.report_at), consent, restart, switch];
         let at = deadlines.into_iter().flatten().min().unwrap_or(viewer.report_at);
         self.timers.remove(viewer.wake_at, slot);
         viewer.wake_at = at;

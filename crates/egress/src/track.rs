@@ -325,6 +325,11 @@ impl Track {
         self.is_on_its_way_down() && self.target.is_some_and(is_another)
     }
 
+    /// Picture: whether its layer is not worth sending meanwhile.
+    pub fn is_given_up(&self, now: Instant) -> bool {
+        self.target.is_some_and(|target| target.is_urgent) && self.gives_way(now)
+    }
+
     /// Picture: whether what is lost of its layer takes room from the worse one that is about to follow. A layer of the same
     /// stream follows when a replay has come to its end, and needs what is lost of it until then.
     pub fn withholds_repeats(&self, now: Instant) -> bool {

@@ -88,9 +88,14 @@ fn reports_in_quick_succession_are_one_window() {
 
 #[test]
 fn a_fallen_estimate_decides_if_it_is_low_or_has_a_witness() {
-    for (kbps, lost, round_trip, layer) in
-        [(2200, 0, 40, 0), (2200, 3, 40, 1), (2200, 0, 300, 1), (1700, 0, 40, 1), (700, 0, 40, 2)]
-    {
+    for (kbps, lost, round_trip, layer) in [
+        (2100, 0, 40, 0),
+        (2100, 3, 40, 1),
+        (2100, 0, 300, 1),
+        (1700, 0, 40, 1),
+        (700, 0, 40, 2),
+        (2200, 3, 300, 0),
+    ] {
         let mut viewer = Viewer::new(0);
         viewer.seconds(3);
         viewer.controller.estimated(viewer.now, Bitrate::kbps(3700));
@@ -194,6 +199,49 @@ fn a_try_that_fails_makes_the_next_wait_longer() {
     assert!(waits.is_sorted() && waits.len() >= 5, "{waits:?}");
     assert!(waits.iter().all(|wait| (8..=36).contains(wait)), "{waits:?}");
     assert_eq!(viewer.layer, 2);
+}
+
+#[test]
+fn a_probe_ends_with_the_first_queue_and_the_next_one_need_not_wait_for_long() {
+    let mut viewer = Viewer::new(2);
+    let mut starts = Vec::new();
+    for second in 0..100 {
+        let was_probing = viewer.probe.is_some();
+        viewer.seconds(1);
+        if !was_probing && viewer.probe.is_some() {
+            starts.push(second);
+        }
+        let queue = Queue { is_growing: was_probing, delay: Duration::ZERO };
+        viewer.controller.queued(queue);
+        viewer.decide(&LAYERS);
+        assert!(!was_probing || viewer.probe.is_none(), "second {second}");
+    }
+    let waits: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.len() >= 7 && waits.iter().all(|wait| (10..=12).contains(wait)), "{waits:?}");
+    assert_eq!(viewer.layer, 2);
+}
+
+#[test]
+fn a_probe_grows_slowly_enough_for_a_queue_to_be_seen() {
+    let mut viewer = Viewer::new(2);
+    let mut rates = Vec::new();
+    while viewer.layer == 2 {
+        viewer.seconds(1);
+        rates.extend(viewer.probe.map(|rate| rate.as_bps() / 1000));
+    }
+    assert_eq!(rates, [0, 200, 400, 600, 680, 680], "up to 800 and a tenth, beside the 200 that are sent");
+}
+
+#[test]
+fn a_layer_of_which_too_little_is_carried_is_given_up_at_once() {
+    for (estimate, is_urgent) in [(2100, false), (1500, true)] {
+        let mut viewer = Viewer::new(0);
+        viewer.seconds(3);
+        viewer.controller.estimated(viewer.now, Bitrate::kbps(estimate));
+        viewer.controller.queued(Queue { is_growing: true, delay: Duration::from_millis(120) });
+        let decision = viewer.controller.decide(viewer.now, &LAYERS, 0, true);
+        assert_eq!((decision.layer, decision.is_urgent), (1, is_urgent));
+    }
 }
 
 #[test]

@@ -11,6 +11,11 @@ const GROUP_MICROS: i64 = 5_000;
 const BURST_MICROS: i64 = 5_000;
 const BURST_MICROS_MAX: i64 = 100_000;
 
+/// A queue is as long as the packet found it that waited least over this time: a keyframe is no queue.
+const STANDING_MICROS: i64 = 100_000;
+/// After a pause of this length nothing is known of what was before.
+const PAUSE_MILLIS: f64 = 1000.0;
+
 /// The least time on the way is looked for over one to two times this, so that neither drift of clocks nor another way
 /// is taken for a queue for long.
 const LEAST_MICROS: i64 = 10_000_000;
@@ -68,6 +73,7 @@ struct Group {
 pub struct Detector {
     group: Option<Group>,
     least: Option<Least>,
+    standing: Option<Least>,
     queue: i64,
     /// When the group before arrived, and how long the very first was on its way.
     before: Option<(i64, i64)>,
@@ -86,6 +92,7 @@ impl Default for Detector {
         Self {
             group: None,
             least: None,
+            standing: None,
             queue: 0,
             before: None,
             smoothed: 0.0,
@@ -105,7 +112,7 @@ impl Detector {
         self.usage
     }
 
-    /// How long the queue is, by what a packet was on its way of late at least.
+    /// How long the queue is that has stood for a moment, by what a packet was on its way of late at least.
     pub const fn queue_micros(&self) -> i64 {
         self.queue
     }
@@ -140,13 +147,22 @@ impl Detector {
 
     fn observe(&mut self, Moment { sent, arrived }: Moment) {
         let delay = arrived - sent;
-        self.queue = self.least.get_or_insert(Least::new(arrived, delay)).note(arrived, delay);
+        let least = self.least.get_or_insert(Least::new(arrived, delay)).note(arrived, delay, LEAST_MICROS);
+        let standing =
+            self.standing.get_or_insert(Least::new(arrived, delay)).note(arrived, delay, STANDING_MICROS);
+        self.queue = standing - least;
         let Some((before, first)) = self.before else {
             self.before = Some((arrived, delay));
             return;
         };
         self.before = Some((arrived.max(before), first));
         let elapsed = millis((arrived - before).max(0));
+        if elapsed > PAUSE_MILLIS {
+            (self.smoothed, self.line, self.groups, self.slope) = (0.0, Line::default(), 0, 0.0);
+            (self.above, self.usage) = (None, Usage::Normal);
+            self.before = Some((arrived, delay));
+            return;
+        }
         self.smoothed = SMOOTHING * self.smoothed + (1.0 - SMOOTHING) * millis(delay - first);
         self.line.add(elapsed, self.smoothed);
         self.groups = (self.groups + 1).min(GROUPS_MAX);
@@ -183,7 +199,7 @@ impl Detector {
     }
 }
 
-/// The least time on the way, of late.
+/// The least time on the way over one to two times an interval.
 #[derive(Debug, Clone, Copy)]
 struct Least {
     since: i64,
@@ -196,13 +212,13 @@ impl Least {
         Self { since, now: delay, before: delay }
     }
 
-    /// Notes another time; gives what it is above the least one.
-    fn note(&mut self, arrived: i64, delay: i64) -> i64 {
-        if arrived - self.since >= LEAST_MICROS {
+    /// Notes another time; gives the least one.
+    fn note(&mut self, arrived: i64, delay: i64, interval: i64) -> i64 {
+        if arrived - self.since >= interval {
             *self = Self { since: arrived, now: delay, before: self.now };
         }
         self.now = self.now.min(delay);
-        delay - self.now.min(self.before)
+        self.now.min(self.before)
     }
 }
 
@@ -276,6 +292,43 @@ mod tests {
             assert_ne!(detector.usage(), Usage::Over, "frame {frame}");
         }
         assert!(detector.queue_micros() < 1000 && now > 9_000_000, "{}", detector.queue_micros());
+    }
+
+    #[test]
+    fn a_frame_that_takes_long_is_no_queue_that_stands() {
+        let mut detector = Detector::default();
+        let mut free_at = 0;
+        for frame in 0..300 {
+            let (now, packets) = (frame * 33_000, if frame == 200 { 90 } else { 10 });
+            for _ in 0..packets {
+                free_at = free_at.max(now) + 1000;
+                detector.arrived(now, free_at);
+            }
+            assert!(detector.queue_micros() < 25_000, "frame {frame}: {}", detector.queue_micros());
+        }
+        // From now on a third more comes than there is room for.
+        for frame in 300..330 {
+            for _ in 0..44 {
+                free_at = free_at.max(frame * 33_000) + 1000;
+                detector.arrived(frame * 33_000, free_at);
+            }
+        }
+        assert!(detector.queue_micros() > 100_000 && detector.usage() == Usage::Over);
+    }
+
+    #[test]
+    fn a_queue_is_seen_soon_after_a_pause() {
+        let mut detector = Detector::default();
+        for frame in 0..300 {
+            detector.arrived(frame * 33_000, frame * 33_000);
+        }
+        let begin = 40_000_000;
+        let over = (0..100).find(|frame| {
+            let now = begin + frame * 33_000;
+            detector.arrived(now, now + frame * 8000);
+            detector.usage() == Usage::Over
+        });
+        assert!(over.is_some_and(|frame| frame < 40), "after {over:?} frames");
     }
 
     #[test]

@@ -70,6 +70,10 @@ pub struct Target {
     pub reason: LayerSwitch,
     /// Since when.
     pub since: Instant,
+    /// When to look whether it still waits.
+    pub due_at: Option<Instant>,
     /// Its keyframe has come; the frame before it may not be out.
     pub is_due: bool,
+    /// What there is has no room at all, and is not sent any more: what of it still came would be in the keyframe's way.
+    pub is_urgent: bool,
 }

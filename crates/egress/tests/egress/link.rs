@@ -377,7 +377,8 @@ impl World {
     fn tell(&self, name: &str) {
         let stats = self.scene.shard.stats();
         println!(
-            "{name}: course {:?}; sound only {:?}; {} of {} sounds lost; probes {} ({} failed, {} KB); switches {:?}; RTX {}",
+            "{name}: {} packets dropped; course {:?}; sound only {:?}; {} of {} sounds lost; probes {} ({} failed, {} KB); switches {:?}; RTX {}",
+            self.link.dropped,
             self.course,
             self.sound_only,
             self.sounds_lost,
@@ -391,7 +392,8 @@ impl World {
     }
 }
 
-fn steps(says: Says, queue_max: Duration) -> World {
+/// Down, and up again; gives how long down took, too.
+fn steps(says: Says, queue_max: Duration) -> (World, Duration) {
     let mut world = World::new(says, 8000, queue_max);
     world.play(20);
     assert_eq!(world.course.len(), 1, "{:?}", world.course);
@@ -409,7 +411,7 @@ fn steps(says: Says, queue_max: Duration) -> World {
     assert!(up < Duration::from_secs(75), "{up:?}: {:?}", world.course);
     assert!(world.course.len() <= 8, "{:?}", world.course);
     println!("{says:?}, queue {queue_max:?}: down after {down:?}, up after {up:?}");
-    world
+    (world, down)
 }
 
 #[test]
@@ -422,7 +424,8 @@ fn capacity_that_falls_and_comes_back_is_followed() {
 #[test]
 fn so_is_it_by_when_packets_arrive() {
     for queue_max in [100, 300, 1000].map(Duration::from_millis) {
-        let world = steps(Says::Arrivals, queue_max);
+        let (world, down) = steps(Says::Arrivals, queue_max);
+        assert!(down < Duration::from_secs(3), "it is soon known how much is carried: {down:?}");
         assert!(world.scene.shard.stats().transport_feedback > 1000);
     }
 }
@@ -443,7 +446,7 @@ fn a_link_between_two_layers_is_not_tried_all_the_time() {
         assert_eq!(world.course.last().map(|(_, layer)| *layer), Some(1));
         assert!(world.course.len() <= 5, "{:?}", world.course);
         let probes = world.scene.shard.stats().probes;
-        assert!(probes <= 16, "{probes} in five minutes");
+        assert!(probes <= 24, "{probes} in five minutes");
     }
 }
 
@@ -504,4 +507,22 @@ fn so_does_one_for_which_a_broadcast_of_one_layer_is_too_much() {
         let scene = Scene::new(Config::default());
         down_to_sound("one layer", scene, says, Duration::from_millis(queue_max));
     }
+}
+
+#[test]
+fn steps_up_and_down_cost_little_of_the_picture_where_arrivals_are_told() {
+    let mut world = World::new(Says::Arrivals, 8000, Duration::from_millis(200));
+    world.play(20);
+    let seen = [4000, 2000, 1000, 500, 300, 100, 300, 500, 1000, 2000, 4000, 8000].map(|kbps| {
+        let before = world.link.dropped;
+        world.set_rate(kbps);
+        world.play(30);
+        (kbps, world.scene.shard.layer(VIEWER).expect("a picture"), world.link.dropped - before)
+    });
+    world.tell("up and down");
+    println!("{seen:?}");
+    assert_eq!(seen.map(|(_, layer, _)| layer), [0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 0, 0]);
+    let carries_none = |(kbps, ..): &(u64, u8, u64)| *kbps == 100;
+    let dropped: u64 = seen.iter().filter(|step| !carries_none(step)).map(|(.., dropped)| dropped).sum();
+    assert!(dropped < 200, "{dropped} packets in eleven steps: {seen:?}");
 }
