@@ -117,4 +117,20 @@ export default {
     what: ["Der Sender ist OBS {version}, das nicht alles noch einmal schickt, was verloren ging."],
     remedy: "Aktualisieren Sie OBS auf 30.2 oder neuer; ab 32.1 kann es auch mehrere Größen senden. Bis dahin hilft ein Kabel statt WLAN, oder RTMP, auf dem nichts verloren geht.",
   },
+  "aac-profile": {
+    what: ["Der Ton ist HE-AAC oder anderes AAC, das nicht angenommen wird: Der Encoder wird abgewiesen."],
+    remedy: "Stellen Sie den Encoder auf AAC-LC (meist nur AAC genannt; 1024 Abtastwerte je Frame) mit 128 kbit/s oder mehr. OBS: Einstellungen, Ausgabe, Audioencoder FFmpeg AAC, und unter Audio eine Audiobitrate von 128 oder mehr. ffmpeg: -c:a aac -profile:a aac_low -b:a 128k.",
+  },
+  "audio-channels": {
+    what: ["Der Ton hat mehr als zwei Kanäle: Der Encoder wird abgewiesen."],
+    remedy: "Stellen Sie den Ton auf Stereo oder Mono. OBS: Einstellungen, Audio, Kanäle Stereo. ffmpeg: -ac 2.",
+  },
+  "codec-refused": {
+    what: ["Bild oder Ton hat einen Codec, der nicht angenommen wird: Der Encoder wird abgewiesen."],
+    remedy: "H.264 mit AAC läuft überall. OBS: Einstellungen, Ausgabe, Videoencoder x264 oder einer, der H.264 nennt, Audioencoder FFmpeg AAC. ffmpeg: -c:v libx264 -c:a aac.",
+  },
+  "media-unreadable": {
+    what: ["Bild oder Ton ist nicht lesbar, weil darin etwas beschädigt ist, fehlt oder zu groß ist: Der Encoder wird abgewiesen."],
+    remedy: "Beenden Sie den Encoder und starten Sie ihn neu; hilft das nicht, wählen Sie einen anderen. OBS: Einstellungen, Ausgabe, Videoencoder x264, Audioencoder FFmpeg AAC. ffmpeg: -c:v libx264 -c:a aac statt copy; Opus mit höchstens 256 kbit/s. Für den Betreiber: im Log des Knotens steht, was es ist.",
+  },
 };

@@ -117,4 +117,20 @@ export default {
     what: ["Chi trasmette usa OBS {version}, che non invia di nuovo tutto ciò che è andato perso."],
     remedy: "Aggiornare OBS alla versione 30.2 o successiva; dalla 32.1 può inviare anche più formati. Fino ad allora aiuta un cavo invece del Wi-Fi, oppure RTMP, su cui non si perde nulla.",
   },
+  "aac-profile": {
+    what: ["L’audio è HE-AAC, o AAC di un altro tipo che non viene accettato: l’encoder viene respinto."],
+    remedy: "Impostare l’encoder su AAC-LC (di solito detto solo AAC; 1024 campioni per frame) a 128 kbit/s o più. OBS: Impostazioni, Uscita, encoder audio FFmpeg AAC, e in Audio un bitrate audio di 128 o più. ffmpeg: -c:a aac -profile:a aac_low -b:a 128k.",
+  },
+  "audio-channels": {
+    what: ["L’audio ha più di due canali: l’encoder viene respinto."],
+    remedy: "Impostare l’audio su stereo o mono. OBS: Impostazioni, Audio, canali Stereo. ffmpeg: -ac 2.",
+  },
+  "codec-refused": {
+    what: ["L’immagine o l’audio ha un codec che non viene accettato: l’encoder viene respinto."],
+    remedy: "H.264 con AAC funziona ovunque. OBS: Impostazioni, Uscita, encoder video x264 o uno che nomina H.264, encoder audio FFmpeg AAC. ffmpeg: -c:v libx264 -c:a aac.",
+  },
+  "media-unreadable": {
+    what: ["L’immagine o l’audio non è leggibile, perché qualcosa è danneggiato, manca o è troppo grande: l’encoder viene respinto."],
+    remedy: "Fermare l’encoder e riavviarlo; se non basta, sceglierne un altro. OBS: Impostazioni, Uscita, encoder video x264, encoder audio FFmpeg AAC. ffmpeg: -c:v libx264 -c:a aac invece di copy; Opus a 256 kbit/s al massimo. Per chi gestisce il server: il log del nodo dice che cosa è.",
+  },
 };

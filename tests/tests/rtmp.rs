@@ -237,6 +237,58 @@ async fn who_does_not_come_in_is_told_why() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_sends_what_is_not_taken_is_told_which_setting_helps() -> Result {
+    const NAME: &str = "who_sends_what_is_not_taken_is_told_which_setting_helps";
+    const KEY: &str = "the-key-of-all-shows";
+    if !tools::has(NAME, FFMPEG) {
+        return Ok(());
+    }
+    let node = program::node("up").with(&["--publish-tokens", KEY]).start().await?;
+    let cases = [
+        ("surround", ["-ac", "6"], "audio-channels", "mono or stereo"),
+        ("sorenson", ["-c:v", "flv"], "codec-refused", "FLV codec 2"),
+    ];
+    for (broadcast, setting, ..) in &cases {
+        let more = [&LIVE[..], setting].concat();
+        let said = refused(encoder(&node, &format!("{broadcast}?key={KEY}"), &more)?).await?;
+        println!("{NAME}: {broadcast}: {}", said.trim());
+    }
+    for (broadcast, _, code, words) in cases {
+        until("why is told to whoever operates", async || Ok(node.log().contains(words))).await?;
+        until("and to whoever may publish, with what helps", async || {
+            let resource = node.url(&format!("/whip/{broadcast}/advice"));
+            let asked = reqwest::Client::new().get(resource).bearer_auth(KEY);
+            let answer: Value = asked.send().await?.json().await?;
+            Ok(answer["advice"][0]["code"] == code && answer["advice"][1].is_null())
+        })
+        .await?;
+        let label = format!(r#"broadcast="{broadcast}",code="{code}""#);
+        let told = node.metric_with("media_tree_publisher_advice{", &label).await?;
+        ensure!(told == 1.0, "{label}: {told}");
+    }
+    until("every end is counted", async || Ok(ended(&node, "media").await? == 2.0)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mp3_over_rtmp_is_heard() -> Result {
+    const NAME: &str = "mp3_over_rtmp_is_heard";
+    if !tools::has(NAME, FFMPEG) || !tools::has(NAME, CHROMIUM) {
+        return Ok(());
+    }
+    let node = program::node("up").start().await?;
+    let _encoder = encoder(&node, "show", &[&LIVE[..], &["-c:a", "libmp3lame"]].concat())?;
+    until_live(&node, "show").await?;
+    let browser = Browser::chromium().await?;
+    let page = watching::open_player(&browser, &node.url("/watch/show")).await?;
+    let seen = watching::watch(&page, Duration::from_secs(4)).await?;
+    println!("{NAME}: {seen}");
+    ensure!(seen.frames_decoded > 50 && seen.audio_energy > 0.0, "{seen}");
+    let recoded = node.metric_with("media_tree_rtmp_audio_frames_total{", r#"fate="recoded""#).await?;
+    ensure!(recoded > 100.0, "{recoded} frames are decoded and coded anew");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_rtmp_disturbs_nobody() -> Result {
     const NAME: &str = "what_is_no_rtmp_disturbs_nobody";
     /// Connections that one address may hold; see `node::rtmp`.

@@ -84,6 +84,14 @@ pub enum Code {
     AvSkew,
     /// The encoder has a known fault that a newer version has not.
     EncoderOld,
+    /// AAC of another kind than AAC-LC; the shell finds it, as the following.
+    AacProfile,
+    /// More than two channels of sound.
+    AudioChannels,
+    /// A codec that is not taken.
+    CodecRefused,
+    /// Media that cannot be read.
+    MediaUnreadable,
 }
 
 /// All about one code.
@@ -129,12 +137,15 @@ const fn entry(
     Entry { code, name, severity, begins_after, ends_after, meaning, remedy }
 }
 
+/// Of what an encoder is sent away for: told at once, and for the minute that the shell remembers it.
+const SENT_AWAY: (u64, u64) = (0, 60);
+
 use Code as C;
 use Severity::{Advice, Problem, Warning};
 
 impl Entry {
     /// Every one, in the order of [`Code`].
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         entry(
             (C::UdpBlocked, "udp-blocked", Problem),
             (4, 2),
@@ -330,6 +341,36 @@ impl Entry {
              one repairs.",
             "Update OBS to 30.2 or later; 32.1 and later can send several sizes, too. Until then a wire instead of \
              Wi-Fi helps, or RTMP, over which nothing is lost.",
+        ),
+        entry(
+            (C::AacProfile, "aac-profile", Problem),
+            SENT_AWAY,
+            "The sound is HE-AAC, or AAC of another kind that is not taken: the encoder is sent away.",
+            "Set the encoder to AAC-LC (mostly called just AAC; 1024 samples a frame) at 128 kbit/s or more. OBS: \
+             Settings, Output, Audio Encoder FFmpeg AAC, and an Audio Bitrate of 128 or more under Audio. ffmpeg: \
+             -c:a aac -profile:a aac_low -b:a 128k.",
+        ),
+        entry(
+            (C::AudioChannels, "audio-channels", Problem),
+            SENT_AWAY,
+            "The sound has more than two channels: the encoder is sent away.",
+            "Set the sound to stereo or mono. OBS: Settings, Audio, Channels Stereo. ffmpeg: -ac 2.",
+        ),
+        entry(
+            (C::CodecRefused, "codec-refused", Problem),
+            SENT_AWAY,
+            "Picture or sound is in a codec that is not taken: the encoder is sent away.",
+            "H.264 with AAC plays everywhere. OBS: Settings, Output, Video Encoder x264 or one that names H.264, \
+             Audio Encoder FFmpeg AAC. ffmpeg: -c:v libx264 -c:a aac.",
+        ),
+        entry(
+            (C::MediaUnreadable, "media-unreadable", Problem),
+            SENT_AWAY,
+            "Picture or sound cannot be read, since something in it is damaged, missing or too large: the encoder \
+             is sent away.",
+            "Stop the encoder and start it again; if that does not help, choose another. OBS: Settings, Output, \
+             Video Encoder x264, Audio Encoder FFmpeg AAC. ffmpeg: -c:v libx264 -c:a aac instead of copy; Opus \
+             with at most 256 kbit/s. For the operator: the log of the node says what it is.",
         ),
     ];
 }

@@ -8,6 +8,7 @@
 
 mod connection;
 mod media;
+mod refused;
 
 use std::io;
 use std::net::SocketAddr;

@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use doctor::Code;
 use ingest::{CloseReason, Output, PublisherId};
 use model::{BroadcastId, JoinName, Right, TraceParent};
-use packetize::PictureError;
 use rtmp::{Connection, Event, PublishRequest, Refusal};
 use telemetry::JoinResult;
 use telemetry::rtmp::{ConnectionBytes, PublisherCounters, RtmpEnd, Totals};
@@ -19,6 +18,7 @@ use tracing::field::display;
 
 use super::Ended;
 use super::media::Media;
+use super::refused;
 use crate::clock::wallclock;
 use crate::gate::Visitor;
 use crate::http::App;
@@ -92,7 +92,12 @@ where
             .ended
             .take()
             .unwrap_or_else(|| Ended::new(RtmpEnd::Closed, "the encoder has closed the connection")),
-        Err(error) => Ended::by(&error),
+        Err(error) => {
+            if let Some(code) = refused::of_connection(&error) {
+                served.sent_away(code, &format!("{error:#}"));
+            }
+            Ended::by(&error)
+        }
     };
     served.count();
     served.unpublish(ended.reason.clone()).await;
@@ -200,15 +205,21 @@ impl Served<'_> {
 
     /// Ends the connection where its media cannot be taken; its encoder is told why.
     fn refuse_media(&mut self, taken: anyhow::Result<()>) {
-        if let Err(error) = taken {
-            let reason = format!("{error:#}");
-            tracing::info!(reason, "media over RTMP cannot be taken");
-            let has_b_frames = error.downcast_ref() == Some(&PictureError::HasBFrames);
-            if has_b_frames && let Some(publishing) = &self.publishing {
-                self.app.advice.sent_away(&publishing.broadcast, Code::BFrames);
-            }
-            self.close(if has_b_frames { RtmpEnd::BFrames } else { RtmpEnd::Media }, &reason);
+        let Err(error) = taken else { return };
+        // What came with it may build on what was not taken: that is no reason of its own.
+        if self.ended.is_some() {
+            return;
         }
+        let (code, reason) = (refused::of_media(&error), format!("{error:#}"));
+        self.sent_away(code, &reason);
+        self.close(if code == Code::BFrames { RtmpEnd::BFrames } else { RtmpEnd::Media }, &reason);
+    }
+
+    /// The publisher has to go for what it sends; encoders do not show why, the advice does.
+    fn sent_away(&self, code: Code, reason: &str) {
+        let Some(publishing) = &self.publishing else { return };
+        tracing::info!(broadcast = %publishing.broadcast, reason, "media over RTMP cannot be taken");
+        self.app.advice.sent_away(&publishing.broadcast, code);
     }
 
     /// Ends the connection.
