@@ -13,6 +13,7 @@ import "/assets/player-menu.js";
 import "/assets/player-view.js";
 import "/assets/player.js";
 import "/assets/quality.js";
+import "/assets/refusals.js";
 import "/assets/whep-events.js";
 import "/assets/whep.js";
 import "/assets/words-de.js";

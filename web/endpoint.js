@@ -1,6 +1,9 @@
 // The HTTP side of a WHIP or WHEP session (RFC 9725, section 4): POST the offer, DELETE the session.
 
-/** The server said no. `retryAfter` is in seconds, or null; `problem` is its problem document (RFC 9457), or null. */
+/**
+ * The server said no. `retryAfter` is in seconds, or null; `problem` is its problem document (RFC 9457), or null; `detail` is
+ * what it says of it, which may be nothing.
+ */
 export class Refused extends Error {
   constructor(status, retryAfter, { detail = "", problem = null } = {}) {
     super(detail || `the server answered ${status}`);
@@ -8,6 +11,7 @@ export class Refused extends Error {
     this.status = status;
     this.retryAfter = retryAfter;
     this.problem = problem;
+    this.detail = detail;
   }
 }
 

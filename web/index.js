@@ -1,6 +1,7 @@
 // What is live: asks the server every two seconds and changes only what has changed.
 
-import { english as words } from "./words.js";
+import { setAttribute, setText, translate } from "./dom.js";
+import { wordsFor } from "./words.js";
 
 const POLL_INTERVAL_MS = 2000;
 
@@ -8,6 +9,11 @@ const list = document.getElementById("broadcasts");
 const summary = document.getElementById("summary");
 const template = document.getElementById("broadcast");
 const rows = new Map();
+const words = wordsFor(new URLSearchParams(location.search).get("lang"));
+
+document.documentElement.lang = words.language;
+translate(document.body, words);
+setAttribute(document.getElementById("name"), "placeholder", words.text("broadcast_name_example"));
 
 async function refresh() {
   try {
@@ -15,7 +21,7 @@ async function refresh() {
     if (!response.ok) throw new Error(`status ${response.status}`);
     show(await response.json());
   } catch {
-    say("The server cannot be reached; trying again.");
+    say(words.text("server_away"));
   }
 }
 
@@ -32,21 +38,22 @@ function show(broadcasts) {
     if (list.children[index] !== row) list.insertBefore(row, list.children[index] ?? null);
   });
   const live = broadcasts.filter(({ state }) => state === "live").length;
-  if (broadcasts.length === 0) say("Nothing is live. Broadcasts appear here by themselves.");
-  else if (live === 0) say("Nothing is live at the moment.");
-  else say(live === 1 ? "One broadcast is live." : `${live} broadcasts are live.`);
+  if (broadcasts.length === 0) say(words.text("live_none_yet"));
+  else if (live === 0) say(words.text("live_none"));
+  else say(words.text(live === 1 ? "live_one" : "live_other", { count: live }));
 }
 
 function newRow(id) {
   const row = template.content.firstElementChild.cloneNode(true);
+  translate(row, words);
   const path = encodeURIComponent(id);
   row.querySelector("h2").textContent = id;
   const watch = row.querySelector(".watch");
   watch.href = `/watch/${path}`;
-  watch.setAttribute("aria-label", `Watch ${id}`);
+  setAttribute(watch, "aria-label", words.text("watch_what", { name: id }));
   const publish = row.querySelector(".publish");
   publish.href = `/publish/${path}`;
-  publish.setAttribute("aria-label", `Publish ${id}`);
+  setAttribute(publish, "aria-label", words.text("publish_what", { name: id }));
   rows.set(id, row);
   return row;
 }
@@ -54,18 +61,14 @@ function newRow(id) {
 function fill(row, { state, viewers, tracks, since }) {
   const isLive = state === "live";
   const badge = row.querySelector(".badge");
-  setText(badge, isLive ? "Live" : "Waiting for the broadcaster");
+  setText(badge, words.text(isLive ? "live" : "waiting"));
   badge.classList.toggle("live", isLive);
   const facts = [
     words.viewers(viewers),
-    since && `${isLive ? "on air for" : "for"} ${words.duration(Date.now() / 1000 - since)}`,
+    since && words.text(isLive ? "fact_on_air" : "fact_since", { duration: words.duration(Date.now() / 1000 - since) }),
     words.codecs(...["video", "audio"].map((kind) => tracks.find((track) => track.kind === kind)?.codec)),
   ];
   setText(row.querySelector("p"), facts.filter(Boolean).join(" · "));
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 function say(text) {

@@ -102,6 +102,7 @@ export class PlayerMenu {
     this.#showLayers(player, height);
     this.#audioOnly.firstElementChild.checked = player.isAudioOnly;
     this.#statistics.firstElementChild.checked = hasStatistics;
+    setHidden(this.#latency, !player.hasLatency);
     for (const input of this.#latency.querySelectorAll("input")) input.checked = input.value === player.latency;
     if (this.#volume.valueAsNumber !== player.volume) this.#volume.value = player.volume;
     setHidden(this.#floating, !document.pictureInPictureEnabled || player.isAudioOnly);

@@ -10,7 +10,8 @@ import { Refused, withoutServer } from "./endpoint.js";
 import { isHeld, layersOf } from "./layers.js";
 import { LipSync } from "./lip-sync.js";
 import { Places } from "./places.js";
-import { WhepSession } from "./whep.js";
+import { obstacle, refusal } from "./refusals.js";
+import { WhepSession, hasBuffer } from "./whep.js";
 import { english } from "./words.js";
 
 /** Pauses before the attempts to reconnect; the last one repeats. */
@@ -164,6 +165,11 @@ export class Player extends EventTarget {
     this.#latency = Object.hasOwn(BUFFERS_MS, latency) ? latency : "lowest";
     for (const entry of this.#entries()) entry.session.setBuffer(BUFFERS_MS[this.#latency]);
     this.#announce();
+  }
+
+  /** Whether the browser can be told how long media is held back. */
+  get hasLatency() {
+    return hasBuffer();
   }
 
   /** Without a picture, the connection carries the sound alone. */
@@ -477,10 +483,10 @@ export class Player extends EventTarget {
       // The next to publish may do so in another codec.
       this.#retryIn(PAUSE_MAX_MS);
     } else if (isFinal) {
-      this.#setState("refused", (words) => words.text("refused", { reason: error.message }));
+      this.#setState("refused", (words) => refusal(error, words));
       this.#retryIn(PAUSE_MAX_MS);
     } else {
-      this.#reconnect(status === 503 || status === 429 ? "because_busy" : null, pause);
+      this.#reconnect(obstacle(error), pause);
     }
   }
 
@@ -658,7 +664,7 @@ async function measure(entry) {
   entry.behindMs = behindMs ?? entry.behindMs;
   const now = performance.now();
   // Who does not hear anything has the picture as soon as it comes.
-  const held = entry.video.muted ? entry.lipSync.release() : entry.lipSync.note(stats, now);
+  const held = entry.video.muted ? entry.lipSync.release() : entry.lipSync.note(stats, now, entry.session.bufferMs);
   if (held !== null) entry.session.setPictureBuffer(held);
   const frames = video?.framesDecoded ?? 0;
   const sounds = audio?.packetsReceived ?? 0;

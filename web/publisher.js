@@ -2,6 +2,7 @@
 // another, until it is stopped.
 
 import { Refused, isReachable, postCue, withoutServer } from "./endpoint.js";
+import { obstacle, refusal } from "./refusals.js";
 import { WhipSession } from "./whip.js";
 import { english } from "./words.js";
 
@@ -296,9 +297,10 @@ export class Publisher extends EventTarget {
     if (status === 401 || status === 403) {
       this.#end("key", this.#words.text("publish_key_needed"));
     } else if (status !== null && status >= 400 && status < 500 && status !== 409 && status !== 429) {
-      this.#end("refused", this.#words.text("refused", { reason: error.message }));
+      this.#end("refused", refusal(error, this.#words));
     } else {
-      this.#reconnect({ pause: error.retryAfter ? Math.min(error.retryAfter * 1000, RETRY_AFTER_MAX_MS) : null });
+      const pause = error.retryAfter ? Math.min(error.retryAfter * 1000, RETRY_AFTER_MAX_MS) : null;
+      this.#reconnect({ reason: obstacle(error), pause });
     }
   }
 

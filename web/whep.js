@@ -19,6 +19,13 @@ const ANSWER_MAX_MS = 4000;
 const EVENT_TYPES = ["active", "inactive", "reconnect", "layers", "cue"];
 /** A message of a data channel that is longer is none of a broadcast. */
 const MESSAGE_LENGTH_MAX = 16_384;
+/** Browsers take no more for `jitterBufferTarget`. */
+const BUFFER_MAX_MS = 4000;
+
+/** Whether this browser can be told how long media is held back; Safari cannot. */
+export function hasBuffer() {
+  return "jitterBufferTarget" in (globalThis.RTCRtpReceiver?.prototype ?? {});
+}
 
 export class WhepSession {
   #resource = null;
@@ -76,12 +83,18 @@ export class WhepSession {
     return this.#layersUrl !== null && this.pictureMid !== null;
   }
 
+  /** As of setBuffer. */
+  get bufferMs() {
+    return this.#bufferMs;
+  }
+
   /** How long media is held back against jitter, in ms, if the browser can be told; 0 is as short as it dares. */
   setBuffer(milliseconds) {
     this.#bufferMs = milliseconds;
+    if (!hasBuffer()) return;
     for (const receiver of this.#peer.getReceivers()) {
       const least = receiver.track.kind === "video" ? this.#pictureBufferMs : 0;
-      if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = Math.max(milliseconds, least);
+      receiver.jitterBufferTarget = Math.min(BUFFER_MAX_MS, Math.max(milliseconds, least));
     }
   }
 

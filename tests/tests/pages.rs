@@ -75,6 +75,40 @@ async fn the_first_page_lists_the_demo_and_its_player_plays_picture_and_sound() 
 }
 
 #[tokio::test]
+async fn the_first_page_speaks_the_language_of_its_reader() -> Result {
+    if !tools::has("the_first_page_speaks_the_language_of_its_reader", "/usr/bin/chromium") {
+        return Ok(());
+    }
+    let program = node("up").with(&["--demo"]).start().await?;
+    let browser = Browser::chromium().await?;
+    for (language, summary, [watch, publish, name], facts) in [
+        ("en", "One broadcast is live.", ["Watch demo", "Publish demo", "friday-night"], "on air for"),
+        ("de", "Eine Sendung läuft.", ["Ansehen: demo", "Senden: demo", "freitagabend"], "auf Sendung"),
+        (
+            "it",
+            "Una trasmissione è in diretta.",
+            ["Guarda demo", "Trasmetti demo", "venerdi-sera"],
+            "in diretta da",
+        ),
+    ] {
+        let page = browser.open(&program.url(&format!("/?lang={language}"))).await?;
+        page.wait_until(&format!("document.getElementById('summary').textContent === '{summary}'"), SOON)
+            .await?;
+        let said = "[document.documentElement.lang,
+            ...['watch', 'publish'].map((name) => document.querySelector(`.broadcast .${name}`).ariaLabel),
+            document.getElementById('name').placeholder]";
+        assert_eq!(page.evaluate(said).await?, serde_json::json!([language, watch, publish, name]));
+        let has_facts = format!("document.querySelector('.broadcast p').textContent.includes('{facts}')");
+        page.wait_until(&has_facts, SOON).await?;
+        let wordless = "[...document.querySelectorAll('h1, h2, label, button, .hint, .lead, .actions a')]
+            .filter((element) => element.textContent.trim() === '').map((element) => element.outerHTML)";
+        assert_eq!(page.evaluate(wordless).await?, serde_json::json!([]), "{language}");
+        has_no_errors(&page)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_test_picture_can_be_read_where_it_is_watched_and_closed_windows_leave_at_once() -> Result {
     if !tools::has("a_test_picture_can_be_read", "/usr/bin/chromium") {
         return Ok(());

@@ -1,6 +1,7 @@
 //! What the player says and does in each state that is not live: every refusal in words, asked again as long as it takes; a
 //! connection that carries sound alone; a buffer that was wished for.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -31,7 +32,7 @@ const SCRIPTED: &str = r#"
       () => problem(429, { detail: "Too often." }, { "Retry-After": "1" }),
       () => { throw new TypeError("Failed to fetch"); },
       () => problem(422, { code: "no-common-codec", codec: "H265", detail: "It is H.265." }),
-      () => problem(400, { detail: "The offer is broken." }),
+      () => problem(400, { code: "offer-unreadable", detail: "The offer is broken." }),
       () => problem(401, { detail: "A token is needed." }),
     ];
     const plain = window.fetch;
@@ -74,10 +75,10 @@ async fn every_refusal_is_said_in_words_and_asked_again_until_a_key_is_needed() 
                 "waiting: Waiting: there is no broadcast of this name yet",
                 "waiting: Waiting for the broadcaster",
                 "reconnecting: The server is busy; reconnecting",
-                "reconnecting: The server is busy; reconnecting, 2nd try",
+                "reconnecting: Too many tries from this address; reconnecting, 2nd try",
                 "reconnecting: Reconnecting, 3rd try",
                 "unplayable: This browser cannot play H.265, the format of this broadcast",
-                "refused: The server refused: The offer is broken.",
+                "refused: The server refused: it cannot use what this browser offers",
                 "key: A key is needed to watch",
             ],
         ),
@@ -88,11 +89,25 @@ async fn every_refusal_is_said_in_words_and_asked_again_until_a_key_is_needed() 
                 "waiting: Warte: Eine Sendung mit diesem Namen gibt es noch nicht",
                 "waiting: Warte auf die Sendung",
                 "reconnecting: Der Server ist ausgelastet; verbinde neu",
-                "reconnecting: Der Server ist ausgelastet; verbinde neu, 2. Versuch",
+                "reconnecting: Zu viele Versuche von dieser Adresse; verbinde neu, 2. Versuch",
                 "reconnecting: Verbinde neu, 3. Versuch",
                 "unplayable: Dieser Browser kann H.265 nicht abspielen, das Format dieser Sendung",
-                "refused: Der Server lehnt ab: The offer is broken.",
+                "refused: Der Server lehnt ab: Mit dem, was dieser Browser anbietet, kann er nichts anfangen",
                 "key: Zum Zusehen ist ein Schlüssel nötig",
+            ],
+        ),
+        (
+            "it",
+            [
+                "connecting: Connessione in corso",
+                "waiting: In attesa: non c’è ancora una trasmissione con questo nome",
+                "waiting: In attesa della trasmissione",
+                "reconnecting: Il server è occupato; nuova connessione",
+                "reconnecting: Troppi tentativi da questo indirizzo; nuova connessione, 2º tentativo",
+                "reconnecting: Nuova connessione, 3º tentativo",
+                "unplayable: Questo browser non può riprodurre H.265, il formato di questa trasmissione",
+                "refused: Il server ha rifiutato: non sa usare quello che offre questo browser",
+                "key: Per guardare serve una chiave",
             ],
         ),
     ] {
@@ -107,6 +122,73 @@ async fn every_refusal_is_said_in_words_and_asked_again_until_a_key_is_needed() 
         page.evaluate("player.start('secret')").await?;
         page.wait_until("player.state === 'live'", SOON).await?;
         page.close().await?;
+    }
+    Ok(())
+}
+
+/// The words in a source that begin like this, in double quotes.
+fn quoted<'a>(source: &'a str, beginning: &str) -> Vec<&'a str> {
+    source.split('"').skip(1).step_by(2).filter(|word| word.starts_with(beginning)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_page_has_no_words_for_it_says_in_those_of_the_server() -> Result {
+    if !tools::has("what_the_page_has_no_words_for", CHROMIUM) {
+        return Ok(());
+    }
+    let program = node("up").start().await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/")).await?;
+    let say = r#"
+        (async () => {
+          const modules = ["endpoint", "refusals", "words"].map((name) => import(`/assets/${name}.js`));
+          const [{ Refused }, { refusal }, { LANGUAGES, Words }] = await Promise.all(modules);
+          const problems = [
+            [422, { detail: "Taken with one size.", problem: { code: "offer-simulcast", detail: "Taken with one size." } }],
+            [400, { detail: "There is no moon.", problem: { code: "moon-missing", detail: "There is no moon." } }],
+            [400, { detail: "Bad Gateway" }],
+            [418, {}],
+          ];
+          const refusals = problems.map(([status, reason]) => new Refused(status, null, reason));
+          return LANGUAGES.map((name) => [name, ...refusals.map((error) => refusal(error, new Words(name)))]);
+        })()
+    "#;
+    let wanted = json!([
+        [
+            "de",
+            "Der Server lehnt ab: Er nimmt das Bild in diesen Größen nicht an; wählen Sie eine einzige",
+            "Der Server lehnt ab: There is no moon.",
+            "Der Server lehnt ab: Bad Gateway",
+            "Der Server lehnt ab: Er antwortet mit 418",
+        ],
+        [
+            "en",
+            "The server refused: it does not take the picture in these sizes; choose a single one",
+            "The server refused: There is no moon.",
+            "The server refused: Bad Gateway",
+            "The server refused: it answered 418",
+        ],
+        [
+            "it",
+            "Il server ha rifiutato: non accetta l’immagine in queste dimensioni; sceglierne una sola",
+            "Il server ha rifiutato: There is no moon.",
+            "Il server ha rifiutato: Bad Gateway",
+            "Il server ha rifiutato: ha risposto 418",
+        ],
+    ]);
+    assert_eq!(page.evaluate(say).await?, wanted);
+    Ok(())
+}
+
+#[test]
+fn whatever_can_be_wrong_with_an_offer_is_said_in_words() -> Result {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let problems = std::fs::read_to_string(root.join("crates/signaling/src/http/problem.rs"))?;
+    let page = std::fs::read_to_string(root.join("web/refusals.js"))?;
+    let (codes, known) = (quoted(&problems, "offer-"), quoted(&page, "offer-"));
+    ensure!(codes.len() > 10, "{codes:?}");
+    for code in codes {
+        ensure!(known.contains(&code), "{code} is not said");
     }
     Ok(())
 }
@@ -202,5 +284,25 @@ async fn smooth_holds_more_back_than_lowest() -> Result {
     page.wait_until(&format!("{held_back} > 400"), PATIENCE).await?;
     page.evaluate(&format!("{PLAYER}.setAttribute('latency', 'lowest')")).await?;
     page.wait_until(&format!("{held_back} < 250"), PATIENCE).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_cannot_be_told_to_hold_media_back_offers_no_delay() -> Result {
+    if !tools::has("a_browser_that_cannot_be_told_to_hold_media_back", CHROMIUM) {
+        return Ok(());
+    }
+    let program = node("up").with(&["--demo"]).start().await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/watch/demo?latency=smooth")).await?;
+    page.wait_until("window.mediaTree?.state === 'live'", SOON).await?;
+    let is_offered = "(document.getElementById('settings').click(),
+        document.getElementById('latency').checkVisibility())";
+    assert_eq!(page.evaluate(is_offered).await?, true);
+    page.evaluate("document.getElementById('menu').close()").await?;
+    // As in Safari.
+    page.evaluate("delete RTCRtpReceiver.prototype.jitterBufferTarget").await?;
+    assert_eq!(page.evaluate(is_offered).await?, false);
+    ensure!(page.errors().is_empty(), "{:?}", page.errors());
     Ok(())
 }
