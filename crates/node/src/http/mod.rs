@@ -378,12 +378,16 @@ async fn endpoint(
         let mut posted = check_post(app, resource, door, (request, span.context())).await?;
         span.broadcast(&posted.broadcast);
         let right = if resource == Resource::WhipEndpoint { Right::Publish } else { Right::View };
-        if right == Right::View && !app.comes_to_know(&posted.broadcast).await {
-            let detail = format!("There is no broadcast named {}.", posted.broadcast);
-            return Err(Problem::new(404, "broadcast-unknown", detail));
-        }
-        if right == Right::View && !app.viewers_wait && !app.is_live(&posted.broadcast) {
-            return Err(Problem::not_live(NOT_LIVE_RETRY_SECS));
+        if right == Right::View {
+            let is_known = app.comes_to_know(&posted.broadcast).await;
+            // Any name may be on air in a moment.
+            if !app.viewers_wait && !app.is_live(&posted.broadcast) {
+                return Err(Problem::not_live(NOT_LIVE_RETRY_SECS));
+            }
+            if !is_known {
+                let detail = format!("There is no broadcast named {}.", posted.broadcast);
+                return Err(Problem::new(404, "broadcast-unknown", detail));
+            }
         }
         if !posted.has_ticket {
             let with = (posted.credential, span.context(), posted.addresses.peer.ip());
