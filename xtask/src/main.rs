@@ -57,14 +57,14 @@ enum Task {
     Acceptance,
     /// Minutes of streaming from and to each real client, cuts, narrow links (as root); writes `docs/compatibility.md`.
     Clients {
-        /// How long each pair of clients streams: 5, and 60 for `rtmp-hour`, unless this says otherwise.
+        /// How long each pair of clients streams: 5, and 60 for those of an hour, unless this says otherwise.
         #[arg(long)]
         minutes: Option<f64>,
         /// Install missing Debian packages first (as root): OBS Studio among them.
         #[arg(long)]
         install: bool,
-        /// Try these only, and write nothing: `direct`, `obs`, `obs29`, `ffmpeg-rtmp`, `abr` ... `rtmp-hour` is tried only if
-        /// it is named: ffmpeg and OBS over RTMP, minute by minute, for drift; a whole hour of it is written down.
+        /// Try these only, and write nothing: `direct`, `obs`, `obs29`, `ffmpeg-rtmp`, `abr` ... `rtmp-hour-ffmpeg` and
+        /// `rtmp-hour-obs` are tried only if they are named: RTMP minute by minute, for drift; a whole hour is written down.
         names: Vec<String>,
     },
     /// Takes the pictures of `docs/images/` from the running program.

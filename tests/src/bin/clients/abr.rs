@@ -19,10 +19,27 @@ const SCRIPT: &str = include_str!("layered.js");
 const WIDTH: u64 = 960;
 const HEIGHTS: [u64; 3] = [540, 270, 135];
 const BITRATE: u64 = 2_500_000;
-/// What the link carries, in kbit/s.
-const LINK: [u64; 13] = [8000, 4000, 2000, 1000, 500, 300, 100, 300, 500, 1000, 2000, 4000, 8000];
+/// What the link carries, in kbit/s, and the lines of the best picture that this has room for.
+const LINK: [(u64, u64); 13] = [
+    (8000, 540),
+    (4000, 540),
+    (2000, 270),
+    (1000, 270),
+    (500, 135),
+    (300, 135),
+    (SOUND_ONLY, 135),
+    (300, 135),
+    (500, 135),
+    (1000, 270),
+    (2000, 270),
+    (4000, 540),
+    (8000, 540),
+];
 /// A link that carries no layer, but sound.
 const SOUND_ONLY: u64 = 100;
+/// The picture may stand still for so long in a step, and be looked for so long.
+const FROZEN_MAX: Duration = Duration::from_secs(1);
+const ADAPTED_MAX: Duration = Duration::from_secs(15);
 /// So much of the sound comes over such a link once the picture is held, in percent: now and then the picture is tried.
 const SOUND_PERCENT_MIN: u64 = 60;
 const DELAY: Duration = Duration::from_millis(10);
@@ -41,8 +58,9 @@ pub struct Narrowing {
 /// While the link carried so much.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Step {
-    /// In kbit/s.
+    /// In kbit/s, and the lines of the picture that that has room for.
     capacity: u64,
+    wanted: u64,
     /// Lines of the picture at its end.
     height: u64,
     /// When the layer was changed for the last time, if it was.
@@ -114,10 +132,10 @@ pub async fn run(length: Duration, is_kept: bool) -> anyhow::Result<Narrowing> {
 
     let (mut steps, mut points) = (Vec::new(), Vec::<Point>::new());
     let begun = Instant::now();
-    for capacity in LINK {
+    for (capacity, wanted) in LINK {
         let path = Path { delay: DELAY, bitrate: Some(Bitrate::kbps(capacity)), ..Path::default() };
         hosts.join(hosts.host("out").address, hosts.here(), path);
-        let (step, seen) = step(&player, capacity, length, begun).await?;
+        let (step, seen) = step(&player, (capacity, wanted), length, begun).await?;
         steps.push(step);
         points.extend(seen);
     }
@@ -156,12 +174,12 @@ async fn until_layers_come(injection: &Program, publishing: &Page) -> anyhow::Re
 
 async fn step(
     player: &Page,
-    capacity: u64,
+    (capacity, wanted): (u64, u64),
     length: Duration,
     begun: Instant,
 ) -> anyhow::Result<(Step, Vec<Point>)> {
     let (narrowed, mut points) = (Instant::now(), Vec::new());
-    let mut step = Step { capacity, ..Step::default() };
+    let mut step = Step { capacity, wanted, ..Step::default() };
     let mut last = (Counts::of(&player.evaluate(STATS).await?), narrowed);
     while narrowed.elapsed() < length {
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -207,8 +225,8 @@ impl Narrowing {
             "Chromium publishes VP8 in three layers ({} lines; of 2.5 Mbit/s, a quarter and a fourteenth of that), a Chromium on \
              its own link watches. Each step is {} s long; the link has {} ms of delay each way and a queue of 200 ms.\n\n\
              ![The link, the picture received and the layer over time](images/abr.svg)\n\n\
-             | Link Mbit/s | Layer, lines | Last change after s | Frames/s | Picture kbit/s | Freezes (ms) | Sound that came, \
-             second half |\n|---|---|---|---|---|---|---|\n",
+             | Link Mbit/s | Room for, lines | Layer, lines | Last change after s | Frames/s | Picture kbit/s | Freezes (ms) | \
+             Sound that came, second half |\n|---|---|---|---|---|---|---|---|\n",
             HEIGHTS.map(|height| height.to_string()).join(", "),
             self.length.as_secs(),
             DELAY.as_millis()
@@ -219,8 +237,9 @@ impl Narrowing {
                 step.adapted_after.map_or("no change".into(), |after| format!("{:.1}", after.as_secs_f64()));
             let _ = writeln!(
                 text,
-                "| {} | {} | {change} | {:.1} | {:.0} | {} ({}) | {} % |",
+                "| {} | {} | {} | {change} | {:.1} | {:.0} | {} ({}) | {} % |",
                 step.capacity as f64 / 1000.0,
+                if step.capacity == SOUND_ONLY { "none".to_owned() } else { step.wanted.to_string() },
                 step.height,
                 step.pictures as f64 / seconds,
                 step.bytes as f64 * 8.0 / seconds / 1000.0,
@@ -234,25 +253,36 @@ impl Narrowing {
 
     fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let [best, .., least] = HEIGHTS;
-        for (index, step) in self.steps.iter().enumerate() {
-            let mbps = step.capacity as f64 / 1000.0;
+        let mut is_afterwards = false;
+        for step in &self.steps {
+            let mut complain = |what: String| {
+                found.push(format!("a link of {} Mbit/s: {what}", step.capacity as f64 / 1000.0));
+            };
+            // What comes after the sound alone is on its way back.
+            let is_returning = std::mem::replace(&mut is_afterwards, step.capacity == SOUND_ONLY);
             if step.capacity == SOUND_ONLY {
                 let percent = step.sound_percent();
                 if percent < SOUND_PERCENT_MIN {
-                    found.push(format!("a link of {mbps} Mbit/s: {percent} % of the sound"));
+                    complain(format!("{percent} % of the sound"));
                 }
                 continue;
             }
             if step.pictures == 0 {
-                found.push(format!("a link of {mbps} Mbit/s: no pictures"));
+                complain("no pictures".into());
             }
-            // What comes after the sound alone is on its way back.
-            let is_narrowest = self.steps.get(index + 1).is_some_and(|next| next.capacity == SOUND_ONLY);
-            let wanted = if is_narrowest { least } else { best };
-            let is_known = is_narrowest || index == 0 || index + 1 == self.steps.len();
-            if is_known && step.height != wanted {
-                found.push(format!("a link of {mbps} Mbit/s: {} lines, not {wanted}", step.height));
+            if is_returning {
+                continue;
+            }
+            // A step that is too short for that is not judged by it.
+            let is_long = self.length > ADAPTED_MAX;
+            if is_long && step.height != step.wanted {
+                complain(format!("{} lines, not {}", step.height, step.wanted));
+            }
+            if let Some(after) = step.adapted_after.filter(|after| is_long && *after > ADAPTED_MAX) {
+                complain(format!("{:.1} s until the picture fits", after.as_secs_f64()));
+            }
+            if step.frozen > FROZEN_MAX {
+                complain(format!("the picture stands still for {} ms", step.frozen.as_millis()));
             }
         }
         found
@@ -273,27 +303,43 @@ mod tests {
     #[test]
     fn a_link_for_sound_alone_is_judged_by_its_sound() {
         let step = |sounds| Step { capacity: 100, sounds, ..Step::default() };
-        let of =
-            |sounds| Narrowing { steps: vec![step(sounds)], length: Duration::from_secs(10) }.complaints();
+        let of = |sounds| complaints(vec![step(sounds)]);
         assert_eq!(of((700, 300)), [""; 0]);
         assert_eq!(of((500, 500)), ["a link of 0.1 Mbit/s: 50 % of the sound"]);
         assert_eq!(of((0, 0)), ["a link of 0.1 Mbit/s: 0 % of the sound"]);
     }
 
+    fn complaints(steps: Vec<Step>) -> Vec<String> {
+        Narrowing { steps, length: Duration::from_secs(30) }.complaints()
+    }
+
     #[test]
-    fn the_ends_and_the_narrowest_step_are_judged() {
+    fn each_step_is_judged_but_the_one_on_the_way_back() {
         let sound = Step { capacity: 100, sounds: (100, 0), ..Step::default() };
-        let step = |capacity, height| Step { capacity, height, pictures: 100, ..Step::default() };
-        let of = |steps| Narrowing { steps, length: Duration::from_secs(10) }.complaints();
+        let step = |capacity, wanted, height| Step { capacity, wanted, height, pictures: 100, ..Step::default() };
+        let best = step(8000, 540, 540);
+        let good = vec![best.clone(), step(1000, 270, 270), sound, step(300, 135, 0), best.clone()];
+        assert_eq!(complaints(good.clone()), [""; 0]);
+        let judge = |change: fn(&mut Step)| {
+            let mut steps = good.clone();
+            change(&mut steps[1]);
+            complaints(steps)
+        };
+        assert_eq!(judge(|step| step.height = 540), ["a link of 1 Mbit/s: 540 lines, not 270"]);
+        assert_eq!(judge(|step| step.pictures = 0), ["a link of 1 Mbit/s: no pictures"]);
         assert_eq!(
-            of(vec![step(8000, 540), step(1000, 270), step(300, 135), sound.clone(), step(8000, 540)]),
-            [""; 0]
+            judge(|step| step.adapted_after = Some(Duration::from_secs(18))),
+            ["a link of 1 Mbit/s: 18.0 s until the picture fits"]
         );
         assert_eq!(
-            of(vec![step(8000, 540), step(300, 270), sound, step(8000, 135)]),
-            ["a link of 0.3 Mbit/s: 270 lines, not 135", "a link of 8 Mbit/s: 135 lines, not 540"]
+            judge(|step| step.frozen = Duration::from_millis(1200)),
+            ["a link of 1 Mbit/s: the picture stands still for 1200 ms"]
         );
-        let frozen = Step { pictures: 0, ..step(8000, 540) };
-        assert_eq!(of(vec![frozen]), ["a link of 8 Mbit/s: no pictures"]);
+    }
+
+    #[test]
+    fn steps_that_are_short_are_not_judged_by_their_layer() {
+        let steps = vec![Step { wanted: 540, height: 270, pictures: 100, ..Step::default() }];
+        assert_eq!(Narrowing { steps, length: Duration::from_secs(12) }.complaints(), [""; 0]);
     }
 }

@@ -1,5 +1,5 @@
 //! Real clients, minutes of each: who publishes, who watches, what comes of it, and what comes of cuts and narrow links. What
-//! was seen goes, dated, into `docs/compatibility.md`; of an hour of RTMP into `docs/rtmp-hour.md`.
+//! was seen goes, dated, into `docs/compatibility.md`; of an hour of RTMP into a page of its own.
 //!
 //! Needs root, for network namespaces.
 
@@ -23,11 +23,9 @@ use report::Report;
 use stage::Stage;
 use viewers::Viewer;
 
-/// How long each pair streams, in minutes, unless the command line says otherwise, and the stage of that name.
+/// How long each pair streams, in minutes, unless the command line says otherwise, and an encoder of [`hour::ENCODERS`].
 const MINUTES: f64 = 5.0;
 const MINUTES_OF_HOUR: f64 = 60.0;
-/// Played only if it is named; it has a page of its own.
-const HOUR: &str = "rtmp-hour";
 /// In these a browser sends to another one without a server, to compare with.
 const DIRECT_CODECS: [&str; 2] = ["h264", "vp8"];
 /// What freezes are compared with needs no longer than this, in each of them.
@@ -65,7 +63,7 @@ const fn stage(name: &'static str, publisher: Publisher, viewers: &'static [View
 #[derive(Debug, PartialEq)]
 struct Wanted {
     length: Duration,
-    /// Of the stage that takes an hour by itself.
+    /// Of those that take an hour.
     hour: Duration,
     /// All if there are none, and only then they are written down.
     names: Vec<String>,
@@ -83,7 +81,8 @@ impl Wanted {
         }
         ensure!((0.1..=600.0).contains(&minutes.unwrap_or(MINUTES)), "from 0.1 to 600 minutes");
         let stages = STAGES.iter().flat_map(|line| line.iter()).map(|stage| stage.name);
-        let known: Vec<&str> = stages.chain(["direct", "abr", HOUR]).collect();
+        let hours = hour::ENCODERS.map(|(name, _)| name);
+        let known: Vec<&str> = stages.chain(["direct", "abr"]).chain(hours).collect();
         for name in &names {
             ensure!(known.contains(&name.as_str()), "{name} is none of {}", known.join(", "));
         }
@@ -154,21 +153,19 @@ async fn main() -> anyhow::Result<()> {
             Err(error) => report.add_failure("abr", &error),
         }
     }
-    if !wanted.is_whole() && wanted.is(HOUR) {
-        let can_run = |publisher: &Publisher| stage(HOUR, *publisher, &[]).can_run();
-        let there = hour::ENCODERS.into_iter().filter(can_run);
-        let mut hours = Vec::new();
-        for hour in join_all(there.map(|publisher| hour::run(publisher, wanted.hour))).await {
-            match hour {
-                Ok(hour) => {
-                    report.add_hour(&hour);
-                    hours.push(hour);
-                }
-                Err(error) => report.add_failure(HOUR, &error),
-            }
+    for (name, publisher) in hour::ENCODERS {
+        // Only if it is named.
+        if wanted.is_whole() || !wanted.is(name) || !stage(name, publisher, &[]).can_run() {
+            continue;
         }
-        if wanted.hour >= Duration::from_secs(3600) && !hours.is_empty() {
-            hour::write(&hours)?;
+        match hour::run(publisher, wanted.hour).await {
+            Ok(hour) => {
+                report.add_hour(&hour);
+                if wanted.hour >= Duration::from_secs(3600) {
+                    hour.write(name)?;
+                }
+            }
+            Err(error) => report.add_failure(name, &error),
         }
     }
     println!("\nall of it took {:.0?}", begun.elapsed());
@@ -199,7 +196,7 @@ mod tests {
         assert_eq!((short.length, short.is_whole()), (Duration::from_secs(30), false));
         assert_eq!((short.is("obs"), short.is("abr"), short.is("firefox")), (true, true, false));
         assert_eq!(whole.hour, Duration::from_secs(3600));
-        assert_eq!(parse("--minutes 2 rtmp-hour").expect("shorter").hour, Duration::from_secs(120));
+        assert_eq!(parse("--minutes 2 rtmp-hour-obs").expect("shorter").hour, Duration::from_secs(120));
         for wrong in ["--minutes", "--minutes 0", "--minutes x", "--hours 1", "safari"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -59,7 +59,7 @@ impl Report {
         }
         self.row(who, &outcome.seen, &verdict);
         self.failures.extend(found.iter().map(|complaint| format!("{}, {}: {complaint}", who[0], who[1])));
-        let _ = write!(self.cuts, "| {} | {} ", who[0], who[1]);
+        let _ = write!(self.cuts, "| {} | {} | {} ", who[0], who[1], outcome.seen.viewing.codec);
         for returned in &outcome.returns {
             let _ = write!(self.cuts, "| {} ", in_words(returned));
         }
@@ -137,7 +137,7 @@ impl Report {
         };
         format!(
             "{HEAD}{}; publishers, nodes and viewers all on this one machine. **Each pair streamed for {}.** {verdict}\n\n\
-             ## Programs\n\n| Program | Version |\n|---|---|\n{programs}\n{STREAMING}{}\n{CUT}|---|---|{}\n{}\n{NARROWING}{}\n{}",
+             ## Programs\n\n| Program | Version |\n|---|---|\n{programs}\n{STREAMING}{}\n{CUT}|---|---|---|{}\n{}\n{NARROWING}{}\n{ALSO}\n{}",
             host::today_and_here(),
             in_minutes(length),
             self.streaming,
@@ -172,9 +172,14 @@ p95 ms | Drift ms | Lip sync ms: at first; p5 / p50 / p95 | Result |\n|---|---|-
 
 const CUT: &str = "## The publisher loses its network\n\nNothing gets through from and to the publisher for so long. In brackets: \
 whether it goes on in the session that it had, and how old pictures are on screen 5 s later. GStreamer is asked once a second.\n\n\
-| Publisher | Viewer |{columns}\n";
+| Publisher | Viewer | Codec |{columns}\n";
 
 const NARROWING: &str = "## A viewer's link gets narrow and wide again\n\n";
+
+const ALSO: &str = "## Shorter trials\n\nThese are tried each time by `cargo xtask test`, for seconds instead of minutes: ffmpeg 8's own \
+WHIP muxer; RTMPS; HEVC, AV1 and VP9 over Enhanced RTMP; several layers with OBS's names and habits; HEVC of GStreamer over WHIP; plain RTP \
+of ffmpeg and of GStreamer, unicast and multicast; publishers and viewers whose DTLS is mbedTLS, as OBS has it on Windows and macOS; \
+VP9 and AV1 with layers in one stream (SVC).\n";
 
 /// What is missing, and why.
 fn not_tried(firefox: &[String]) -> String {
@@ -191,7 +196,8 @@ fn not_tried(firefox: &[String]) -> String {
          library of OBS, stands in for it, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: none for Linux has WebRTC. In Debian's WebKitGTK 2.50.6 \
          `RTCPeerConnection` is undefined, its setting switched on or not.\n{h264}\
          - **Encoders and decoders in hardware**, and H265 in browsers, which needs them: this machine has none.\n\
-         - **Phones.**\n"
+         - **GStreamer's `whipclientsink` and `whepsrc`**: they are made with Rust, and Debian does not package them. `webrtcbin`, \
+         which does their WebRTC, is tried, with a few lines for the HTTP.\n- **Phones.**\n"
     )
 }
 
@@ -360,7 +366,7 @@ mod tests {
         let page = report.text(Duration::from_secs(20), &[], &["VP8".to_owned()]);
         assert!(page.contains("All of it is as it should be."), "{page}");
         assert!(page.contains("Each pair streamed for 20 s."), "{page}");
-        assert!(page.contains("| 5 s | 20 s |\n|---|---|---|---|\n"), "{page}");
+        assert!(page.contains("| Codec | 5 s | 20 s |\n|---|---|---|---|---|\n"), "{page}");
         assert!(page.contains("1.0 s after (same session)"), "{page}");
         report.add_left_out("OBS Studio");
         let page = report.text(Duration::from_secs(20), &[], &[]);

@@ -98,6 +98,13 @@ pub async fn run(stage: Stage, length: Duration) -> anyhow::Result<Vec<Outcome>>
     Ok(outcomes)
 }
 
+/// Sessions of publishers of one node, and of viewers of another, that were connected so far.
+pub async fn sessions(injection: &Program, egress: &Program) -> anyhow::Result<(f64, f64)> {
+    let connected = r#"result="connected""#;
+    let publishers = injection.metric_with("media_tree_publishes_total{", connected).await?;
+    Ok((publishers, egress.metric_with("media_tree_joins_total{", connected).await?))
+}
+
 /// In the order in which it ends.
 struct Scene {
     watching: Vec<Watching>,
@@ -110,7 +117,7 @@ struct Scene {
 impl Scene {
     /// Takes the publisher's network away for so long; what came of each viewer.
     async fn cut(&mut self, length: Duration) -> anyhow::Result<Vec<Return>> {
-        let (publishers, viewers) = self.sessions().await?;
+        let (publishers, viewers) = sessions(&self.injection, &self.egress).await?;
         let starts = self.publishing.starts();
         let (here, there) = (self.hosts.here(), self.hosts.host("in").address);
         self.hosts.join(here, there, Path { loss: 1.0, ..Path::default() });
@@ -119,7 +126,7 @@ impl Scene {
         self.hosts.join(here, there, Path::default());
         let healed = SystemTime::now();
         let first_pictures = self.until_playing().await?;
-        let (publishers_now, viewers_now) = self.sessions().await?;
+        let (publishers_now, viewers_now) = sessions(&self.injection, &self.egress).await?;
         let mut returns = Vec::new();
         for (watching, first) in self.watching.iter().zip(first_pictures) {
             let clock = self.publishing.clock.filter(|_| first.is_ok());
@@ -149,13 +156,6 @@ impl Scene {
                 _ = looks.tick() => self.publishing.revive(&self.injection).await?,
             }
         }
-    }
-
-    /// Sessions of publishers, and of viewers, that were connected so far.
-    async fn sessions(&self) -> anyhow::Result<(f64, f64)> {
-        let connected = r#"result="connected""#;
-        let publishers = self.injection.metric_with("media_tree_publishes_total{", connected).await?;
-        Ok((publishers, self.egress.metric_with("media_tree_joins_total{", connected).await?))
     }
 
     async fn close(self) -> anyhow::Result<()> {
