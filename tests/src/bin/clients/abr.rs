@@ -316,7 +316,8 @@ mod tests {
     #[test]
     fn each_step_is_judged_but_the_one_on_the_way_back() {
         let sound = Step { capacity: 100, sounds: (100, 0), ..Step::default() };
-        let step = |capacity, wanted, height| Step { capacity, wanted, height, pictures: 100, ..Step::default() };
+        let step =
+            |capacity, wanted, height| Step { capacity, wanted, height, pictures: 100, ..Step::default() };
         let best = step(8000, 540, 540);
         let good = vec![best.clone(), step(1000, 270, 270), sound, step(300, 135, 0), best.clone()];
         assert_eq!(complaints(good.clone()), [""; 0]);

@@ -255,12 +255,18 @@ mod tests {
             hour.minutes.iter_mut().for_each(change);
             hour.words().1
         };
-        assert_eq!(judge(|minute| minute.lip_sync = Some(-60.0)), ["ffmpeg, RTMP, zerolatency: sound -60 ms off"]);
+        assert_eq!(
+            judge(|minute| minute.lip_sync = Some(-60.0)),
+            ["ffmpeg, RTMP, zerolatency: sound -60 ms off"]
+        );
         assert_eq!(
             judge(|minute| minute.pictures = 900),
             ["ffmpeg, RTMP, zerolatency: 9000 pictures in 10 minutes"]
         );
-        assert_eq!(judge(|minute| minute.freezes = 2), ["ffmpeg, RTMP, zerolatency: 20 freezes in 10 minutes"]);
+        assert_eq!(
+            judge(|minute| minute.freezes = 2),
+            ["ffmpeg, RTMP, zerolatency: 20 freezes in 10 minutes"]
+        );
     }
 
     #[test]
@@ -282,6 +288,9 @@ mod tests {
     fn the_page_has_each_minute() {
         let page = hour(&[(300.0, 10.0), (420.0, 12.4)]).page("rtmp-hour-ffmpeg");
         assert!(page.contains("| 2 | 1800 | 0 | 420 | 12 |\n"), "{page}");
-        assert!(page.contains("All of it is as it should be.\n\n2 minutes, 3600 pictures, 0 freezes.\n"), "{page}");
+        assert!(
+            page.contains("All of it is as it should be.\n\n2 minutes, 3600 pictures, 0 freezes.\n"),
+            "{page}"
+        );
     }
 }
