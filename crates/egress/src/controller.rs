@@ -382,7 +382,7 @@ impl Controller {
         let is_short = if is_echo {
             is_severe && has_fallen && self.has_queue()
         } else if is_severe {
-            has_fallen || self.has_standing_queue() || self.queue.delay >= PROBE_QUEUE_MAX
+            has_fallen || self.has_standing_queue()
         } else {
             has_fallen && is_likely && is_below(estimate, MILD_PERCENT, sent)
         };

@@ -26,8 +26,10 @@ const BREAK_MICROS: i64 = 10_000_000;
 /// What arrived is measured over this time, which has to be covered by that much.
 const WINDOW_MICROS: i64 = 750_000;
 const WINDOW_MICROS_MIN: i64 = 300_000;
-/// While a queue grows, what arrives is what the connection carries now: then this is enough.
+/// While packets wait in a queue, what arrives is what the connection carries now: then this is enough.
 const WINDOW_MICROS_FULL: i64 = 200_000;
+/// A packet that was on its way for longer than the quickest by this has waited.
+const WAITED_MICROS: i64 = 10_000;
 /// Places at which it was noted what had arrived, and how far they are apart at least.
 const MARKS: usize = 8;
 const MARK_MICROS: i64 = 100_000;
@@ -117,7 +119,7 @@ impl Estimator {
         }
         self.delay = arrived - sent;
         if self.detector.arrived(sent, arrived) {
-            self.delivered.mark(arrived);
+            self.delivered.mark(arrived, self.detector.waited_micros() >= WAITED_MICROS);
         }
         self.delivered.bytes += packet.bytes as u64;
     }
@@ -143,11 +145,8 @@ impl Estimator {
         let is_over = self.detector.usage() == Usage::Over;
         let may_fall = self.fell_at.is_none_or(|at| now.saturating_duration_since(at) >= FALL_INTERVAL);
         if is_over && may_fall {
-            let fallen = FALL
-                * self
-                    .delivered
-                    .rate_of_late()
-                    .map_or(carried, |of_late| of_late * (1.0 + self.repeats.share()));
+            let of_queue = self.delivered.rate_of_queue().unwrap_or(delivered);
+            let fallen = FALL * of_queue * (1.0 + self.repeats.share());
             self.estimate = Some(self.estimate.map_or(fallen, |estimate| estimate.min(fallen)));
             self.fell_at = Some(now);
         }
@@ -190,6 +189,8 @@ impl Estimator {
 struct Mark {
     micros: i64,
     bytes: u64,
+    /// Whether the connection was never idle since the mark before.
+    is_busy: bool,
 }
 
 impl Mark {
@@ -206,17 +207,21 @@ struct Delivered {
     /// The newest is the last one.
     marks: [Mark; MARKS],
     filled: usize,
+    /// A group since the newest mark has not waited.
+    has_idled: bool,
 }
 
 impl Delivered {
-    /// A group begins to arrive.
-    fn mark(&mut self, micros: i64) {
+    /// A group begins to arrive; the one before it has waited, or not.
+    fn mark(&mut self, micros: i64, has_waited: bool) {
+        self.has_idled |= !has_waited;
         let [.., newest] = self.marks;
         if self.filled > 0 && micros - newest.micros < MARK_MICROS {
             return;
         }
         self.marks.rotate_left(1);
-        self.marks[MARKS - 1] = Mark { micros, bytes: self.bytes };
+        let is_busy = !std::mem::take(&mut self.has_idled);
+        self.marks[MARKS - 1] = Mark { micros, bytes: self.bytes, is_busy };
         self.filled = (self.filled + 1).min(MARKS);
     }
 
@@ -229,12 +234,14 @@ impl Delivered {
         (micros >= WINDOW_MICROS_MIN).then(|| newest.rate_since(oldest))
     }
 
-    /// The same over [`WINDOW_MICROS_FULL`], or a little more.
-    fn rate_of_late(&self) -> Option<f64> {
+    /// The same over [`WINDOW_MICROS_FULL`], or a little more, if all of it has waited: else a sender that pauses looks like a
+    /// connection that carries little.
+    fn rate_of_queue(&self) -> Option<f64> {
         let marks = &self.marks[MARKS - self.filled..];
         let newest = marks.last()?;
-        let since = marks.iter().rfind(|mark| newest.micros - mark.micros >= WINDOW_MICROS_FULL)?;
-        Some(newest.rate_since(since))
+        let since = marks.iter().rposition(|mark| newest.micros - mark.micros >= WINDOW_MICROS_FULL)?;
+        let is_busy = marks[since + 1..].iter().all(|mark| mark.is_busy);
+        is_busy.then(|| newest.rate_since(&marks[since]))
     }
 }
 

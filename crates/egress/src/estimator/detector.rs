@@ -75,6 +75,7 @@ pub struct Detector {
     least: Option<Least>,
     standing: Option<Least>,
     queue: i64,
+    waited: i64,
     /// When the group before arrived, and how long the very first was on its way.
     before: Option<(i64, i64)>,
     smoothed: f64,
@@ -94,6 +95,7 @@ impl Default for Detector {
             least: None,
             standing: None,
             queue: 0,
+            waited: 0,
             before: None,
             smoothed: 0.0,
             line: Line::default(),
@@ -110,6 +112,11 @@ impl Detector {
     /// How the connection is used.
     pub const fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// How long the newest whole group has waited.
+    pub const fn waited_micros(&self) -> i64 {
+        self.waited
     }
 
     /// How long the queue is that has stood for a moment, by what a packet was on its way of late at least.
@@ -150,7 +157,7 @@ impl Detector {
         let least = self.least.get_or_insert(Least::new(arrived, delay)).note(arrived, delay, LEAST_MICROS);
         let standing =
             self.standing.get_or_insert(Least::new(arrived, delay)).note(arrived, delay, STANDING_MICROS);
-        self.queue = standing - least;
+        (self.queue, self.waited) = (standing - least, delay - least);
         let Some((before, first)) = self.before else {
             self.before = Some((arrived, delay));
             return;

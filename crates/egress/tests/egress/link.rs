@@ -524,5 +524,5 @@ fn steps_up_and_down_cost_little_of_the_picture_where_arrivals_are_told() {
     assert_eq!(seen.map(|(_, layer, _)| layer), [0, 1, 1, 2, 2, 2, 2, 2, 1, 1, 0, 0]);
     let carries_none = |(kbps, ..): &(u64, u8, u64)| *kbps == 100;
     let dropped: u64 = seen.iter().filter(|step| !carries_none(step)).map(|(.., dropped)| dropped).sum();
-    assert!(dropped < 200, "{dropped} packets in eleven steps: {seen:?}");
+    assert!(dropped < 250, "{dropped} packets in eleven steps: {seen:?}");
 }
