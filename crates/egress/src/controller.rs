@@ -42,7 +42,7 @@ const SEVERE_PERCENT: u64 = 70;
 const MILD_PERCENT: u64 = 86;
 /// To this share of what arrives a receiver lowers its estimate.
 const FALLEN_TO_PERCENT: u64 = 85;
-/// A layer of which less than this share is carried is no picture.
+/// A layer of which less than this share is carried is no picture, and one that has filled a queue soon will be none.
 const URGENT_PERCENT: u64 = 85;
 /// An estimate is believed so long.
 const ESTIMATE_AGE_MAX: Duration = Duration::from_secs(5);
@@ -319,7 +319,8 @@ impl Controller {
         }
         let layer = nearest(layers, self.wanted, self.current);
         let sent = self.rate(layers, self.current);
-        let is_urgent = self.short.is_some_and(|capacity| is_below(capacity, URGENT_PERCENT, sent));
+        let is_urgent =
+            self.short.is_some_and(|capacity| self.has_queue() || is_below(capacity, URGENT_PERCENT, sent));
         Decision { layer, probe: self.probe.map(|probe| probe.rate), is_urgent }
     }
 

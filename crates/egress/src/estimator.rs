@@ -189,8 +189,6 @@ impl Estimator {
 struct Mark {
     micros: i64,
     bytes: u64,
-    /// Whether the connection was never idle since the mark before.
-    is_busy: bool,
 }
 
 impl Mark {
@@ -206,7 +204,9 @@ struct Delivered {
     bytes: u64,
     /// The newest is the last one.
     marks: [Mark; MARKS],
-    filled: usize,
+    filled: u8,
+    /// A bit for each mark, that of the newest one is the lowest: whether the connection was never idle since the mark before.
+    busy: u8,
     /// A group since the newest mark has not waited.
     has_idled: bool,
 }
@@ -221,13 +221,14 @@ impl Delivered {
         }
         self.marks.rotate_left(1);
         let is_busy = !std::mem::take(&mut self.has_idled);
-        self.marks[MARKS - 1] = Mark { micros, bytes: self.bytes, is_busy };
-        self.filled = (self.filled + 1).min(MARKS);
+        self.busy = self.busy << 1 | u8::from(is_busy);
+        self.marks[MARKS - 1] = Mark { micros, bytes: self.bytes };
+        self.filled = (self.filled + 1).min(MARKS as u8);
     }
 
     /// Bits per second, if enough has arrived of late to say so.
     fn rate(&self) -> Option<f64> {
-        let marks = &self.marks[MARKS - self.filled..];
+        let marks = &self.marks[MARKS - usize::from(self.filled)..];
         let newest = marks.last()?;
         let oldest = marks.iter().find(|mark| newest.micros - mark.micros <= WINDOW_MICROS)?;
         let micros = newest.micros - oldest.micros;
@@ -237,11 +238,12 @@ impl Delivered {
     /// The same over [`WINDOW_MICROS_FULL`], or a little more, if all of it has waited: else a sender that pauses looks like a
     /// connection that carries little.
     fn rate_of_queue(&self) -> Option<f64> {
-        let marks = &self.marks[MARKS - self.filled..];
+        let marks = &self.marks[MARKS - usize::from(self.filled)..];
         let newest = marks.last()?;
         let since = marks.iter().rposition(|mark| newest.micros - mark.micros >= WINDOW_MICROS_FULL)?;
-        let is_busy = marks[since + 1..].iter().all(|mark| mark.is_busy);
-        is_busy.then(|| newest.rate_since(&marks[since]))
+        // As many as there are behind that one.
+        let all = (1_u8 << (marks.len() - 1 - since)) - 1;
+        (self.busy & all == all).then(|| newest.rate_since(&marks[since]))
     }
 }
 
