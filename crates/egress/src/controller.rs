@@ -152,10 +152,10 @@ pub struct Controller {
     wanted: u8,
     /// Nothing has ever been short: the best layer is right, without a probe.
     is_optimistic: bool,
-    /// The newest estimate, when it came, when it fell last, and when it did so without a decision since.
+    /// The newest estimate, when it came, when it fell last, and the same of a fall that has led to nothing yet.
     estimate: Option<(Bitrate, Instant)>,
     fallen_at: Option<Instant>,
-    fell_at: Option<Instant>,
+    open_fall_at: Option<Instant>,
     heard_at: Option<Instant>,
     /// Where the window of loss began.
     window: Option<(Instant, Report)>,
@@ -194,7 +194,7 @@ impl Controller {
             is_optimistic: layer == 0,
             estimate: None,
             fallen_at: None,
-            fell_at: None,
+            open_fall_at: None,
             heard_at: None,
             window: None,
             loss_percent: 0,
@@ -221,7 +221,7 @@ impl Controller {
     pub fn estimated(&mut self, now: Instant, bitrate: Bitrate) {
         let before = self.estimate.replace((bitrate, now));
         if before.is_none_or(|(before, _)| is_below(bitrate, FALL_PERCENT, before)) {
-            (self.fell_at, self.fallen_at) = (Some(now), Some(now));
+            (self.open_fall_at, self.fallen_at) = (Some(now), Some(now));
         }
     }
 
@@ -357,7 +357,7 @@ impl Controller {
     /// What comes in next is of the past.
     fn rest(&mut self, now: Instant) {
         self.quiet_until = Some(now + QUIET);
-        (self.fell_at, self.lossy, self.loss_percent) = (None, 0, 0);
+        (self.open_fall_at, self.lossy, self.loss_percent) = (None, 0, 0);
         (self.window, self.delivered) = (None, None);
         self.queue = Queue::default();
     }
@@ -368,8 +368,8 @@ impl Controller {
             self.lossy = 0;
             return None;
         }
-        self.fell_at = self.fell_at.filter(|at| now.saturating_duration_since(*at) <= FALL_AGE_MAX);
-        let has_fallen = self.fell_at.is_some();
+        self.open_fall_at = self.open_fall_at.filter(|at| now.saturating_duration_since(*at) <= FALL_AGE_MAX);
+        let has_fallen = self.open_fall_at.is_some();
         let probed = self.probe.map_or(0, |probe| probe.rate.as_bps());
         let sent = Bitrate::bps(self.rate(layers, self.current).as_bps() + probed);
         if self.lossy >= LOSS_WINDOWS {
@@ -388,7 +388,7 @@ impl Controller {
             has_fallen && is_likely && is_below(estimate, MILD_PERCENT, sent)
         };
         is_short.then(|| {
-            self.fell_at = None;
+            self.open_fall_at = None;
             estimate
         })
     }

@@ -97,6 +97,10 @@ impl Shard {
             let is_behind = self.behind_until.is_some_and(|at| now < at);
             let rules = Rules { config: &self.config, is_behind, layers_left_out: self.overload.layers() };
             layers::review(rules, viewer, fan, &mut sending);
+            if let Some(target) = viewer.video.as_mut().and_then(|track| track.target.as_mut()) {
+                // It has been looked at.
+                target.due_at = target.due_at.filter(|at| *at > now);
+            }
             replays::start_or_ask(&self.config, viewer, fan, &mut sending);
             restart(&self.config, viewer, fan, &mut sending);
         }
