@@ -254,7 +254,7 @@ impl Narrowing {
     fn complaints(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut is_afterwards = false;
-        for step in &self.steps {
+        for (index, step) in self.steps.iter().enumerate() {
             let mut complain = |what: String| {
                 found.push(format!("a link of {} Mbit/s: {what}", step.capacity as f64 / 1000.0));
             };
@@ -273,9 +273,11 @@ impl Narrowing {
             if is_returning {
                 continue;
             }
-            // A step that is too short for that is not judged by it.
+            // A step that is too short for that is not judged by it, but for the ends and the narrowest one.
             let is_long = self.length > ADAPTED_MAX;
-            if is_long && step.height != step.wanted {
+            let is_narrowest = self.steps.get(index + 1).is_some_and(|next| next.capacity == SOUND_ONLY);
+            let is_known = is_narrowest || index == 0 || index + 1 == self.steps.len();
+            if (is_long || is_known) && step.height != step.wanted {
                 complain(format!("{} lines, not {}", step.height, step.wanted));
             }
             if let Some(after) = step.adapted_after.filter(|after| is_long && *after > ADAPTED_MAX) {
@@ -339,8 +341,14 @@ mod tests {
     }
 
     #[test]
-    fn steps_that_are_short_are_not_judged_by_their_layer() {
-        let steps = vec![Step { wanted: 540, height: 270, pictures: 100, ..Step::default() }];
-        assert_eq!(Narrowing { steps, length: Duration::from_secs(12) }.complaints(), [""; 0]);
+    fn of_short_steps_the_layer_is_judged_at_the_ends_and_where_the_link_is_narrowest() {
+        let wrong = |capacity| Step { capacity, wanted: 540, height: 270, pictures: 100, ..Step::default() };
+        let sound = Step { capacity: 100, sounds: (100, 0), ..Step::default() };
+        let steps = vec![wrong(8), wrong(1000), wrong(3000), sound, wrong(4000), wrong(5000), wrong(8000)];
+        let found = Narrowing { steps, length: Duration::from_secs(12) }.complaints();
+        assert_eq!(
+            found,
+            [0.008, 3.0, 8.0].map(|mbps| format!("a link of {mbps} Mbit/s: 270 lines, not 540"))
+        );
     }
 }
