@@ -42,8 +42,6 @@ const SEVERE_PERCENT: u64 = 70;
 const MILD_PERCENT: u64 = 86;
 /// To this share of what arrives a receiver lowers its estimate.
 const FALLEN_TO_PERCENT: u64 = 85;
-/// A layer of which less than this share is carried is no picture, and one that has filled a queue soon will be none.
-const URGENT_PERCENT: u64 = 85;
 /// An estimate is believed so long.
 const ESTIMATE_AGE_MAX: Duration = Duration::from_secs(5);
 /// What has to be free for a layer beside its own rate, in percent: sound, headers, frames of uneven size.
@@ -116,7 +114,7 @@ pub struct Decision {
     pub layer: u8,
     /// At which rate to repeat packets beside it, to see whether a better one would fit.
     pub probe: Option<Bitrate>,
-    /// Whether so much is lost, or about to be, of the layer before that the rest of it is worth nothing.
+    /// Whether the layer before is seen to fill a queue: what still came of it would be in the way of the next one.
     pub is_urgent: bool,
 }
 
@@ -318,9 +316,7 @@ impl Controller {
             None => self.go_up(now, layers, can_probe),
         }
         let layer = nearest(layers, self.wanted, self.current);
-        let sent = self.rate(layers, self.current);
-        let is_urgent =
-            self.short.is_some_and(|capacity| self.has_queue() || is_below(capacity, URGENT_PERCENT, sent));
+        let is_urgent = self.short.is_some() && self.is_filling();
         Decision { layer, probe: self.probe.map(|probe| probe.rate), is_urgent }
     }
 

@@ -233,17 +233,16 @@ fn a_probe_grows_slowly_enough_for_a_queue_to_be_seen() {
 }
 
 #[test]
-fn a_layer_that_is_not_carried_is_given_up_at_once() {
-    for (estimate, loss, queue_ms, is_urgent) in
-        [(2100, 5, 0, false), (2100, 0, 120, true), (1700, 5, 0, true)]
-    {
+fn a_layer_that_is_seen_to_fill_a_queue_is_given_up_at_once() {
+    // Who tells no arrivals has to say more first: which layer fits, its estimate shows only while it falls.
+    for (loss, queue_ms, is_urgent) in [(5, 0, false), (0, 120, true), (5, 60, true)] {
         let mut viewer = Viewer::new(0);
         viewer.seconds(3);
         viewer.second(loss, 40);
-        viewer.controller.estimated(viewer.now, Bitrate::kbps(estimate));
-        viewer.controller.queued(Queue { is_growing: true, delay: Duration::from_millis(queue_ms) });
+        viewer.controller.estimated(viewer.now, Bitrate::kbps(2100));
+        viewer.controller.queued(Queue { is_growing: false, delay: Duration::from_millis(queue_ms) });
         let decision = viewer.controller.decide(viewer.now, &LAYERS, 0, true);
-        assert_eq!((decision.layer, decision.is_urgent), (1, is_urgent), "{estimate} kbit/s");
+        assert_eq!((decision.layer, decision.is_urgent), (1, is_urgent), "{loss} %, {queue_ms} ms");
     }
 }
 
