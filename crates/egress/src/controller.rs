@@ -44,6 +44,8 @@ const MILD_PERCENT: u64 = 86;
 const FALLEN_TO_PERCENT: u64 = 85;
 /// An estimate is believed so long.
 const ESTIMATE_AGE_MAX: Duration = Duration::from_secs(5);
+/// A connection that was short is thought to carry little for so long.
+const SHORT_AGE_MAX: Duration = Duration::from_secs(30);
 /// What has to be free for a layer beside its own rate, in percent: sound, headers, frames of uneven size.
 const DOWN_ROOM_PERCENT: u64 = 105;
 const UP_ROOM_PERCENT: u64 = 120;
@@ -163,9 +165,9 @@ pub struct Controller {
     lossy: u8,
     /// How much arrived in the last whole window, repeats among it.
     delivered: Option<Bitrate>,
-    /// What the connection carries, if the latest decision found that to be too little and there was more than an estimate to
-    /// say so.
+    /// What the connection carries, if the latest decision found that, by more than an estimate, to be too little; and when.
     short: Option<Bitrate>,
+    short_at: Option<Instant>,
     round_trip: Option<Duration>,
     round_trip_min: Option<Duration>,
     /// When the report was sent that the viewer answered last, and the first one in a row that met a queue.
@@ -199,6 +201,7 @@ impl Controller {
             lossy: 0,
             delivered: None,
             short: None,
+            short_at: None,
             round_trip: None,
             round_trip_min: None,
             asked_at: None,
@@ -292,8 +295,7 @@ impl Controller {
         }
     }
 
-    /// Decides for a viewer that gets the layer `current` of `layers`, of which there is at least one. Call it after news
-    /// of the viewer, and now and then.
+    /// Decides for a viewer that gets `current` of `layers`, of which there is one at least. After news of it, and now and then.
     pub fn decide(&mut self, now: Instant, layers: &[LayerNow], current: u8, can_probe: bool) -> Decision {
         if current != self.current {
             self.moved(now, current);
@@ -311,6 +313,7 @@ impl Controller {
         self.short = shortage
             .filter(|_| is_alone && self.has_witness())
             .map(|capacity| self.carried(now).unwrap_or(capacity));
+        self.short_at = self.short.map(|_| now).or(self.short_at);
         match shortage {
             Some(capacity) => self.go_down(now, layers, capacity),
             None => self.go_up(now, layers, can_probe),
@@ -325,6 +328,15 @@ impl Controller {
     #[must_use]
     pub const fn short(&self) -> Option<Bitrate> {
         self.short
+    }
+
+    /// What the connection carries, if that is known to be little: it was short of late, or a better layer has no room.
+    pub fn pace(&self, now: Instant, layers: &[LayerNow]) -> Option<Bitrate> {
+        let is_within = |at: Instant, age_max| now.saturating_duration_since(at) <= age_max;
+        let (estimate, _) = self.estimate.filter(|(_, at)| is_within(*at, ESTIMATE_AGE_MAX))?;
+        let mut better = layers.iter().take(usize::from(self.current));
+        let lacks_room = !self.is_optimistic && better.any(|layer| layer.is_active);
+        (lacks_room || self.short_at.is_some_and(|at| is_within(at, SHORT_AGE_MAX))).then_some(estimate)
     }
 
     /// The picture begins anew: what is reported next is of the time before, and what is estimated, too.

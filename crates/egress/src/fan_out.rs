@@ -221,6 +221,7 @@ impl Shard {
                     layers::probe(viewer, packets, &mut self.probes, &mut sending);
                 }
                 self.replays.push(*slot, viewer);
+                self.paced.push(*slot, viewer);
             }
             room = room.saturating_sub(turn * length);
             work.viewers += turn;
@@ -239,6 +240,7 @@ impl Shard {
             work.clear();
         }
         self.train = work;
+        self.paced_at = self.paced_at.or_else(|| self.paced.next(now));
         if is_done {
             self.replay(now, out);
         }
@@ -334,7 +336,7 @@ fn forward<B: SendBatch>(
     sending: &mut Sending<'_, B>,
 ) {
     let packet = &*entry.packet;
-    let Viewer { audio, video, is_dirty, .. } = viewer;
+    let Viewer { audio, video, is_dirty, pace, .. } = viewer;
     let track = match entry.kind {
         Kind::Audio => audio,
         Kind::Video => video,
@@ -387,7 +389,12 @@ fn forward<B: SendBatch>(
         track.keyframe_at = Some(sending.now);
         track.restart_at = None;
     }
-    viewer.send(sending, entry.kind, &place, packet, payload);
+    let is_new_picture = entry.is_newest && entry.kind == Kind::Video;
+    if is_new_picture && pace.as_mut().is_some_and(|pace| pace.waits(sending.now, packet.seq_no)) {
+        return;
+    }
+    let bytes = viewer.send(sending, entry.kind, &place, packet, payload);
+    viewer.pace.iter_mut().for_each(|pace| pace.spend(bytes));
 }
 
 /// One sample for each frame that ends in the train and each viewer who is live on its layer.

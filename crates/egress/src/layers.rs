@@ -28,6 +28,7 @@ use crate::feedback::Rules;
 use crate::hold::{Connection, Hold, Step};
 use crate::mapping::Segment;
 use crate::overload::Overload;
+use crate::pace;
 use crate::record::{Selection, ViewerId};
 use crate::replays;
 use crate::send::{SendBatch, Sending};
@@ -314,6 +315,10 @@ pub fn review<B: SendBatch>(
         layering.budget = Budget::new(0);
     }
     layering.probe = probe.map(|rate| (rate, sending.now + PROBE_VALID));
+    let carried = layering.controller.pace(sending.now, layers);
+    let rate = layers.get(usize::from(current)).map_or(Bitrate::default(), |layer| layer.rate);
+    // Others estimate by what comes, and come back up by bursts.
+    pace::set(viewer, carried.filter(|_| viewer.tells_arrivals()), rate);
     let reason = match pinned {
         Some(wanted) if layer == wanted => LayerSwitch::Pinned,
         Some(_) => LayerSwitch::Inactive,
@@ -556,7 +561,8 @@ pub fn probe<'a, B: SendBatch>(
 ) {
     let Viewer { video: Some(track), layering: Some(layering), .. } = viewer else { return };
     let Some((rate, until)) = layering.probe else { return };
-    let source = track.source.filter(|_| matches!(track.phase, Phase::Live));
+    let waits = viewer.pace.as_ref().is_some_and(|pace| pace.is_waiting());
+    let source = track.source.filter(|_| matches!(track.phase, Phase::Live) && !waits);
     let Some(source) = source.filter(|_| sending.now < until) else { return };
     layering.budget.refill(sending.now, rate, rate.bytes_in(PROBE_SAVED));
     let mut left = layering.budget;

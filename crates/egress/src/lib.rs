@@ -19,6 +19,7 @@ mod hold;
 mod layers;
 mod mapping;
 mod overload;
+mod pace;
 mod packet;
 mod part;
 mod record;

@@ -11,6 +11,7 @@ use model::{Bitrate, Kind};
 use crate::broadcast::Fan;
 use crate::budget::Budget;
 use crate::layers;
+use crate::pace;
 use crate::part::Fit;
 use crate::replay;
 use crate::send::{SendBatch, Sending};
@@ -125,7 +126,7 @@ pub fn start<B: SendBatch>(
     how: Start,
     sending: &mut Sending<'_, B>,
 ) -> bool {
-    let Viewer { video: Some(track), estimate, is_dirty, .. } = viewer else { return false };
+    let Viewer { video: Some(track), estimate, pace, is_dirty, .. } = viewer else { return false };
     let Some(source) = track.source else { return false };
     let Some(stream) = fan.stream_mut(source.ssrc) else { return false };
     let rate = stream.rate(sending.now);
@@ -134,6 +135,7 @@ pub fn start<B: SendBatch>(
         return false;
     }
     *is_dirty = true;
+    pace.iter_mut().for_each(|pace| pace.forget());
     track.forget_old(|ssrc| fan.stream(ssrc)?.ring.oldest());
     match track.phase {
         Phase::Replaying(_) => sending.stats.replays += 1,
@@ -179,6 +181,10 @@ pub fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut
     let Some(stream) = fan.stream(segment.source) else { return };
     if let Some(track) = &mut viewer.video {
         track.rest = Some((segment.first_out, sending.now));
+    }
+    if let Some(pace) = &mut viewer.pace {
+        pace.begin(segment.source_base);
+        return pace::step(viewer, fan, sending);
     }
     for (_, packet) in stream.ring.range(segment.source_base..) {
         let place = packet.and_then(|packet| viewer.video.as_ref()?.place(packet).zip(Some(packet)));

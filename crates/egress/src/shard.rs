@@ -12,6 +12,7 @@ use crate::broadcast::{Fan, NotNegotiated};
 use crate::budget::Budget;
 use crate::fan_out::Train;
 use crate::overload::Overload;
+use crate::pace::Paced;
 use crate::record::{OutTrack, Path, ViewerId, ViewerRecord, ViewerSetup};
 use crate::replays::Replays;
 use crate::stats::Stats;
@@ -153,6 +154,8 @@ pub struct Shard {
     pub(crate) timers: Timers,
     pub(crate) replays: Replays,
     pub(crate) replay_at: Option<Instant>,
+    pub(crate) paced: Paced,
+    pub(crate) paced_at: Option<Instant>,
     /// When to look at which layers have dried up, if any broadcast has several.
     pub(crate) layers_at: Option<Instant>,
     pub(crate) probes: Budget,
@@ -187,6 +190,8 @@ impl Shard {
             by_remote: HashMap::new(),
             timers: Timers::default(),
             replay_at: None,
+            paced: Paced::default(),
+            paced_at: None,
             layers_at: None,
             probes: Budget::new(0),
             housekeeping_at: None,
@@ -274,6 +279,7 @@ impl Shard {
         }
         self.timers.remove(viewer.wake_at, slot);
         self.replays.remove(slot);
+        self.paced.remove(slot);
         if let Some(fan) = self.fans.get_mut(viewer.fan).and_then(Option::as_mut)
             && let Some(place) = fan.viewers.iter().position(|watching| *watching == slot)
         {

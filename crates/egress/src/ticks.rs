@@ -22,8 +22,14 @@ impl Shard {
     /// When [`Shard::fan_out_due`] and [`Shard::handle_timeout`] want to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines =
-            [self.train_at(), self.timers.next(), self.replay_at, self.layers_at, self.housekeeping_at];
+        let deadlines = [
+            self.train_at(),
+            self.timers.next(),
+            self.replay_at,
+            self.paced_at,
+            self.layers_at,
+            self.housekeeping_at,
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -37,6 +43,9 @@ impl Shard {
         }
         if self.replay_at.is_some_and(|at| at <= now) {
             self.replay(now, out);
+        }
+        if self.paced_at.is_some_and(|at| at <= now) {
+            self.pace(now, out);
         }
         if self.housekeeping_at.is_some_and(|at| at <= now) {
             self.housekeep(now, out);
@@ -54,6 +63,19 @@ impl Shard {
         };
         self.replays.turn(&self.config, &mut self.fans, &mut self.viewers, &mut sending);
         self.replay_at = self.replays.next(now);
+    }
+
+    /// Lets pictures that wait go on.
+    fn pace(&mut self, now: Instant, out: &mut impl SendBatch) {
+        let mut sending = Sending {
+            now,
+            out,
+            stats: &mut self.stats,
+            events: &mut self.events,
+            payload: &mut self.payload,
+        };
+        self.paced.turn(&self.fans, &mut self.viewers, &mut sending);
+        self.paced_at = self.paced.next(now);
     }
 
     /// Makes a viewer's turn come at once.
@@ -112,6 +134,8 @@ impl Shard {
         }
         viewer.write_record(sending.out);
         self.replays.push(slot, viewer);
+        self.paced.push(slot, viewer);
+        self.paced_at = self.paced_at.or_else(|| self.paced.next(now));
         if self.replay_at.is_none() && self.replays.next(now).is_some() {
             self.replay_at = Some(now);
         }

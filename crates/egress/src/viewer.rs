@@ -12,6 +12,7 @@ use crate::controller::LAYERS_MAX;
 use crate::counter::CounterBlock;
 use crate::feedback;
 use crate::layers::Layering;
+use crate::pace::Pace;
 use crate::packet::{self, Header, SEAL_BYTES_MAX};
 use crate::record::{Path, RecordChange, TrackRecord, ViewerId, ViewerRecord, ViewerSetup};
 use crate::resent::Resent;
@@ -68,6 +69,8 @@ pub struct Viewer {
     resent: Option<Box<Resent>>,
     /// Where there is a layer to choose.
     pub layering: Option<Box<Layering>>,
+    /// Of its picture, where the connection is known to carry little.
+    pub pace: Option<Box<Pace>>,
     /// Whether its consent is fresh.
     pub is_consenting: bool,
     /// The record changed and has not been written.
@@ -123,6 +126,7 @@ impl Viewer {
             rtx_budget: Budget::new(feedback::RTX_BYTES_AT_START),
             resent: None,
             layering: None,
+            pace: None,
             is_consenting: true,
             is_dirty: true,
             keys: Keys::derive(record.send, record.receive)?,
