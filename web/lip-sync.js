@@ -5,9 +5,9 @@
 const LOOKS = 12;
 /** What a browser settles by itself in its first seconds, and after it was told of another buffer, is its business. */
 const SETTLING_MS = 8000;
-/** Sound that is later than its picture by more than this, in ms, is made as late as that. */
-const LATE_MAX_MS = 15;
-const LATE_WANTED_MS = 5;
+/** Sound that is later than its picture by more than this, in ms, is brought back to it. To what a browser tells comes what nobody
+ * tells: the publisher's own part, 30 ms with some codecs. */
+const LATE_MAX_MS = 10;
 /** The most that a picture is held back on top of what it waits by itself, in ms, and what is not worth it. */
 const HELD_MAX_MS = 150;
 const HELD_MIN_MS = 10;
@@ -44,15 +44,13 @@ export class LipSync {
     const late = this.#looks.reduce((sum, look) => sum + look, 0) / LOOKS;
     this.#looks = [];
     const buffered = this.#buffered(video);
-    const change = late - LATE_WANTED_MS;
-    const isSmall = Math.abs(change) < LATE_MAX_MS - LATE_WANTED_MS;
     // A picture that is late by itself is the browser's business.
-    if (isSmall || !Number.isFinite(buffered) || (change < 0 && this.#target === 0)) return null;
+    if (Math.abs(late) < LATE_MAX_MS || !Number.isFinite(buffered) || (late < 0 && this.#target === 0)) return null;
     // What is asked for has no effect on a picture that waits for longer by itself.
     const isHeld = this.#target > 0 && buffered <= this.#target;
     if (!isHeld) [this.#own, this.#ownAt] = [buffered, now];
     // Browsers count decoding and drawing in, and what is asked for below that has no effect: then it takes another step.
-    const wanted = Math.round(Math.min(this.#own + HELD_MAX_MS, (isHeld ? this.#target : buffered) + change));
+    const wanted = Math.round(Math.min(this.#own + HELD_MAX_MS, (isHeld ? this.#target : buffered) + late));
     const target = wanted < this.#own + HELD_MIN_MS ? 0 : wanted;
     if (target === this.#target) return null;
     this.#target = target;

@@ -1,7 +1,7 @@
-//! OBS Studio itself, as Debian packages it, publishing over RTMP: under a virtual X server, with a profile and a scene of its
-//! own, and told what to do over its websocket.
+//! OBS Studio itself: under a virtual X server, with a profile and a scene of its own, and told what to do over its websocket.
 //!
-//! Debian builds it without WHIP, so RTMP is what can be tried. Its settings are those of `docs/obs.md`; what it films is
+//! Two releases of it: the one of Debian 12, which is too old for WHIP and publishes over RTMP, and the one of Debian 13 with its
+//! WHIP plugin, which `tests/encoders/obs-studio/debian13.sh` makes. Its settings are those of `docs/obs.md`; what it films is
 //! [`Camera`], so a viewer can read off the picture how long everything took, OBS included.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -26,13 +26,18 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use crate::live_encoder::Camera;
 use crate::program;
 
-/// What must be there: OBS Studio, and an X server without a screen.
-pub const PARTS: [&str; 2] = ["/usr/bin/obs", "/usr/bin/Xvfb"];
+/// What must be there beside OBS: an X server without a screen.
+const XVFB: &str = "/usr/bin/Xvfb";
+/// Where `cargo xtask clients --install` puts [`Release::Debian13`].
+const DEBIAN_13: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/encoders/obs-studio");
+/// Where that one finds its user's folder.
+const HOME_INSIDE: &str = "/mnt";
 
 const GLOBAL: &str = include_str!("../encoders/obs-studio/global.ini");
 const PROFILE: &str = include_str!("../encoders/obs-studio/basic.ini");
 const ENCODER: &str = include_str!("../encoders/obs-studio/streamEncoder.json");
-const SERVICE: &str = include_str!("../encoders/obs-studio/service.json");
+const RTMP: &str = include_str!("../encoders/obs-studio/rtmp.json");
+const WHIP: &str = include_str!("../encoders/obs-studio/whip.json");
 const SCENES: &str = include_str!("../encoders/obs-studio/scenes.json");
 
 /// Opens its websocket on this machine for as long as a test lasts.
@@ -41,6 +46,45 @@ const PASSWORD: &str = "websocket-secret-of-tests";
 const START_MAX: Duration = Duration::from_secs(30);
 /// An answer that takes longer has gone astray.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Which OBS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// 29: RTMP alone.
+    Debian12,
+    /// 30, with WHIP, in a root folder of its own.
+    Debian13,
+}
+
+impl Release {
+    /// What must be on this machine.
+    pub const fn parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Debian12 => &["/usr/bin/obs", XVFB],
+            Self::Debian13 => &[DEBIAN_13, XVFB],
+        }
+    }
+
+    /// Its program, with `home` as its user's folder.
+    pub fn command(self, home: &Path) -> Command {
+        let (mut command, home) = match self {
+            Self::Debian12 => (Command::new("obs"), home),
+            Self::Debian13 => {
+                // What is mounted goes with the process, which is the same from first to last.
+                let script = r#"mount --bind /proc "$0/proc" && mount --bind "$1" "$0$2" && shift 2 && exec chroot "$0" obs "$@""#;
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", script, DEBIAN_13]).arg(home).arg(HOME_INSIDE);
+                (command, Path::new(HOME_INSIDE))
+            }
+        };
+        // Nobody else's settings, and a picture without a graphics card.
+        for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
+            command.env(variable, home);
+        }
+        command.env("LIBGL_ALWAYS_SOFTWARE", "1").kill_on_drop(true);
+        command
+    }
+}
 
 /// OBS at work. Ends with its value.
 pub struct ObsStudio {
@@ -67,26 +111,39 @@ pub struct Status {
 }
 
 impl ObsStudio {
-    /// Publishes to the RTMP listener at `address`; `stream` is name and key, as its field *Stream Key* wants them. Gives it
+    /// This release publishes to the RTMP listener at `address`; `stream` is name and key, as its field *Stream Key* wants them. Gives it
     /// when it is live.
     ///
     /// # Errors
     /// If it does not come up or does not connect; the error carries its log.
-    pub async fn rtmp(address: SocketAddr, stream: &str) -> anyhow::Result<Self> {
+    pub async fn rtmp(release: Release, address: SocketAddr, stream: &str) -> anyhow::Result<Self> {
+        let service = RTMP.replace("{server}", &format!("rtmp://{address}/live")).replace("{key}", stream);
+        Self::start(release, &service, "ffmpeg_aac").await
+    }
+
+    /// Publishes to the WHIP endpoint at `url` with this token. Gives it when it is live.
+    ///
+    /// # Errors
+    /// As for [`ObsStudio::rtmp`].
+    pub async fn whip(release: Release, url: &str, token: &str) -> anyhow::Result<Self> {
+        let service = WHIP.replace("{server}", url).replace("{token}", token);
+        Self::start(release, &service, "ffmpeg_opus").await
+    }
+
+    async fn start(release: Release, service: &str, audio_encoder: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for OBS")?;
         let camera = Camera::start().await?;
         let websocket = free_address()?;
-        let server = format!("rtmp://{address}/live");
         let values = [
-            ("{server}", server),
-            ("{key}", stream.to_owned()),
+            ("{service}", service.to_owned()),
+            ("{audio_encoder}", audio_encoder.to_owned()),
             ("{camera}", camera.address.to_string()),
             ("{port}", websocket.port().to_string()),
             ("{password}", PASSWORD.to_owned()),
         ];
         write_settings(folder.path(), &values)?;
         let (screen, display) = screen().await?;
-        let obs = start(folder.path(), &display)?;
+        let obs = start(release, folder.path(), &display)?;
         let started = Self { obs, websocket, screen, _camera: camera, folder };
         match started.until_live().await {
             Ok(()) => Ok(started),
@@ -150,7 +207,7 @@ fn write_settings(folder: &Path, values: &[(&str, String)]) -> anyhow::Result<()
         (settings.join("global.ini"), GLOBAL),
         (profile.join("basic.ini"), PROFILE),
         (profile.join("streamEncoder.json"), ENCODER),
-        (profile.join("service.json"), SERVICE),
+        (profile.join("service.json"), "{service}"),
         (scenes.join("Test.json"), SCENES),
     ];
     for (path, template) in files {
@@ -173,23 +230,16 @@ async fn screen() -> anyhow::Result<(Child, String)> {
     Ok((screen, format!(":{}", number.trim())))
 }
 
-fn start(folder: &Path, display: &str) -> anyhow::Result<Child> {
+fn start(release: Release, folder: &Path, display: &str) -> anyhow::Result<Child> {
     let log = std::fs::File::create(folder.join("log")).context("a log for OBS")?;
-    let mut command = Command::new("obs");
+    let mut command = release.command(folder);
     command
         .args(["--multi", "--disable-updater", "--minimize-to-tray", "--startstreaming"])
         .args(["--profile", "Test", "--collection", "Test"])
         .env("DISPLAY", display)
-        // Nobody else's settings, and a picture without a graphics card.
-        .env("HOME", folder)
-        .env("XDG_CONFIG_HOME", folder)
-        .env("XDG_RUNTIME_DIR", folder)
-        .env("LIBGL_ALWAYS_SOFTWARE", "1")
-        .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
-        .kill_on_drop(true);
+        .stderr(log);
     command.spawn().context("start OBS")
 }
 
@@ -254,8 +304,11 @@ mod tests {
     fn the_settings_are_whole_and_those_of_the_documentation() {
         let folder = tempfile::tempdir().expect("a folder");
         let values = [
-            ("{server}", "rtmp://127.0.0.1:1935/live".to_owned()),
-            ("{key}", "show?key=secret".to_owned()),
+            (
+                "{service}",
+                RTMP.replace("{server}", "rtmp://127.0.0.1:1935/live").replace("{key}", "show?key=secret"),
+            ),
+            ("{audio_encoder}", "ffmpeg_aac".to_owned()),
             ("{camera}", "127.0.0.1:4456".to_owned()),
             ("{port}", "4455".to_owned()),
             ("{password}", PASSWORD.to_owned()),

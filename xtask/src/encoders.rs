@@ -1,5 +1,5 @@
-//! Foreign encoders that Debian does not have: libdatachannel, which is the WebRTC of OBS, and ffmpeg 8 with its WHIP muxer.
-//! They come from npm and PyPI and go below `target/encoders`.
+//! Foreign encoders that Debian 12 does not have: libdatachannel, which is the WebRTC of OBS, ffmpeg 8 with its WHIP muxer, and
+//! OBS 30. They come from npm, PyPI and Debian 13 and go below `target/encoders`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -56,6 +56,20 @@ pub fn install() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes OBS Studio with WHIP, if it is not there. As root.
+///
+/// # Errors
+/// If its script fails, which says why.
+pub fn install_obs_studio() -> anyhow::Result<()> {
+    let folder = folder().join("obs-studio");
+    if folder.exists() {
+        return Ok(());
+    }
+    println!("making OBS Studio with WHIP, which takes five minutes");
+    let script = run::root().join("tests/encoders/obs-studio/debian13.sh");
+    run::command(Command::new(script).arg(folder))
 }
 
 /// Its native part is a package of its own: no script of it is run.

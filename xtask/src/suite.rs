@@ -163,6 +163,7 @@ pub fn clients(minutes: Option<f64>, install: bool, names: &[String]) -> anyhow:
         packages::install(packages::TESTS)?;
         packages::install(packages::CLIENTS)?;
         encoders::install()?;
+        encoders::install_obs_studio()?;
     }
     let missing = [packages::missing(packages::TESTS), packages::missing(packages::CLIENTS)].concat();
     if !missing.is_empty() {

@@ -19,7 +19,7 @@ use crate::viewers::{Seen, Viewer};
 /// Who publishes, and how the command line and the page call it. One after another: both at once are more than two cores carry
 /// for an hour.
 pub const ENCODERS: [(&str, Publisher); 2] =
-    [("rtmp-hour-ffmpeg", Publisher::FfmpegRtmp), ("rtmp-hour-obs", Publisher::ObsStudio)];
+    [("rtmp-hour-ffmpeg", Publisher::FfmpegRtmp), ("rtmp-hour-obs", Publisher::ObsStudioRtmp)];
 
 /// It is looked at in pieces of this length.
 const MINUTE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use tests::encoders::{self, Encoder};
 use tests::gstreamer::GStreamer;
 use tests::live_encoder::LiveEncoder;
 use tests::network::PUBLISH_TOKEN;
-use tests::obs_studio::{self, ObsStudio};
+use tests::obs_studio::{ObsStudio, Release};
 use tests::probe::Clock;
 use tests::program::Program;
 use tests::watching;
@@ -24,8 +24,10 @@ pub enum Publisher {
     Firefox(&'static str),
     /// libdatachannel with OBS's offer and habits.
     Obs,
-    /// OBS Studio itself, as Debian packages it: over RTMP.
-    ObsStudio,
+    /// OBS Studio itself over RTMP: the one before WHIP.
+    ObsStudioRtmp,
+    /// OBS Studio itself over WHIP.
+    ObsStudioWhip,
     /// ffmpeg's WHIP muxer.
     FfmpegWhip,
     /// ffmpeg over RTMP, encoding live.
@@ -41,17 +43,18 @@ impl Publisher {
             Self::Chromium(_) => "Chromium, publish page",
             Self::Firefox(_) => "Firefox, publish page",
             Self::Obs => "libdatachannel with OBS's offer and habits, WHIP",
-            Self::ObsStudio => "OBS Studio (Debian's), RTMP",
+            Self::ObsStudioRtmp => "OBS Studio 29 (Debian's), RTMP",
+            Self::ObsStudioWhip => "OBS Studio 30, WHIP",
             Self::FfmpegWhip => "ffmpeg (PyAV), WHIP",
             Self::FfmpegRtmp => "ffmpeg, RTMP, zerolatency",
             Self::GStreamer => "GStreamer webrtcbin, WHIP",
         }
     }
 
-    /// Whether it comes over RTMP, whose way in takes longer.
-    pub const fn is_rtmp(self) -> bool {
+    /// Whether pictures have a longer way than others: over RTMP, or through OBS, whose sources and sound have buffers of their own.
+    pub const fn has_long_way(self) -> bool {
         match self {
-            Self::ObsStudio | Self::FfmpegRtmp => true,
+            Self::ObsStudioRtmp | Self::ObsStudioWhip | Self::FfmpegRtmp => true,
             Self::Chromium(_) | Self::Firefox(_) | Self::Obs | Self::FfmpegWhip | Self::GStreamer => false,
         }
     }
@@ -59,7 +62,8 @@ impl Publisher {
     /// What must be on this machine beside what the tests use.
     pub fn parts(self) -> &'static [&'static str] {
         match self {
-            Self::ObsStudio => &obs_studio::PARTS,
+            Self::ObsStudioRtmp => Release::Debian12.parts(),
+            Self::ObsStudioWhip => Release::Debian13.parts(),
             Self::Firefox(_) => SOUND_CARD,
             Self::Chromium(_) | Self::Obs | Self::FfmpegWhip | Self::FfmpegRtmp | Self::GStreamer => &[],
         }
@@ -77,8 +81,13 @@ impl Publisher {
                 Some(Clock::Capture),
             ),
             Self::Obs => play(Encoder::libdatachannel(&whip, Some(PUBLISH_TOKEN))?, None).await?,
-            Self::ObsStudio => {
-                let obs = ObsStudio::rtmp(node.rtmp, &format!("show?key={PUBLISH_TOKEN}")).await?;
+            Self::ObsStudioRtmp => {
+                let stream = format!("show?key={PUBLISH_TOKEN}");
+                let obs = ObsStudio::rtmp(Release::Debian12, node.rtmp, &stream).await?;
+                (Inside::ObsStudio(Box::new(obs)), Some(Clock::Capture))
+            }
+            Self::ObsStudioWhip => {
+                let obs = ObsStudio::whip(Release::Debian13, &whip, PUBLISH_TOKEN).await?;
                 (Inside::ObsStudio(Box::new(obs)), Some(Clock::Capture))
             }
             Self::FfmpegWhip => {

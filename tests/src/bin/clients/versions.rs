@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ::tests::browser::Browser;
 use ::tests::encoders;
-use ::tests::obs_studio;
+use ::tests::obs_studio::Release;
 use anyhow::Context as _;
 use tokio::process::Command;
 
@@ -23,20 +23,24 @@ pub async fn all() -> anyhow::Result<Vec<Version>> {
     let library = "process.stdout.write(require('node-datachannel').getLibraryVersion())";
     let muxer = "import av; print(av.__version__ + ', libavformat', '.'.join(map(str, av.library_versions['libavformat'])))";
     let debian = Path::new("/usr/bin");
-    let ask = [
-        ("Chromium", debian.join("chromium"), vec!["--version"], 0),
-        ("Firefox", debian.join("firefox-esr"), vec!["--version"], 0),
-        ("libdatachannel", node, vec!["-e", library], 0),
-        ("PyAV", python, vec!["-c", muxer], 0),
-        ("ffmpeg", debian.join("ffmpeg"), vec!["-version"], 0),
-        ("GStreamer", debian.join("gst-inspect-1.0"), vec!["--version"], 1),
+    let mut ask = vec![
+        ("Chromium", Command::new(debian.join("chromium")), vec!["--version"], 0),
+        ("Firefox", Command::new(debian.join("firefox-esr")), vec!["--version"], 0),
+        ("libdatachannel", Command::new(node), vec!["-e", library], 0),
+        ("PyAV", Command::new(python), vec!["-c", muxer], 0),
+        ("ffmpeg", Command::new(debian.join("ffmpeg")), vec!["-version"], 0),
+        ("GStreamer", Command::new(debian.join("gst-inspect-1.0")), vec!["--version"], 1),
     ];
+    let home = tempfile::tempdir().context("a folder for OBS")?;
+    for (program, release) in [("OBS Studio", Release::Debian12), ("OBS Studio, WHIP", Release::Debian13)] {
+        if release.parts().iter().all(|part| Path::new(part).exists()) {
+            ask.push((program, release.command(home.path()), vec!["--version"], 0));
+        }
+    }
     let mut versions = vec![Version { program: "Media-Tree", version: media_tree() }];
-    let obs = Path::new(obs_studio::PARTS[0]);
-    let obs = obs.exists().then(|| ("OBS Studio", obs.to_owned(), vec!["--version"], 0));
-    for (program, path, arguments, line) in ask.into_iter().chain(obs) {
-        let output = Command::new(&path).args(arguments).current_dir(encoders::folder()).output().await;
-        let output = output.with_context(|| format!("run {}", path.display()))?;
+    for (program, mut command, arguments, line) in ask {
+        let output = command.args(arguments).current_dir(encoders::folder()).output().await;
+        let output = output.with_context(|| format!("run {program}"))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let version = said.lines().nth(line).unwrap_or("unknown");
         versions.push(Version { program, version: bare(version).to_owned() });
