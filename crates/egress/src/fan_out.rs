@@ -389,8 +389,8 @@ fn forward<B: SendBatch>(
         track.keyframe_at = Some(sending.now);
         track.restart_at = None;
     }
-    let is_new_picture = entry.is_newest && entry.kind == Kind::Video;
-    if is_new_picture && pace.as_mut().is_some_and(|pace| pace.waits(sending.now, packet.seq_no)) {
+    let pace = pace.as_mut().filter(|_| entry.kind == Kind::Video);
+    if pace.is_some_and(|pace| pace.waits(sending.now, packet.seq_no, entry.is_newest)) {
         return;
     }
     let bytes = viewer.send(sending, entry.kind, &place, packet, payload);

@@ -64,16 +64,13 @@ impl Pace {
         self.next = Some(next);
     }
 
-    /// Whether this packet, which comes now and is the newest of its stream, has to wait. If not, it is sent.
-    pub fn waits(&mut self, now: Instant, packet: SeqNo) -> bool {
-        if let Some(next) = self.next {
-            return packet >= next;
+    /// Whether this packet, which comes now, has to wait. If not, it is sent. What is not the newest of its stream was missing.
+    pub fn waits(&mut self, now: Instant, packet: SeqNo, is_newest: bool) -> bool {
+        if self.next.is_none() && is_newest {
+            self.refill(now, 1);
+            self.next = (!self.budget.has_any()).then_some(packet);
         }
-        self.refill(now, 1);
-        if !self.budget.has_any() {
-            self.next = Some(packet);
-        }
-        self.next.is_some()
+        self.next.is_some_and(|next| packet >= next)
     }
 
     /// So much was sent.

@@ -3,14 +3,16 @@
 //! each packet arrived.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use egress::{Config, Event, LayerSwitch, ViewerId};
+use media_core::TreePacket;
 use media_core::rtcp::{self, ReportBlock};
 use model::{Bitrate, NtpTime, Ssrc};
 
 use crate::harness::{
-    AUDIO, Received, Scene, VIDEO, check_video, remote, setup, ssrc, telling_arrivals, ticks,
+    AUDIO, Publisher, Received, Scene, VIDEO, check_video, remote, setup, ssrc, telling_arrivals, ticks,
     transport_feedback,
 };
 
@@ -226,6 +228,9 @@ struct World {
     sounds: u64,
     sounds_lost: u64,
     says: Says,
+    /// Whether a packet of each keyframe of the worst layer comes late, with what comes next, and the one that does now.
+    has_repairs: bool,
+    repaired: Option<Arc<TreePacket>>,
 }
 
 impl World {
@@ -253,6 +258,8 @@ impl World {
             sounds: 0,
             sounds_lost: 0,
             says,
+            has_repairs: false,
+            repaired: None,
         }
     }
 
@@ -265,6 +272,7 @@ impl World {
     /// Ten milliseconds.
     fn step(&mut self) {
         let scene = &mut self.scene;
+        let worst = scene.worse.last().map_or(ssrc(1, VIDEO), Publisher::video_ssrc);
         let end = scene.now + Duration::from_millis(10);
         loop {
             let frame_at = scene.published_at + scene.publisher.next_at();
@@ -283,6 +291,9 @@ impl World {
                 train.extend(scene.publisher.frame());
                 scene.worse.iter_mut().for_each(|layer| train.extend(layer.frame()));
             }
+            let keyframe = train.iter().position(|packet| packet.starts_keyframe && packet.ssrc == worst);
+            let missing = keyframe.filter(|_| self.has_repairs).map(|first| train.remove(first + 3));
+            train.extend(std::mem::replace(&mut self.repaired, missing));
             let has_sound = sound_at <= scene.now;
             if has_sound {
                 train.push(scene.publisher.sound(self.sounds));
@@ -488,6 +499,24 @@ fn a_narrow_link_is_given_large_frames_bit_by_bit() {
     };
     let latest = video.iter().map(lateness).fold(f64::MIN, f64::max);
     assert!(latest < 0.25, "{latest} s after its time");
+}
+
+#[test]
+fn what_is_repaired_while_it_would_have_to_wait_goes_out_once() {
+    let mut world = World::new(Says::Arrivals, 300, Duration::from_millis(300));
+    world.play(20);
+    world.settled(Duration::ZERO, 2);
+    let (dropped, shown) = (world.link.dropped, world.scene.player(1).stream(VIDEO).len());
+    world.has_repairs = true;
+    world.play(20);
+    let video = &world.scene.player(1).stream(VIDEO)[shown..];
+    let mut numbers: Vec<u64> = video.iter().map(|packet| packet.seq_no.get()).collect();
+    let in_order = numbers.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    assert!(in_order + 10 > numbers.len(), "most of it in its turn");
+    numbers.sort_unstable();
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "none of it twice");
+    let missing = numbers[numbers.len() - 1] - numbers[0] + 1 - numbers.len() as u64;
+    assert!(missing <= world.link.dropped - dropped, "{missing} were never sent");
 }
 
 /// From 8 Mbit/s to less than any layer takes, and back.
