@@ -389,12 +389,13 @@ fn forward<B: SendBatch>(
         track.keyframe_at = Some(sending.now);
         track.restart_at = None;
     }
-    let pace = pace.as_mut().filter(|_| entry.kind == Kind::Video);
-    if pace.is_some_and(|pace| pace.waits(sending.now, packet.seq_no, entry.is_newest)) {
-        return;
+    if let Some(pace) = pace.as_mut().filter(|_| entry.kind == Kind::Video) {
+        if pace.waits(sending.now, packet.seq_no, entry.is_newest) {
+            return;
+        }
+        pace.spend(packet.payload.len());
     }
-    let bytes = viewer.send(sending, entry.kind, &place, packet, payload);
-    viewer.pace.iter_mut().for_each(|pace| pace.spend(bytes));
+    viewer.send(sending, entry.kind, &place, packet, payload);
 }
 
 /// One sample for each frame that ends in the train and each viewer who is live on its layer.

@@ -6,16 +6,29 @@ use std::time::Instant;
 use media_core::TreePacket;
 
 use crate::fan_out::RESUMED;
+use crate::pace;
 use crate::record::ViewerRecord;
-use crate::send::SendBatch;
+use crate::send::{SendBatch, Sending};
 use crate::shard::{AddError, Shard};
 use crate::viewer::Viewer;
 
 impl Shard {
-    /// Leaves every viewer to another process: sends what is held, and writes records that reserve nothing beyond what
-    /// was used. Nothing may be sent after it.
+    /// Leaves every viewer to another process: sends what is held and what waits, and writes records that reserve nothing
+    /// beyond what was used. Nothing may be sent after it.
     pub fn hand_over(&mut self, now: Instant, out: &mut impl SendBatch) {
         self.fan_out_held(now, out);
+        let mut sending = Sending {
+            now,
+            out: &mut *out,
+            stats: &mut self.stats,
+            events: &mut self.events,
+            payload: &mut self.payload,
+        };
+        for viewer in self.viewers.iter_mut().flatten().filter(|viewer| viewer.is_consenting) {
+            if let Some(fan) = self.fans.get(viewer.fan).and_then(Option::as_ref) {
+                pace::finish(viewer, fan, &mut sending);
+            }
+        }
         self.viewers.iter_mut().flatten().for_each(|viewer| viewer.hand_over(out));
     }
 

@@ -315,10 +315,11 @@ pub fn review<B: SendBatch>(
         layering.budget = Budget::new(0);
     }
     layering.probe = probe.map(|rate| (rate, sending.now + PROBE_VALID));
-    let carried = layering.controller.pace(sending.now, layers);
-    let rate = layers.get(usize::from(current)).map_or(Bitrate::default(), |layer| layer.rate);
+    let carried = layering.controller.pace(sending.now, layers).filter(|_| pinned.is_none());
+    let rate = |index: u8| layers.get(usize::from(index)).map_or(Bitrate::default(), |layer| layer.rate);
+    let rate = if layer > current { rate(layer) } else { rate(layer).max(rate(current)) };
     // Others estimate by what comes, and come back up by bursts.
-    pace::set(viewer, carried.filter(|_| viewer.tells_arrivals()), rate);
+    pace::set(viewer, sending.now, carried.filter(|_| viewer.tells_arrivals()), rate);
     let reason = match pinned {
         Some(wanted) if layer == wanted => LayerSwitch::Pinned,
         Some(_) => LayerSwitch::Inactive,

@@ -13,29 +13,43 @@ use model::{Bitrate, Kind, SeqNo};
 use crate::broadcast::Fan;
 use crate::budget::Budget;
 use crate::send::{SendBatch, Sending};
-use crate::track::Phase;
+use crate::stream::Stream;
+use crate::track::{Phase, Track};
 use crate::viewer::Viewer;
 
 /// What waits goes on in steps of this length: at 300 kbit/s a packet takes 30 ms.
 const STEP: Duration = Duration::from_millis(5);
-/// What may leave at once is what the connection carries in this time: a frame as they usually are.
+/// What may leave at once is what the connection carries in this time: about one usual frame.
 const BURST: Duration = Duration::from_millis(40);
+/// Of what the connection is believed to carry, so much: estimates rise until there is a queue, and sound is not in them.
+const CARRIED_PERCENT: u64 = 85;
 /// The layer itself has to get through, whatever is believed of the connection: whether it should is not decided here.
-const LAYER_PERCENT: u64 = 130;
-/// What waits for longer goes out twice as fast: a picture that is late is no better than one with losses.
+const LAYER_PERCENT: u64 = 115;
+const RATE_MIN: Bitrate = Bitrate::kbps(100);
+/// While a packet waits for longer, all goes out twice as fast: rather a loss than a picture that is later still.
 const WAIT_MAX: Duration = Duration::from_millis(400);
-/// Steps of which it is remembered when they left: more than a viewer takes to tell of them.
-const STEPS_KEPT: usize = 256;
+/// When steps left is remembered for so long: until a viewer has told of them, over a long queue.
+const STEP_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// What left at one time, of what had waited: out sequence numbers from `first` to before `end`.
+struct Step {
+    first: SeqNo,
+    end: SeqNo,
+    at: Instant,
+}
 
 /// The pace of one viewer's picture.
 pub struct Pace {
+    /// Of payload.
     rate: Bitrate,
     budget: Budget,
-    /// The next packet of its source, if it and those after it wait.
+    /// The first packet of its source that waits; those after it do, too.
     next: Option<SeqNo>,
-    /// Out sequence numbers that steps began with, and when those were. What was sent as it came is not among them.
-    steps: VecDeque<(SeqNo, SeqNo, Instant)>,
+    /// Of late.
+    steps: VecDeque<Step>,
     is_queued: bool,
+    /// There is no more reason for it: what waits still leaves, and nothing begins to.
+    is_ending: bool,
 }
 
 impl Pace {
@@ -46,6 +60,7 @@ impl Pace {
             next: None,
             steps: VecDeque::new(),
             is_queued: false,
+            is_ending: false,
         }
     }
 
@@ -54,7 +69,12 @@ impl Pace {
         self.next.is_some()
     }
 
-    /// What waits is of a segment that has ended, or is sent in another way.
+    /// Whether packets may begin to wait.
+    pub const fn is_in_use(&self) -> bool {
+        !self.is_ending
+    }
+
+    /// Nothing waits any more: all of it has left, or is not to leave.
     pub const fn forget(&mut self) {
         self.next = None;
     }
@@ -64,24 +84,25 @@ impl Pace {
         self.next = Some(next);
     }
 
-    /// Whether this packet, which comes now, has to wait. If not, it is sent. What is not the newest of its stream was missing.
+    /// Whether this packet, which comes now, has to wait. If not, it is sent. One that is not the newest of its stream was
+    /// missing, and waits only for those before it.
     pub fn waits(&mut self, now: Instant, packet: SeqNo, is_newest: bool) -> bool {
-        if self.next.is_none() && is_newest {
+        if self.next.is_none() && is_newest && !self.is_ending {
             self.refill(now, 1);
             self.next = (!self.budget.has_any()).then_some(packet);
         }
         self.next.is_some_and(|next| packet >= next)
     }
 
-    /// So much was sent.
+    /// A packet of the picture was sent, with so much payload.
     pub const fn spend(&mut self, bytes: usize) {
         self.budget.spend(bytes);
     }
 
-    /// When a packet with this number was sent, if that was after it came.
+    /// When a packet with this number was sent; `None` if that was when it came.
     pub fn sent_at(&self, seq_no: SeqNo) -> Option<Instant> {
-        let step = self.steps.iter().rev().find(|(first, ..)| *first <= seq_no);
-        step.filter(|(_, end, _)| seq_no < *end).map(|(.., at)| *at)
+        let step = self.steps.iter().rev().find(|step| step.first <= seq_no);
+        step.filter(|step| seq_no < step.end).map(|step| step.at)
     }
 
     fn refill(&mut self, now: Instant, factor: u64) {
@@ -91,27 +112,39 @@ impl Pace {
 
     fn note(&mut self, seq_no: SeqNo, now: Instant) {
         let end = seq_no.plus(1);
-        match self.steps.back_mut() {
-            Some((_, before, at)) if *at == now && *before == seq_no => *before = end,
-            _ => {
-                if self.steps.len() >= STEPS_KEPT {
-                    self.steps.pop_front();
-                }
-                self.steps.push_back((seq_no, end, now));
-            }
+        match self.steps.back_mut().filter(|step| step.at == now && step.end == seq_no) {
+            Some(step) => step.end = end,
+            None => self.steps.push_back(Step { first: seq_no, end, at: now }),
+        }
+        self.forget_steps(now);
+    }
+
+    fn forget_steps(&mut self, now: Instant) {
+        let is_old = |step: &Step| now.saturating_duration_since(step.at) > STEP_AGE_MAX;
+        while self.steps.front().is_some_and(is_old) {
+            self.steps.pop_front();
         }
     }
 }
 
-/// Lets a viewer's picture leave no faster than at `rate`, or, without one, as it comes. `layer` is the rate of what it gets.
-pub fn set(viewer: &mut Viewer, rate: Option<Bitrate>, layer: Bitrate) {
-    match rate {
-        Some(rate) => {
-            let least = Bitrate::bps(layer.as_bps() * LAYER_PERCENT / 100);
-            let rate = rate.max(least);
-            viewer.pace.get_or_insert_with(|| Box::new(Pace::new(rate))).rate = rate;
+/// Lets a viewer's picture leave as fast as its connection carries, or, where that is not known to be little, as it comes once
+/// nothing waits any more. `layer` is the rate of the layer that it gets or is about to get.
+pub fn set(viewer: &mut Viewer, now: Instant, carried: Option<Bitrate>, layer: Bitrate) {
+    let share = |rate: Bitrate, percent| Bitrate::bps(rate.as_bps() * percent / 100);
+    match (carried, &mut viewer.pace) {
+        (Some(carried), pace) => {
+            let rate = share(carried, CARRIED_PERCENT).max(share(layer, LAYER_PERCENT)).max(RATE_MIN);
+            let pace = pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
+            (pace.rate, pace.is_ending) = (rate, false);
         }
-        None => drop(viewer.pace.take_if(|pace| !pace.is_waiting())),
+        (None, Some(pace)) => {
+            (pace.rate, pace.is_ending) = (pace.rate.max(share(layer, 2 * LAYER_PERCENT)), true);
+            pace.forget_steps(now);
+            if !pace.is_waiting() && !pace.is_queued && pace.steps.is_empty() {
+                viewer.pace = None;
+            }
+        }
+        (None, None) => {}
     }
 }
 
@@ -163,27 +196,59 @@ impl Paced {
 
 /// Sends a viewer what its pace allows of what waits.
 pub fn step<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
-    let Viewer { pace: Some(pace), video: Some(track), .. } = viewer else { return };
-    let Some(first) = pace.next else { return };
-    let source =
-        track.source.filter(|_| matches!(track.phase, Phase::Live) && !track.is_given_up(sending.now));
-    let Some(stream) = source.and_then(|source| fan.stream(source.ssrc)) else { return pace.forget() };
-    let came_at = stream.ring.range(first..).find_map(|(seq_no, packet)| packet.map(|_| seq_no));
-    let came_at = came_at.and_then(|seq_no| stream.ring.inserted_at(seq_no));
+    let Some(pace) = &mut viewer.pace else { return };
+    let Some(stream) = viewer.video.as_ref().and_then(|track| waiting_stream(track, fan, sending.now)) else {
+        return pace.forget();
+    };
+    let waits_longest = pace.next.and_then(|next| stream.ring.range(next..).find(|(_, it)| it.is_some()));
+    let came_at = waits_longest.and_then(|(seq_no, _)| stream.ring.inserted_at(seq_no));
     let is_late = came_at.is_some_and(|at| sending.now.saturating_duration_since(at) > WAIT_MAX);
     pace.refill(sending.now, if is_late { 2 } else { 1 });
-    for (seq_no, packet) in stream.ring.range(first..) {
-        let (Some(pace), Some(track)) = (&mut viewer.pace, &viewer.video) else { return };
-        if !pace.budget.has_any() {
-            pace.next = Some(seq_no);
-            return;
+    send(viewer, stream, |pace| pace.budget.has_any(), sending);
+}
+
+/// Sends a viewer all that waits, because nothing more is to be sent from here.
+pub fn finish<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
+    if let Some(stream) = viewer.video.as_ref().and_then(|track| waiting_stream(track, fan, sending.now)) {
+        send(viewer, stream, |_| true, sending);
+    }
+}
+
+/// The stream whose packets a track sends, as long as it does.
+fn waiting_stream<'a>(track: &Track, fan: &'a Fan, now: Instant) -> Option<&'a Stream> {
+    let source = track.source.filter(|_| matches!(track.phase, Phase::Live) && !track.is_given_up(now))?;
+    fan.stream(source.ssrc)
+}
+
+fn send<B: SendBatch>(
+    viewer: &mut Viewer,
+    stream: &Stream,
+    may_go_on: impl Fn(&Pace) -> bool,
+    sending: &mut Sending<'_, B>,
+) {
+    let first = viewer.pace.as_ref().and_then(|pace| pace.next);
+    let waiting = first.into_iter().flat_map(|first| stream.ring.range(first..));
+    let mut next = None;
+    for (seq_no, packet) in waiting {
+        let (Some(pace), Some(track)) = (&mut viewer.pace, &mut viewer.video) else { return };
+        if !may_go_on(pace) {
+            next = Some(seq_no);
+            break;
         }
         let Some((packet, place)) = packet.and_then(|packet| Some((packet, track.place(packet)?))) else {
             continue;
         };
+        if packet.starts_keyframe {
+            track.keyframe_at = Some(sending.now);
+            track.restart_at = None;
+        }
         pace.note(place.seq_no, sending.now);
-        let bytes = viewer.send_from_ring(sending, Kind::Video, &place, packet);
-        viewer.pace.iter_mut().for_each(|pace| pace.spend(bytes));
+        pace.spend(packet.payload.len());
+        viewer.send_from_ring(sending, Kind::Video, &place, packet);
     }
-    viewer.pace.iter_mut().for_each(|pace| pace.forget());
+    if let Viewer { pace: Some(pace), video: Some(track), .. } = viewer {
+        pace.next = next;
+        // It is later than its time by as much as it has waited.
+        track.anchor(stream);
+    }
 }

@@ -11,7 +11,7 @@ use model::{Bitrate, Kind};
 use crate::broadcast::Fan;
 use crate::budget::Budget;
 use crate::layers;
-use crate::pace;
+use crate::pace::{self, Paced};
 use crate::part::Fit;
 use crate::replay;
 use crate::send::{SendBatch, Sending};
@@ -74,6 +74,7 @@ impl Replays {
         config: &Config,
         fans: &mut [Option<Fan>],
         viewers: &mut [Option<Viewer>],
+        paced: &mut Paced,
         sending: &mut Sending<'_, B>,
     ) {
         self.budget.refill(sending.now, self.rate, self.bytes_max);
@@ -95,6 +96,7 @@ impl Replays {
                     index += 1;
                     continue;
                 }
+                paced.push(self.queue[index], viewer);
                 self.queue.remove(index);
                 if let Some(track) = &mut viewer.video {
                     track.is_queued = false;
@@ -174,7 +176,8 @@ pub fn start_or_ask<B: SendBatch>(
     }
 }
 
-/// Sends a viewer that has just gone live what is in the ring from its current segment's first packet on.
+/// Sends a viewer that has just gone live what is in the ring from its current segment's first packet on, as far as its pace
+/// lets it.
 pub fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
     let current = viewer.video.as_ref().and_then(|track| track.mapping.current().copied());
     let Some(segment) = current else { return };
@@ -182,7 +185,7 @@ pub fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut
     if let Some(track) = &mut viewer.video {
         track.rest = Some((segment.first_out, sending.now));
     }
-    if let Some(pace) = &mut viewer.pace {
+    if let Some(pace) = viewer.pace.as_mut().filter(|pace| pace.is_in_use()) {
         pace.begin(segment.source_base);
         return pace::step(viewer, fan, sending);
     }

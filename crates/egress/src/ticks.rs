@@ -61,8 +61,9 @@ impl Shard {
             events: &mut self.events,
             payload: &mut self.payload,
         };
-        self.replays.turn(&self.config, &mut self.fans, &mut self.viewers, &mut sending);
+        self.replays.turn(&self.config, &mut self.fans, &mut self.viewers, &mut self.paced, &mut sending);
         self.replay_at = self.replays.next(now);
+        self.paced_at = self.paced_at.or_else(|| self.paced.next(now));
     }
 
     /// Lets pictures that wait go on.

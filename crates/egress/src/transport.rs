@@ -1,7 +1,7 @@
 //! Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01): which packets of a viewer it speaks of, and
 //! when those were sent.
 //!
-//! The transport-wide number of a packet is its own, so nothing is remembered of what was sent: the mapping leads from the
+//! The transport-wide number of a packet is its own, so nothing is remembered of what was sent as it came: the mapping leads from the
 //! number to the packet of the tree, and that was sent when it came, give or take the shard's turn, or when its pace let it. What
 //! was sent at another time is left out: replays, and what another process may have sent.
 

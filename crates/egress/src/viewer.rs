@@ -176,7 +176,8 @@ impl Viewer {
 
     /// The layer whose picture it gets packet by packet as they come.
     pub fn live_layer(&self) -> Option<usize> {
-        let track = self.video.as_ref().filter(|track| matches!(track.phase, Phase::Live))?;
+        let waits = self.pace.as_ref().is_some_and(|pace| pace.is_waiting());
+        let track = self.video.as_ref().filter(|track| matches!(track.phase, Phase::Live) && !waits)?;
         // A part comes in the only stream.
         let is_part = track.mapping.current().is_some_and(|current| current.part.is_some());
         Some(if is_part { 0 } else { usize::from(track.layer).min(LAYERS_MAX - 1) })

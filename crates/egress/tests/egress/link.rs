@@ -382,6 +382,18 @@ impl World {
         at.saturating_sub(since)
     }
 
+    /// By how many seconds what came in the last five is later, by its timestamps, than the earliest of all.
+    fn lateness(&self) -> f64 {
+        let video = self.scene.player(1).stream(VIDEO);
+        let of = |packet: &&Received| {
+            let media = f64::from(packet.timestamp.wrapping_sub(video[0].timestamp)) / 90e3;
+            (packet.at - video[0].at).as_secs_f64() - media
+        };
+        let is_of_late = |packet: &&&Received| self.scene.now - packet.at < Duration::from_secs(5);
+        let earliest = video.iter().map(of).fold(f64::MAX, f64::min);
+        video.iter().filter(is_of_late).map(of).fold(f64::MIN, f64::max) - earliest
+    }
+
     fn elapsed(&self) -> Duration {
         self.scene.now - self.scene.start
     }
@@ -439,6 +451,7 @@ fn so_is_it_by_when_packets_arrive() {
         let (world, down) = steps(Says::Arrivals, queue_max);
         assert!(down < Duration::from_secs(3), "it is soon known how much is carried: {down:?}");
         assert!(world.scene.shard.stats().transport_feedback > 1000);
+        assert!(world.lateness() < 0.05, "{} s late on a wide link", world.lateness());
     }
 }
 
@@ -493,12 +506,25 @@ fn a_narrow_link_is_given_large_frames_bit_by_bit() {
     for pair in video.windows(2) {
         assert_eq!(pair[0].seq_no.get() + 1, pair[1].seq_no.get(), "in their order, and each once");
     }
-    let lateness = |packet: &&Received| {
-        let media = f64::from(packet.timestamp.wrapping_sub(video[0].timestamp)) / 90e3;
-        (packet.at - video[0].at).as_secs_f64() - media
-    };
-    let latest = video.iter().map(lateness).fold(f64::MIN, f64::max);
-    assert!(latest < 0.25, "{latest} s after its time");
+    assert!(world.lateness() < 0.25, "{} s after its time", world.lateness());
+}
+
+#[test]
+fn large_keyframes_in_quick_succession_keep_nobody_from_a_better_layer() {
+    let mut scene = Scene::layered(Config::default());
+    for layer in scene.worse.iter_mut().chain([&mut scene.publisher]) {
+        (layer.gop, layer.packets.0) = (30, 2 * layer.packets.0);
+    }
+    let mut world = World::with(scene, Says::Arrivals, 400, Duration::from_millis(200));
+    world.play(30);
+    world.settled(Duration::ZERO, 2);
+    world.set_rate(8000);
+    let since = world.elapsed();
+    world.play(90);
+    world.tell("quick succession");
+    let up = world.settled(since, 0);
+    assert!(up < Duration::from_secs(60), "{up:?}: {:?}", world.course);
+    assert!(world.lateness() < 0.1, "{} s late on a wide link", world.lateness());
 }
 
 #[test]
