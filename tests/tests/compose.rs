@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use client::{Whep, Whip, demo, whip};
 use model::Codec;
+use reqwest::StatusCode;
 use serde_json::Value;
 use tests::deployed::Deployed;
 use tests::docker::{self, Docker, run};
@@ -120,6 +121,10 @@ async fn number(expression: &str) -> anyhow::Result<Option<f64>> {
     let mut url = reqwest::Url::parse("http://127.0.0.1:9090/api/v1/query")?;
     url.query_pairs_mut().append_pair("query", expression);
     let Ok(answer) = reqwest::get(url).await else { return Ok(None) };
+    if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        // It listens before it is ready.
+        return Ok(None);
+    }
     let answer: Value = answer.json().await?;
     Ok(answer["data"]["result"][0]["value"][1].as_str().and_then(|value| value.parse().ok()))
 }

@@ -53,7 +53,7 @@ async fn until_nobody_is_left(node: &Program, viewers: f64) -> Result {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_server_is_well_and_its_broadcast_is_left_alone() -> Result {
     let node = program::node("up").start().await?;
-    ensure!(node.log().contains("only this machine reaches it"), "{}", node.log());
+    until("it says who reaches it", async || Ok(node.log().contains("only this machine reaches it"))).await?;
     let codecs = [Codec::Opus, Codec::H264];
     let publisher =
         Whip::connect(&node.url("/whip/show"), None, &codecs, client::whip::Options::default()).await?;
