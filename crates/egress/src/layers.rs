@@ -315,7 +315,11 @@ pub fn review<B: SendBatch>(
         layering.budget = Budget::new(0);
     }
     layering.probe = probe.map(|rate| (rate, sending.now + PROBE_VALID));
-    let carried = layering.controller.pace(sending.now, layers).filter(|_| pinned.is_none());
+    // A better layer has a worse one to go to, and its connection may carry far more than it shows.
+    let is_paced = layers.len() > 1 && usize::from(layer) == worst && pinned.is_none();
+    let carried = layering.controller.pace(sending.now, layers).filter(|_| is_paced);
+    // A probe pays for what waits, since nothing is repeated meanwhile.
+    let carried = carried.map(|carried| Bitrate::bps(carried.as_bps() + probe.unwrap_or_default().as_bps()));
     let rate = |index: u8| layers.get(usize::from(index)).map_or(Bitrate::default(), |layer| layer.rate);
     let rate = if layer > current { rate(layer) } else { rate(layer).max(rate(current)) };
     // Others estimate by what comes, and come back up by bursts.
