@@ -10,6 +10,7 @@ mod layers;
 mod left_out;
 mod link;
 mod live;
+mod pace;
 mod parts;
 mod publisher;
 mod sound_first;
