@@ -30,7 +30,7 @@ fn packet() -> TreePacket {
 fn any_packet() -> impl Strategy<Value = TreePacket> {
     let flags = any::<(bool, bool, Option<u8>, u8)>();
     let payload = prop::collection::vec(any::<u8>(), 0..1500);
-    let svc = any::<Option<[u8; svc::BYTES]>>();
+    let svc = any::<Option<([u8; svc::BYTES], u8)>>();
     (any::<u32>(), 0..=SeqNo::MAX.get(), any::<u32>(), flags, (any::<u64>(), svc), payload).prop_map(
         |(
             ssrc,
@@ -49,7 +49,7 @@ fn any_packet() -> impl Strategy<Value = TreePacket> {
                 capture_time: NtpTime::from_bits(time),
                 audio_level,
                 orientation,
-                svc: svc.map(Svc::from_bytes),
+                svc: svc.map(|(bytes, generation)| Svc { generation, ..Svc::from_bytes(bytes) }),
                 payload: payload.into(),
             }
         },
@@ -179,5 +179,12 @@ fn layers_stand_where_reserved_bytes_were() {
     assert_eq!((before[17], after[17]), (0x01, 0x05));
     assert_eq!((&before[36..44], &after[36..44]), (&[0; 8][..], &[1, 2, 3, 4, 5, 6, 0x96, 0x5b][..]));
     assert_eq!((before.len(), &before[..17], &before[18..36]), (after.len(), &after[..17], &after[18..36]));
-    assert_eq!(open(&after), Ok(layered));
+    assert_eq!(open(&after), Ok(layered.clone()));
+
+    // Its counts in a later generation.
+    let svc = layered.svc.map(|svc| Svc { generation: 0xa0 | svc.generation, ..svc });
+    let later = TreePacket { svc, ..layered };
+    let after = seal(&later);
+    assert_eq!((after[17], &after[36..44]), (0xa5, &[1, 2, 3, 4, 5, 6, 0x96, 0x5b][..]));
+    assert_eq!(open(&after), Ok(later));
 }

@@ -22,8 +22,8 @@ pub const POINTS_MAX: usize = COUNTS + 1;
 pub const LAYERS_MAX: u8 = 4;
 /// Bytes of [`Svc::to_bytes`].
 pub const BYTES: usize = 8;
-/// Generations of counts, before the first comes again.
-pub const GENERATIONS: u8 = 8;
+/// The bits of a generation that [`Svc::to_bytes`] has no room for. They travel beside it.
+pub const GENERATION_BESIDE: u8 = 0xf8;
 
 /// A layer of a picture; everything up to it makes a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +134,7 @@ pub struct Svc {
     pub is_entry: bool,
     /// It came after its successors, when it was no longer known to be needed: it has a number in every point.
     pub is_late: bool,
-    /// Which counts these are; those of another generation have nothing to do with them. Below [`GENERATIONS`].
+    /// Which counts these are; those of another generation have nothing to do with them.
     pub generation: u8,
     /// For points 1 to [`COUNTS`]: how many numbers of the point were given before this packet, modulo 2^16.
     pub counts: [u16; COUNTS],
@@ -185,8 +185,8 @@ impl Svc {
     }
 
     /// Its [`BYTES`], big-endian: three counts, then from the highest bit on twice the number of layers less 1, spatial and
-    /// temporal (2 bits each), `spatial` (2), `worst` (2), `generation` (3), and a bit for each of the five facts, in
-    /// their order.
+    /// temporal (2 bits each), `spatial` (2), `worst` (2), `generation` (3, without [`GENERATION_BESIDE`]), and a bit for each
+    /// of the five facts, in their order.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; BYTES] {
         let facts = [self.begins_picture, self.ends_frame, self.is_switch, self.is_entry, self.is_late];
@@ -195,7 +195,7 @@ impl Svc {
             | u16::from(self.structure.temporal - 1) << 12
             | u16::from(self.spatial & 3) << 10
             | u16::from(self.worst & 3) << 8
-            | u16::from(self.generation & 7) << 5
+            | u16::from(self.generation & !GENERATION_BESIDE) << 5
             | facts;
         let mut bytes = [0; BYTES];
         let words = self.counts.into_iter().chain([bits]);
@@ -205,7 +205,7 @@ impl Svc {
         bytes
     }
 
-    /// Reads what [`Svc::to_bytes`] wrote; any bytes are something.
+    /// Reads what [`Svc::to_bytes`] wrote, with none of [`GENERATION_BESIDE`]; any bytes are something.
     #[must_use]
     pub fn from_bytes(bytes: [u8; BYTES]) -> Self {
         let [a, b, c, d, e, f, g, h] = bytes;

@@ -459,6 +459,23 @@ fn who_is_handed_over_in_the_middle_of_a_replay_misses_nothing() {
     }
 }
 
+/// Eight processes of the publisher within a few packets, and hardly a keyframe to begin again with.
+#[test]
+fn counts_of_many_processes_are_told_apart() {
+    let mut world = World::divided();
+    let none_lost = Step::Frame { lost: 0 };
+    let before = [&none_lost, &none_lost, &Step::CountAnew, &Step::Select { viewer: 1, layer: Some(1) }];
+    let until_its_part = [&none_lost, &Step::Wait { millis: 0 }, &Step::Frame { lost: 2 }, &none_lost];
+    let processes = [&Step::CountAnew; 5].into_iter().chain([&none_lost, &Step::CountAnew].repeat(2));
+    let last = [&none_lost, &none_lost, &Step::CountAnew, &none_lost, &none_lost];
+    let steps = before.into_iter().chain(until_its_part).chain(processes).chain(last);
+    let steps: Vec<_> = steps.map(|step| (step.clone(), None)).collect();
+    world.play(&steps);
+    world.crash(0, Ring::Kept);
+    (0..130).for_each(|_| world.run(&none_lost));
+    world.happen(usize::MAX);
+}
+
 #[test]
 fn two_crashes_in_a_row_hold_nothing_back() {
     let mut world = World::new();
@@ -542,6 +559,8 @@ proptest! {
     ) {
         let mut world = World::layered();
         world.play(&steps);
+        // A process that was behind may leave layers out for minutes; the next one knows nothing of that.
+        world.hand_over();
         for viewer in 0..VIEWERS {
             world.run(&Step::Select { viewer, layer: Some(viewer as u8) });
         }

@@ -14,8 +14,8 @@
 //! 12  0x4d54 ("MT")         profile of the header extension (RFC 3550, section 5.3.1)
 //! 14  7                     its length in words of 32 bits
 //! 16  version               major in the upper four bits, minor in the lower ones
-//! 17  flags                 0x01 starts a keyframe; 0x02 the audio level is valid; 0x04 layers are valid; others are
-//!                           zero, ignored
+//! 17  flags                 0x01 starts a keyframe; 0x02 the audio level is valid; 0x04 layers are valid; the upper five
+//!                           bits are those of the generation of the layers' counts
 //! 18  audio level           RFC 6464: voice flag and -dBov
 //! 19  orientation           the `urn:3gpp:video-orientation` byte
 //! 20  key generation        low 16 bits of its counter, then low 16 bits of its random part
@@ -56,6 +56,7 @@ const PAYLOAD_TYPE: u8 = 96;
 const FLAG_STARTS_KEYFRAME: u8 = 0x01;
 const FLAG_AUDIO_LEVEL: u8 = 0x02;
 const FLAG_SVC: u8 = 0x04;
+const _: () = assert!(svc::GENERATION_BESIDE & (FLAG_STARTS_KEYFRAME | FLAG_AUDIO_LEVEL | FLAG_SVC) == 0);
 const SVC_AT: usize = HEADER_BYTES - svc::BYTES;
 
 /// The bits of a key generation that stand in each packet: 16 of its counter, 16 of its random part.
@@ -174,9 +175,10 @@ impl Header {
             ),
             audio_level: (flags & FLAG_AUDIO_LEVEL != 0).then_some(header[18]),
             orientation: header[19],
-            svc: (flags & FLAG_SVC != 0)
-                .then(|| header.last_chunk::<{ svc::BYTES }>().map(|bytes| Svc::from_bytes(*bytes)))
-                .flatten(),
+            svc: header.last_chunk::<{ svc::BYTES }>().filter(|_| flags & FLAG_SVC != 0).map(|bytes| {
+                let svc = Svc::from_bytes(*bytes);
+                Svc { generation: svc.generation | flags & svc::GENERATION_BESIDE, ..svc }
+            }),
             is_padded: header[0] & 0x20 != 0,
         })
     }
@@ -217,6 +219,7 @@ impl Header {
         header[24..28].copy_from_slice(&self.seq_no.roc().to_be_bytes());
         header[28..SVC_AT].copy_from_slice(&self.capture_time.to_bits().to_be_bytes());
         if let Some(svc) = self.svc {
+            header[17] |= svc.generation & svc::GENERATION_BESIDE;
             header[SVC_AT..].copy_from_slice(&svc.to_bytes());
         }
         header

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use model::SeqNo;
 
-use super::{COUNTS, Frame, GENERATIONS, Structure, Svc};
+use super::{COUNTS, Frame, Structure, Svc};
 
 /// How far back a packet that comes late still has numbers: far more than a keyframe, and than repairs take.
 const WINDOW: usize = 2048;
@@ -31,13 +31,7 @@ impl Stamper {
     /// generation of the one before, since nobody knows what that one counted last.
     #[must_use]
     pub const fn new(generation: u8) -> Self {
-        Self {
-            generation: generation % GENERATIONS,
-            structure: None,
-            highest: None,
-            counts: [0; COUNTS],
-            past: VecDeque::new(),
-        }
+        Self { generation, structure: None, highest: None, counts: [0; COUNTS], past: VecDeque::new() }
     }
 
     /// Which counts these are.
@@ -49,7 +43,7 @@ impl Stamper {
     /// The generation after another one.
     #[must_use]
     pub const fn next_generation(generation: u8) -> u8 {
-        (generation + 1) % GENERATIONS
+        generation.wrapping_add(1)
     }
 
     /// What is to be said of the packet with this number, which has not been here before: nothing until the stream

@@ -470,13 +470,14 @@ async fn session(
         }
         let broadcast = broadcast_id(&broadcast)?;
         let id: SessionId = session.parse().map_err(|_| Problem::session_not_found())?;
-        if action == Action::Delete && app.sessions.has_ended(id) {
-            return Ok(StatusCode::OK.into_response());
-        }
         if app.counter_offers.has(Instant::now(), id, &broadcast) {
             return counter_offers::handle(&app, (id, &broadcast), addresses, action, request).await;
         }
         let found = app.sessions.get(id).filter(|session| session.broadcast == broadcast);
+        // Asked after it was not found: it may have ended since.
+        if found.is_none() && action == Action::Delete && app.sessions.has_ended(id) {
+            return Ok(StatusCode::OK.into_response());
+        }
         let session = found.ok_or_else(Problem::session_not_found)?;
         // Whether a session is still there is what players ask when the picture stands still.
         if let Action::Reply(reply) = action {
