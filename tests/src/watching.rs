@@ -10,6 +10,9 @@ use crate::baseline::{self, Baseline};
 use crate::browser::{Browser, Page};
 use crate::program::{self, PATIENCE, Program};
 
+/// Muted sound is not played, and what is not played has no energy. The player is told, which may else mute its element again.
+pub const UNMUTE: &str = "document.querySelector('media-tree-player').muted = false";
+
 /// What was seen in one viewing.
 #[derive(Debug, Clone, Default)]
 pub struct Viewing {
@@ -143,8 +146,7 @@ pub async fn open_player(browser: &Browser, url: &str) -> anyhow::Result<Page> {
     page.wait_until("mediaTree.stats().then((stats) => stats.framesDecoded > 0)", PATIENCE)
         .await
         .context("no picture is decoded")?;
-    // Muted sound is not played, and what is not played has no energy.
-    page.evaluate("document.querySelector('video').muted = false").await?;
+    page.evaluate(UNMUTE).await?;
     Ok(page)
 }
 
@@ -154,7 +156,7 @@ pub async fn open_player(browser: &Browser, url: &str) -> anyhow::Result<Page> {
 /// If the page breaks.
 pub async fn watch(page: &Page, length: Duration) -> anyhow::Result<Viewing> {
     // A page that was not allowed to play with sound at first has muted itself meanwhile.
-    page.evaluate("document.querySelector('video').muted = false").await?;
+    page.evaluate(UNMUTE).await?;
     let before = page.evaluate("mediaTree.stats()").await?;
     let begun = Instant::now();
     let mut latencies = Vec::new();

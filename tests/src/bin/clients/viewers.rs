@@ -159,7 +159,7 @@ impl Watching {
 /// What a page that is looked at shows for a while.
 pub async fn watch_page(page: &Page, length: Duration, clock: Option<Clock>) -> anyhow::Result<Seen> {
     // A page that was not allowed to play with sound at first has muted itself meanwhile.
-    page.evaluate("document.querySelector('video').muted = false").await?;
+    page.evaluate(watching::UNMUTE).await?;
     probe::take(page).await?;
     let before = page.evaluate("mediaTree.stats()").await?;
     let begun = Instant::now();
