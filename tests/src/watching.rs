@@ -11,7 +11,7 @@ use crate::browser::{Browser, Page};
 use crate::program::{self, PATIENCE, Program};
 
 /// Muted sound is not played, and what is not played has no energy. The player is told, which may else mute its element again.
-pub const UNMUTE: &str = "document.querySelector('media-tree-player').muted = false";
+pub const UNMUTE: &str = "document.querySelector('media-tree-player, video').muted = false";
 
 /// What was seen in one viewing.
 #[derive(Debug, Clone, Default)]

@@ -19,6 +19,10 @@ use model::Bitrate;
 
 use crate::estimator::Queue;
 
+mod layer_now;
+
+pub use layer_now::{LayerNow, nearest};
+
 /// Layers that a viewer may be given; those of a track beyond them are left alone. OBS sends 4 at most.
 pub const LAYERS_MAX: usize = 8;
 
@@ -82,17 +86,6 @@ const PROBE_PERCENT: u64 = 110;
 const PROBE_SENT_PERCENT: u64 = 60;
 /// Whoever says nothing for so long is not probed further.
 const REPORT_AGE_MAX: Duration = Duration::from_millis(2500);
-
-/// A layer as it is now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LayerNow {
-    /// Of late.
-    pub rate: Bitrate,
-    /// Whether anything came of late.
-    pub is_active: bool,
-    /// Whether it has been so for long enough to be worth a switch up.
-    pub is_steady: bool,
-}
 
 /// What a viewer reports of its picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +168,7 @@ pub struct Controller {
     queue_since: Option<Instant>,
     /// By when packets arrive, where the viewer tells that.
     queue: Queue,
+    tells_arrivals: bool,
     quiet_until: Option<Instant>,
     echo_until: Option<Instant>,
     try_at: Option<Instant>,
@@ -207,6 +201,7 @@ impl Controller {
             asked_at: None,
             queue_since: None,
             queue: Queue::default(),
+            tells_arrivals: false,
             // It begins with a burst, which says nothing.
             quiet_until: Some(now + QUIET),
             echo_until: None,
@@ -226,9 +221,9 @@ impl Controller {
         }
     }
 
-    /// What is known of the queue of its connection.
+    /// What is known of the queue of its connection, by when packets arrive.
     pub const fn queued(&mut self, queue: Queue) {
-        self.queue = queue;
+        (self.queue, self.tells_arrivals) = (queue, true);
     }
 
     /// How long packets stand in that queue, as far as is known.
@@ -448,7 +443,9 @@ impl Controller {
             self.probe = None;
             return;
         };
-        let with_room = better.find(|index| self.has_room(now, self.rate(layers, *index)));
+        // When packets arrive tells of what is sent: more than that was seen at another time, and a probe shows it now.
+        let sees_room = !(self.tells_arrivals && can_probe);
+        let with_room = better.find(|index| sees_room && self.has_room(now, self.rate(layers, *index)));
         if let Some(layer) = with_room {
             self.climb(layer);
         } else if !can_probe {
@@ -571,19 +568,6 @@ impl Controller {
     fn is_heard(&self, now: Instant) -> bool {
         self.heard_at.is_some_and(|at| now.saturating_duration_since(at) <= REPORT_AGE_MAX)
     }
-}
-
-/// The layer nearest to `wanted` that can be given to a viewer that gets `current`: itself or the next worse one, else the
-/// next better one. What is better than the current one must have been there for a while. `wanted` if there is none.
-#[must_use]
-pub fn nearest(layers: &[LayerNow], wanted: u8, current: u8) -> u8 {
-    let is_there = |index: &u8| {
-        let layer = layers.get(usize::from(*index)).copied().unwrap_or_default();
-        layer.is_steady || (layer.is_active && *index >= current)
-    };
-    let worse = (wanted..layers.len() as u8).find(is_there);
-    let is_active = |index: &u8| layers.get(usize::from(*index)).is_some_and(|layer| layer.is_active);
-    worse.or_else(|| (0..wanted).rev().find(is_active)).unwrap_or(wanted)
 }
 
 /// `percent` of a rate.

@@ -144,8 +144,8 @@ impl Estimator {
         let carried = delivered * (1.0 + self.repeats.share());
         let is_over = self.detector.usage() == Usage::Over;
         let may_fall = self.fell_at.is_none_or(|at| now.saturating_duration_since(at) >= FALL_INTERVAL);
-        if is_over && may_fall {
-            let of_queue = self.delivered.rate_of_queue().unwrap_or(delivered);
+        // Before it is full for long enough, what arrives is what was sent, and tells nothing.
+        if let Some(of_queue) = self.delivered.rate_of_queue().filter(|_| is_over && may_fall) {
             let fallen = FALL * of_queue * (1.0 + self.repeats.share());
             self.estimate = Some(self.estimate.map_or(fallen, |estimate| estimate.min(fallen)));
             self.fell_at = Some(now);

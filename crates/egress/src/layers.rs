@@ -291,6 +291,8 @@ pub fn review<B: SendBatch>(
     for layer in layers.iter_mut().take(usize::from(best)) {
         (layer.is_active, layer.is_steady) = (false, false);
     }
+    // Others estimate by what comes, and come back up by bursts.
+    let tells_arrivals = viewer.tells_arrivals();
     let layering = viewer.layering.get_or_insert_with(|| Box::new(Layering::new(sending.now, current)));
     let (mut probe, mut is_urgent) = (None, false);
     let layer = match pinned {
@@ -298,7 +300,7 @@ pub fn review<B: SendBatch>(
         // Whatever it was held on, also in a publishing run before this one.
         None if !is_sent => controller::nearest(layers, worst as u8, worst as u8),
         None => {
-            if rules.is_behind {
+            if rules.is_behind && tells_arrivals {
                 // It is this shard that makes them wait.
                 layering.controller.queued(Queue::default());
             }
@@ -315,15 +317,13 @@ pub fn review<B: SendBatch>(
         layering.budget = Budget::new(0);
     }
     layering.probe = probe.map(|rate| (rate, sending.now + PROBE_VALID));
-    // A better layer has a worse one to go to, and its connection may carry far more than it shows.
-    let is_paced = layers.len() > 1 && usize::from(layer) == worst && pinned.is_none();
+    let is_paced = layers.len() > 1 && pinned.is_none() && tells_arrivals;
     let carried = layering.controller.pace(sending.now, layers).filter(|_| is_paced);
     // A probe pays for what waits, since nothing is repeated meanwhile.
     let carried = carried.map(|carried| Bitrate::bps(carried.as_bps() + probe.unwrap_or_default().as_bps()));
     let rate = |index: u8| layers.get(usize::from(index)).map_or(Bitrate::default(), |layer| layer.rate);
     let rate = if layer > current { rate(layer) } else { rate(layer).max(rate(current)) };
-    // Others estimate by what comes, and come back up by bursts.
-    pace::set(viewer, sending.now, carried.filter(|_| viewer.tells_arrivals()), rate);
+    pace::set(viewer, sending.now, carried, pace::least(rate, usize::from(layer) == worst));
     let reason = match pinned {
         Some(wanted) if layer == wanted => LayerSwitch::Pinned,
         Some(_) => LayerSwitch::Inactive,

@@ -25,6 +25,8 @@ const BURST: Duration = Duration::from_millis(40);
 const CARRIED_PERCENT: u64 = 85;
 /// The layer itself has to get through, whatever is believed of the connection: whether it should is not decided here.
 const LAYER_PERCENT: u64 = 115;
+/// A connection that carries a better layer may carry far more than it shows, and there is a worse one for what it does not.
+const BETTER_LAYER_PERCENT: u64 = 250;
 const RATE_MIN: Bitrate = Bitrate::kbps(100);
 /// While a packet waits for longer, all goes out twice as fast: rather a loss than a picture that is later still.
 const WAIT_MAX: Duration = Duration::from_millis(400);
@@ -127,18 +129,23 @@ impl Pace {
     }
 }
 
+/// The least pace of a layer of this rate.
+pub fn least(layer: Bitrate, is_worst: bool) -> Bitrate {
+    let percent = if is_worst { LAYER_PERCENT } else { BETTER_LAYER_PERCENT };
+    share(layer, percent).max(RATE_MIN)
+}
+
 /// Lets a viewer's picture leave as fast as its connection carries, or, where that is not known to be little, as it comes once
-/// nothing waits any more. `layer` is the rate of the layer that it gets or is about to get.
-pub fn set(viewer: &mut Viewer, now: Instant, carried: Option<Bitrate>, layer: Bitrate) {
-    let share = |rate: Bitrate, percent| Bitrate::bps(rate.as_bps() * percent / 100);
+/// nothing waits any more. `least` is [that](least) of the layer that it gets or is about to get.
+pub fn set(viewer: &mut Viewer, now: Instant, carried: Option<Bitrate>, least: Bitrate) {
     match (carried, &mut viewer.pace) {
         (Some(carried), pace) => {
-            let rate = share(carried, CARRIED_PERCENT).max(share(layer, LAYER_PERCENT)).max(RATE_MIN);
+            let rate = share(carried, CARRIED_PERCENT).max(least);
             let pace = pace.get_or_insert_with(|| Box::new(Pace::new(rate)));
             (pace.rate, pace.is_ending) = (rate, false);
         }
         (None, Some(pace)) => {
-            (pace.rate, pace.is_ending) = (pace.rate.max(share(layer, 2 * LAYER_PERCENT)), true);
+            (pace.rate, pace.is_ending) = (pace.rate.max(share(least, 200)), true);
             pace.forget_steps(now);
             if !pace.is_waiting() && !pace.is_queued && pace.steps.is_empty() {
                 viewer.pace = None;
@@ -146,6 +153,11 @@ pub fn set(viewer: &mut Viewer, now: Instant, carried: Option<Bitrate>, layer: B
         }
         (None, None) => {}
     }
+}
+
+/// `percent` of a rate.
+fn share(rate: Bitrate, percent: u64) -> Bitrate {
+    Bitrate::bps(rate.as_bps().saturating_mul(percent) / 100)
 }
 
 /// Viewers of a shard whose packets wait.

@@ -185,6 +185,18 @@ fn what_the_viewer_itself_says_it_can_take_needs_no_probe() {
 }
 
 #[test]
+fn an_estimate_by_arrivals_that_is_beyond_what_is_sent_is_of_another_time() {
+    let mut viewer = Viewer::new(2);
+    viewer.controller.queued(Queue::default());
+    for _ in 0..3 {
+        viewer.seconds(1);
+        viewer.controller.estimated(viewer.now, Bitrate::kbps(3100));
+    }
+    viewer.decide(&LAYERS);
+    assert!(viewer.layer == 2 && viewer.probe.is_some(), "it is seen by a probe");
+}
+
+#[test]
 fn a_try_that_fails_makes_the_next_wait_longer() {
     let mut viewer = Viewer::new(2);
     let mut starts = Vec::new();

@@ -72,7 +72,11 @@ impl World {
 
     /// Sends so much, and so much of it again.
     fn seconds_with(&mut self, seconds: u64, kbps: u64, again_kbps: u64) {
-        let end = self.now + seconds * 1_000_000;
+        self.millis_with(seconds * 1000, kbps, again_kbps);
+    }
+
+    fn millis_with(&mut self, millis: u64, kbps: u64, again_kbps: u64) {
+        let end = self.now + millis * 1000;
         loop {
             let next = self.frame_at.min(self.feedback_at);
             if next >= end {
@@ -185,6 +189,20 @@ fn what_arrives_without_a_queue_is_carried() {
     assert!(world.last() < 400, "{:?}", world.told);
     world.seconds(2, 2000);
     assert!(world.last() >= 1800, "{:?}", world.told);
+}
+
+#[test]
+fn a_large_frame_in_front_of_which_little_was_sent_is_no_shortage() {
+    let mut world = World::new(1000, 200);
+    world.seconds(3, 1300);
+    world.seconds(10, 450);
+    let told = world.told.len();
+    for kbps in [1150, 1500, 4000] {
+        world.millis_with(300, kbps, 0);
+        world.seconds(4, 450);
+    }
+    let least = world.told[told..].iter().map(|(_, kbps)| *kbps).min().expect("it is told");
+    assert!(least > 800, "{least} of 1000 kbit/s");
 }
 
 #[test]
