@@ -50,8 +50,8 @@ const PROBE_SAVED: Duration = Duration::from_millis(70);
 /// A worse layer is waited for so long to come with a live keyframe; publishers that answer need less. Then it begins with the
 /// cached one: what the connection does not carry is no picture to go on with.
 const DOWN_PATIENCE: Duration = Duration::from_millis(800);
-/// A packet is repeated so often, at most: layers differ by a factor of about four.
-const REPEATS_MAX: usize = 4;
+/// A packet is repeated so often, at most: layers differ by a factor of about four, and the one between two may be missing.
+const REPEATS_MAX: usize = 16;
 
 /// One layer of a broadcast's picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -523,12 +523,16 @@ pub fn turn<B>(viewer: &mut Viewer, packet: &TreePacket, sending: &mut Sending<'
 
 /// Switches a viewer to its target, if that has a fresh keyframe and the frame before it is out. True if it did.
 fn switch<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) -> bool {
-    let Some(track) = &mut viewer.video else { return false };
+    let Some(track) = &viewer.video else { return false };
     let Some(target) = track.target.filter(|target| track.may_switch(*target)) else { return false };
     let Some(stream) = fan.stream(target.source.ssrc) else { return false };
     let Some(age) = fan.fresh_keyframe(sending.now, target.source.ssrc) else { return false };
     // What a connection has no room for, least of all a keyframe, is not sent to its end.
     let is_down = track.is_on_its_way_down();
+    if !is_down {
+        pace::finish(viewer, fan, sending);
+    }
+    let Some(track) = &mut viewer.video else { return false };
     if !is_down && !track.is_frame_end && age < FRAME_PATIENCE {
         return false;
     }

@@ -219,7 +219,7 @@ pub fn step<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<
     send(viewer, stream, |pace| pace.budget.has_any(), sending);
 }
 
-/// Sends a viewer all that waits, because nothing more is to be sent from here.
+/// Sends a viewer all that waits, because nothing more is to be sent from here, or of this layer.
 pub fn finish<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_, B>) {
     if let Some(stream) = viewer.video.as_ref().and_then(|track| waiting_stream(track, fan, sending.now)) {
         send(viewer, stream, |_| true, sending);

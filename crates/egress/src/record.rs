@@ -145,9 +145,11 @@ impl ViewerRecord {
     /// The newest packet of each source that the viewer was sent when the record was written.
     pub fn newest_sent(&self) -> impl Iterator<Item = (Ssrc, SeqNo)> + '_ {
         self.audio.iter().chain(&self.video).filter_map(|track| {
-            let current = track.segments.last()?;
             let newest = SeqNo::new(track.sent.next.checked_sub(1)?);
-            Some((current.source, current.source_seq_no(newest)?))
+            // Of the segment after it nothing may have been sent yet.
+            let owner = track.segments.iter().rev().find(|segment| segment.first_out <= newest)?;
+            let is_current = track.segments.last()?.source == owner.source;
+            is_current.then_some((owner.source, owner.source_seq_no(newest)?))
         })
     }
 }

@@ -185,9 +185,13 @@ pub fn send_the_rest<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut
     if let Some(track) = &mut viewer.video {
         track.rest = Some((segment.first_out, sending.now));
     }
-    if let Some(pace) = viewer.pace.as_mut().filter(|pace| pace.is_in_use()) {
-        pace.begin(segment.source_base);
-        return pace::step(viewer, fan, sending);
+    if let Some(pace) = &mut viewer.pace {
+        // What waited was of what came before.
+        pace.forget();
+        if pace.is_in_use() {
+            pace.begin(segment.source_base);
+            return pace::step(viewer, fan, sending);
+        }
     }
     for (_, packet) in stream.ring.range(segment.source_base..) {
         let place = packet.and_then(|packet| viewer.video.as_ref()?.place(packet).zip(Some(packet)));

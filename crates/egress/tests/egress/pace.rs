@@ -2,8 +2,24 @@
 
 use std::time::Duration;
 
+use egress::{Selection, ViewerId};
+
 use crate::harness::VIDEO;
 use crate::link::{Says, World};
+
+fn until_a_keyframe_is_partly_out(world: &mut World) {
+    let is_partly_out = |world: &World| {
+        let video = world.scene.player(1).stream(VIDEO);
+        video.last().is_some_and(|last| !last.marker)
+    };
+    for _ in 0..400 {
+        world.step();
+        if is_partly_out(world) {
+            return;
+        }
+    }
+    panic!("a keyframe takes its time");
+}
 
 #[test]
 fn a_narrow_link_is_given_large_frames_bit_by_bit() {
@@ -46,22 +62,34 @@ fn what_is_repaired_while_it_would_have_to_wait_goes_out_once() {
 }
 
 #[test]
+fn what_waits_of_one_layer_is_not_looked_for_in_another() {
+    for (layer, frames) in [0, 1].into_iter().flat_map(|layer| (1..12).map(move |frames| (layer, frames))) {
+        let mut world = World::new(Says::Arrivals, 300, Duration::from_millis(300));
+        // Its keyframe comes so many frames after that of the worst one.
+        let phase = world.scene.worse[1].phase - frames;
+        match layer {
+            0 => world.scene.publisher.phase = phase,
+            _ => world.scene.worse[0].phase = phase,
+        }
+        world.play(20);
+        world.settled(Duration::ZERO, 2);
+        until_a_keyframe_is_partly_out(&mut world);
+        let shown = world.scene.player(1).stream(VIDEO).len();
+        let now = world.scene.now;
+        world.scene.shard.select_layer(now, ViewerId::new(1), Selection::Layer(layer));
+        world.play(10);
+        assert_eq!(world.scene.shard.layer(ViewerId::new(1)), Some(layer));
+        let video = &world.scene.player(1).stream(VIDEO)[shown..];
+        assert!(video.windows(2).all(|pair| pair[0].seq_no < pair[1].seq_no), "in order, and each once");
+    }
+}
+
+#[test]
 fn what_waits_leaves_before_another_process_takes_over() {
     let mut world = World::new(Says::Arrivals, 300, Duration::from_millis(300));
     world.play(20);
     world.settled(Duration::ZERO, 2);
-    // Until a keyframe has begun and is not out.
-    let is_partly_out = |world: &World| {
-        let video = world.scene.player(1).stream(VIDEO);
-        video.last().is_some_and(|last| !last.marker)
-    };
-    for _ in 0..400 {
-        world.step();
-        if is_partly_out(&world) {
-            break;
-        }
-    }
-    assert!(is_partly_out(&world), "a keyframe takes its time");
+    until_a_keyframe_is_partly_out(&mut world);
     let now = world.scene.now;
     world.scene.shard.hand_over(now, &mut world.scene.network);
     let left = world.scene.network.take();

@@ -235,7 +235,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..20)) {
-        let (mut reader, mut stamper) = (vp9::Reader::default(), Stamper::new(255));
+        let (mut reader, mut stamper) = (vp9::Reader::default(), Stamper::new(!GENERATION_BESIDE));
         for (seq_no, payload) in (0..).zip(&payloads) {
             let frame = reader.read(payload);
             let svc = stamper.stamp(SeqNo::new(seq_no), frame.as_ref(), seq_no % 3 == 0);

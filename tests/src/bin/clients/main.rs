@@ -1,5 +1,5 @@
 //! Real clients, minutes of each: who publishes, who watches, what comes of it, and what comes of cuts and narrow links. What
-//! was seen goes, dated, into `docs/compatibility.md`; of an hour of RTMP into a page of its own.
+//! was seen in five minutes and more goes, dated, into `docs/compatibility.md`; of an hour of RTMP into a page of its own.
 //!
 //! Needs root, for network namespaces.
 
@@ -10,6 +10,7 @@ mod plot;
 mod publishers;
 mod report;
 mod stage;
+mod trials;
 mod versions;
 mod viewers;
 
@@ -60,13 +61,19 @@ const fn stage(name: &'static str, publisher: Publisher, viewers: &'static [View
     Stage { name, publisher, viewers }
 }
 
+/// Of all that goes into the page, in its order.
+fn stage_names() -> Vec<&'static str> {
+    let stages = STAGES.iter().flat_map(|line| line.iter()).map(|stage| stage.name);
+    std::iter::once("direct").chain(stages).chain(["abr"]).collect()
+}
+
 /// What the command line wants.
 #[derive(Debug, PartialEq)]
 struct Wanted {
     length: Duration,
     /// Of those that take an hour.
     hour: Duration,
-    /// All if there are none, and only then they are written down.
+    /// All if there are none.
     names: Vec<String>,
 }
 
@@ -81,9 +88,8 @@ impl Wanted {
             }
         }
         ensure!((0.1..=600.0).contains(&minutes.unwrap_or(MINUTES)), "from 0.1 to 600 minutes");
-        let stages = STAGES.iter().flat_map(|line| line.iter()).map(|stage| stage.name);
         let hours = hour::ENCODERS.map(|(name, _)| name);
-        let known: Vec<&str> = stages.chain(["direct", "abr"]).chain(hours).collect();
+        let known: Vec<&str> = stage_names().into_iter().chain(hours).collect();
         for name in &names {
             ensure!(known.contains(&name.as_str()), "{name} is none of {}", known.join(", "));
         }
@@ -99,8 +105,9 @@ impl Wanted {
         self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
     }
 
-    fn is_whole(&self) -> bool {
-        self.names.is_empty()
+    /// Whether what is seen is worth to be written down.
+    fn is_kept(&self) -> bool {
+        self.length >= Duration::from_secs_f64(MINUTES * 60.0)
     }
 }
 
@@ -111,70 +118,69 @@ async fn main() -> anyhow::Result<()> {
     let begun = Instant::now();
     let versions = versions::all().await?;
     let firefox = versions::codecs_of_firefox().await?;
-    let mut report = Report::default();
+    let mut report = Report::new();
+    let length = wanted.length;
     // Whoever is tried alone is judged by what a perfect machine would do.
     let mut freezes = (0, DIRECT_MAX);
     if wanted.is("direct") {
-        let length = wanted.length.min(DIRECT_MAX);
+        let length = length.min(DIRECT_MAX);
         freezes = (0, length * DIRECT_CODECS.len() as u32);
         for codec in DIRECT_CODECS {
             match direct::run(codec, length).await {
                 Ok(seen) => {
                     freezes.0 += seen.viewing.freeze_count;
-                    report.add_direct(&seen);
+                    report.add_direct(&seen, length);
                 }
-                Err(error) => report.add_failure("direct", &error),
+                Err(error) => report.add_failure("direct", &error, length),
             }
         }
     }
     for line in STAGES {
-        let length = wanted.length;
         let chosen = line.iter().copied().filter(|stage| wanted.is(stage.name));
         let (there, missing): (Vec<Stage>, Vec<Stage>) = chosen.partition(Stage::can_run);
-        missing.iter().for_each(|stage| report.add_left_out(stage.publisher.name()));
+        missing.iter().for_each(|stage| report.add_left_out(stage.name, stage.publisher.name()));
         let played =
             there.into_iter().map(|stage| async move { (stage.name, stage::run(stage, length).await) });
-        for (name, outcomes) in join_all(played).await {
-            match outcomes {
-                Ok(outcomes) => {
-                    outcomes.iter().for_each(|outcome| report.add(outcome, length, freezes));
+        for (name, played) in join_all(played).await {
+            match played {
+                Ok(played) => {
+                    played.outcomes.iter().for_each(|outcome| report.add(name, outcome, length, freezes));
+                    played.end.unwrap_or_else(|error| report.add_bad_end(name, &error, length));
                 }
-                Err(error) => report.add_failure(name, &error),
+                Err(error) => report.add_failure(name, &error, length),
             }
         }
-        if wanted.is_whole() {
+        if wanted.is_kept() {
             // So that what was seen stands there if the rest is not.
-            report.write(wanted.length, &versions, &firefox)?;
+            report.keep(&versions, &firefox, &stage_names())?;
         }
     }
     if wanted.is("abr") {
-        let length = (wanted.length / STEPS_A_PAIR).max(STEP_MIN);
-        match abr::run(length, wanted.is_whole()).await {
-            Ok(narrowing) => report.add_narrowing(&narrowing),
-            Err(error) => report.add_failure("abr", &error),
+        match abr::run((length / STEPS_A_PAIR).max(STEP_MIN), wanted.is_kept()).await {
+            Ok(narrowing) => report.add_narrowing(&narrowing, length),
+            Err(error) => report.add_failure("abr", &error, length),
         }
     }
     for (name, publisher) in hour::ENCODERS {
         // Only if it is named.
-        if wanted.is_whole() || !wanted.is(name) || !stage(name, publisher, &[]).can_run() {
+        if wanted.names.is_empty() || !wanted.is(name) || !stage(name, publisher, &[]).can_run() {
             continue;
         }
         match hour::run(publisher, wanted.hour).await {
             Ok(hour) => {
-                report.add_hour(&hour);
+                report.add_hour(name, &hour, wanted.hour);
                 if wanted.hour >= Duration::from_secs(3600) {
                     hour.write(name)?;
                 }
             }
-            Err(error) => report.add_failure(name, &error),
+            Err(error) => report.add_failure(name, &error, wanted.hour),
         }
     }
     println!("\nall of it took {:.0?}", begun.elapsed());
-    if wanted.is_whole() {
-        report.is_whole = true;
-        report.write(wanted.length, &versions, &firefox)?;
+    if wanted.is_kept() {
+        report.keep(&versions, &firefox, &stage_names())?;
     } else {
-        println!("{}", report.text(wanted.length, &versions, &firefox));
+        println!("{}", report.text(&versions, &firefox));
     }
     ensure!(report.failures().is_empty(), "not as it should be: {}", report.failures().join("; "));
     Ok(())
@@ -191,10 +197,10 @@ mod tests {
     #[test]
     fn the_command_line_names_stages_and_their_length() {
         let whole = parse("").expect("nothing is needed");
-        assert_eq!((whole.length, whole.is_whole()), (Duration::from_secs(300), true));
+        assert_eq!((whole.length, whole.is_kept()), (Duration::from_secs(300), true));
         let short = parse("--minutes 0.5 obs abr").expect("two of them");
         assert!(!short.is("obs29") && parse("obs29").expect("one").is("obs29"));
-        assert_eq!((short.length, short.is_whole()), (Duration::from_secs(30), false));
+        assert_eq!((short.length, short.is_kept()), (Duration::from_secs(30), false));
         assert_eq!((short.is("obs"), short.is("abr"), short.is("firefox")), (true, true, false));
         assert_eq!(whole.hour, Duration::from_secs(3600));
         assert_eq!(parse("--minutes 2 rtmp-hour-obs").expect("shorter").hour, Duration::from_secs(120));

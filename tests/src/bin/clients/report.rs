@@ -12,6 +12,7 @@ use crate::abr::Narrowing;
 use crate::hour::Hour;
 use crate::publishers::Publisher;
 use crate::stage::{CUTS, Outcome, Return};
+use crate::trials::{Trial, Trials};
 use crate::versions::Version;
 use crate::viewers::{Seen, Viewer};
 
@@ -34,132 +35,191 @@ const DRIFT_OF_LONG_WAY_MAX: f64 = 200.0;
 /// Who has its network back is back by then.
 const RETURN_MAX: Duration = Duration::from_secs(15);
 
-/// What a page of the documentation is made of.
-#[derive(Default)]
+/// What is seen in one run.
 pub struct Report {
-    /// Everything was tried.
-    pub is_whole: bool,
-    streaming: String,
-    cuts: String,
-    narrowing: String,
-    failures: Vec<String>,
+    day: String,
+    place: String,
+    trials: Vec<Trial>,
 }
 
 impl Report {
-    /// Takes what a direct connection came to.
-    pub fn add_direct(&mut self, seen: &Seen) {
-        self.row(["Chromium", "Chromium, without a server"], seen, "to compare with");
+    /// Of today and this machine.
+    pub fn new() -> Self {
+        let now = host::today_and_here();
+        let (day, place) = now.split_once(", ").unwrap_or((&now, ""));
+        Self { day: day.to_owned(), place: place.to_owned(), trials: Vec::new() }
     }
 
-    /// Takes what a stage came to; `direct` is what freezes are compared with: how many there were in how long.
-    pub fn add(&mut self, outcome: &Outcome, length: Duration, direct: (u64, Duration)) {
+    /// What belongs to a stage that streams for so long.
+    fn trial(&mut self, stage: &str, length: Duration) -> &mut Trial {
+        let index = self.trials.iter().position(|trial| trial.stage == stage).unwrap_or_else(|| {
+            self.trials.push(Trial {
+                stage: stage.to_owned(),
+                day: self.day.clone(),
+                place: self.place.clone(),
+                seconds: length.as_secs(),
+                ..Trial::default()
+            });
+            self.trials.len() - 1
+        });
+        &mut self.trials[index]
+    }
+
+    /// Takes what a direct connection came to.
+    pub fn add_direct(&mut self, seen: &Seen, length: Duration) {
+        let line = row(["Chromium", "Chromium, without a server"], seen, "to compare with");
+        self.trial("direct", length).streaming.push(line);
+    }
+
+    /// Takes what a pair of a stage came to; `direct` is what freezes are compared with: how many there were in how long.
+    pub fn add(&mut self, stage: &str, outcome: &Outcome, length: Duration, direct: (u64, Duration)) {
         let who = [outcome.publisher.name(), outcome.viewer.name()];
         let found = complaints(outcome, length, direct);
         let mut verdict = if found.is_empty() { "good".to_owned() } else { found.join("; ") };
         if let Some(made) = outcome.made.filter(|made| *made < PICTURES_A_SECOND * PICTURES_SHOWN_MIN) {
             let _ = write!(verdict, " (its publisher makes {made:.1} pictures a second)");
         }
-        self.row(who, &outcome.seen, &verdict);
-        self.failures.extend(found.iter().map(|complaint| format!("{}, {}: {complaint}", who[0], who[1])));
-        let _ = write!(self.cuts, "| {} | {} | {} ", who[0], who[1], outcome.seen.viewing.codec);
+        let mut cuts = format!("| {} | {} | {} ", who[0], who[1], outcome.seen.viewing.codec);
         for returned in &outcome.returns {
-            let _ = write!(self.cuts, "| {} ", in_words(returned));
+            let _ = write!(cuts, "| {} ", in_words(returned));
         }
-        self.cuts.push_str("|\n");
-    }
-
-    fn row(&mut self, [publisher, viewer]: [&str; 2], seen: &Seen, verdict: &str) {
-        let viewing = &seen.viewing;
-        let or_dash = |is_known: bool, text: String| if is_known { text } else { "–".to_owned() };
-        let line = format!(
-            "| {publisher} | {viewer} | {} | {} | {:.1} | {} ({}) | {} | {} | {} | {} | {} | {} | {verdict} |\n",
-            viewing.codec,
-            viewing.frames_decoded,
-            viewing.frames_per_second,
-            viewing.freeze_count,
-            viewing.freezes.as_millis(),
-            or_dash(seen.knows_loss, viewing.packets_lost.to_string()),
-            if seen.has_sound { "yes" } else { "no" },
-            or_dash(seen.knows_first_frame, viewing.first_frame.as_millis().to_string()),
-            quantiles(&seen.ages, &[0.5, 0.95]),
-            drift(&seen.ages).map_or_else(|| "–".to_owned(), |drift| format!("{drift:+.0}")),
-            lip_sync_in_words(&seen.lip_sync),
-        );
-        print!("{line}");
-        self.streaming.push_str(&line);
+        cuts.push('|');
+        let trial = self.trial(stage, length);
+        trial.streaming.push(row(who, &outcome.seen, &verdict));
+        trial.cuts.push(cuts);
+        trial.failures.extend(found.iter().map(|complaint| format!("{}, {}: {complaint}", who[0], who[1])));
     }
 
     /// Takes what a viewer on a narrow link saw.
-    pub fn add_narrowing(&mut self, narrowing: &Narrowing) {
+    pub fn add_narrowing(&mut self, narrowing: &Narrowing, length: Duration) {
         let (table, found) = narrowing.table();
         println!("{table}");
-        self.narrowing = table;
-        self.failures.extend(found);
+        let trial = self.trial("abr", length);
+        (trial.narrowing, trial.failures) = (table, found);
     }
 
     /// Takes that a publisher is not on this machine.
-    pub fn add_left_out(&mut self, publisher: &str) {
-        let _ = writeln!(self.streaming, "| {publisher} | | | | | | | | | | | | not on this machine |");
+    pub fn add_left_out(&mut self, stage: &str, publisher: &str) {
+        let trial = self.trial(stage, Duration::ZERO);
+        trial.streaming.push(format!("| {publisher} | | | | | | | | | | | | not on this machine |"));
+        trial.is_left_out = true;
     }
 
     /// Takes what an hour of RTMP came to; it has a page of its own.
-    pub fn add_hour(&mut self, hour: &Hour) {
+    pub fn add_hour(&mut self, stage: &str, hour: &Hour, length: Duration) {
         let (words, found) = hour.words();
         println!("{words}");
-        self.failures.extend(found);
+        self.trial(stage, length).failures.extend(found);
     }
 
     /// Takes why something did not come to its end.
-    pub fn add_failure(&mut self, name: &str, error: &anyhow::Error) {
-        let words = format!("{name} did not come to its end: {error:#}");
+    pub fn add_failure(&mut self, stage: &str, error: &anyhow::Error, length: Duration) {
+        let words = format!("{stage} did not come to its end: {error:#}");
         println!("{words}");
-        let _ =
-            writeln!(self.streaming, "| {name} | | | | | | | | | | | | did not come to its end: {error:#} |");
-        self.failures.push(words);
+        let trial = self.trial(stage, length);
+        trial
+            .streaming
+            .push(format!("| {stage} | | | | | | | | | | | | did not come to its end: {error:#} |"));
+        trial.failures.push(words);
+    }
+
+    /// Somebody in it did not go when told to; what was seen before stands.
+    pub fn add_bad_end(&mut self, stage: &str, error: &anyhow::Error, length: Duration) {
+        let words = format!("{stage} did not end well: {error:#}");
+        println!("{words}");
+        self.trial(stage, length).failures.push(words);
     }
 
     /// What was not as it should be.
-    pub fn failures(&self) -> &[String] {
-        &self.failures
+    pub fn failures(&self) -> Vec<&str> {
+        self.trials.iter().flat_map(|trial| &trial.failures).map(String::as_str).collect()
     }
 
-    /// The page.
-    pub fn text(&self, length: Duration, versions: &[Version], firefox: &[String]) -> String {
-        let mut programs = String::new();
-        for Version { program, version } in versions {
-            let _ = writeln!(programs, "| {program} | {version} |");
-        }
-        let columns = CUTS.map(|cut| format!(" {} s |", cut.as_secs())).concat();
-        let verdict = if !self.is_whole {
-            "**The run was cut off**: what is missing here was not tried.".to_owned()
-        } else if self.failures.is_empty() {
-            "All of it is as it should be.".to_owned()
-        } else {
-            format!("Not as it should be:\n\n- {}", self.failures.join("\n- "))
-        };
-        format!(
-            "{HEAD}{}; publishers, nodes and viewers all on this one machine. **Each pair streamed for {}.** {verdict}\n\n\
-             ## Programs\n\n| Program | Version |\n|---|---|\n{programs}\n{STREAMING}{}\n{CUT}|---|---|---|{}\n{}\n{NARROWING}{}\n{ALSO}\n{}",
-            host::today_and_here(),
-            in_minutes(length),
-            self.streaming,
-            "---|".repeat(CUTS.len()),
-            self.cuts,
-            self.narrowing,
-            not_tried(firefox)
-        )
-        .replace("{columns}", &columns)
+    /// The page of this run alone.
+    pub fn text(&self, versions: &[Version], firefox: &[String]) -> String {
+        page(&Trials::of_today(versions, firefox, self.trials.clone()))
     }
 
-    /// Writes the page.
-    pub fn write(&self, length: Duration, versions: &[Version], firefox: &[String]) -> anyhow::Result<()> {
+    /// Writes the page, with what was seen before of the other stages. `order` has the names of all.
+    pub fn keep(&self, versions: &[Version], firefox: &[String], order: &[&str]) -> anyhow::Result<()> {
+        let file = docs().join("compatibility.json");
+        let mut kept = Trials::load(&file)?;
+        kept.replace(Trials::of_today(versions, firefox, self.trials.clone()), order);
+        kept.save(&file)?;
         let path = docs().join("compatibility.md");
-        std::fs::write(&path, self.text(length, versions, firefox))
-            .with_context(|| format!("write {}", path.display()))
+        std::fs::write(&path, page(&kept)).with_context(|| format!("write {}", path.display()))
     }
 }
 
-const HEAD: &str = "# What works with what\n\nWritten by `cargo xtask clients`; do not edit.\n\n";
+/// A line of the table of streaming.
+fn row([publisher, viewer]: [&str; 2], seen: &Seen, verdict: &str) -> String {
+    let viewing = &seen.viewing;
+    let or_dash = |is_known: bool, text: String| if is_known { text } else { "–".to_owned() };
+    let line = format!(
+        "| {publisher} | {viewer} | {} | {} | {:.1} | {} ({}) | {} | {} | {} | {} | {} | {} | {verdict} |",
+        viewing.codec,
+        viewing.frames_decoded,
+        viewing.frames_per_second,
+        viewing.freeze_count,
+        viewing.freezes.as_millis(),
+        or_dash(seen.knows_loss, viewing.packets_lost.to_string()),
+        if seen.has_sound { "yes" } else { "no" },
+        or_dash(seen.knows_first_frame, viewing.first_frame.as_millis().to_string()),
+        quantiles(&seen.ages, &[0.5, 0.95]),
+        drift(&seen.ages).map_or_else(|| "–".to_owned(), |drift| format!("{drift:+.0}")),
+        lip_sync_in_words(&seen.lip_sync),
+    );
+    println!("{line}");
+    line
+}
+
+/// The page of the documentation.
+fn page(kept: &Trials) -> String {
+    let (mut streaming, mut cuts, mut narrowing) = (String::new(), String::new(), String::new());
+    let mut failures = Vec::new();
+    for trial in &kept.trials {
+        let tried = if trial.is_left_out {
+            String::new()
+        } else {
+            format!("{}, {}", trial.day, in_minutes(Duration::from_secs(trial.seconds)))
+        };
+        for line in &trial.streaming {
+            let _ = writeln!(streaming, "{line} {tried} |");
+        }
+        for line in &trial.cuts {
+            let _ = writeln!(cuts, "{line}");
+        }
+        if !trial.narrowing.is_empty() {
+            let _ = write!(narrowing, "Tried on {}. {}", trial.day, trial.narrowing);
+        }
+        failures.extend(trial.failures.iter().map(|failure| format!("{failure} ({})", trial.day)));
+    }
+    let mut places: Vec<&str> = kept.trials.iter().map(|trial| trial.place.as_str()).collect();
+    places.sort_unstable();
+    places.dedup();
+    let verdict = if failures.is_empty() {
+        "All of it is as it should be.".to_owned()
+    } else {
+        format!("Not as it should be:\n\n- {}", failures.join("\n- "))
+    };
+    let mut programs = String::new();
+    for (program, version) in &kept.programs {
+        let _ = writeln!(programs, "| {program} | {version} |");
+    }
+    let columns = CUTS.map(|cut| format!(" {} s |", cut.as_secs())).concat();
+    format!(
+        "{HEAD}{}; publishers, nodes and viewers all on one machine. {verdict}\n\n\
+         ## Programs\n\n| Program | Version |\n|---|---|\n{programs}\n{STREAMING}{streaming}\n{CUT}|---|---|---|{}\n{cuts}\n\
+         {NARROWING}{narrowing}\n{ALSO}\n{}",
+        places.join("; "),
+        "---|".repeat(CUTS.len()),
+        not_tried(&kept.firefox)
+    )
+    .replace("{columns}", &columns)
+}
+
+const HEAD: &str = "# What works with what\n\nWritten by `cargo xtask clients` from `compatibility.json`; do not edit. Each line is of \
+the latest trial of five minutes or more, and says when that was.\n\n";
 
 const STREAMING: &str = "## Streaming\n\nThrough an injection and an egress node. Freezes are the browser's count, with how \
 many ms they took together; of GStreamer, seconds with less than half of the pictures. *Glass to glass* is read off a time \
@@ -170,7 +230,7 @@ first 5 s, while a browser still looks for the right size of its buffer, and fro
 viewing browser's own parts; what goes without a server has nothing else in it. Firefox has a sound card of PulseAudio, which throws all away; its own stand-in has a clock \
 that is some percent slow. Its lip sync is shown and not judged.\n\n\
 | Publisher | Viewer | Codec | Frames | Frames/s | Freezes (ms) | Lost packets | Sound | First frame ms | Glass to glass p50 / \
-p95 ms | Drift ms | Lip sync ms: at first; p5 / p50 / p95 | Result |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+p95 ms | Drift ms | Lip sync ms: at first; p5 / p50 / p95 | Result | Tried |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 
 const CUT: &str = "## The publisher loses its network\n\nNothing gets through from and to the publisher for so long. In brackets: \
 whether it goes on in the session that it had, and how old pictures are on screen 5 s later. GStreamer is asked once a second.\n\n\
@@ -362,21 +422,24 @@ mod tests {
     }
 
     #[test]
-    fn the_page_says_how_long_it_was() {
+    fn the_page_says_what_was_tried_when_and_for_how_long() {
         assert_eq!(in_minutes(Duration::from_secs(300)), "5 minutes");
         assert_eq!(in_minutes(Duration::from_secs(20)), "20 s");
-        let mut report = Report::default();
-        report.add(&good(), Duration::from_secs(20), (0, Duration::from_secs(20)));
-        assert!(report.text(Duration::from_secs(20), &[], &[]).contains("was cut off"));
-        report.is_whole = true;
-        let page = report.text(Duration::from_secs(20), &[], &["VP8".to_owned()]);
+        let length = Duration::from_secs(300);
+        let mut report = Report::new();
+        report.day = "2026-12-01".to_owned();
+        report.add("chromium-vp8", &good(), length, (0, length));
+        report.add_left_out("obs29", "OBS Studio");
+        let page = report.text(&[], &["VP8".to_owned()]);
         assert!(page.contains("All of it is as it should be."), "{page}");
-        assert!(page.contains("Each pair streamed for 20 s."), "{page}");
+        assert!(page.contains("| good | 2026-12-01, 5 minutes |\n"), "{page}");
         assert!(page.contains("| Codec | 5 s | 20 s |\n|---|---|---|---|---|\n"), "{page}");
         assert!(page.contains("1.0 s after (same session)"), "{page}");
-        report.add_left_out("OBS Studio");
-        let page = report.text(Duration::from_secs(20), &[], &[]);
-        assert!(page.contains("| OBS Studio |") && page.contains("| not on this machine |"), "{page}");
+        assert!(page.contains("| OBS Studio |") && page.contains("| not on this machine |  |"), "{page}");
         assert!(report.failures().is_empty());
+        report.add_bad_end("chromium-vp8", &anyhow::anyhow!("it goes on"), length);
+        let page = report.text(&[], &[]);
+        assert!(page.contains("- chromium-vp8 did not end well: it goes on (2026-12-01)"), "{page}");
+        assert!(page.contains("| good | 2026-12-01, 5 minutes |\n"), "what was seen stands: {page}");
     }
 }

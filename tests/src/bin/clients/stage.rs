@@ -65,8 +65,15 @@ pub struct Return {
     pub age: Option<f64>,
 }
 
+/// A stage that was played.
+pub struct Played {
+    pub outcomes: Vec<Outcome>,
+    /// Whether everybody went when told to.
+    pub end: anyhow::Result<()>,
+}
+
 /// Plays the stage with `length` of streaming.
-pub async fn run(stage: Stage, length: Duration) -> anyhow::Result<Vec<Outcome>> {
+pub async fn run(stage: Stage, length: Duration) -> anyhow::Result<Played> {
     let hosts = Hosts::new(63, &["in", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
@@ -94,8 +101,7 @@ pub async fn run(stage: Stage, length: Duration) -> anyhow::Result<Vec<Outcome>>
             outcome.returns.push(returned);
         }
     }
-    scene.close().await?;
-    Ok(outcomes)
+    Ok(Played { outcomes, end: scene.close().await })
 }
 
 /// Sessions of publishers of one node, and of viewers of another, that were connected so far.
