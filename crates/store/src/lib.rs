@@ -66,7 +66,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Deletes a record if what is there is as expected. False if there was none and none was expected.
     fn delete<'a>(&'a self, key: &'a Key, expect: Expect) -> BoxFuture<'a, Result<bool, PutError>>;
 
-    /// Changes of a collection, beginning with all of it.
+    /// Changes of a collection, beginning with all of it. What was just written may come as a change.
     fn watch(&self, collection: Collection) -> Watch;
 
     /// Changes of one record, beginning with it as it is; the snapshot is empty if it is not there.
