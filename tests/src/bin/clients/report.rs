@@ -84,10 +84,11 @@ impl Report {
             let _ = write!(cuts, "| {} ", in_words(returned));
         }
         cuts.push('|');
+        let pair = format!("{}, {}, {}", who[0], who[1], outcome.seen.viewing.codec);
         let trial = self.trial(stage, length);
         trial.streaming.push(row(who, &outcome.seen, &verdict));
         trial.cuts.push(cuts);
-        trial.failures.extend(found.iter().map(|complaint| format!("{}, {}: {complaint}", who[0], who[1])));
+        trial.failures.extend(found.iter().map(|complaint| format!("{pair}: {complaint}")));
     }
 
     /// Takes what a viewer on a narrow link saw.
@@ -219,7 +220,7 @@ fn page(kept: &Trials) -> String {
 }
 
 const HEAD: &str = "# What works with what\n\nWritten by `cargo xtask clients` from `compatibility.json`; do not edit. Each line is of \
-the latest trial of five minutes or more, and says when that was.\n\n";
+the latest trial, and says when that was and for how long.\n\n";
 
 const STREAMING: &str = "## Streaming\n\nThrough an injection and an egress node. Freezes are the browser's count, with how \
 many ms they took together; of GStreamer, seconds with less than half of the pictures. *Glass to glass* is read off a time \
