@@ -529,7 +529,10 @@ fn switch<B: SendBatch>(viewer: &mut Viewer, fan: &Fan, sending: &mut Sending<'_
     let Some(age) = fan.fresh_keyframe(sending.now, target.source.ssrc) else { return false };
     // What a connection has no room for, least of all a keyframe, is not sent to its end.
     let is_down = track.is_on_its_way_down();
-    if !is_down {
+    let old = track.source.and_then(|old| fan.stream(old.ssrc)).map(|old| &old.ring);
+    let newest = old.and_then(|ring| ring.get(ring.newest()?));
+    // A frame of which more comes in this train would be sent once more with it.
+    if !is_down && newest.is_some_and(|packet| packet.marker) {
         pace::finish(viewer, fan, sending);
     }
     let Some(track) = &mut viewer.video else { return false };
