@@ -4,6 +4,7 @@
 //! the browsers' own fakes, pages may play sound at once, and nothing calls home.
 
 mod connection;
+mod ear;
 mod launch;
 mod sound_card;
 
@@ -34,7 +35,7 @@ pub struct Browser {
     connection: Arc<Connection>,
     dialect: Dialect,
     // Dropped last: ends the process.
-    _process: Process,
+    process: Process,
 }
 
 /// Which remote protocol a browser speaks.
@@ -50,9 +51,21 @@ impl Browser {
     /// # Errors
     /// If it is not installed or does not come up.
     pub async fn chromium() -> anyhow::Result<Self> {
-        let (process, address) = launch::chromium().await?;
+        Self::chromium_with(None).await
+    }
+
+    /// Starts Chromium with a sound card, whose clock is right and does not wait for the processor.
+    ///
+    /// # Errors
+    /// If it, or PulseAudio, is not installed or does not come up.
+    pub async fn chromium_with_sound_card() -> anyhow::Result<Self> {
+        Self::chromium_with(Some(SoundCard::start().await?)).await
+    }
+
+    async fn chromium_with(sound_card: Option<SoundCard>) -> anyhow::Result<Self> {
+        let (process, address) = launch::chromium(sound_card).await?;
         let connection = Connection::open(&address).await?;
-        Ok(Self { connection, dialect: Dialect::DevTools, _process: process })
+        Ok(Self { connection, dialect: Dialect::DevTools, process })
     }
 
     /// Starts Firefox ESR.
@@ -76,7 +89,13 @@ impl Browser {
         let connection = Connection::open(&format!("{address}/session")).await?;
         connection.call("session.new", json!({ "capabilities": {} })).await?;
         connection.call("session.subscribe", json!({ "events": ["log.entryAdded"] })).await?;
-        Ok(Self { connection, dialect: Dialect::BiDi, _process: process })
+        Ok(Self { connection, dialect: Dialect::BiDi, process })
+    }
+
+    /// When its sound card began to play beeps since the last time, in ms since 1970; none without one.
+    #[must_use]
+    pub fn beeps(&self) -> Vec<f64> {
+        self.process.sound_card.as_ref().map(|card| card.ear().take()).unwrap_or_default()
     }
 
     /// Opens `url` in a window of its own, so that it is never in the background, and waits until it is loaded.

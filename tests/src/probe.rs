@@ -1,15 +1,14 @@
 //! Looks at what a page shows and plays: how old its pictures are, and how well its sound goes with them.
 //!
 //! Pictures tell their time by the code of `web/timecode.js`, sound by a beep at every full second of that code. When a
-//! picture is on screen the browser says; when a beep is heard is measured where the page's audio graph gets it, which is
-//! some milliseconds from where a loudspeaker would.
+//! picture is on screen the browser says; a beep is heard when the browser's sound card plays it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::browser::Page;
+use crate::browser::{Browser, Page};
 
 const SCRIPT: &str = include_str!("probe.js");
 /// The element of the player's page.
@@ -25,7 +24,8 @@ const CODES_AROUND: usize = 9;
 pub struct Samples {
     /// When a picture was on screen, and its code.
     pub codes: Vec<(f64, f64)>,
-    /// When beeps were heard.
+    /// When beeps were heard; none without a sound card.
+    #[serde(skip)]
     pub beeps: Vec<f64>,
     /// Freezes, for browsers that do not count them.
     pub freezes: u64,
@@ -96,19 +96,20 @@ pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
 /// Begins to look at the element that the JavaScript expression `element` gives.
 ///
 /// # Errors
-/// If the page has no time code to read with, or no sound.
+/// If the page has no time code to read with.
 pub async fn begin(page: &Page, element: &str) -> anyhow::Result<()> {
     page.evaluate(&format!("(async () => {{ {SCRIPT}\nawait probe.begin(() => {element}); }})()"))
         .await
         .map(drop)
 }
 
-/// What was seen and heard since the last time.
+/// What was seen on this page of a browser, and heard, since the last time.
 ///
 /// # Errors
 /// If the page breaks.
-pub async fn take(page: &Page) -> anyhow::Result<Samples> {
-    serde_json::from_value(page.evaluate("probe.take()").await?).context("samples")
+pub async fn take(browser: &Browser, page: &Page) -> anyhow::Result<Samples> {
+    let seen: Samples = serde_json::from_value(page.evaluate("probe.take()").await?).context("samples")?;
+    Ok(Samples { beeps: browser.beeps(), ..seen })
 }
 
 /// From now on a picture is waited for.

@@ -52,6 +52,7 @@ pub const CLIENTS: &[Part] = &[
     Part { file: "/usr/bin/obs", package: "obs-studio" },
     Part { file: "/usr/bin/Xvfb", package: "xvfb" },
     Part { file: "/usr/bin/pulseaudio", package: "pulseaudio" },
+    Part { file: "/usr/bin/parec", package: "pulseaudio-utils" },
     Part { file: "/usr/sbin/debootstrap", package: "debootstrap" },
 ];
 

@@ -14,11 +14,11 @@ use super::sound_card::SoundCard;
 /// How long a browser may take to come up on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// A browser's process and profile; both end with the value.
+/// A browser's process, profile and sound card; all end with the value.
 pub(super) struct Process {
     child: Child,
     _profile: TempDir,
-    _sound_card: Option<SoundCard>,
+    pub sound_card: Option<SoundCard>,
 }
 
 impl Drop for Process {
@@ -63,15 +63,15 @@ const CHROMIUM_FLAGS: &[&str] = &[
     "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints,Translate,DialMediaRouteProvider",
 ];
 
-/// Starts Chromium; gives the address of its DevTools websocket.
-pub(super) async fn chromium() -> anyhow::Result<(Process, String)> {
+/// Starts Chromium, perhaps with a sound card; gives the address of its DevTools websocket.
+pub(super) async fn chromium(sound_card: Option<SoundCard>) -> anyhow::Result<(Process, String)> {
     let profile = tempfile::tempdir().context("make a profile")?;
     let mut command = Command::new("chromium");
     command
         .args(CHROMIUM_FLAGS)
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg("about:blank");
-    start(command, profile, None, "DevTools listening on ").await
+    start(command, profile, sound_card, "DevTools listening on ").await
 }
 
 const FIREFOX_PREFERENCES: &[(&str, &str)] = &[
@@ -131,9 +131,6 @@ pub(super) async fn firefox(sound_card: Option<SoundCard>) -> anyhow::Result<(Pr
     let mut command = Command::new("firefox-esr");
     command.args(["--headless", "--no-remote", "--remote-debugging-port=0", "--profile"]).arg(profile.path());
     command.env("HOME", profile.path()).env("MOZ_CRASHREPORTER_DISABLE", "1");
-    if let Some(card) = &sound_card {
-        command.env("PULSE_SERVER", format!("unix:{}", card.socket().display()));
-    }
     start(command, profile, sound_card, "WebDriver BiDi listening on ").await
 }
 
@@ -146,6 +143,9 @@ async fn start(
 ) -> anyhow::Result<(Process, String)> {
     let runtime_folder = profile.path().join("runtime");
     create_private(&runtime_folder)?;
+    if let Some(card) = &sound_card {
+        command.env("PULSE_SERVER", format!("unix:{}", card.socket().display()));
+    }
     command
         .env("XDG_RUNTIME_DIR", runtime_folder)
         .stdin(Stdio::null())
@@ -155,7 +155,7 @@ async fn start(
         .kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("start {:?}", command.as_std().get_program()))?;
     let stderr = child.stderr.take().context("stderr is piped")?;
-    let process = Process { child, _profile: profile, _sound_card: sound_card };
+    let process = Process { child, _profile: profile, sound_card };
     let mut lines = BufReader::new(stderr).lines();
     let mut said = Vec::new();
     let announced = tokio::time::timeout(START_MAX, async {

@@ -1,6 +1,7 @@
 //! A sound card that nobody hears: PulseAudio with a sink that keeps time and throws everything away.
 //!
-//! Firefox's own stand-in for a missing card sleeps between buffers, so its clock is some percent slow, and pictures wait for it.
+//! What browsers have instead of a missing card waits for the processor: Firefox's stand-in sleeps between buffers, so its
+//! clock is some percent slow, and pictures wait for it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,11 +12,18 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
+use super::ear::Ear;
+
+/// The sink's name.
+pub(super) const SINK: &str = "card";
+/// Of the sink, in Hz.
+pub(super) const SAMPLE_RATE: u32 = 48_000;
 const START_MAX: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Ends with its value.
 pub(super) struct SoundCard {
+    ear: Ear,
     _server: Child,
     _folder: TempDir,
     socket: PathBuf,
@@ -28,9 +36,10 @@ impl SoundCard {
         let folder = tempfile::tempdir().context("make a folder for PulseAudio")?;
         let socket = folder.path().join("native");
         let protocol = format!("module-native-protocol-unix auth-anonymous=1 socket={}", socket.display());
+        let sink = format!("module-null-sink sink_name={SINK} rate={SAMPLE_RATE}");
         let mut server = Command::new("pulseaudio")
             .args(["-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1"])
-            .args(["--load", "module-null-sink rate=48000", "--load", &protocol])
+            .args(["--load", &sink, "--load", &protocol])
             .env("HOME", folder.path())
             .env("XDG_RUNTIME_DIR", folder.path())
             .stdin(Stdio::null())
@@ -47,7 +56,12 @@ impl SoundCard {
             anyhow::ensure!(Instant::now() < deadline, "pulseaudio does not come up");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        Ok(Self { _server: server, _folder: folder, socket })
+        Ok(Self { ear: Ear::listen(&socket)?, _server: server, _folder: folder, socket })
+    }
+
+    /// Listens to what it plays.
+    pub const fn ear(&self) -> &Ear {
+        &self.ear
     }
 
     /// Where it listens.

@@ -15,14 +15,14 @@ const SCRIPT: &str = include_str!("direct.js");
 pub async fn run(codec: &str, length: Duration) -> anyhow::Result<Seen> {
     // For its pages alone: picture, sound and time code are theirs.
     let node = program::node("up").start().await?;
-    let browser = Browser::chromium().await?;
+    let browser = Browser::chromium_with_sound_card().await?;
     let page = browser.open(&node.url("/")).await?;
     page.evaluate(&format!("({SCRIPT})({{ codec: '{codec}' }})")).await?;
     page.wait_until("mediaTree.stats().then(({ framesDecoded }) => framesDecoded > 10)", PATIENCE)
         .await
         .context("the peers connect")?;
     probe::begin(&page, "window.direct.video").await?;
-    let seen = viewers::watch_page(&page, length, Some(Clock::Capture)).await?;
+    let seen = viewers::watch_page(&browser, &page, length, Some(Clock::Capture)).await?;
     page.close().await?;
     Ok(seen)
 }

@@ -28,7 +28,7 @@ use viewers::Viewer;
 const MINUTES: f64 = 5.0;
 const MINUTES_OF_HOUR: f64 = 60.0;
 /// In these a browser sends to another one without a server, to compare with.
-const DIRECT_CODECS: [&str; 2] = ["h264", "vp8"];
+const DIRECT_CODECS: [&str; 4] = ["h264", "vp8", "vp9", "av1"];
 /// What freezes are compared with needs no longer than this, in each of them.
 const DIRECT_MAX: Duration = Duration::from_secs(60);
 /// A step of the narrow link is this part of a pair's length, but never too short for a player to act.

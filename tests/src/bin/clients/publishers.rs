@@ -12,8 +12,8 @@ use tests::probe::Clock;
 use tests::program::Program;
 use tests::watching;
 
-/// Firefox has one; see `Browser::firefox_with_sound_card`.
-pub const SOUND_CARD: &[&str] = &["/usr/bin/pulseaudio"];
+/// What browsers with one need.
+pub const SOUND_CARD: &[&str] = &["/usr/bin/pulseaudio", "/usr/bin/parec"];
 
 /// A kind of publisher, with its codec where there is a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

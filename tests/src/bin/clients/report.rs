@@ -226,10 +226,10 @@ const STREAMING: &str = "## Streaming\n\nThrough an injection and an egress node
 many ms they took together; of GStreamer, seconds with less than half of the pictures. *Glass to glass* is read off a time \
 code in the picture: from the picture's making (from the input of ffmpeg over RTMP and of OBS, which has buffers of its own; recordings of WHIP encoders: from \
 the encoder's output) to its place on screen. *Drift* is by how much it grew from the first tenth of the run to the last. \
-*Lip sync* is how many ms after its picture a beep is heard, negative if before, measured in the page's audio graph: in the \
+*Lip sync* is how many ms after its picture a beep is heard, negative if before, at the viewing browser's sound card: in the \
 first 5 s, while a browser still looks for the right size of its buffer, and from 10 s on. In it are the publishing and the \
-viewing browser's own parts; what goes without a server has nothing else in it. Firefox has a sound card of PulseAudio, which throws all away; its own stand-in has a clock \
-that is some percent slow. Its lip sync is shown and not judged.\n\n\
+viewing browser's own parts; what goes without a server has nothing else in it. The card is PulseAudio's and throws all away. \
+Pictures wait for their sound, and so they are older than on a machine without a card.\n\n\
 | Publisher | Viewer | Codec | Frames | Frames/s | Freezes (ms) | Lost packets | Sound | First frame ms | Glass to glass p50 / \
 p95 ms | Drift ms | Lip sync ms: at first; p5 / p50 / p95 | Result | Tried |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 
@@ -299,10 +299,9 @@ fn complaints(outcome: &Outcome, length: Duration, (freezes, watched): (u64, Dur
     if let Some(drift) = drift(&seen.ages).filter(|drift| *drift > drift_max) {
         found.push(format!("{drift:.0} ms of drift"));
     }
-    let is_firefox = outcome.viewer == Viewer::Firefox || matches!(publisher, Publisher::Firefox(_));
     let is_measured = outcome.viewer != Viewer::GStreamer && *publisher != Publisher::GStreamer;
     match quantile(settled(&seen.lip_sync), 0.5) {
-        Some(offset) if !is_firefox && offset.abs() > LIP_SYNC_MAX => {
+        Some(offset) if offset.abs() > LIP_SYNC_MAX => {
             found.push(format!("sound {offset:+.0} ms off"));
         }
         None if is_measured => found.push("lip sync could not be measured".into()),

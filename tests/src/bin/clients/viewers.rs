@@ -43,8 +43,8 @@ impl Viewer {
     /// What must be on this machine beside what the tests use.
     pub const fn parts(self) -> &'static [&'static str] {
         match self {
-            Self::Firefox => SOUND_CARD,
-            Self::Chromium | Self::GStreamer => &[],
+            Self::Chromium | Self::Firefox => SOUND_CARD,
+            Self::GStreamer => &[],
         }
     }
 
@@ -52,7 +52,7 @@ impl Viewer {
     pub async fn start(self, node: &Program) -> anyhow::Result<Watching> {
         let url = node.url("/watch/show");
         match self {
-            Self::Chromium => open(Browser::chromium().await?, &url).await,
+            Self::Chromium => open(Browser::chromium_with_sound_card().await?, &url).await,
             Self::Firefox => open(Browser::firefox_with_sound_card().await?, &url).await,
             Self::GStreamer => {
                 let mut gstreamer = GStreamer::watch(&node.url("/whep/show")).await?;
@@ -66,13 +66,13 @@ impl Viewer {
 async fn open(browser: Browser, url: &str) -> anyhow::Result<Watching> {
     let page = watching::open_player(&browser, url).await?;
     probe::begin(&page, probe::PLAYER).await.context("look at the player")?;
-    Ok(Watching::Page { page, _browser: Box::new(browser) })
+    Ok(Watching::Page { page, browser: Box::new(browser) })
 }
 
 /// A viewer at work. Ends with its value.
 pub enum Watching {
     /// The player's page.
-    Page { page: Page, _browser: Box<Browser> },
+    Page { page: Page, browser: Box<Browser> },
     GStreamer {
         gstreamer: GStreamer,
         /// What it had decoded when it was armed.
@@ -100,7 +100,7 @@ impl Watching {
     /// Watches for `length`; `clock` says what the code of the picture means.
     pub async fn watch(&mut self, length: Duration, clock: Option<Clock>) -> anyhow::Result<Seen> {
         match self {
-            Self::Page { page, .. } => watch_page(page, length, clock).await,
+            Self::Page { page, browser } => watch_page(browser, page, length, clock).await,
             Self::GStreamer { gstreamer, .. } => watch_gstreamer(gstreamer, length).await,
         }
     }
@@ -141,32 +141,37 @@ impl Watching {
 
     /// How old its pictures are for the next while, in ms.
     pub async fn ages(&self, length: Duration, clock: Clock) -> anyhow::Result<Vec<f64>> {
-        let Self::Page { page, .. } = self else { return Ok(Vec::new()) };
-        probe::take(page).await?;
+        let Self::Page { page, browser } = self else { return Ok(Vec::new()) };
+        probe::take(browser, page).await?;
         tokio::time::sleep(length).await;
-        Ok(probe::take(page).await?.ages(clock))
+        Ok(probe::take(browser, page).await?.ages(clock))
     }
 
     /// Ends it as its user does.
     pub async fn close(self) -> anyhow::Result<()> {
         match self {
-            Self::Page { page, _browser } => page.close().await,
+            Self::Page { page, browser: _browser } => page.close().await,
             Self::GStreamer { gstreamer, .. } => gstreamer.close().await,
         }
     }
 }
 
 /// What a page that is looked at shows for a while.
-pub async fn watch_page(page: &Page, length: Duration, clock: Option<Clock>) -> anyhow::Result<Seen> {
+pub async fn watch_page(
+    browser: &Browser,
+    page: &Page,
+    length: Duration,
+    clock: Option<Clock>,
+) -> anyhow::Result<Seen> {
     // A page that was not allowed to play with sound at first has muted itself meanwhile.
     page.evaluate(watching::UNMUTE).await?;
-    probe::take(page).await?;
+    probe::take(browser, page).await?;
     let before = page.evaluate("mediaTree.stats()").await?;
     let begun = Instant::now();
     tokio::time::sleep(length).await;
     let after = page.evaluate("mediaTree.stats()").await?;
     let mut viewing = Viewing::between(&before, &after, begun.elapsed());
-    let samples: Samples = probe::take(page).await?;
+    let samples: Samples = probe::take(browser, page).await?;
     if after["freezeCount"].is_null() {
         viewing.freeze_count = samples.freezes;
         viewing.freezes = Duration::from_secs_f64(samples.frozen_ms / 1000.0);
