@@ -4,9 +4,7 @@
 //! the browsers' own fakes, pages may play sound at once, and nothing calls home.
 
 mod connection;
-mod ear;
 mod launch;
-mod sound_card;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +17,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use connection::Connection;
 use launch::Process;
-use sound_card::SoundCard;
+
+use crate::sound_card::SoundCard;
 
 /// What Chromium says of a load that it gave up because interfaces of the machine came or went.
 const NETWORK_CHANGED: &str = "net::ERR_NETWORK_CHANGED";
@@ -95,7 +94,7 @@ impl Browser {
     /// When its sound card began to play beeps since the last time, in ms since 1970; none without one.
     #[must_use]
     pub fn beeps(&self) -> Vec<f64> {
-        self.process.sound_card.as_ref().map(|card| card.ear().take()).unwrap_or_default()
+        self.process.sound_card.as_ref().map(SoundCard::beeps).unwrap_or_default()
     }
 
     /// Opens `url` in a window of its own, so that it is never in the background, and waits until it is loaded.

@@ -33,6 +33,8 @@ const FRAMES_A_GROUP: u32 = FRAME_RATE * GROUP.as_secs() as u32;
 const FRAMES: u32 = FRAME_RATE * LENGTH.as_secs() as u32;
 /// Blocks of the time code: white, black, time, check.
 pub(crate) const CODE_BLOCKS: usize = 52;
+/// White and black of it differ by so much at least, of 255.
+const CONTRAST_MIN: u8 = 64;
 /// 12 pixels for each block, a twelfth of the height for their row.
 pub(crate) const PICTURE: &str = "624x352";
 const ROW: &str = "624:30";
@@ -343,9 +345,30 @@ pub(crate) fn code_row(time: u64) -> [u8; CODE_BLOCKS] {
     row
 }
 
+/// The time in a row of pixels, one for each block of the code; `None` if there is none that can be trusted.
+pub(crate) fn time_of_row(row: &[u8; CODE_BLOCKS]) -> Option<u64> {
+    let [white, black] = [row[0], row[1]];
+    let middle = black + white.checked_sub(black).filter(|contrast| *contrast >= CONTRAST_MIN)? / 2;
+    let bits = row.map(|pixel| if pixel > middle { 255 } else { 0 });
+    let time = bits[2..44].iter().fold(0, |time, bit| time << 1 | u64::from(*bit & 1));
+    (code_row(time) == bits).then_some(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_was_coded_badly_is_read_and_one_that_was_not_whole_is_not() {
+        let row = code_row(1_700_000_000_123);
+        let pale = row.map(|pixel| if pixel == 255 { 200 } else { 40 });
+        assert_eq!(time_of_row(&pale), Some(1_700_000_000_123));
+        let mut torn = pale;
+        torn[20] = 240 - torn[20];
+        assert_eq!(time_of_row(&torn), None);
+        assert_eq!(time_of_row(&row.map(|pixel| pixel / 8)), None, "too little contrast");
+        assert_eq!(time_of_row(&[128; CODE_BLOCKS]), None);
+    }
 
     #[test]
     fn a_code_is_what_the_page_reads() {

@@ -9,7 +9,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use crate::live_encoder::Camera;
 use crate::program::PATIENCE;
+use crate::screen::Screen;
+use crate::sound_card::SoundCard;
 
 /// Debian's interpreter, whose packages have GStreamer's bindings.
 pub const PYTHON: &str = "/usr/bin/python3";
@@ -36,7 +39,6 @@ const GOODBYE_MAX: Duration = Duration::from_secs(10);
 pub struct GStreamer {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
-    decoded: Decoded,
     _folder: TempDir,
 }
 
@@ -58,12 +60,18 @@ impl GStreamer {
         Self::publish_as(url, "H264").await
     }
 
-    /// The same with a token.
+    /// Publishes what this camera sees and hears, with a token; it has to speak Matroska.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn publish_with(url: &str, token: &str) -> anyhow::Result<Self> {
-        Self::start("publish", url, "H264", Some(token)).await
+    pub async fn publish_camera(url: &str, token: &str, camera: &Camera) -> anyhow::Result<Self> {
+        let (host, port) = (camera.address.ip(), camera.address.port());
+        let film = format!(
+            "tcpclientsrc host={host} port={port} ! matroskademux name=camera camera.video_0 ! queue"
+        );
+        let sound = String::from("camera.audio_0 ! queue");
+        Self::start("publish", url, "H264", &[("TOKEN", token.into()), ("VIDEO", film), ("AUDIO", sound)])
+            .await
     }
 
     /// The same with another codec, in the words of SDP.
@@ -71,7 +79,7 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn publish_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("publish", url, codec, None).await
+        Self::start("publish", url, codec, &[]).await
     }
 
     /// Watches what is published so.
@@ -79,7 +87,7 @@ impl GStreamer {
     /// # Errors
     /// If it cannot be started.
     pub async fn watch_as(url: &str, codec: &str) -> anyhow::Result<Self> {
-        Self::start("watch", url, codec, None).await
+        Self::start("watch", url, codec, &[]).await
     }
 
     /// Watches the WHEP endpoint `url`.
@@ -90,12 +98,27 @@ impl GStreamer {
         Self::watch_as(url, "H264").await
     }
 
-    async fn start(mode: &str, url: &str, codec: &str, token: Option<&str>) -> anyhow::Result<Self> {
+    /// Watches the WHEP endpoint `url` as who looks at this screen and hears this sound card.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn watch_on(url: &str, screen: &Screen, sound_card: &SoundCard) -> anyhow::Result<Self> {
+        let ends =
+            [("VIDEO", screen.sink()), ("AUDIO", "pulsesink".into()), ("PULSE_SERVER", sound_card.address())];
+        Self::start("watch", url, "H264", &ends).await
+    }
+
+    async fn start(
+        mode: &str,
+        url: &str,
+        codec: &str,
+        environment: &[(&str, String)],
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the program")?;
         std::fs::write(folder.path().join("webrtc.py"), block("python")?).context("write the program")?;
         let mut command = Command::new(PYTHON);
         command.current_dir(folder.path()).args(["webrtc.py", mode, url, codec]);
-        command.envs(token.map(|token| ("TOKEN", token)));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("start Python")?;
         let mut output = BufReader::new(child.stdout.take().context("its output")?).lines();
@@ -106,15 +129,7 @@ impl GStreamer {
                 let _ = said.send(line);
             }
         });
-        Ok(Self { child, lines, decoded: Decoded::default(), _folder: folder })
-    }
-
-    /// What it had decoded when it spoke last, which it does once a second.
-    pub fn latest(&mut self) -> Decoded {
-        while let Ok(line) = self.lines.try_recv() {
-            self.decoded = decoded(&line).unwrap_or(self.decoded);
-        }
-        self.decoded
+        Ok(Self { child, lines, _folder: folder })
     }
 
     /// Whether its process is no more.
@@ -142,8 +157,7 @@ impl GStreamer {
         let enough = |line: &str| {
             decoded(line).filter(|seen| seen.pictures >= least.pictures && seen.sounds >= least.sounds)
         };
-        self.decoded = self.until_line(enough).await.with_context(|| format!("{least:?}"))?;
-        Ok(self.decoded)
+        self.until_line(enough).await.with_context(|| format!("{least:?}"))
     }
 
     async fn until_line<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> anyhow::Result<T> {

@@ -63,7 +63,16 @@ impl Drop for LiveEncoder {
     }
 }
 
-/// A camera with a microphone: bare pictures and sound, in NUT over TCP, for whoever connects. Ends with its value.
+/// In which bare pictures and sound come from a camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// Nothing waits in it.
+    Nut,
+    /// For GStreamer: its demuxer of the other does not end at the end of a stream. A packet waits for the next one.
+    Matroska,
+}
+
+/// A camera with a microphone: bare pictures and sound over TCP for whoever connects. Ends with its value.
 pub struct Camera {
     /// Where it listens.
     pub address: SocketAddr,
@@ -75,12 +84,12 @@ impl Camera {
     ///
     /// # Errors
     /// If it cannot listen.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub async fn start(container: Container) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen as a camera")?;
         let address = listener.local_addr().context("the camera's address")?;
         let working = tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                if let Err(error) = film(connection).await {
+                if let Err(error) = film(connection, container).await {
                     eprintln!("the camera: {error:#}");
                 }
             }
@@ -105,13 +114,17 @@ async fn encode(url: &str) -> anyhow::Result<()> {
     work(ffmpeg).await
 }
 
-async fn film(connection: TcpStream) -> anyhow::Result<()> {
+async fn film(connection: TcpStream, container: Container) -> anyhow::Result<()> {
     let connection = connection.into_std()?;
     connection.set_nonblocking(false)?;
     let mut ffmpeg = painter();
     ffmpeg
         .args(["-c:v", "rawvideo", "-c:a", "pcm_s16le", "-ac", "2"])
-        .args(["-f", "nut", "-flush_packets", "1", "pipe:1"])
+        .args(match container {
+            Container::Nut => &["-f", "nut"][..],
+            Container::Matroska => &["-f", "matroska", "-cluster_time_limit", "1"],
+        })
+        .args(["-flush_packets", "1", "pipe:1"])
         .stdout(OwnedFd::from(connection));
     work(ffmpeg).await
 }

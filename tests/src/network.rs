@@ -141,6 +141,16 @@ impl Hosts {
         self.weather.cut(host.address, false);
     }
 
+    /// From now on the UDP of this host goes by another address, as behind one-to-one NAT: it comes from there, and what is
+    /// sent to the host's own address goes nowhere. Gives that address. TCP is as it was.
+    #[must_use]
+    pub fn translate(&self, host: &Host) -> Ipv4Addr {
+        let [a, b, c, number] = host.address.octets();
+        let public = Ipv4Addr::new(a, b, c, number + 100);
+        self.weather.translate(host.address, public);
+        public
+    }
+
     /// What the path from one to the other has carried.
     #[must_use]
     pub fn carried(&self, from: Ipv4Addr, to: Ipv4Addr) -> Carried {

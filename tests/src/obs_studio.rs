@@ -23,7 +23,7 @@ use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use crate::live_encoder::Camera;
+use crate::live_encoder::{Camera, Container};
 use crate::program;
 
 /// What must be there beside OBS: an X server without a screen.
@@ -132,7 +132,7 @@ impl ObsStudio {
 
     async fn start(release: Release, service: &str, audio_encoder: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder for OBS")?;
-        let camera = Camera::start().await?;
+        let camera = Camera::start(Container::Nut).await?;
         let websocket = free_address()?;
         let values = [
             ("{service}", service.to_owned()),

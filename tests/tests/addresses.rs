@@ -7,8 +7,10 @@ use anyhow::ensure;
 use client::Whep;
 use serde_json::json;
 use tests::installation::{self, Installation, Viewer, receive, until_live, until_parents};
+use tests::network::{Hosts, PUBLISH_TOKEN};
 use tests::program::{self, Program};
 use tests::source::{Shape, Source};
+use tests::tools;
 
 type Result = anyhow::Result<()>;
 
@@ -82,6 +84,25 @@ async fn a_node_whose_private_address_leads_nowhere_is_joined_by_its_public_one(
     let mut sent = [0; 2048];
     hole.set_nonblocking(true)?;
     ensure!(hole.recv(&mut sent).is_ok(), "the private address was tried");
+    drop(source);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_behind_one_to_one_nat_is_published_to_and_watched_at_its_public_address() -> Result {
+    let name = "a_node_behind_one_to_one_nat_is_published_to_and_watched_at_its_public_address";
+    if !tools::is_root(name) {
+        return Ok(());
+    }
+    let hosts = Hosts::new(67, &["node"])?;
+    let host = hosts.host("node");
+    let public = hosts.translate(host).to_string();
+    let node = hosts.node("up", "node", &[]).with(&["--public-ip", &public]).start().await?;
+    let whip = node.url("/whip/show");
+    let source = Source::publish_as(&whip, Some(PUBLISH_TOKEN), Shape::TINY).await?;
+    until_live(&node, "show").await?;
+    let mut viewer = Whep::connect(&node.url("/whep/show"), None).await?;
+    receive(&mut viewer, PICTURES).await?;
     drop(source);
     Ok(())
 }

@@ -53,6 +53,7 @@ pub const CLIENTS: &[Part] = &[
     Part { file: "/usr/bin/Xvfb", package: "xvfb" },
     Part { file: "/usr/bin/pulseaudio", package: "pulseaudio" },
     Part { file: "/usr/bin/parec", package: "pulseaudio-utils" },
+    Part { file: "/usr/share/doc/gstreamer1.0-pulseaudio", package: "gstreamer1.0-pulseaudio" },
     Part { file: "/usr/sbin/debootstrap", package: "debootstrap" },
 ];
 

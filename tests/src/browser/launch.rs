@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use super::sound_card::SoundCard;
+use crate::sound_card::SoundCard;
 
 /// How long a browser may take to come up on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -144,7 +144,7 @@ async fn start(
     let runtime_folder = profile.path().join("runtime");
     create_private(&runtime_folder)?;
     if let Some(card) = &sound_card {
-        command.env("PULSE_SERVER", format!("unix:{}", card.socket().display()));
+        command.env("PULSE_SERVER", card.address());
     }
     command
         .env("XDG_RUNTIME_DIR", runtime_folder)

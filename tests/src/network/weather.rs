@@ -19,9 +19,14 @@ const PACKET_BYTES_MAX: usize = 2048;
 /// Packets under way at once; more are lost. A second of a fast link.
 const UNDER_WAY_MAX: usize = 100_000;
 
-/// Where IPv4 has its protocol (RFC 791, section 3.1), and which is UDP.
+/// Where IPv4 has its protocol, checksum and addresses (RFC 791, section 3.1), and which protocol is UDP.
 const PROTOCOL_AT: usize = 9;
 const UDP: u8 = 17;
+const CHECKSUM_AT: usize = 10;
+const SOURCE_AT: usize = 12;
+const DESTINATION_AT: usize = 16;
+/// Where a UDP datagram has its own checksum (RFC 768): zero says that there is none.
+const UDP_CHECKSUM_AT: usize = 6;
 
 /// How long a packet waits at most where a path is narrow: what home routers have is longer, and worse for media.
 pub const QUEUE_MAX: Duration = Duration::from_millis(200);
@@ -61,6 +66,8 @@ pub(super) struct Weather {
 struct State {
     directions: BTreeMap<(Ipv4Addr, Ipv4Addr), Direction>,
     cut: BTreeSet<Ipv4Addr>,
+    /// By the address that a host has, the one that all others know it by.
+    translated: BTreeMap<Ipv4Addr, Ipv4Addr>,
     is_over: bool,
 }
 
@@ -92,6 +99,30 @@ impl Weather {
         } else {
             cut.remove(&host)
         };
+    }
+
+    pub(super) fn translate(&self, host: Ipv4Addr, public: Ipv4Addr) {
+        self.state().translated.insert(host, public);
+    }
+
+    /// The hosts between which an IPv4 packet goes, after its addresses were translated; `None` if it goes nowhere.
+    fn ends(&self, packet: &mut [u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let (from, to) = addresses(packet)?;
+        if packet.get(PROTOCOL_AT) != Some(&UDP) {
+            return Some((from, to));
+        }
+        let state = self.state();
+        if let Some(public) = state.translated.get(&from) {
+            rewrite(packet, SOURCE_AT, *public)?;
+        }
+        if state.translated.contains_key(&to) {
+            return None;
+        }
+        let Some((host, _)) = state.translated.iter().find(|(_, public)| **public == to) else {
+            return Some((from, to));
+        };
+        rewrite(packet, DESTINATION_AT, *host)?;
+        Some((from, *host))
     }
 
     pub(super) fn carried(&self, from: Ipv4Addr, to: Ipv4Addr) -> Carried {
@@ -174,8 +205,8 @@ pub(super) fn run(mut poll: Poll, devices: &[(Ipv4Addr, SyncDevice)], weather: &
         for event in &events {
             let Some((_, device)) = devices.get(event.token().0) else { continue };
             while let Ok(length) = device.recv(&mut buffer) {
-                let packet = &buffer[..length];
-                let Some((from, to)) = addresses(packet) else { continue };
+                let packet = &mut buffer[..length];
+                let Some((from, to)) = weather.ends(packet) else { continue };
                 let Some(receiver) = devices.iter().position(|(address, _)| *address == to) else { continue };
                 let Some(delay) = weather.fate(Instant::now(), (from, to), packet) else { continue };
                 if under_way.len() < UNDER_WAY_MAX {
@@ -195,7 +226,21 @@ pub(super) fn run(mut poll: Poll, devices: &[(Ipv4Addr, SyncDevice)], weather: &
 /// Source and destination of an IPv4 packet (RFC 791, section 3.1).
 fn addresses(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let at = |from: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(from..from + 4)?).ok()?));
-    (packet.first()? >> 4 == 4).then_some((at(12)?, at(16)?))
+    (packet.first()? >> 4 == 4).then_some((at(SOURCE_AT)?, at(DESTINATION_AT)?))
+}
+
+/// Gives a UDP packet another address; `None` if it is too short for one.
+fn rewrite(packet: &mut [u8], at: usize, address: Ipv4Addr) -> Option<()> {
+    let header = usize::from(packet.first()? & 0x0f) * 4;
+    packet.get_mut(at..at + 4)?.copy_from_slice(&address.octets());
+    packet.get_mut(header + UDP_CHECKSUM_AT..header + UDP_CHECKSUM_AT + 2)?.fill(0);
+    packet[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
+    let words = packet.get(..header)?.as_chunks::<2>().0;
+    let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    // A header has so few words that one carry is all there is.
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    packet[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
+    Some(())
 }
 
 #[cfg(test)]
@@ -241,6 +286,37 @@ mod tests {
         assert_eq!(fate(&weather, ONE, OTHER), Some(Duration::ZERO));
         assert_eq!(weather.carried(ONE, OTHER), Carried { passed: 1, lost: 1 });
         assert_eq!(weather.carried(OTHER, ONE), Carried { passed: 0, lost: 1 });
+    }
+
+    #[test]
+    fn a_translated_host_has_one_address_inside_and_another_outside() {
+        const PUBLIC: Ipv4Addr = Ipv4Addr::new(198, 18, 3, 200);
+        let weather = Weather::new(1);
+        weather.translate(ONE, PUBLIC);
+        // 20 bytes of header without options, 8 of UDP, nothing in it.
+        let packet = |from: Ipv4Addr, to: Ipv4Addr| {
+            let mut packet = [0; 28];
+            (packet[0], packet[3], packet[8], packet[PROTOCOL_AT]) = (0x45, 28, 64, UDP);
+            packet[SOURCE_AT..SOURCE_AT + 4].copy_from_slice(&from.octets());
+            packet[DESTINATION_AT..DESTINATION_AT + 4].copy_from_slice(&to.octets());
+            packet
+        };
+        let mut coming = packet(OTHER, PUBLIC);
+        assert_eq!(weather.ends(&mut coming), Some((OTHER, ONE)));
+        assert_eq!(addresses(&coming), Some((OTHER, ONE)));
+        let mut going = packet(ONE, OTHER);
+        assert_eq!(weather.ends(&mut going), Some((ONE, OTHER)));
+        assert_eq!(addresses(&going), Some((PUBLIC, OTHER)));
+        assert_eq!(weather.ends(&mut packet(OTHER, ONE)), None, "nobody outside knows that address");
+        // A whole header sums up to all ones (RFC 1071).
+        for packet in [coming, going] {
+            let words = packet[..20].as_chunks::<2>().0.iter();
+            let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+        }
+        let mut tcp = packet(OTHER, ONE);
+        tcp[PROTOCOL_AT] = 6;
+        assert_eq!(weather.ends(&mut tcp), Some((OTHER, ONE)), "operators look from inside");
     }
 
     #[test]

@@ -5,15 +5,13 @@ use tempfile::TempDir;
 use tests::browser::{Browser, Page};
 use tests::encoders::{self, Encoder};
 use tests::gstreamer::GStreamer;
-use tests::live_encoder::LiveEncoder;
+use tests::live_encoder::{Camera, Container, LiveEncoder};
 use tests::network::PUBLISH_TOKEN;
 use tests::obs_studio::{ObsStudio, Release};
 use tests::probe::Clock;
 use tests::program::Program;
+use tests::sound_card;
 use tests::watching;
-
-/// What browsers with one need.
-pub const SOUND_CARD: &[&str] = &["/usr/bin/pulseaudio", "/usr/bin/parec"];
 
 /// A kind of publisher, with its codec where there is a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +62,7 @@ impl Publisher {
         match self {
             Self::ObsStudioRtmp => Release::Debian12.parts(),
             Self::ObsStudioWhip => Release::Debian13.parts(),
-            Self::Firefox(_) => SOUND_CARD,
+            Self::Firefox(_) => &sound_card::PARTS,
             Self::Chromium(_) | Self::Obs | Self::FfmpegWhip | Self::FfmpegRtmp | Self::GStreamer => &[],
         }
     }
@@ -101,9 +99,10 @@ impl Publisher {
                 (Inside::Live(encoder), Some(Clock::Capture))
             }
             Self::GStreamer => {
-                let mut gstreamer = GStreamer::publish_with(&whip, PUBLISH_TOKEN).await?;
+                let camera = Camera::start(Container::Matroska).await?;
+                let mut gstreamer = GStreamer::publish_camera(&whip, PUBLISH_TOKEN, &camera).await?;
                 gstreamer.until_state("connected").await?;
-                (Inside::GStreamer(gstreamer), None)
+                (Inside::GStreamer(gstreamer, camera), Some(Clock::Capture))
             }
         };
         Ok(Publishing { publisher: self, inside, clock, starts: 1 })
@@ -136,7 +135,8 @@ enum Inside {
     Encoder(Encoder, Option<TempDir>),
     Live(LiveEncoder),
     ObsStudio(Box<ObsStudio>),
-    GStreamer(GStreamer),
+    /// With what it films with.
+    GStreamer(GStreamer, Camera),
 }
 
 impl Publishing {
@@ -145,7 +145,7 @@ impl Publishing {
         let has_ended = match &mut self.inside {
             Inside::Encoder(encoder, _) => encoder.has_ended()?,
             Inside::ObsStudio(obs) => obs.has_ended()?,
-            Inside::GStreamer(gstreamer) => gstreamer.has_ended()?,
+            Inside::GStreamer(gstreamer, _) => gstreamer.has_ended()?,
             Inside::Page(..) | Inside::Live(_) => false,
         };
         if has_ended {
@@ -160,7 +160,7 @@ impl Publishing {
     pub fn starts(&self) -> u64 {
         match &self.inside {
             Inside::Live(encoder) => encoder.starts(),
-            Inside::Page(..) | Inside::Encoder(..) | Inside::ObsStudio(_) | Inside::GStreamer(_) => {
+            Inside::Page(..) | Inside::Encoder(..) | Inside::ObsStudio(_) | Inside::GStreamer(..) => {
                 self.starts
             }
         }
@@ -189,7 +189,7 @@ impl Publishing {
                 );
                 Ok(())
             }
-            Inside::GStreamer(gstreamer) => gstreamer.close().await,
+            Inside::GStreamer(gstreamer, _camera) => gstreamer.close().await,
         }
     }
 }

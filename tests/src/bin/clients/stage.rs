@@ -83,7 +83,7 @@ pub async fn run(stage: Stage, length: Duration) -> anyhow::Result<Played> {
     let mut scene = Scene { hosts, injection, egress, publishing, watching: watching.context("watch")? };
     let clock = scene.publishing.clock;
     let (begun, before) = (Instant::now(), scene.publishing.encoded().await?);
-    let seens = try_join_all(scene.watching.iter_mut().map(|watching| watching.watch(length, clock))).await?;
+    let seens = try_join_all(scene.watching.iter().map(|watching| watching.watch(length, clock))).await?;
     let made = before.zip(scene.publishing.encoded().await?);
     let made =
         made.map(|(before, after)| after.saturating_sub(before) as f64 / begun.elapsed().as_secs_f64());
@@ -128,7 +128,7 @@ impl Scene {
         let (here, there) = (self.hosts.here(), self.hosts.host("in").address);
         self.hosts.join(here, there, Path { loss: 1.0, ..Path::default() });
         tokio::time::sleep(length).await;
-        try_join_all(self.watching.iter_mut().map(Watching::arm)).await?;
+        try_join_all(self.watching.iter().map(Watching::arm)).await?;
         self.hosts.join(here, there, Path::default());
         let healed = SystemTime::now();
         let first_pictures = self.until_playing().await?;
@@ -153,7 +153,7 @@ impl Scene {
 
     /// When each viewer had its first picture. A publisher whose process has ended is started again meanwhile.
     async fn until_playing(&mut self) -> anyhow::Result<Vec<anyhow::Result<SystemTime>>> {
-        let playing = join_all(self.watching.iter_mut().map(|watching| watching.until_playing(RETURN_MAX)));
+        let playing = join_all(self.watching.iter().map(|watching| watching.until_playing(RETURN_MAX)));
         tokio::pin!(playing);
         let mut looks = tokio::time::interval(REVIVE_INTERVAL);
         loop {

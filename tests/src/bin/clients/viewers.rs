@@ -4,20 +4,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use tests::browser::{Browser, Page};
-use tests::gstreamer::{Decoded, GStreamer};
+use tests::gstreamer::GStreamer;
 use tests::probe::{self, Clock, Samples};
-use tests::program::Program;
+use tests::program::{PATIENCE, Program};
+use tests::screen::Screen;
+use tests::sound_card::{self, SoundCard};
 use tests::watching::{self, Viewing};
-
-use crate::publishers::SOUND_CARD;
 
 /// What plays for so long, plays.
 const PLAYING_PICTURES: u32 = 30;
-/// GStreamer tells once a second what it has decoded.
-const SECOND: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// A second with fewer pictures than this is a frozen one.
-const PICTURES_A_SECOND_MIN: u64 = 15;
+const GSTREAMER_PARTS: [&str; 3] = {
+    let [server, recorder] = sound_card::PARTS;
+    [server, recorder, "/usr/lib/x86_64-linux-gnu/gstreamer-1.0/libgstpulseaudio.so"]
+};
 
 /// A kind of viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,8 @@ impl Viewer {
     /// What must be on this machine beside what the tests use.
     pub const fn parts(self) -> &'static [&'static str] {
         match self {
-            Self::Chromium | Self::Firefox => SOUND_CARD,
-            Self::GStreamer => &[],
+            Self::Chromium | Self::Firefox => &sound_card::PARTS,
+            Self::GStreamer => &GSTREAMER_PARTS,
         }
     }
 
@@ -55,9 +55,10 @@ impl Viewer {
             Self::Chromium => open(Browser::chromium_with_sound_card().await?, &url).await,
             Self::Firefox => open(Browser::firefox_with_sound_card().await?, &url).await,
             Self::GStreamer => {
-                let mut gstreamer = GStreamer::watch(&node.url("/whep/show")).await?;
-                gstreamer.until_decoded(Decoded { pictures: 1, sounds: 1 }).await?;
-                Ok(Watching::GStreamer { gstreamer, armed_at: Decoded::default() })
+                let (screen, sound_card) = (Screen::new()?, SoundCard::start().await?);
+                let gstreamer = GStreamer::watch_on(&node.url("/whep/show"), &screen, &sound_card).await?;
+                resumed(&screen, PLAYING_PICTURES, PATIENCE).await?;
+                Ok(Watching::GStreamer { gstreamer, screen, sound_card })
             }
         }
     }
@@ -73,11 +74,8 @@ async fn open(browser: Browser, url: &str) -> anyhow::Result<Watching> {
 pub enum Watching {
     /// The player's page.
     Page { page: Page, browser: Box<Browser> },
-    GStreamer {
-        gstreamer: GStreamer,
-        /// What it had decoded when it was armed.
-        armed_at: Decoded,
-    },
+    /// The program of docs/gstreamer.md, its pictures and its sound.
+    GStreamer { gstreamer: GStreamer, screen: Screen, sound_card: SoundCard },
 }
 
 /// What was seen and heard.
@@ -96,55 +94,75 @@ pub struct Seen {
     pub lip_sync: Vec<f64>,
 }
 
+impl Seen {
+    fn of(viewing: Viewing, samples: &Samples, clock: Option<Clock>) -> Self {
+        Self {
+            has_sound: viewing.audio_energy > 0.0 || !samples.beeps.is_empty(),
+            ages: clock.map(|clock| samples.ages(clock)).unwrap_or_default(),
+            lip_sync: clock.map(|_| samples.lip_sync()).unwrap_or_default(),
+            viewing,
+            ..Self::default()
+        }
+    }
+}
+
 impl Watching {
     /// Watches for `length`; `clock` says what the code of the picture means.
-    pub async fn watch(&mut self, length: Duration, clock: Option<Clock>) -> anyhow::Result<Seen> {
-        match self {
-            Self::Page { page, browser } => watch_page(browser, page, length, clock).await,
-            Self::GStreamer { gstreamer, .. } => watch_gstreamer(gstreamer, length).await,
-        }
+    pub async fn watch(&self, length: Duration, clock: Option<Clock>) -> anyhow::Result<Seen> {
+        let screen = match self {
+            Self::Page { page, browser } => return watch_page(browser, page, length, clock).await,
+            Self::GStreamer { screen, .. } => screen,
+        };
+        self.take().await?;
+        let (before, begun) = (screen.pictures(), Instant::now());
+        tokio::time::sleep(length).await;
+        let pictures = screen.pictures() - before;
+        let samples = self.take().await?;
+        let viewing = Viewing {
+            frames_decoded: pictures,
+            frames_per_second: pictures as f64 / begun.elapsed().as_secs_f64(),
+            freeze_count: samples.freezes,
+            freezes: Duration::from_secs_f64(samples.frozen_ms / 1000.0),
+            codec: "H264".into(),
+            ..Viewing::default()
+        };
+        Ok(Seen::of(viewing, &samples, clock))
     }
 
     /// From now on a picture is waited for.
-    pub async fn arm(&mut self) -> anyhow::Result<()> {
+    pub async fn arm(&self) -> anyhow::Result<()> {
         match self {
             Self::Page { page, .. } => probe::arm(page).await,
-            Self::GStreamer { gstreamer, armed_at } => {
-                *armed_at = gstreamer.latest();
+            Self::GStreamer { screen, .. } => {
+                screen.arm();
                 Ok(())
             }
         }
     }
 
     /// Waits until it plays again since [`Watching::arm`], and gives when the first picture came.
-    pub async fn until_playing(&mut self, patience: Duration) -> anyhow::Result<SystemTime> {
+    pub async fn until_playing(&self, patience: Duration) -> anyhow::Result<SystemTime> {
         match self {
             Self::Page { page, .. } => probe::until_playing(page, PLAYING_PICTURES, patience).await,
-            Self::GStreamer { gstreamer, armed_at } => {
-                let until = Instant::now() + patience;
-                let wanted = armed_at.pictures + u64::from(PLAYING_PICTURES);
-                let mut first = None;
-                loop {
-                    let pictures = gstreamer.latest().pictures;
-                    if pictures > armed_at.pictures {
-                        first.get_or_insert_with(SystemTime::now);
-                    }
-                    if let Some(first) = first.filter(|_| pictures >= wanted) {
-                        return Ok(first);
-                    }
-                    anyhow::ensure!(Instant::now() < until, "no pictures within {patience:?}");
-                    tokio::time::sleep(POLL_INTERVAL).await;
-                }
-            }
+            Self::GStreamer { screen, .. } => resumed(screen, PLAYING_PICTURES, patience).await,
         }
     }
 
     /// How old its pictures are for the next while, in ms.
     pub async fn ages(&self, length: Duration, clock: Clock) -> anyhow::Result<Vec<f64>> {
-        let Self::Page { page, browser } = self else { return Ok(Vec::new()) };
-        probe::take(browser, page).await?;
+        self.take().await?;
         tokio::time::sleep(length).await;
-        Ok(probe::take(browser, page).await?.ages(clock))
+        Ok(self.take().await?.ages(clock))
+    }
+
+    /// What was seen and heard since the last time.
+    async fn take(&self) -> anyhow::Result<Samples> {
+        match self {
+            Self::Page { page, browser } => probe::take(browser, page).await,
+            Self::GStreamer { screen, sound_card, .. } => {
+                Ok(Samples { beeps: sound_card.beeps(), ..screen.take() })
+            }
+        }
     }
 
     /// Ends it as its user does.
@@ -154,6 +172,19 @@ impl Watching {
             Self::GStreamer { gstreamer, .. } => gstreamer.close().await,
         }
     }
+}
+
+/// When the first picture since the screen was armed came.
+async fn resumed(screen: &Screen, pictures: u32, patience: Duration) -> anyhow::Result<SystemTime> {
+    let first = async {
+        loop {
+            if let Some(first) = screen.resumed(pictures) {
+                return first;
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    };
+    tokio::time::timeout(patience, first).await.with_context(|| format!("no pictures within {patience:?}"))
 }
 
 /// What a page that is looked at shows for a while.
@@ -176,33 +207,5 @@ pub async fn watch_page(
         viewing.freeze_count = samples.freezes;
         viewing.freezes = Duration::from_secs_f64(samples.frozen_ms / 1000.0);
     }
-    Ok(Seen {
-        has_sound: viewing.audio_energy > 0.0 || !samples.beeps.is_empty(),
-        knows_loss: true,
-        knows_first_frame: true,
-        ages: clock.map(|clock| samples.ages(clock)).unwrap_or_default(),
-        lip_sync: clock.map(|_| samples.lip_sync()).unwrap_or_default(),
-        viewing,
-    })
-}
-
-async fn watch_gstreamer(gstreamer: &mut GStreamer, length: Duration) -> anyhow::Result<Seen> {
-    let before = gstreamer.latest();
-    let begun = Instant::now();
-    let (mut last, mut frozen) = (before, 0);
-    while begun.elapsed() < length {
-        let next = gstreamer.until_decoded(Decoded::default()).await?;
-        frozen += u64::from(next.pictures < last.pictures + PICTURES_A_SECOND_MIN);
-        last = next;
-    }
-    let pictures = last.pictures - before.pictures;
-    let viewing = Viewing {
-        frames_decoded: pictures,
-        frames_per_second: pictures as f64 / begun.elapsed().as_secs_f64(),
-        freeze_count: frozen,
-        freezes: SECOND * u32::try_from(frozen)?,
-        codec: "H264".into(),
-        ..Viewing::default()
-    };
-    Ok(Seen { viewing, has_sound: last.sounds > before.sounds, ..Seen::default() })
+    Ok(Seen { knows_loss: true, knows_first_frame: true, ..Seen::of(viewing, &samples, clock) })
 }

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::sound_card::{SAMPLE_RATE, SINK};
+use super::{SAMPLE_RATE, SINK};
 
 /// A beep is a tone of so many Hz that begins at every full second of a test picture's time code.
 const BEEP_FREQUENCY: f64 = 880.0;

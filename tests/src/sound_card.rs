@@ -3,7 +3,9 @@
 //! What browsers have instead of a missing card waits for the processor: Firefox's stand-in sleeps between buffers, so its
 //! clock is some percent slow, and pictures wait for it.
 
-use std::path::{Path, PathBuf};
+mod ear;
+
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,17 +14,19 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::ear::Ear;
+use ear::Ear;
 
+/// What must be on this machine.
+pub const PARTS: [&str; 2] = ["/usr/bin/pulseaudio", "/usr/bin/parec"];
 /// The sink's name.
-pub(super) const SINK: &str = "card";
+const SINK: &str = "card";
 /// Of the sink, in Hz.
-pub(super) const SAMPLE_RATE: u32 = 48_000;
+const SAMPLE_RATE: u32 = 48_000;
 const START_MAX: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Ends with its value.
-pub(super) struct SoundCard {
+pub struct SoundCard {
     ear: Ear,
     _server: Child,
     _folder: TempDir,
@@ -59,13 +63,15 @@ impl SoundCard {
         Ok(Self { ear: Ear::listen(&socket)?, _server: server, _folder: folder, socket })
     }
 
-    /// Listens to what it plays.
-    pub const fn ear(&self) -> &Ear {
-        &self.ear
+    /// When it began to play beeps since the last time, in ms since 1970.
+    #[must_use]
+    pub fn beeps(&self) -> Vec<f64> {
+        self.ear.take()
     }
 
-    /// Where it listens.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Where it listens, for `PULSE_SERVER` of who plays.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("unix:{}", self.socket.display())
     }
 }
