@@ -5,18 +5,24 @@ import * as timecode from "./timecode.js";
 const WIDTH = 640;
 const HEIGHT = 360;
 const FRAMES_PER_SECOND = 30;
+/** So many pictures tell how the clocks of sound and picture stand to each other. */
+const LOOKS = 60;
 
 /** A stream of test picture and tone under `title`. `stop` ends it for good. */
 export function open(title) {
   const canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
   const context = canvas.getContext("2d", { alpha: false });
-  const paintNow = () => paint(context, title, Date.now());
+  const sound = tone();
+  const paintNow = () => {
+    const now = Date.now();
+    paint(context, title, now);
+    sound.follow(now);
+  };
   paintNow();
   const stream = canvas.captureStream(FRAMES_PER_SECOND);
   const ticker = new Worker("/assets/ticker.js");
   ticker.onmessage = paintNow;
   ticker.postMessage(1000 / FRAMES_PER_SECOND);
-  const sound = tone();
   stream.addTrack(sound.track);
   return {
     stream,
@@ -70,19 +76,26 @@ function tone() {
   voice(220, 0.06, [0]);
   voice(330, 0.06, [1]);
   const pip = voice(880, 0, [0, 1]);
-  const schedule = () => {
-    const toNextSecond = (1000 - (Date.now() % 1000)) / 1000;
-    const at = audio.currentTime + toNextSecond;
-    pip.setTargetAtTime(0.2, at, 0.005);
-    pip.setTargetAtTime(0, at + 0.08, 0.02);
-  };
-  schedule();
-  const timer = setInterval(schedule, 1000);
+  /** When the graph began, by each of the latest pictures, in ms since 1970. */
+  const beginnings = [];
+  let announced = null;
   audio.resume();
   return {
     track: output.stream.getAudioTracks()[0],
+    /** To be called with each picture: has a pip at the next full second. */
+    follow(now) {
+      beginnings.push(now - audio.currentTime * 1000);
+      if (beginnings.length > LOOKS) beginnings.shift();
+      const second = Math.floor(now / 1000) + 1;
+      if (second === announced) return;
+      announced = second;
+      // The clock of the graph goes on by a block at a time, and a single look may be anywhere in one.
+      const began = beginnings.toSorted((one, other) => one - other)[Math.floor(beginnings.length / 2)];
+      const at = Math.max(0, (second * 1000 - began) / 1000);
+      pip.setTargetAtTime(0.2, at, 0.005);
+      pip.setTargetAtTime(0, at + 0.08, 0.02);
+    },
     stop() {
-      clearInterval(timer);
       audio.close();
     },
   };

@@ -92,9 +92,11 @@ impl Browser {
     }
 
     /// When its sound card began to play beeps since the last time, in ms since 1970; none without one.
-    #[must_use]
-    pub fn beeps(&self) -> Vec<f64> {
-        self.process.sound_card.as_ref().map(SoundCard::beeps).unwrap_or_default()
+    ///
+    /// # Errors
+    /// If nobody listens to it any more.
+    pub fn beeps(&self) -> anyhow::Result<Vec<f64>> {
+        self.process.sound_card.as_ref().map_or_else(|| Ok(Vec::new()), SoundCard::beeps)
     }
 
     /// Opens `url` in a window of its own, so that it is never in the background, and waits until it is loaded.

@@ -68,7 +68,7 @@ impl Drop for LiveEncoder {
 pub enum Container {
     /// Nothing waits in it.
     Nut,
-    /// For GStreamer: its demuxer of the other does not end at the end of a stream. A packet waits for the next one.
+    /// Each picture, and each piece of sound, waits for the next one. For GStreamer, whose demuxer of NUT never ends.
     Matroska,
 }
 

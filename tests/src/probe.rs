@@ -106,10 +106,10 @@ pub async fn begin(page: &Page, element: &str) -> anyhow::Result<()> {
 /// What was seen on this page of a browser, and heard, since the last time.
 ///
 /// # Errors
-/// If the page breaks.
+/// If the page breaks, or nobody hears the browser's sound card.
 pub async fn take(browser: &Browser, page: &Page) -> anyhow::Result<Samples> {
     let seen: Samples = serde_json::from_value(page.evaluate("probe.take()").await?).context("samples")?;
-    Ok(Samples { beeps: browser.beeps(), ..seen })
+    Ok(Samples { beeps: browser.beeps()?, ..seen })
 }
 
 /// From now on a picture is waited for.

@@ -64,8 +64,10 @@ impl SoundCard {
     }
 
     /// When it began to play beeps since the last time, in ms since 1970.
-    #[must_use]
-    pub fn beeps(&self) -> Vec<f64> {
+    ///
+    /// # Errors
+    /// If nobody listens to it any more.
+    pub fn beeps(&self) -> anyhow::Result<Vec<f64>> {
         self.ear.take()
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use client::IceDescription;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
 use reqwest::{Method, RequestBuilder, Url};
 use serde::Serialize;
 use tokio::sync::OnceCell;
@@ -159,15 +159,6 @@ impl Side {
                 Some(content_type) => request.header(CONTENT_TYPE, content_type),
                 None => request,
             }
-        };
-        self.follow(request).await
-    }
-
-    /// The same with an offer, from who takes SDP for an answer by that name.
-    pub(crate) async fn post_for_sdp(&self, offer: &str) -> Result<Reply, Trouble> {
-        let request = |url: &Url| {
-            let request = self.request(Method::POST, url).header(CONTENT_TYPE, SDP).header(ACCEPT, SDP);
-            request.body(offer.to_owned())
         };
         self.follow(request).await
     }

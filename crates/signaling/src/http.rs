@@ -152,18 +152,6 @@ pub fn check_content_type(content_type: Option<&str>, expected: &'static str) ->
     Err(Problem::new(415, "content-type", detail))
 }
 
-/// Whether an `Accept` header names this media type (RFC 9110, section 12.5.1), and not only by a wildcard.
-#[must_use]
-pub fn names_media_type(accept: Option<&str>, media_type: &str) -> bool {
-    let names = |range: &str| {
-        let mut parts = range.split(';').map(str::trim);
-        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
-        let weight = parts.find_map(|part| part.strip_prefix("q="));
-        is_it && weight.is_none_or(|weight| weight.parse().is_ok_and(|weight: f32| weight > 0.0))
-    };
-    accept.is_some_and(|accept| accept.split(',').any(names))
-}
-
 /// Something of a request, short and without control characters, fit to be repeated.
 fn printable(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(60).collect()
@@ -188,21 +176,6 @@ mod tests {
             Ok(Action::Reply(reply)) => reply,
             other => panic!("{method} on {resource:?}: {other:?}"),
         }
-    }
-
-    #[test]
-    fn an_accept_header_names_a_type_or_does_not() {
-        for accept in
-            ["application/sdp", "text/html, Application/SDP;q=0.5", "application/sdp; charset=utf-8; q=1"]
-        {
-            assert!(names_media_type(Some(accept), SDP), "{accept}");
-        }
-        for accept in
-            ["*/*", "application/*", "application/sdp;q=0", "application/sdp2", "text/html;application/sdp"]
-        {
-            assert!(!names_media_type(Some(accept), SDP), "{accept}");
-        }
-        assert!(!names_media_type(None, SDP));
     }
 
     #[test]

@@ -19,7 +19,10 @@ const PACKET_BYTES_MAX: usize = 2048;
 /// Packets under way at once; more are lost. A second of a fast link.
 const UNDER_WAY_MAX: usize = 100_000;
 
-/// Where IPv4 has its protocol, checksum and addresses (RFC 791, section 3.1), and which protocol is UDP.
+/// Where IPv4 says that a packet is a part of one: more follow, or it is not the first (RFC 791, section 3.1).
+const FRAGMENT_AT: usize = 6;
+const FRAGMENT: u16 = 0x3fff;
+/// Where it has its protocol, checksum and addresses, and which protocol is UDP.
 const PROTOCOL_AT: usize = 9;
 const UDP: u8 = 17;
 const CHECKSUM_AT: usize = 10;
@@ -229,16 +232,24 @@ fn addresses(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     (packet.first()? >> 4 == 4).then_some((at(SOURCE_AT)?, at(DESTINATION_AT)?))
 }
 
-/// Gives a UDP packet another address; `None` if it is too short for one.
+/// In one's complement (RFC 1071).
+fn sum_of(words: &[[u8; 2]]) -> u32 {
+    let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
+    let once = (sum & 0xffff) + (sum >> 16);
+    (once & 0xffff) + (once >> 16)
+}
+
+/// Gives a whole UDP packet another address; `None` if it is too short for one, or a part of one.
 fn rewrite(packet: &mut [u8], at: usize, address: Ipv4Addr) -> Option<()> {
     let header = usize::from(packet.first()? & 0x0f) * 4;
+    if u16::from_be_bytes([*packet.get(FRAGMENT_AT)?, *packet.get(FRAGMENT_AT + 1)?]) & FRAGMENT != 0 {
+        return None;
+    }
     packet.get_mut(at..at + 4)?.copy_from_slice(&address.octets());
     packet.get_mut(header + UDP_CHECKSUM_AT..header + UDP_CHECKSUM_AT + 2)?.fill(0);
     packet[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
     let words = packet.get(..header)?.as_chunks::<2>().0;
-    let sum: u32 = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum();
-    // A header has so few words that one carry is all there is.
-    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    let checksum = !sum_of(words) as u16;
     packet[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&checksum.to_be_bytes());
     Some(())
 }
@@ -310,10 +321,12 @@ mod tests {
         assert_eq!(weather.ends(&mut packet(OTHER, ONE)), None, "nobody outside knows that address");
         // A whole header sums up to all ones (RFC 1071).
         for packet in [coming, going] {
-            let words = packet[..20].as_chunks::<2>().0.iter();
-            let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(*word))).sum();
-            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);
+            assert_eq!(sum_of(packet[..20].as_chunks().0), 0xffff);
         }
+        assert_eq!(sum_of(&[[0xff; 2], [0xff; 2], [0, 1]]), 1, "the carry of a carry");
+        let mut part = packet(OTHER, PUBLIC);
+        part[FRAGMENT_AT] = 0x20;
+        assert_eq!(weather.ends(&mut part), None);
         let mut tcp = packet(OTHER, ONE);
         tcp[PROTOCOL_AT] = 6;
         assert_eq!(weather.ends(&mut tcp), Some((OTHER, ONE)), "operators look from inside");

@@ -7,9 +7,10 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 use super::{SAMPLE_RATE, SINK};
 
@@ -30,6 +31,7 @@ const BLOCK_BYTES_MAX: usize = 1 << 16;
 /// Listens as long as it lives.
 pub(super) struct Ear {
     _recorder: Child,
+    listening: JoinHandle<()>,
     beeps: Arc<Mutex<Vec<f64>>>,
 }
 
@@ -52,13 +54,17 @@ impl Ear {
             .context("start parec")?;
         let sound = recorder.stdout.take().context("stdout is piped")?;
         let beeps = Arc::default();
-        tokio::spawn(follow(sound, Arc::clone(&beeps)));
-        Ok(Self { _recorder: recorder, beeps })
+        let listening = tokio::spawn(follow(sound, Arc::clone(&beeps)));
+        Ok(Self { _recorder: recorder, listening, beeps })
     }
 
     /// When beeps began since the last time, in ms since 1970.
-    pub fn take(&self) -> Vec<f64> {
-        std::mem::take(&mut self.beeps.lock().expect("no panic while it is held"))
+    ///
+    /// # Errors
+    /// If nobody listens any more.
+    pub fn take(&self) -> anyhow::Result<Vec<f64>> {
+        ensure!(!self.listening.is_finished(), "parec has ended");
+        Ok(std::mem::take(&mut self.beeps.lock().expect("no panic while it is held")))
     }
 }
 
@@ -68,10 +74,11 @@ async fn follow(mut sound: ChildStdout, beeps: Arc<Mutex<Vec<f64>>>) {
     let mut bytes = Vec::with_capacity(BLOCK_BYTES_MAX);
     while sound.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1000.0;
-        let (samples, rest) = bytes.as_chunks::<4>();
+        let (samples, _) = bytes.as_chunks::<4>();
+        let whole = samples.as_flattened().len();
         let samples = samples.iter().map(|sample| f64::from(f32::from_le_bytes(*sample)));
         beeps.lock().expect("no panic while it is held").extend(listener.hear(now, samples));
-        bytes = rest.to_vec();
+        bytes.drain(..whole);
     }
 }
 
@@ -175,10 +182,10 @@ mod tests {
     fn blocks_that_wait_do_not_make_beeps_later() {
         let prompt = beeps(1000, |_| 2.0);
         let waiting = beeps(1000, |number| if number % 10 == 3 { 2.0 } else { 40.0 });
-        let late = |(one, other): (&f64, &f64)| (one - other).abs() < 0.01;
+        let is_same = |(one, other): (&f64, &f64)| (one - other).abs() < 0.01;
         assert_eq!(prompt.len(), waiting.len());
         // Before the first quick one there is nothing to tell by.
-        assert!(prompt.iter().zip(&waiting).skip(1).all(late), "{prompt:?} {waiting:?}");
+        assert!(prompt.iter().zip(&waiting).skip(1).all(is_same), "{prompt:?} {waiting:?}");
     }
 
     #[test]

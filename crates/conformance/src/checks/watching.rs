@@ -90,14 +90,14 @@ fn empty() -> String {
 }
 
 pub(crate) async fn a_counter_offer_can_be_answered(side: &Side) -> Verdict {
-    let hopeless = side.post_for_sdp(&hopeless()).await?;
+    let hopeless = side.post(&hopeless()).await?;
     ensure!(hopeless.status != 201, "an offer without any codec in common is answered 201");
     ensure!(hopeless.is_refusal(), "an offer without any codec in common is answered {}", hopeless.said());
     let empty = side.post(&empty()).await?;
     ensure!(empty.status < 500, "an offer without media is answered {}", empty.said());
     // Where it is made is the server's to choose.
     let is_counter_offer = |reply: &Reply| reply.status == 406 && reply.media_type() == SDP;
-    let Some(reply) = [&hopeless, &empty].into_iter().find(|reply| is_counter_offer(reply)) else {
+    let Some(reply) = [&empty, &hopeless].into_iter().find(|reply| is_counter_offer(reply)) else {
         return Err(Trouble::Skipped(format!(
             "offers without media or a known codec are refused with {} and {}, and no counter-offer",
             empty.status, hopeless.status

@@ -263,8 +263,6 @@ pub(crate) struct Posted {
     origin: String,
     /// The offer.
     body: String,
-    /// What posts it takes SDP for an answer, by that name.
-    names_sdp: bool,
     /// Another node has sent it here.
     has_ticket: bool,
     /// What its way in is called.
@@ -449,11 +447,10 @@ async fn check_post(
     rules::check_content_type(text(request.headers(), header::CONTENT_TYPE), rules::SDP)?;
     let origin = origin(app, &request, addresses);
     let obs = text(request.headers(), header::USER_AGENT).and_then(rules::user_agent::obs);
-    let names_sdp = rules::names_media_type(text(request.headers(), header::ACCEPT), rules::SDP);
     let body = read_body(request.into_body()).await?;
     let (join, has_ticket) = (join::of(ticket, span)?, ticket.is_some());
     let patience = app.waiting_room.patience(has_ticket);
-    Ok(Posted { broadcast, addresses, origin, body, names_sdp, has_ticket, join, credential, obs, patience })
+    Ok(Posted { broadcast, addresses, origin, body, has_ticket, join, credential, obs, patience })
 }
 
 async fn session(

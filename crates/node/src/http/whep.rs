@@ -40,7 +40,7 @@ pub(super) async fn create(app: &Arc<App>, posted: Posted) -> Result<Created, Pr
         .map_err(|error| Problem::from(signaling::OfferError::from(error)))?;
     let accepted = match whep::accept(&offer, &policy(app, &posted.broadcast)) {
         Ok(accepted) => accepted,
-        Err(error) if counter_offer::is_called_for(&error, posted.names_sdp) => {
+        Err(error) if counter_offer::is_called_for(&error) => {
             return super::counter_offers::make(app, &posted)?.ok_or_else(|| error.into());
         }
         Err(error) => return Err(error.into()),

@@ -1,8 +1,8 @@
 //! Counter-offers: the server's own offer in place of a refusal (draft-ietf-wish-whep, "Server Sends Counter-offer").
 //!
 //! One is made where the client may well take it: its offer had no media, or media in the wrong direction. Where a codec
-//! or a profile is missing there is nothing better to offer, and a refusal in words says more, unless the client asks for
-//! SDP by name. Offers that cannot be read are refused, as the draft wants it.
+//! or a profile is missing there is nothing better to offer, and a refusal in words says more; the same holds for
+//! offers that cannot be read, since the draft wants those refused.
 
 use crate::OfferError;
 use crate::http::Problem;
@@ -16,17 +16,10 @@ pub const VALID_SECS: u64 = 30;
 /// counter-offer.
 const TAKES_ALL: &str = include_str!("takes-all.sdp");
 
-/// Whether an offer that was refused for this reason is answered with one of the server's own; `names_sdp` says that its
-/// client takes `application/sdp` for an answer, by that name.
+/// Whether an offer that was refused for this reason is answered with one of the server's own.
 #[must_use]
-pub const fn is_called_for(error: &OfferError, names_sdp: bool) -> bool {
-    match error {
-        OfferError::Empty | OfferError::NotReceiving { .. } => true,
-        OfferError::NoCommonCodec { .. }
-        | OfferError::CodecNotPlayed { .. }
-        | OfferError::ProfileNotPlayed { .. } => names_sdp,
-        _ => false,
-    }
+pub const fn is_called_for(error: &OfferError) -> bool {
+    matches!(error, OfferError::Empty | OfferError::NotReceiving { .. })
 }
 
 /// Writes a counter-offer: sound and picture in every codec of the tree, `sendonly`, ICE-lite, with every candidate.
@@ -154,15 +147,12 @@ mod tests {
 
     #[test]
     fn only_who_may_take_it_gets_one() {
-        let sending = OfferError::NotReceiving { mid: "0".into(), direction: Direction::SendOnly };
-        for error in [OfferError::Empty, sending] {
-            assert!(is_called_for(&error, false), "{error}");
-        }
+        assert!(is_called_for(&OfferError::Empty));
+        assert!(is_called_for(&OfferError::NotReceiving { mid: "0".into(), direction: Direction::SendOnly }));
         let offered = vec!["PCMU".to_owned()];
         let no_codec = OfferError::NoCommonCodec { kind: Kind::Audio, wanted: vec![Codec::Opus], offered };
-        assert!(is_called_for(&no_codec, true) && !is_called_for(&no_codec, false));
-        for error in [OfferError::Bundle, OfferError::IceLite] {
-            assert!(!is_called_for(&error, true), "{error}");
+        for error in [no_codec, OfferError::Bundle, OfferError::IceLite] {
+            assert!(!is_called_for(&error), "{error}");
         }
     }
 }

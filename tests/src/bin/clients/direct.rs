@@ -22,7 +22,7 @@ pub async fn run(codec: &str, length: Duration) -> anyhow::Result<Seen> {
         .await
         .context("the peers connect")?;
     probe::begin(&page, "window.direct.video").await?;
-    let seen = viewers::watch_page(&browser, &page, length, Some(Clock::Capture)).await?;
+    let seen = viewers::watch_page(&browser, &page, length, Clock::Capture).await?;
     page.close().await?;
     Ok(seen)
 }

@@ -72,21 +72,20 @@ impl Publisher {
         let (whip, page) = (node.url("/whip/show"), node.url(&format!("/publish/show#key={PUBLISH_TOKEN}")));
         let (inside, clock) = match self {
             Self::Chromium(codec) => {
-                (publish(Browser::chromium().await?, &page, codec).await?, Some(Clock::Capture))
+                (publish(Browser::chromium().await?, &page, codec).await?, Clock::Capture)
             }
-            Self::Firefox(codec) => (
-                publish(Browser::firefox_with_sound_card().await?, &page, codec).await?,
-                Some(Clock::Capture),
-            ),
+            Self::Firefox(codec) => {
+                (publish(Browser::firefox_with_sound_card().await?, &page, codec).await?, Clock::Capture)
+            }
             Self::Obs => play(Encoder::libdatachannel(&whip, Some(PUBLISH_TOKEN))?, None).await?,
             Self::ObsStudioRtmp => {
                 let stream = format!("show?key={PUBLISH_TOKEN}");
                 let obs = ObsStudio::rtmp(Release::Debian12, node.rtmp, &stream).await?;
-                (Inside::ObsStudio(Box::new(obs)), Some(Clock::Capture))
+                (Inside::ObsStudio(Box::new(obs)), Clock::Capture)
             }
             Self::ObsStudioWhip => {
                 let obs = ObsStudio::whip(Release::Debian13, &whip, PUBLISH_TOKEN).await?;
-                (Inside::ObsStudio(Box::new(obs)), Some(Clock::Capture))
+                (Inside::ObsStudio(Box::new(obs)), Clock::Capture)
             }
             Self::FfmpegWhip => {
                 let folder = tempfile::tempdir().context("a folder for a certificate")?;
@@ -96,13 +95,13 @@ impl Publisher {
             }
             Self::FfmpegRtmp => {
                 let encoder = LiveEncoder::rtmp(node.rtmp, &format!("show?key={PUBLISH_TOKEN}"));
-                (Inside::Live(encoder), Some(Clock::Capture))
+                (Inside::Live(encoder), Clock::Capture)
             }
             Self::GStreamer => {
                 let camera = Camera::start(Container::Matroska).await?;
                 let mut gstreamer = GStreamer::publish_camera(&whip, PUBLISH_TOKEN, &camera).await?;
                 gstreamer.until_state("connected").await?;
-                (Inside::GStreamer(gstreamer, camera), Some(Clock::Capture))
+                (Inside::GStreamer(gstreamer, camera), Clock::Capture)
             }
         };
         Ok(Publishing { publisher: self, inside, clock, starts: 1 })
@@ -113,18 +112,18 @@ async fn publish(browser: Browser, url: &str, codec: &str) -> anyhow::Result<Ins
     Ok(Inside::Page(watching::publish_test_picture(&browser, url, codec).await?, browser))
 }
 
-async fn play(mut encoder: Encoder, folder: Option<TempDir>) -> anyhow::Result<(Inside, Option<Clock>)> {
+async fn play(mut encoder: Encoder, folder: Option<TempDir>) -> anyhow::Result<(Inside, Clock)> {
     encoder.until("state connected").await?;
     let clock = encoder.clock().await?;
-    Ok((Inside::Encoder(encoder, folder), Some(clock)))
+    Ok((Inside::Encoder(encoder, folder), clock))
 }
 
 /// A publisher at work. Ends with its value.
 pub struct Publishing {
     publisher: Publisher,
     inside: Inside,
-    /// What the code of its picture says, where it has one.
-    pub clock: Option<Clock>,
+    /// What the code of its picture says.
+    pub clock: Clock,
     /// How often its process was started.
     starts: u64,
 }

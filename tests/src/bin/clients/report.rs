@@ -224,8 +224,8 @@ the latest trial, and says when that was and for how long.\n\n";
 const STREAMING: &str = "## Streaming\n\nThrough an injection and an egress node. Freezes are the browser's count, with how \
 many ms they took together; of GStreamer, which counts none, gaps between pictures by the same measure. *Glass to glass* is read off a time \
 code in the picture: from the picture's making (from the input of ffmpeg over RTMP and of OBS, which has buffers of its own; recordings of WHIP encoders: from \
-the encoder's output) to its place on screen. *Drift* is by how much it grew from the first tenth of the run to the last. \
-*Lip sync* is how many ms after its picture a beep is heard, negative if before, at the viewing browser's sound card: in the \
+the encoder's output; of GStreamer, from a camera that hands each picture over with the next one) to its place on screen. *Drift* is by how much it grew from the first tenth of the run to the last. \
+*Lip sync* is how many ms after its picture a beep is heard, negative if before, at the viewer's sound card: in the \
 first 5 s, while a browser still looks for the right size of its buffer, and from 10 s on. In it are the publishing and the \
 viewing browser's own parts; what goes without a server has nothing else in it. The card is PulseAudio's and throws all away. \
 Pictures wait for their sound, and so they are older than on a machine without a card.\n\n\

@@ -135,10 +135,9 @@ impl Scene {
         let (publishers_now, viewers_now) = sessions(&self.injection, &self.egress).await?;
         let mut returns = Vec::new();
         for (watching, first) in self.watching.iter().zip(first_pictures) {
-            let clock = self.publishing.clock.filter(|_| first.is_ok());
-            let ages = match clock {
-                Some(clock) => watching.ages(AFTERWARDS, clock).await?,
-                None => Vec::new(),
+            let ages = match first {
+                Ok(_) => watching.ages(AFTERWARDS, self.publishing.clock).await?,
+                Err(_) => Vec::new(),
             };
             returns.push(Return {
                 after: first.ok().map(|first| first.duration_since(healed).unwrap_or_default()),

@@ -95,11 +95,11 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn of(viewing: Viewing, samples: &Samples, clock: Option<Clock>) -> Self {
+    fn of(viewing: Viewing, samples: &Samples, clock: Clock) -> Self {
         Self {
             has_sound: viewing.audio_energy > 0.0 || !samples.beeps.is_empty(),
-            ages: clock.map(|clock| samples.ages(clock)).unwrap_or_default(),
-            lip_sync: clock.map(|_| samples.lip_sync()).unwrap_or_default(),
+            ages: samples.ages(clock),
+            lip_sync: samples.lip_sync(),
             viewing,
             ..Self::default()
         }
@@ -108,7 +108,7 @@ impl Seen {
 
 impl Watching {
     /// Watches for `length`; `clock` says what the code of the picture means.
-    pub async fn watch(&self, length: Duration, clock: Option<Clock>) -> anyhow::Result<Seen> {
+    pub async fn watch(&self, length: Duration, clock: Clock) -> anyhow::Result<Seen> {
         let screen = match self {
             Self::Page { page, browser } => return watch_page(browser, page, length, clock).await,
             Self::GStreamer { screen, .. } => screen,
@@ -160,7 +160,7 @@ impl Watching {
         match self {
             Self::Page { page, browser } => probe::take(browser, page).await,
             Self::GStreamer { screen, sound_card, .. } => {
-                Ok(Samples { beeps: sound_card.beeps(), ..screen.take() })
+                Ok(Samples { beeps: sound_card.beeps()?, ..screen.take() })
             }
         }
     }
@@ -192,7 +192,7 @@ pub async fn watch_page(
     browser: &Browser,
     page: &Page,
     length: Duration,
-    clock: Option<Clock>,
+    clock: Clock,
 ) -> anyhow::Result<Seen> {
     // A page that was not allowed to play with sound at first has muted itself meanwhile.
     page.evaluate(watching::UNMUTE).await?;
