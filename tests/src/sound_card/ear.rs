@@ -100,7 +100,9 @@ impl Listener {
         self.heard += samples.len() as u64;
         let way = now - length(self.heard);
         self.ways.retain(|(at, _)| now - at <= QUICKEST_OF);
-        while self.ways.pop_back_if(|(_, slower)| *slower >= way).is_some() {}
+        while self.ways.back().is_some_and(|(_, slower)| *slower >= way) {
+            self.ways.pop_back();
+        }
         self.ways.push_back((now, way));
         // Blocks that came later have waited.
         let quickest = self.ways.front().map_or(way, |(_, way)| *way);

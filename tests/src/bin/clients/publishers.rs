@@ -109,7 +109,7 @@ impl Publisher {
 }
 
 async fn publish(browser: Browser, url: &str, codec: &str) -> anyhow::Result<Inside> {
-    Ok(Inside::Page(watching::publish_test_picture(&browser, url, codec).await?, browser))
+    Ok(Inside::Page(watching::publish_test_picture(&browser, url, codec).await?, Box::new(browser)))
 }
 
 async fn play(mut encoder: Encoder, folder: Option<TempDir>) -> anyhow::Result<(Inside, Clock)> {
@@ -129,7 +129,7 @@ pub struct Publishing {
 }
 
 enum Inside {
-    Page(Page, Browser),
+    Page(Page, Box<Browser>),
     /// With what it reads while it runs.
     Encoder(Encoder, Option<TempDir>),
     Live(LiveEncoder),

@@ -58,6 +58,7 @@ impl Viewer {
                 let (screen, sound_card) = (Screen::new()?, SoundCard::start().await?);
                 let gstreamer = GStreamer::watch_on(&node.url("/whep/show"), &screen, &sound_card).await?;
                 resumed(&screen, PLAYING_PICTURES, PATIENCE).await?;
+                let (gstreamer, sound_card) = (Box::new(gstreamer), Box::new(sound_card));
                 Ok(Watching::GStreamer { gstreamer, screen, sound_card })
             }
         }
@@ -75,7 +76,7 @@ pub enum Watching {
     /// The player's page.
     Page { page: Page, browser: Box<Browser> },
     /// The program of docs/gstreamer.md, its pictures and its sound.
-    GStreamer { gstreamer: GStreamer, screen: Screen, sound_card: SoundCard },
+    GStreamer { gstreamer: Box<GStreamer>, screen: Screen, sound_card: Box<SoundCard> },
 }
 
 /// What was seen and heard.
