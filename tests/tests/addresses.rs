@@ -99,7 +99,7 @@ async fn a_node_behind_one_to_one_nat_is_published_to_and_watched_at_its_public_
     let public = hosts.translate(host).to_string();
     let node = hosts.node("up", "node", &[]).with(&["--public-ip", &public]).start().await?;
     let whip = node.url("/whip/show");
-    let source = Source::publish_as(&whip, Some(PUBLISH_TOKEN), Shape::TINY).await?;
+    let source = Source::publish_as(&whip, Some(PUBLISH_TOKEN), Shape::OBS).await?;
     until_live(&node, "show").await?;
     let mut viewer = Whep::connect(&node.url("/whep/show"), None).await?;
     receive(&mut viewer, PICTURES).await?;
