@@ -90,7 +90,7 @@ function tone() {
       if (second === announced) return;
       announced = second;
       // The clock of the graph goes on by a block at a time, and a single look may be anywhere in one.
-      const began = beginnings.toSorted((one, other) => one - other)[Math.floor(beginnings.length / 2)];
+      const began = [...beginnings].sort((one, other) => one - other)[Math.floor(beginnings.length / 2)];
       const at = Math.max(0, (second * 1000 - began) / 1000);
       pip.setTargetAtTime(0.2, at, 0.005);
       pip.setTargetAtTime(0, at + 0.08, 0.02);
