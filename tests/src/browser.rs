@@ -50,7 +50,15 @@ impl Browser {
     /// # Errors
     /// If it is not installed or does not come up.
     pub async fn chromium() -> anyhow::Result<Self> {
-        Self::chromium_with(None).await
+        Self::chromium_with(None, None).await
+    }
+
+    /// Starts Chromium, which believes a certificate with this key whoever signed it: SHA-256 in base64.
+    ///
+    /// # Errors
+    /// If it is not installed or does not come up.
+    pub async fn chromium_that_trusts(key_hash: &str) -> anyhow::Result<Self> {
+        Self::chromium_with(None, Some(key_hash)).await
     }
 
     /// Starts Chromium with a sound card, whose clock is right and does not wait for the processor.
@@ -58,11 +66,11 @@ impl Browser {
     /// # Errors
     /// If it, or PulseAudio, is not installed or does not come up.
     pub async fn chromium_with_sound_card() -> anyhow::Result<Self> {
-        Self::chromium_with(Some(SoundCard::start().await?)).await
+        Self::chromium_with(Some(SoundCard::start().await?), None).await
     }
 
-    async fn chromium_with(sound_card: Option<SoundCard>) -> anyhow::Result<Self> {
-        let (process, address) = launch::chromium(sound_card).await?;
+    async fn chromium_with(sound_card: Option<SoundCard>, key_hash: Option<&str>) -> anyhow::Result<Self> {
+        let (process, address) = launch::chromium(sound_card, key_hash).await?;
         let connection = Connection::open(&address).await?;
         Ok(Self { connection, dialect: Dialect::DevTools, process })
     }

@@ -45,6 +45,8 @@ pub struct Builder {
     address: IpAddr,
     /// The first of its ports, if it is not to take free ones.
     base: Option<u16>,
+    /// Port of its only shard, if it is not to have two on ports of `base`.
+    media_port: Option<u16>,
     is_supervised: bool,
     outlives_file_limit: bool,
 }
@@ -60,6 +62,7 @@ pub fn node(role: &'static str) -> Builder {
         namespace: None,
         address,
         base: None,
+        media_port: None,
         is_supervised: false,
         outlives_file_limit: false,
     }
@@ -116,6 +119,13 @@ impl Builder {
         self
     }
 
+    /// Serves all viewers on this port.
+    #[must_use]
+    pub const fn with_media_port(mut self, port: u16) -> Self {
+        self.media_port = Some(port);
+        self
+    }
+
     /// Gives it the ports of a node that has ended.
     #[must_use]
     pub const fn in_place_of(mut self, ended: &Program) -> Self {
@@ -146,6 +156,7 @@ impl Builder {
         let http = SocketAddr::new(self.address, base);
         let ops = SocketAddr::new(self.address, base + 1);
         let rtmp = SocketAddr::new(self.address, base + 6);
+        let (media_port, shards) = self.media_port.map_or((base + 4, "2"), |port| (port, "1"));
         let log = std::env::temp_dir().join(format!(
             "media-tree-test-{}-{base}-{}.log",
             std::process::id(),
@@ -170,7 +181,7 @@ impl Builder {
             .arg(self.role)
             .args(["--http", &http.to_string(), "--ops", &ops.to_string()])
             .args(["--link-port", &(base + LINK_PORT).to_string(), "--ingest-port", &(base + 3).to_string()])
-            .args(["--media-port", &(base + 4).to_string(), "--shards", "2"])
+            .args(["--media-port", &media_port.to_string(), "--shards", shards])
             .args(["--rtmp", &rtmp.to_string(), "--insecure-rtmp"])
             .arg(format!("--supervise={}", self.is_supervised))
             .args(&self.arguments)
@@ -185,7 +196,7 @@ impl Builder {
             ops,
             link_port: base + LINK_PORT,
             ingest_port: base + 3,
-            media_port: base + 4,
+            media_port,
             rtmp,
             log,
         })

@@ -15,6 +15,8 @@ type Result = anyhow::Result<()>;
 const CHROMIUM: &str = "/usr/bin/chromium";
 const FIREFOX: &str = "/usr/bin/firefox-esr";
 const WHILE: Duration = Duration::from_secs(5);
+/// Nearly every network lets connections to this port out.
+const HTTPS_PORT: u16 = 443;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn browsers_publish_and_watch_where_no_udp_gets_through() -> Result {
@@ -28,7 +30,8 @@ async fn browsers_publish_and_watch_where_no_udp_gets_through() -> Result {
         hosts.join(hosts.here(), hosts.host(host).address, path);
     }
     let injection = hosts.node("injection", "in", &[]).start().await?;
-    let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
+    let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]);
+    let egress = egress.with_media_port(HTTPS_PORT).start().await?;
     let chromium = Browser::chromium().await?;
     let url = injection.url(&format!("/publish/show#key={PUBLISH_TOKEN}"));
     let _publisher = watching::publish_test_picture(&chromium, &url, "vp8").await.context("publish")?;
@@ -42,6 +45,7 @@ async fn browsers_publish_and_watch_where_no_udp_gets_through() -> Result {
         )
         .await
         .context("the picture goes on")?;
+        ensure!(egress.metric("media_tree_media_tcp_connections{").await? == 1.0, "another way");
         ensure!(page.errors().is_empty(), "{:?}", page.errors());
         page.close().await?;
     }

@@ -58,8 +58,8 @@ async fn browsers_publish_and_watch_through_a_turn_server() -> Result {
         return Ok(());
     }
     let turn = Turn::start().await?;
-    let browser = Browser::chromium().await?;
-    for transport in ["tcp", "udp"] {
+    let browser = Browser::chromium_that_trusts(&turn.key_hash).await?;
+    for transport in ["tls", "tcp", "udp"] {
         let program = node("up")
             .environment(&[("MEDIA_TREE_ICE_SERVERS", turn.url(transport))])
             .with(&["--turn-secret", SECRET])

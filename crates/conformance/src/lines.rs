@@ -135,7 +135,7 @@ lines! {
             "RFC 9725, section 4.2; RFC 7675, section 5.2":
                 "revokes consent at once when it ends a session, and closes DTLS";
         W46 Must each(life::an_unconnected_session_expires) Slow,
-            "RFC 9725, section 5 (POST flooding); the limit of 30 s is this suite's":
+            "RFC 9725, section 5 (POST flooding); the limit of 20 s is this suite's":
                 "frees a session that nobody connects to";
     }
     Browsers {

@@ -63,12 +63,16 @@ const CHROMIUM_FLAGS: &[&str] = &[
     "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints,Translate,DialMediaRouteProvider",
 ];
 
-/// Starts Chromium, perhaps with a sound card; gives the address of its DevTools websocket.
-pub(super) async fn chromium(sound_card: Option<SoundCard>) -> anyhow::Result<(Process, String)> {
+/// Starts Chromium, perhaps with a sound card and a key whose certificate it believes; gives the address of its DevTools websocket.
+pub(super) async fn chromium(
+    sound_card: Option<SoundCard>,
+    key_hash: Option<&str>,
+) -> anyhow::Result<(Process, String)> {
     let profile = tempfile::tempdir().context("make a profile")?;
     let mut command = Command::new("chromium");
     command
         .args(CHROMIUM_FLAGS)
+        .args(key_hash.map(|hash| format!("--ignore-certificate-errors-spki-list={hash}")))
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg("about:blank");
     start(command, profile, sound_card, "DevTools listening on ").await

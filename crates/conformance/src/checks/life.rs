@@ -9,8 +9,8 @@ use crate::side::{Session, Side};
 
 /// Consent lasts 30 s; a server looks from time to time.
 pub(crate) const DEAD_MAX: Duration = Duration::from_secs(45);
-/// How long a session may wait for its peer.
-const UNCONNECTED_MAX: Duration = Duration::from_secs(30);
+/// A session may wait 15 s for its peer; to see that it is gone takes longer.
+const UNCONNECTED_MAX: Duration = Duration::from_secs(20);
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Whether a session that lives can be told from one that does not.
