@@ -665,7 +665,7 @@ async function measure(entry) {
   const now = performance.now();
   // Who does not hear anything has the picture as soon as it comes.
   const held = entry.video.muted ? entry.lipSync.release() : entry.lipSync.note(stats, now, entry.session.bufferMs);
-  if (held !== null) entry.session.setPictureBuffer(held);
+  if (held !== null) entry.session.hold(held);
   const frames = video?.framesDecoded ?? 0;
   const sounds = audio?.packetsReceived ?? 0;
   notePictures(entry, now, video?.framesReceived ?? 0, frames);

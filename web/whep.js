@@ -43,7 +43,7 @@ export class WhepSession {
   #picture = null;
   #layersUrl = null;
   #bufferMs = 0;
-  #pictureBufferMs = 0;
+  #held = { video: 0, audio: 0 };
 
   /** Everything received. */
   stream = new MediaStream();
@@ -98,14 +98,14 @@ export class WhepSession {
     this.#bufferMs = milliseconds;
     if (!hasBuffer()) return;
     for (const receiver of this.#peer.getReceivers()) {
-      const least = receiver.track.kind === "video" ? this.#pictureBufferMs : 0;
+      const least = this.#held[receiver.track.kind];
       receiver.jitterBufferTarget = Math.min(BUFFER_MAX_MS, Math.max(milliseconds, least));
     }
   }
 
-  /** How long the picture is held back at least, in ms, so that it does not come before its sound. */
-  setPictureBuffer(milliseconds) {
-    this.#pictureBufferMs = milliseconds;
+  /** How long pictures (`video`) and sound (`audio`) are held back at least, in ms, so that neither comes before the other. */
+  hold(held) {
+    this.#held = held;
     this.setBuffer(this.#bufferMs);
   }
 
