@@ -1,8 +1,9 @@
 //! OBS Studio itself: under a virtual X server, with a profile and a scene of its own, and told what to do over its websocket.
 //!
-//! Two releases of it: the one of Debian 12, which is too old for WHIP and publishes over RTMP, and the one of Debian 13 with its
-//! WHIP plugin, which `tests/encoders/obs-studio/debian13.sh` makes. Its settings are those of `docs/obs.md`; what it films is
-//! [`Camera`], so a viewer can read off the picture how long everything took, OBS included.
+//! Three releases of it: the one of Debian 12, which is too old for WHIP and publishes over RTMP, the one of Debian 13 with its
+//! WHIP plugin, which `tests/encoders/obs-studio/debian13.sh` makes, and that of Debian 14, which knows layers and has to be made
+//! by hand. Their settings are those of `docs/obs.md`; what they film is [`Camera`], so a viewer can read off the picture how long
+//! everything took, OBS included.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -30,7 +31,9 @@ use crate::program;
 const XVFB: &str = "/usr/bin/Xvfb";
 /// Where `cargo xtask clients --install` puts [`Release::Debian13`].
 const DEBIAN_13: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/encoders/obs-studio");
-/// Where that one finds its user's folder.
+/// Where [`Release::Debian14`] is looked for.
+const DEBIAN_14: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/encoders/obs-studio-32");
+/// Where those two find their user's folder.
 const HOME_INSIDE: &str = "/mnt";
 
 const GLOBAL: &str = include_str!("../encoders/obs-studio/global.ini");
@@ -44,6 +47,9 @@ const SCENES: &str = include_str!("../encoders/obs-studio/scenes.json");
 const PASSWORD: &str = "websocket-secret-of-tests";
 /// How long the X server may take to come up on a busy machine.
 const START_MAX: Duration = Duration::from_secs(30);
+/// While it starts on a busy machine, OBS sends pictures that are late by most of a second, and then many at once. A browser
+/// that watches that takes a minute to get over it.
+const STARTING_PICTURES: u64 = 300;
 /// An answer that takes longer has gone astray.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
@@ -54,6 +60,8 @@ pub enum Release {
     Debian12,
     /// 30, with WHIP, in a root folder of its own.
     Debian13,
+    /// 32, with layers, likewise.
+    Debian14,
 }
 
 impl Release {
@@ -62,6 +70,7 @@ impl Release {
         match self {
             Self::Debian12 => &["/usr/bin/obs", XVFB],
             Self::Debian13 => &[DEBIAN_13, XVFB],
+            Self::Debian14 => &[DEBIAN_14, XVFB],
         }
     }
 
@@ -69,13 +78,8 @@ impl Release {
     pub fn command(self, home: &Path) -> Command {
         let (mut command, home) = match self {
             Self::Debian12 => (Command::new("obs"), home),
-            Self::Debian13 => {
-                // What is mounted goes with the process, which is the same from first to last.
-                let script = r#"mount --bind /proc "$0/proc" && mount --bind "$1" "$0$2" && shift 2 && exec chroot "$0" obs "$@""#;
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "sh", "-c", script, DEBIAN_13]).arg(home).arg(HOME_INSIDE);
-                (command, Path::new(HOME_INSIDE))
-            }
+            Self::Debian13 => inside(DEBIAN_13, home),
+            Self::Debian14 => inside(DEBIAN_14, home),
         };
         // Nobody else's settings, and a picture without a graphics card.
         for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
@@ -84,6 +88,16 @@ impl Release {
         command.env("LIBGL_ALWAYS_SOFTWARE", "1").kill_on_drop(true);
         command
     }
+}
+
+/// The OBS of this root folder, and where it finds `home`.
+fn inside<'a>(root: &str, home: &Path) -> (Command, &'a Path) {
+    // What is mounted goes with the process, which is the same from first to last.
+    let script =
+        r#"mount --bind /proc "$0/proc" && mount --bind "$1" "$0$2" && shift 2 && exec chroot "$0" obs "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, root]).arg(home).arg(HOME_INSIDE);
+    (command, Path::new(HOME_INSIDE))
 }
 
 /// OBS at work. Ends with its value.
@@ -154,7 +168,10 @@ impl ObsStudio {
     async fn until_live(&self) -> anyhow::Result<()> {
         program::until("OBS is live", async || {
             // It refuses connections until it has come up.
-            Ok(self.status().await.is_ok_and(|status| status.is_active && status.pictures > 0))
+            Ok(self
+                .status()
+                .await
+                .is_ok_and(|status| status.is_active && status.pictures > STARTING_PICTURES))
         })
         .await
     }
@@ -185,14 +202,25 @@ impl ObsStudio {
     /// Stops the stream as its button does, and ends it; gives what it said of the stream before.
     ///
     /// # Errors
-    /// If it does not answer.
+    /// If it does not stop; its log is shown then.
     pub async fn close(mut self) -> anyhow::Result<Status> {
-        let status = self.status().await?;
-        ask(self.websocket, "StopStream").await?;
-        program::until("OBS stops", async || Ok(!self.status().await?.is_active)).await?;
+        let status = match self.stop().await {
+            Ok(status) => status,
+            Err(error) => {
+                eprintln!("{}", self.log());
+                return Err(error);
+            }
+        };
         self.obs.kill().await.context("end OBS")?;
         // It goes with its last client, and takes its lock with it.
         tokio::time::timeout(ANSWER_MAX, self.screen.wait()).await.context("Xvfb does not end")??;
+        Ok(status)
+    }
+
+    async fn stop(&self) -> anyhow::Result<Status> {
+        let status = self.status().await?;
+        ask(self.websocket, "StopStream").await?;
+        program::until("OBS stops", async || Ok(!self.status().await?.is_active)).await?;
         Ok(status)
     }
 }
@@ -205,6 +233,8 @@ fn write_settings(folder: &Path, values: &[(&str, String)]) -> anyhow::Result<()
     std::fs::create_dir_all(&scenes).context("a folder for the scene")?;
     let files = [
         (settings.join("global.ini"), GLOBAL),
+        // Where 31 and later look for most of it.
+        (settings.join("user.ini"), GLOBAL),
         (profile.join("basic.ini"), PROFILE),
         (profile.join("streamEncoder.json"), ENCODER),
         (profile.join("service.json"), "{service}"),

@@ -57,9 +57,10 @@ pub async fn run(publisher: Publisher, length: Duration) -> anyhow::Result<Hour>
     let hosts = Hosts::new(65, &["in", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
+    let prepared = Viewer::Chromium.prepare().await?;
     let publishing = publisher.start(&injection).await.context("publish")?;
     until("the broadcast is live", async || Ok(egress.metric("pipeline_up{").await? == 1.0)).await?;
-    let watching = Viewer::Chromium.start(&egress).await.context("watch")?;
+    let watching = prepared.watch(&egress).await.context("watch")?;
     watching.watch(SETTLING, publishing.clock).await?;
     let mut minutes = Vec::new();
     for number in 1..=(length.as_secs() / MINUTE.as_secs()).max(1) {

@@ -36,7 +36,7 @@ const STEPS_A_PAIR: u32 = 10;
 const STEP_MIN: Duration = Duration::from_secs(10);
 
 /// Those of one line are played side by side: two cores carry so much.
-const STAGES: [&[Stage]; 9] = [
+const STAGES: [&[Stage]; 10] = [
     &[stage("chromium-h264", Publisher::Chromium("h264"), &[Viewer::Chromium, Viewer::GStreamer])],
     &[stage("chromium-vp8", Publisher::Chromium("vp8"), &[Viewer::Chromium])],
     &[
@@ -55,6 +55,7 @@ const STAGES: [&[Stage]; 9] = [
     &[stage("firefox", Publisher::Firefox("vp8"), &[Viewer::Chromium])],
     &[stage("obs29", Publisher::ObsStudioRtmp, &[Viewer::Chromium])],
     &[stage("obs30", Publisher::ObsStudioWhip, &[Viewer::Chromium])],
+    &[stage("obs32", Publisher::ObsStudioLayers, &[Viewer::Chromium])],
 ];
 
 const fn stage(name: &'static str, publisher: Publisher, viewers: &'static [Viewer]) -> Stage {

@@ -26,6 +26,8 @@ pub enum Publisher {
     ObsStudioRtmp,
     /// OBS Studio itself over WHIP.
     ObsStudioWhip,
+    /// The same in two layers: more are more than two cores draw without a graphics card.
+    ObsStudioLayers,
     /// ffmpeg's WHIP muxer.
     FfmpegWhip,
     /// ffmpeg over RTMP, encoding live.
@@ -43,6 +45,7 @@ impl Publisher {
             Self::Obs => "libdatachannel with OBS's offer and habits, WHIP",
             Self::ObsStudioRtmp => "OBS Studio 29 (Debian's), RTMP",
             Self::ObsStudioWhip => "OBS Studio 30, WHIP",
+            Self::ObsStudioLayers => "OBS Studio 32, WHIP, 2 layers",
             Self::FfmpegWhip => "ffmpeg (PyAV), WHIP",
             Self::FfmpegRtmp => "ffmpeg, RTMP, zerolatency",
             Self::GStreamer => "GStreamer webrtcbin, WHIP",
@@ -52,7 +55,7 @@ impl Publisher {
     /// Whether pictures have a longer way than others: over RTMP, or through OBS, whose sources and sound have buffers of their own.
     pub const fn has_long_way(self) -> bool {
         match self {
-            Self::ObsStudioRtmp | Self::ObsStudioWhip | Self::FfmpegRtmp => true,
+            Self::ObsStudioRtmp | Self::ObsStudioWhip | Self::ObsStudioLayers | Self::FfmpegRtmp => true,
             Self::Chromium(_) | Self::Firefox(_) | Self::Obs | Self::FfmpegWhip | Self::GStreamer => false,
         }
     }
@@ -62,6 +65,7 @@ impl Publisher {
         match self {
             Self::ObsStudioRtmp => Release::Debian12.parts(),
             Self::ObsStudioWhip => Release::Debian13.parts(),
+            Self::ObsStudioLayers => Release::Debian14.parts(),
             Self::Firefox(_) => &sound_card::PARTS,
             Self::Chromium(_) | Self::Obs | Self::FfmpegWhip | Self::FfmpegRtmp | Self::GStreamer => &[],
         }
@@ -85,6 +89,10 @@ impl Publisher {
             }
             Self::ObsStudioWhip => {
                 let obs = ObsStudio::whip(Release::Debian13, &whip, PUBLISH_TOKEN).await?;
+                (Inside::ObsStudio(Box::new(obs)), Clock::Capture)
+            }
+            Self::ObsStudioLayers => {
+                let obs = ObsStudio::whip(Release::Debian14, &whip, PUBLISH_TOKEN).await?;
                 (Inside::ObsStudio(Box::new(obs)), Clock::Capture)
             }
             Self::FfmpegWhip => {

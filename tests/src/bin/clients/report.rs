@@ -254,8 +254,9 @@ fn not_tried(firefox: &[String]) -> String {
         )
     };
     format!(
-        "## Not tried\n\n- **OBS with several layers**: that is OBS 32.1 and later, whose part libdatachannel plays, the WebRTC \
-         library of OBS, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: none for Linux has WebRTC. In Debian's WebKitGTK 2.50.6 \
+        "## Not tried\n\n- **OBS 32's WHIP plugin as it is released**: the one in the trial is 30.2's with the layers of 32's, built by hand, \
+         since Debian leaves the plugin out and its archive had no source of 32 (obs.md). In the tests its part is played by \
+         libdatachannel, the WebRTC library of OBS, with OBS's offer and habits.\n- **Safari and other WebKit browsers**: none for Linux has WebRTC. In Debian's WebKitGTK 2.50.6 \
          `RTCPeerConnection` is undefined, its setting switched on or not, and up to 2.54.2 none is linked with GStreamer's WebRTC.\n{h264}\
          - **Encoders and decoders in hardware**, and H265 in browsers, which needs them: this machine has none.\n\
          - **GStreamer's `whipclientsink` and `whepsrc`**: they are made with Rust, and Debian does not package them. `webrtcbin`, \

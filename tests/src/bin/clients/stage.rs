@@ -77,9 +77,10 @@ pub async fn run(stage: Stage, length: Duration) -> anyhow::Result<Played> {
     let hosts = Hosts::new(63, &["in", "out"])?;
     let injection = hosts.node("injection", "in", &[]).start().await?;
     let egress = hosts.node("egress", "out", &["in"]).with(&["--broadcasts", "show"]).start().await?;
+    let prepared = try_join_all(stage.viewers.iter().map(|viewer| viewer.prepare())).await?;
     let publishing = stage.publisher.start(&injection).await.context("publish")?;
     until("the broadcast is live", async || Ok(egress.metric("pipeline_up{").await? == 1.0)).await?;
-    let watching = try_join_all(stage.viewers.iter().map(|viewer| viewer.start(&egress))).await;
+    let watching = try_join_all(prepared.into_iter().map(|viewer| viewer.watch(&egress))).await;
     let mut scene = Scene { hosts, injection, egress, publishing, watching: watching.context("watch")? };
     let clock = scene.publishing.clock;
     let (begun, before) = (Instant::now(), scene.publishing.encoded().await?);

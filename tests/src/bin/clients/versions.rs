@@ -32,7 +32,11 @@ pub async fn all() -> anyhow::Result<Vec<Version>> {
         ("GStreamer", Command::new(debian.join("gst-inspect-1.0")), vec!["--version"], 1),
     ];
     let home = tempfile::tempdir().context("a folder for OBS")?;
-    for (program, release) in [("OBS Studio", Release::Debian12), ("OBS Studio, WHIP", Release::Debian13)] {
+    for (program, release) in [
+        ("OBS Studio", Release::Debian12),
+        ("OBS Studio, WHIP", Release::Debian13),
+        ("OBS Studio, WHIP in layers", Release::Debian14),
+    ] {
         if release.parts().iter().all(|part| Path::new(part).exists()) {
             ask.push((program, release.command(home.path()), vec!["--version"], 0));
         }

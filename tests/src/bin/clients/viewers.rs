@@ -48,14 +48,33 @@ impl Viewer {
         }
     }
 
-    /// Watches `show` at this node, and has a picture.
-    pub async fn start(self, node: &Program) -> anyhow::Result<Watching> {
-        let url = node.url("/watch/show");
+    /// Starts its program, which takes more of the processor than it needs afterwards, before anybody is watched.
+    pub async fn prepare(self) -> anyhow::Result<Prepared> {
         match self {
-            Self::Chromium => open(Browser::chromium_with_sound_card().await?, &url).await,
-            Self::Firefox => open(Browser::firefox_with_sound_card().await?, &url).await,
-            Self::GStreamer => {
-                let (screen, sound_card) = (Screen::new()?, SoundCard::start().await?);
+            Self::Chromium => Ok(Prepared::Browser(Browser::chromium_with_sound_card().await?)),
+            Self::Firefox => Ok(Prepared::Browser(Browser::firefox_with_sound_card().await?)),
+            Self::GStreamer => Ok(Prepared::GStreamer(Screen::new()?, SoundCard::start().await?)),
+        }
+    }
+}
+
+/// A viewer that has not begun.
+pub enum Prepared {
+    Browser(Browser),
+    /// What it shows and plays on.
+    GStreamer(Screen, SoundCard),
+}
+
+impl Prepared {
+    /// Watches `show` at this node, and has a picture.
+    pub async fn watch(self, node: &Program) -> anyhow::Result<Watching> {
+        match self {
+            Self::Browser(browser) => {
+                let page = watching::open_player(&browser, &node.url("/watch/show")).await?;
+                probe::begin(&page, probe::PLAYER).await.context("look at the player")?;
+                Ok(Watching::Page { page, browser: Box::new(browser) })
+            }
+            Self::GStreamer(screen, sound_card) => {
                 let gstreamer = GStreamer::watch_on(&node.url("/whep/show"), &screen, &sound_card).await?;
                 resumed(&screen, PLAYING_PICTURES, PATIENCE).await?;
                 let (gstreamer, sound_card) = (Box::new(gstreamer), Box::new(sound_card));
@@ -63,12 +82,6 @@ impl Viewer {
             }
         }
     }
-}
-
-async fn open(browser: Browser, url: &str) -> anyhow::Result<Watching> {
-    let page = watching::open_player(&browser, url).await?;
-    probe::begin(&page, probe::PLAYER).await.context("look at the player")?;
-    Ok(Watching::Page { page, browser: Box::new(browser) })
 }
 
 /// A viewer at work. Ends with its value.
