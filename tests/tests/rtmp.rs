@@ -289,6 +289,33 @@ async fn mp3_over_rtmp_is_heard() -> Result {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transport_stream_is_published_as_it_is() -> Result {
+    if !tools::has("a_transport_stream_is_published_as_it_is", FFMPEG) {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let recorded = folder.path().join("recorded.ts").display().to_string();
+    // As a camera, a contribution encoder or a recorder has it: ffmpeg has no configuration of its sound when it begins.
+    let encode = "-v error -f lavfi -i testsrc2=s=320x180:r=30 -f lavfi -i sine=frequency=440 -t 20 -c:v libx264 -preset ultrafast \
+                  -tune zerolatency -g 30 -pix_fmt yuv420p -c:a aac";
+    let made = Command::new(FFMPEG).args(encode.split_whitespace()).arg(&recorded).status().await?;
+    ensure!(made.success(), "no recording");
+    let node = program::node("up").start().await?;
+    let mut command = Command::new(FFMPEG);
+    command.args(["-v", "error", "-re", "-i", &recorded, "-c", "copy", "-f", "flv"]);
+    command.arg(format!("rtmp://{}/live/show", node.rtmp)).kill_on_drop(true);
+    let _encoder = command.spawn().context("start ffmpeg")?;
+    until_live(&node, "show").await?;
+    until("picture and sound are there", async || {
+        let list: Value = reqwest::get(node.url("/api/v1/broadcasts")).await?.json().await?;
+        Ok(list[0]["tracks"].as_array().map_or(0, Vec::len) == 2)
+    })
+    .await?;
+    let mut viewer = Whep::connect(&node.url("/whep/show"), None).await?;
+    receive(&mut viewer, PICTURES).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_rtmp_disturbs_nobody() -> Result {
     const NAME: &str = "what_is_no_rtmp_disturbs_nobody";
     /// Connections that one address may hold; see `node::rtmp`.

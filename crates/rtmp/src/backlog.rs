@@ -50,6 +50,8 @@ pub(crate) enum Fate {
 
 #[derive(Debug, Clone, Copy)]
 struct Catching {
+    began: Instant,
+    /// The beginning of a look, and how late what came was then.
     since: Instant,
     lateness: i64,
 }
@@ -78,14 +80,18 @@ impl Backlog {
         self.came_at = Some(now);
         match self.catching {
             None if silence >= SILENCE && lateness > LATE => {
-                self.catching = Some(Catching { since: now, lateness });
+                self.catching = Some(Catching { began: now, since: now, lateness });
                 return self.leave_out(what);
             }
-            Some(catching) if lateness > LIVE => {
-                let elapsed = millis(now.saturating_duration_since(catching.since));
-                let shrunk = catching.lateness - lateness;
-                let stands = elapsed >= LOOK && shrunk * SHRINKS_BY < elapsed;
-                if !stands && elapsed < PATIENCE {
+            Some(Catching { began, since, lateness: before }) if lateness > LIVE => {
+                let elapsed = millis(now.saturating_duration_since(since));
+                let shrinks = (before - lateness) * SHRINKS_BY >= elapsed;
+                // What is still late after a burst is so because its way has become longer; and a burst may stumble.
+                if silence >= SILENCE || (elapsed >= LOOK && shrinks) {
+                    self.catching = Some(Catching { began, since: now, lateness });
+                }
+                let stands = elapsed >= LOOK && !shrinks && silence < SILENCE;
+                if !stands && millis(now.saturating_duration_since(began)) < PATIENCE {
                     return self.leave_out(what);
                 }
                 self.catching = None;
@@ -230,6 +236,28 @@ mod tests {
         let back = sound.iter().find(|time| **time > 10_000).expect("back");
         assert!((24_000..24_100).contains(back), "{back}");
         assert!(encoder.lateness_max() <= LIVE);
+    }
+
+    #[test]
+    fn a_way_that_is_longer_after_a_cut_is_soon_put_up_with() {
+        let mut encoder = Encoder::new();
+        encoder.come(10_000, 0, 1);
+        encoder.come(20_080, 20_000, 20);
+        encoder.come(40_000, 20_504, 1);
+        assert!((400..=440).contains(&encoder.moved), "{}", encoder.moved);
+        let back = encoder.taken.iter().find(|(at, ..)| *at >= 20_000).expect("back");
+        assert!(back.0 < 25_000, "{back:?}");
+    }
+
+    #[test]
+    fn a_burst_that_stumbles_is_still_one() {
+        let mut encoder = Encoder::new();
+        encoder.come(10_000, 0, 1);
+        encoder.come(15_000, 30_000, 10);
+        encoder.come(36_560, 35_500, 20);
+        encoder.come(46_000, 36_578, 1);
+        assert_eq!(encoder.moved, 0);
+        assert!(encoder.lateness_max() <= LIVE, "{}", encoder.lateness_max());
     }
 
     #[test]

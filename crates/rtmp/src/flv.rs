@@ -141,6 +141,8 @@ pub fn audio(mut tag: Bytes) -> Result<Option<AudioTag>, TagError> {
         SOUND_AAC => {
             let packet_type = take_u8(&mut tag)?;
             match packet_type {
+                // ffmpeg begins so where it does not know it yet.
+                0 if tag.is_empty() => Ok(None),
                 0 => plain(AudioCodec::Aac, AudioBody::Config(tag)),
                 1 => plain(AudioCodec::Aac, AudioBody::Frame(tag)),
                 packet_type => Err(TagError::PacketType { packet_type }),
@@ -174,6 +176,7 @@ pub fn video(mut tag: Bytes) -> Result<Option<VideoTag>, TagError> {
             let packet_type = take_u8(&mut tag)?;
             let composition_millis = take_i24(&mut tag)?;
             let body = match packet_type {
+                0 if tag.is_empty() => return Ok(None),
                 0 => VideoBody::Config(tag),
                 1 => VideoBody::Frame { composition_millis, is_keyframe, data: tag },
                 2 => VideoBody::End,

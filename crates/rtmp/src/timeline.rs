@@ -21,6 +21,8 @@ struct Track {
     newest: i64,
     /// When that was said.
     at: Instant,
+    /// Where it would be by now if nothing had been held back, and when: of what comes late, the next may be of any time until then.
+    edge: (i64, Instant),
     /// What is added to the track's time stamps.
     offset: i64,
 }
@@ -45,7 +47,7 @@ impl Timeline {
         let track = match (own, other) {
             (Some(own), _) => self.go_on(now, own, timestamp),
             (None, Some(other)) => self.join(now, other, timestamp),
-            (None, None) => Track { newest: i64::from(timestamp), at: now, offset: 0 },
+            (None, None) => Track::begin(now, i64::from(timestamp), 0),
         };
         let time = nearest(track.newest, i64::from(timestamp) + track.offset);
         let slot = match kind {
@@ -62,6 +64,7 @@ impl Timeline {
         for track in [&mut self.audio, &mut self.video].into_iter().flatten() {
             track.offset += millis;
             track.newest += millis;
+            track.edge.0 = track.edge.0.max(track.newest);
         }
     }
 
@@ -71,14 +74,16 @@ impl Timeline {
     }
 
     fn go_on(&mut self, now: Instant, own: Track, timestamp: u32) -> Track {
-        let elapsed = millis(now.saturating_duration_since(own.at));
+        let edge = own.edge(now);
         for offset in [own.offset, self.offset] {
-            let time = nearest(own.newest + elapsed, i64::from(timestamp) + offset);
-            if (own.newest - BACK_MAX..=own.newest + elapsed + AHEAD_MAX).contains(&time) {
+            let time = nearest(own.newest, i64::from(timestamp) + offset);
+            if (own.newest - BACK_MAX..=edge + AHEAD_MAX).contains(&time) {
                 let at = if time >= own.newest { now } else { own.at };
-                return Track { newest: own.newest.max(time), at, offset };
+                let edge = if time >= edge { (time, now) } else { own.edge };
+                return Track { newest: own.newest.max(time), at, edge, offset };
             }
         }
+        let elapsed = millis(now.saturating_duration_since(own.at));
         self.jump(now, own.newest + elapsed, timestamp)
     }
 
@@ -86,7 +91,7 @@ impl Timeline {
         let expected = other.newest + millis(now.saturating_duration_since(other.at));
         let time = nearest(expected, i64::from(timestamp) + other.offset);
         if (time - expected).abs() <= APART_MAX {
-            return Track { newest: time, at: now, offset: other.offset };
+            return Track::begin(now, time, other.offset);
         }
         self.jump(now, expected, timestamp)
     }
@@ -94,7 +99,18 @@ impl Timeline {
     fn jump(&mut self, now: Instant, expected: i64, timestamp: u32) -> Track {
         self.jumps += 1;
         self.offset = expected - i64::from(timestamp);
-        Track { newest: expected, at: now, offset: self.offset }
+        Track::begin(now, expected, self.offset)
+    }
+}
+
+impl Track {
+    const fn begin(now: Instant, time: i64, offset: i64) -> Self {
+        Self { newest: time, at: now, edge: (time, now), offset }
+    }
+
+    fn edge(&self, now: Instant) -> i64 {
+        let (time, at) = self.edge;
+        time + millis(now.saturating_duration_since(at))
     }
 }
 
@@ -175,6 +191,22 @@ mod tests {
             assert_eq!(bench.at(8000, Kind::Video, frame * 40), i64::from(frame) * 40);
         }
         assert_eq!(bench.timeline.jumps(), 0);
+    }
+
+    #[test]
+    fn what_was_held_back_may_have_gaps() {
+        let mut bench = Bench::new();
+        bench.at(0, Kind::Video, 100_000);
+        bench.at(0, Kind::Audio, 100_000);
+        // An encoder whose queue is full leaves pictures out until the next keyframe, but no sound.
+        assert_eq!(bench.at(15_000, Kind::Video, 100_033), 100_033);
+        for frame in 1..200 {
+            assert_eq!(bench.at(15_000, Kind::Audio, 100_000 + frame * 40), 100_000 + i64::from(frame) * 40);
+        }
+        assert_eq!(bench.at(15_001, Kind::Video, 108_000), 108_000);
+        assert_eq!(bench.at(15_002, Kind::Video, 115_002), 115_002);
+        assert_eq!(bench.timeline.jumps(), 0);
+        assert_eq!(bench.at(15_003, Kind::Video, 121_000), 115_003, "nothing comes from so far ahead");
     }
 
     #[test]

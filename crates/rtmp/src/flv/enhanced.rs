@@ -83,6 +83,7 @@ pub(super) fn audio(packet_type: u8, tag: Bytes) -> Result<Option<AudioTag>, Tag
     let Some(packet) = packet(packet_type, AUDIO_MULTITRACK, tag)? else { return Ok(None) };
     let codec = packet.four_cc.audio()?;
     let body = match packet.packet_type {
+        SEQUENCE_START if packet.body.is_empty() => return Ok(None),
         SEQUENCE_START => AudioBody::Config(packet.body),
         CODED_FRAMES => AudioBody::Frame(packet.body),
         SEQUENCE_END => AudioBody::End,
@@ -101,6 +102,7 @@ pub(super) fn video(packet_type: u8, frame_type: u8, tag: Bytes) -> Result<Optio
     let codec = packet.four_cc.video()?;
     let is_keyframe = frame_type == FRAME_KEY;
     let body = match packet.packet_type {
+        SEQUENCE_START if packet.body.is_empty() => return Ok(None),
         SEQUENCE_START => VideoBody::Config(packet.body),
         CODED_FRAMES => {
             let has_composition = matches!(codec, Codec::H264 | Codec::H265);

@@ -53,6 +53,15 @@ fn newer_codecs_come_with_their_code() {
 }
 
 #[test]
+fn a_configuration_that_is_not_known_yet_is_none() {
+    // As ffmpeg begins with a stream that carries it in its packets.
+    assert_eq!(read_audio(&[0xaf, 0]), Ok(None));
+    assert_eq!(read_video(&[0x17, 0, 0, 0, 0]), Ok(None));
+    assert_eq!(read_audio(&[&[0x90][..], b"mp4a"].concat()), Ok(None));
+    assert_eq!(read_video(&[&[0x90][..], b"hvc1"].concat()), Ok(None));
+}
+
+#[test]
 fn modifiers_add_nanoseconds() {
     // Two modifiers: 3 bytes of nanoseconds, then one of an unknown kind with 16 bits of length.
     let nanos =
