@@ -76,7 +76,7 @@ export default {
   },
   "frame-rate-unsteady": {
     what: ["Von {claimed} Bildern pro Sekunde, die der Stream angibt, kommen {rate}."],
-    remedy: "Der Rechner kommt nicht nach. OBS: Ansicht, Statistiken zeigt ausgelassene Bilder; wählen Sie ein schnelleres Preset, eine kleinere Ausgabe oder einen Encoder in Hardware.",
+    remedy: "Der Rechner kommt nicht nach oder, über RTMP, die Leitung. OBS: Ansicht, Statistiken zeigt, was davon. Verpasste oder übersprungene Frames: Wählen Sie ein schnelleres Preset, eine kleinere Ausgabe oder einen Encoder in Hardware. Verworfene Frames: weniger Bitrate.",
   },
   "frame-rate-high": {
     what: ["Der Sender schickt {rate} Bilder pro Sekunde."],

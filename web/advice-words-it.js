@@ -76,7 +76,7 @@ export default {
   },
   "frame-rate-unsteady": {
     what: ["Delle {claimed} immagini al secondo che il flusso dichiara ne arrivano {rate}."],
-    remedy: "Il computer non tiene il passo. OBS: Visualizza, Statistiche mostra le immagini saltate; scegliere un preset più veloce, un’uscita più piccola o un encoder hardware.",
+    remedy: "Il computer non tiene il passo, oppure, su RTMP, la linea. OBS: Visualizza, Statistiche mostra quale dei due. Frame mancati o saltati: scegliere un preset più veloce, un’uscita più piccola o un encoder hardware. Frame persi: un bitrate più basso.",
   },
   "frame-rate-high": {
     what: ["Chi trasmette invia {rate} immagini al secondo."],

@@ -279,8 +279,9 @@ impl Entry {
             (C::FrameRateUnsteady, "frame-rate-unsteady", Warning),
             (5, 10),
             "Pictures are missing that the stream says it has: motion jerks.",
-            "The computer does not keep up. OBS: View, Stats shows frames missed or skipped; choose a faster \
-             preset, a smaller output or an encoder in hardware.",
+            "The computer does not keep up, or, over RTMP, the line. OBS: View, Stats shows which. Frames missed \
+             or skipped: choose a faster preset, a smaller output or an encoder in hardware. Frames dropped: a \
+             lower bitrate.",
         ),
         entry(
             (C::FrameRateHigh, "frame-rate-high", Advice),

@@ -41,7 +41,8 @@ FIGURES
 
 Over RTMP, B-frames are refused when they come, and so are HE-AAC, more than two channels, codecs that are not taken and
 media that cannot be read. The encoder is told why. OBS does not show it and comes again and again, so that is remembered
-for a minute, too. Nothing is lost on TCP, so a line that is too thin shows as media that falls behind.
+for a minute, too. Nothing is lost on TCP: a line that is too thin shows as media that falls behind, or, where
+the encoder leaves pictures out instead (OBS does), as pictures that are missing.
 
 What is not advised: High profile in a stream that was offered as Baseline is what OBS does, and every browser plays it.
 Browsers send keyframes when they are asked, so theirs may be far apart. A sender's own estimate of its line is not told
