@@ -7,6 +7,7 @@ import { Feed } from "./dashboard-feed.js";
 import { HEALTHS, Model, matches } from "./dashboard-model.js";
 import { broadcastTable, changeList, nodeTable } from "./dashboard-tables.js";
 import * as words from "./dashboard-words.js";
+import { remember, remembered } from "./page.js";
 
 const TOKEN = "media-tree operator token";
 /** News that is older is told to be old. */
@@ -39,7 +40,7 @@ const details = new Details(by("details"), () => show(null));
 const showNodes = nodeTable(by("node-table"));
 const showBroadcasts = broadcastTable(by("broadcast-table"));
 const showChanges = changeList(by("changes"), by("changes-none"));
-const feed = new Feed(sessionStorage.getItem(TOKEN), take, feedChanged);
+const feed = new Feed(remembered(TOKEN), take, feedChanged);
 
 function take(view) {
   const before = model.changes[0];
@@ -165,8 +166,8 @@ function say() {
 }
 
 function askForToken(reason, isTold) {
-  const wasGiven = sessionStorage.getItem(TOKEN) !== null;
-  sessionStorage.removeItem(TOKEN);
+  const wasGiven = remembered(TOKEN) !== null;
+  remember(TOKEN, null);
   setHidden(by("content"), true);
   setHidden(by("token-form"), false);
   setText(by("token-problem"), wasGiven ? `That token is not taken: ${reason}` : isTold ? reason : "");
@@ -221,7 +222,7 @@ by("tree").addEventListener("change", () => {
 by("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const token = by("token").value.trim();
-  sessionStorage.setItem(TOKEN, token);
+  remember(TOKEN, token);
   setText(by("token-problem"), "");
   feedChanged("asking");
   feed.useToken(token);

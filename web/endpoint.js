@@ -15,6 +15,8 @@ export class Refused extends Error {
   }
 }
 
+/** What a key may be made of (RFC 6750, section 2.1, and more): browsers send no header with anything else. */
+const KEY = /^[\x21-\x7e]*$/;
 /** Between two questions to a server that refuses connections: for the first second, and later. */
 const ASK_AGAIN_MS = 150;
 const ASK_AGAIN_LATER_MS = 500;
@@ -51,6 +53,7 @@ export function* links(header) {
  * or null, and `tag` names the ICE session; rejects with Refused or a network error.
  */
 export async function postOffer(url, offer, token, signal) {
+  if (!KEY.test(token ?? "")) throw new Refused(400, null, { problem: { code: "token-malformed" } });
   const response = await fetch(url, {
     method: "POST",
     headers: headersWith(token, { "Content-Type": "application/sdp", Accept: "application/sdp" }),

@@ -76,8 +76,8 @@ export class MediaTreePlayer extends HTMLElement {
     if (name === "data-channel") this.#set("hasDataChannel", value !== null);
     if (name === "latency") this.#set("latency", value ?? "lowest");
     if (name === "lang") this.#translate();
-    if (name === "token") this.#token = value;
-    if ((name === "src" || name === "token") && this.#listening) this.#start();
+    if (name === "token") this.#takeToken(value);
+    if (name === "src" && this.#listening) this.#start();
   }
 
   /** As of Player. */
@@ -217,6 +217,14 @@ export class MediaTreePlayer extends HTMLElement {
       player.addEventListener("cue", ({ detail }) => player === this.#player && this.#takeCue(detail));
     }
     this.#show();
+  }
+
+  /** Who watches goes on watching; whoever was turned away, or has not begun, tries with it. */
+  #takeToken(token) {
+    this.#token = token;
+    if (!this.#listening) return;
+    if (["idle", "key", "refused"].includes(this.state)) this.#start();
+    else this.#player.token = token;
   }
 
   #end() {

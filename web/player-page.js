@@ -1,5 +1,6 @@
 // What /watch and /embed have in common: a player that gets everything from the URL of its page.
 
+import { givenKey } from "./page.js";
 import "./player-element.js";
 import * as timecode from "./timecode.js";
 import { wordsFor } from "./words.js";
@@ -16,8 +17,7 @@ export function startPlayer() {
   if (parameters.get("muted") === "0") player.removeAttribute("muted");
   if (parameters.get("audio-only") === "1") player.setAttribute("audio-only", "");
   if (parameters.get("latency")) player.setAttribute("latency", parameters.get("latency"));
-  // A key in the fragment never leaves the browser but as an Authorization header.
-  const token = new URLSearchParams(location.hash.slice(1)).get("key");
+  const token = givenKey();
   if (token) player.setAttribute("token", token);
   player.setAttribute("src", `/whep/${encodeURIComponent(broadcast)}`);
   expose(player);

@@ -110,6 +110,11 @@ export class Player extends EventTarget {
     this.#connect();
   }
 
+  /** For sessions to come: the one that there is goes on with its own. */
+  set token(token) {
+    this.#token = token;
+  }
+
   /** Ends every session, also on the server; works while the page goes away. */
   stop() {
     removeEventListener("online", this.#hurry);
@@ -245,15 +250,17 @@ export class Player extends EventTarget {
 
   async #connect() {
     if (this.#next) return;
+    if (!globalThis.RTCPeerConnection) return this.#setState("refused", (words) => words.text("no_webrtc"));
     const url = this.#places.pick(Math.max(0, this.#attempt - 1), this.#target);
-    const entry = this.#next = this.#newEntry();
+    let entry = null;
     try {
+      entry = this.#next = this.#newEntry();
       await entry.session.open(withoutServer(this.#lost, url), this.#token);
     } catch (error) {
-      if (this.#next === entry) {
-        this.#drop(entry);
-        this.#handleRefusal(error, url);
-      }
+      // Without one there are too many connections, or a server has named STUN or TURN servers that are none.
+      if (this.#next !== entry) return;
+      this.#drop(entry);
+      this.#handleRefusal(error, url);
       return;
     }
     if (this.#next !== entry) return;
@@ -328,6 +335,8 @@ export class Player extends EventTarget {
       if (error.name !== "NotAllowedError" || !this.#entries().includes(entry)) return;
       if (old) {
         this.#playIn(old, entry);
+      } else if (entry === this.#next && this.#active) {
+        // What is on screen goes on; this one is asked again when it takes its place.
       } else if (!entry.video.muted) {
         // Sound needs a click on this page first.
         this.isMuted = true;
@@ -369,7 +378,9 @@ export class Player extends EventTarget {
     clearTimeout(this.#retryTimer);
     if (old) old.video.muted = true;
     entry.video.muted = this.#isMuted;
-    this.#play(entry, this.#isMuted ? null : old);
+    // A phone that shows this element alone leaves the full screen when it goes.
+    if (old?.video.webkitDisplayingFullscreen) this.#playIn(old, entry);
+    else this.#play(entry, old);
     if (old && old.video.getRootNode().pictureInPictureElement === old.video) {
       // The little window goes on with the new picture; it would close with the old one.
       entry.video.requestPictureInPicture().catch(() => {}).finally(() => this.#drop(old));
@@ -472,6 +483,8 @@ export class Player extends EventTarget {
       this.#reconnect(null, pause);
     } else if (status === 401 || status === 403) {
       this.#setState("key", (words) => words.text("key_needed"));
+    } else if (error.problem?.code === "token-malformed") {
+      this.#setState("key", (words) => refusal(error, words));
     } else if (status === 409 || status === 404) {
       this.#attempt = 0;
       this.#wait(status === 404 ? "waiting_unknown" : "waiting");

@@ -3,6 +3,7 @@
 import { showAdvice } from "./advice.js";
 import { setAttribute, setText, translate } from "./dom.js";
 import { EncoderPanel } from "./encoder-panel.js";
+import { givenKey, remember, remembered } from "./page.js";
 import { Publisher } from "./publisher.js";
 import * as sources from "./sources.js";
 import { sendableCodecs } from "./whip.js";
@@ -37,8 +38,7 @@ at("name").textContent = broadcast;
 at("notice").textContent = words.text("no_picture");
 document.title = `${words.text("publish")} ${broadcast} – Media-Tree`;
 at("link").value = `${location.origin}/watch/${path}`;
-// A key in the fragment never leaves the browser but as an Authorization header.
-at("key").value = new URLSearchParams(location.hash.slice(1)).get("key") ?? sessionStorage.getItem(keyName) ?? "";
+at("key").value = givenKey() ?? remembered(keyName) ?? "";
 encoderPanel.setKey(at("key").value);
 const wantedSource = form.querySelector(`[name="source"][value="${CSS.escape(parameters.get("source") ?? "")}"]`);
 if (wantedSource) wantedSource.checked = true;
@@ -87,12 +87,29 @@ async function openSource() {
   }
   source = opened;
   at("preview").srcObject = opened.stream;
-  // The browser's own "stop sharing" ends the broadcast too.
-  for (const track of opened.stream.getTracks()) track.addEventListener("ended", () => opened === source && stop());
+  for (const track of opened.stream.getTracks()) {
+    track.addEventListener("ended", () => opened === source && handleEnd(kind, track));
+  }
   meterLevel(opened.stream);
   say("");
-  showDevices();
+  showDevices().then(() => opened === source && showOpened(opened.stream));
   return opened.stream;
+}
+
+/** The browser may have opened another device than the first one, as its user told it. */
+function showOpened(stream) {
+  for (const [select, [track]] of [[at("camera"), stream.getVideoTracks()], [at("microphone"), stream.getAudioTracks()]]) {
+    const id = track?.getSettings().deviceId;
+    if ([...select.options].some(({ value }) => value === id)) select.value = id;
+  }
+}
+
+/** A device is gone, and the other one goes on; or the user has ended it, as with the browser's own "stop sharing". */
+function handleEnd(kind, track) {
+  const isOver = kind === "screen" && track.kind === "video";
+  const goesOn = source.stream.getTracks().some(({ readyState }) => readyState === "live");
+  if (isOver || !goesOn) stop();
+  if (!isOver) fail(words.text(track.kind === "video" ? "camera_gone" : "microphone_gone"));
 }
 
 function closeSource() {
@@ -164,7 +181,7 @@ function handleChange() {
     isWanted = false;
     fail(message);
   }
-  if (state === "live") sessionStorage.setItem(keyName, at("key").value);
+  if (state === "live") remember(keyName, at("key").value);
   showState();
   if (state === "key") at("key").focus();
 }

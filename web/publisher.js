@@ -139,15 +139,18 @@ export class Publisher extends EventTarget {
   async #connect() {
     this.#attemptedAt = performance.now();
     this.#canHurry = false;
-    const session = new WhipSession((state) => session === this.#session && this.#handleState(session, state));
-    this.#session = session;
-    this.#listen(session);
+    if (!globalThis.RTCPeerConnection) return this.#end("refused", this.#words.text("no_webrtc"));
     const { stream, token } = this.#settings;
+    let session = null;
+    this.#session = null;
     try {
+      session = new WhipSession((state) => session === this.#session && this.#handleState(session, state));
+      this.#session = session;
+      this.#listen(session);
       const settings = { ...this.#settings, hasChannel: this.#hasChannel };
       await session.open(withoutServer(this.#lost, this.#url), token, stream, settings);
     } catch (error) {
-      session.close();
+      session?.close();
       if (session !== this.#session) return;
       // A server of an earlier version takes nothing but picture and sound.
       const mayBeChannel = this.#hasChannel && error instanceof Refused && error.status === 422;

@@ -144,7 +144,7 @@ export class SessionEvents {
   /** Waits for one of the few streams that pages may have; resolves to what gives it back. */
   async #takeSlot() {
     // HTTP/2, which browsers speak over TLS only, has room for all.
-    if (!navigator.locks || new URL(this.#entry).protocol === "https:") return () => {};
+    if (new URL(this.#entry).protocol === "https:") return () => {};
     for (let number = 0; !this.#isClosed; number = (number + 1) % STREAMS_MAX) {
       const release = await takeLock(`events ${new URL(this.#entry).origin} ${number}`);
       if (release) return release;
@@ -170,8 +170,19 @@ export class SessionEvents {
   }
 }
 
-/** Takes a lock that all pages of this origin share, if it is free: what gives it back, or null. */
-function takeLock(name) {
+/** Names that are taken where there are no locks. */
+const taken = new Set();
+
+/**
+ * Takes a lock that all pages of this origin share, if it is free: what gives it back, or null. Over plain HTTP browsers have
+ * none; the players of this page share it then.
+ */
+async function takeLock(name) {
+  if (!navigator.locks) {
+    if (taken.has(name)) return null;
+    taken.add(name);
+    return () => taken.delete(name);
+  }
   return new Promise((resolve) => {
     navigator.locks.request(name, { ifAvailable: true }, (lock) => {
       if (!lock) return resolve(null);

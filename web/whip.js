@@ -277,7 +277,7 @@ function preferCodec(transceiver, codec) {
 
 /** The formats of a codec that this browser sends, the most widely played first. */
 function formatsOf(codec) {
-  const all = RTCRtpSender.getCapabilities?.("video")?.codecs ?? [];
+  const all = globalThis.RTCRtpSender?.getCapabilities?.("video")?.codecs ?? [];
   const formats = all.filter(({ mimeType }) => mimeType.toLowerCase() === `video/${codec}`);
   // Constrained baseline in whole packets (mode 1) plays everywhere; elsewhere profile 0 does, which is the default.
   const isCommon = ({ sdpFmtpLine = "" }) =>

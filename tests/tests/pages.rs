@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::browser::{Browser, Page};
 use tests::program::{PATIENCE, Program, node, until};
 use tests::{tools, watching};
@@ -217,6 +217,30 @@ async fn a_player_and_a_publisher_whose_server_is_gone_say_so_and_try_again() ->
     player.wait_until("mediaTree.state === 'reconnecting'", AT_ONCE).await?;
     player.wait_until("document.getElementById('badge').textContent.includes('2nd try')", AT_ONCE).await?;
     publisher.wait_until("mediaTree.state === 'reconnecting'", PATIENCE).await
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_takes_its_own_part_with_it_and_no_more() -> Result {
+    let program = node("up").start().await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/publish/show?source=camera&codec=vp8")).await?;
+    page.wait_until("window.mediaTree !== undefined", SOON).await?;
+    page.evaluate("document.getElementById('form').requestSubmit()").await?;
+    page.wait_until("mediaTree.state === 'live'", SOON).await?;
+    let is_shown = "document.getElementById('camera').value === \
+                    document.getElementById('preview').srcObject.getVideoTracks()[0].getSettings().deviceId";
+    page.wait_until(is_shown, SOON).await?;
+    for (kind, said, state) in
+        [("Audio", "The microphone is gone.", "live"), ("Video", "The camera is gone.", "idle")]
+    {
+        let goes = format!(
+            "(() => {{ const [track] = document.getElementById('preview').srcObject.get{kind}Tracks(); \
+             track.stop(); track.dispatchEvent(new Event('ended')); \
+             return [document.getElementById('error').textContent, mediaTree.state]; }})()"
+        );
+        ensure!(page.evaluate(&goes).await? == json!([said, state]), "{kind}");
+    }
+    has_no_errors(&page)
 }
 
 #[tokio::test]

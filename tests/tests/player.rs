@@ -173,17 +173,52 @@ async fn a_token_is_an_attribute_or_is_asked_for() -> Result {
     let src = program.url("/whep/demo");
     let given = embedded(&browser, &site, &format!("token=SECRET-VIEW&src={src}")).await?;
     given.wait_until(&format!("{PLAYER}.state === 'live'"), SOON).await?;
+    let renew = format!(
+        "(() => {{ const {{ video }} = {PLAYER}; {PLAYER}.setAttribute('token', 'ANOTHER'); \
+         return {PLAYER}.state === 'live' && {PLAYER}.video === video && video.srcObject !== null; }})()"
+    );
+    ensure!(given.evaluate(&renew).await? == true, "who watches goes on watching");
     let asked = embedded(&browser, &site, &format!("src={src}")).await?;
     asked.wait_until(&format!("{PLAYER}.state === 'key'"), SOON).await?;
-    let give = format!(
-        "(() => {{ const root = {PLAYER}.shadowRoot; root.getElementById('key').value = 'SECRET-VIEW'; \
-         root.querySelector('form button').click(); }})()"
-    );
-    ensure!(asked.evaluate(&format!("{PLAYER}.shadowRoot.querySelector('form').hidden")).await? == false);
-    asked.evaluate(&give).await?;
+    let give = |key: &str| {
+        format!(
+            "(() => {{ const root = {PLAYER}.shadowRoot; root.getElementById('key').value = '{key}'; \
+             root.querySelector('form button').click(); }})()"
+        )
+    };
+    let is_asked = format!("!{PLAYER}.shadowRoot.querySelector('form').hidden && {PLAYER}.state === 'key'");
+    ensure!(asked.evaluate(&is_asked).await? == true);
+    // None of them is one, and another can be typed.
+    for key in ["Bearer SECRET-VIEW", "SECRET\u{2013}VIEW"] {
+        asked.evaluate(&give(key)).await?;
+        let is_said = format!("{is_asked} && {PLAYER}.message.includes('the key has characters')");
+        asked.wait_until(&is_said, SOON).await.with_context(|| key.to_owned())?;
+    }
+    asked.evaluate(&give("SECRET-VIEW")).await?;
     asked.wait_until(&format!("{PLAYER}.state === 'live'"), SOON).await?;
     ensure!(asked.evaluate(&format!("{PLAYER}.shadowRoot.querySelector('form').hidden")).await? == true);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_browser_without_webrtc_is_told_so() -> Result {
+    if !tools::has("a_browser_without_webrtc", CHROMIUM) {
+        return Ok(());
+    }
+    let (program, site, browser) = stage(one_layer()).await?;
+    let watched = embedded(&browser, &site, "").await?;
+    let begin = format!("delete window.RTCPeerConnection, {PLAYER}.setAttribute('src', '/layered/demo')");
+    watched.evaluate(&begin).await?;
+    watched.wait_until(&format!("{PLAYER}.state === 'refused'"), SOON).await?;
+    ensure!(text(&watched, &format!("{PLAYER}.message")).await?.contains("WebRTC"));
+    let published = browser.open(&program.url("/publish/show?source=clock")).await?;
+    published.wait_until("window.mediaTree !== undefined", SOON).await?;
+    let begin = "delete window.RTCPeerConnection, document.getElementById('form').requestSubmit()";
+    published.evaluate(begin).await?;
+    published.wait_until("mediaTree.state === 'refused'", SOON).await?;
+    ensure!(text(&published, "document.getElementById('error').textContent").await?.contains("WebRTC"));
+    has_no_errors(&watched)?;
+    has_no_errors(&published)
 }
 
 #[tokio::test]

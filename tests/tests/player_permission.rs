@@ -114,6 +114,18 @@ async fn sound_goes_on_through_a_move_where_only_a_touched_element_may_sound() -
     page.evaluate(&format!("touch(() => {sound_on}.click())")).await?;
     page.wait_until(&format!("!{PLAYER}.muted && !{PLAYER}.video.muted && !{PLAYER}.video.paused"), SOON)
         .await?;
+
+    // A phone that saves power lets not even a muted one begin without a touch; and one that has the whole screen keeps it.
+    page.evaluate(&format!("touch(() => {{ {PLAYER}.muted = true; }})")).await?;
+    page.evaluate("(() => { window.needsTouch = true; })()").await?;
+    for prepare in ["", "Object.defineProperty(element, 'webkitDisplayingFullscreen', { value: true });"] {
+        until_it_listens(&page).await?;
+        page.evaluate(&remember).await?;
+        page.evaluate(&format!("(() => {{ window.element = {PLAYER}.video; {prepare} }})()")).await?;
+        site.move_viewers();
+        until_it_plays_on(&page, true).await?;
+        ensure!(page.evaluate(&format!("{PLAYER}.video === element")).await? == true, "in the same element");
+    }
     let states =
         "[...new Set(told.filter(({ type }) => type === 'state').map(({ detail }) => detail.state))]";
     let states = page.evaluate(states).await?;
