@@ -98,8 +98,11 @@ pub struct Publisher {
     remote_addresses: VecDeque<SocketAddr>,
     /// How many new addresses may come now, and since when.
     new_addresses: (u32, Instant),
-    /// Local and remote address of the nominated pair.
+    /// Local and remote address that are sent from and to.
     path: Option<(SocketAddr, SocketAddr)>,
+    /// Those that the newest media came to and from. The engine keeps to an earlier pair as long as that was checked lately, which a
+    /// publisher who has another network has left: what is lost would be asked for in vain.
+    media_path: Option<(SocketAddr, SocketAddr)>,
     /// SSRCs that this session's RTCP has been sealed under.
     rtcp_ssrcs: Vec<u32>,
     /// The engine's, of this life.
@@ -192,6 +195,7 @@ impl Publisher {
             remote_addresses: VecDeque::new(),
             new_addresses: (NEW_ADDRESSES_MAX, now),
             path: None,
+            media_path: None,
             rtcp_ssrcs,
             engine_rtcp_ssrc: None,
             sealer: None,
@@ -399,7 +403,7 @@ impl Publisher {
 
     fn transmit(&mut self, transmit: &str0m::net::Transmit) {
         let bytes = transmit.contents.to_vec();
-        let (source, destination) = (transmit.source, transmit.destination);
+        let (mut source, mut destination) = (transmit.source, transmit.destination);
         if stun::is_success(&bytes) {
             self.alive_at = self.now;
             if !self.remote_addresses.contains(&destination) {
@@ -407,6 +411,7 @@ impl Publisher {
                 self.remote_addresses.push_front(destination);
             }
         } else {
+            (source, destination) = self.media_path.unwrap_or((source, destination));
             self.path = Some((source, destination));
             if receive::is_rtcp(&bytes) && !self.note_rtcp(&bytes) {
                 return;
@@ -513,6 +518,8 @@ impl ExtensionSerializer for ReadByUs {
     }
 }
 
+/// Without `urn:3gpp:video-orientation`: browsers that may tell it turn no picture, and viewers who do not know it (Firefox,
+/// GStreamer) would see a phone's lying on its side. So they turn it before they encode.
 fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certificate) -> RtcConfig {
     let mut extensions = ExtensionMap::empty();
     let wanted = [
@@ -520,7 +527,6 @@ fn engine_config(sections: &[Section], ice: &IceCredentials, certificate: &Certi
         Extension::RtpStreamId,
         Extension::RepairedRtpStreamId,
         Extension::AudioLevel,
-        Extension::VideoOrientation,
         Extension::TransportSequenceNumber,
         Extension::AbsoluteCaptureTime,
         Extension::with_serializer(dependency::URI, ReadByUs),

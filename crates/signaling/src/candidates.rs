@@ -23,6 +23,8 @@ pub struct Known<'a> {
     pub request_local: IpAddr,
     /// Where the HTTP request came from.
     pub request_peer: IpAddr,
+    /// Whether a proxy has passed it on: then neither of the two says much of where the client is.
+    pub is_passed_on: bool,
     /// The host's addresses that the media socket can be reached on, loopback included or not.
     pub host_addresses: &'a [IpAddr],
     /// UDP port of the media socket.
@@ -32,17 +34,29 @@ pub struct Known<'a> {
 }
 
 /// The addresses of an answer, best first: the public ones; then IPv4 before IPv6, and in each family the
-/// address of the request, the others as the host lists them, loopback. Loopback only if the HTTP peer is on
+/// address of the request, the others as the host lists them, loopback. Of more than there is room for, the address of
+/// the request, which reaches the client, is never left out. Loopback only if the HTTP peer is on
 /// this host itself: to anyone else it would be their own. Link-local IPv6 addresses are left out, since
 /// candidates have no zone. TCP comes after all of UDP.
 #[must_use]
 pub fn order(known: &Known<'_>) -> Vec<Candidate> {
     let addresses = addresses(known);
-    let udp =
-        (0..).zip(addresses.iter().take(UDP_MAX)).map(|(index, address)| Candidate::host(index, *address));
-    let of_tcp = addresses.iter().take(if known.has_tcp { TCP_MAX } else { 0 });
-    let tcp = (UDP_MAX as u16..).zip(of_tcp).map(|(index, address)| Candidate::passive(index, *address));
+    let of_request = SocketAddr::new(known.request_local.to_canonical(), known.port);
+    let best = |count| first(&addresses, of_request, count);
+    let udp = (0..).zip(best(UDP_MAX)).map(|(index, address)| Candidate::host(index, address));
+    let of_tcp = best(if known.has_tcp { TCP_MAX } else { 0 });
+    let tcp = (UDP_MAX as u16..).zip(of_tcp).map(|(index, address)| Candidate::passive(index, address));
     udp.chain(tcp).collect()
+}
+
+/// The first so many, of which the last gives way to the one of the request if that comes after them.
+fn first(addresses: &[SocketAddr], of_request: SocketAddr, count: usize) -> Vec<SocketAddr> {
+    let (taken, left) = addresses.split_at(count.min(addresses.len()));
+    let mut taken = taken.to_vec();
+    if let Some(last) = taken.last_mut().filter(|_| left.contains(&of_request)) {
+        *last = of_request;
+    }
+    taken
 }
 
 fn addresses(known: &Known<'_>) -> Vec<SocketAddr> {
@@ -58,8 +72,8 @@ fn addresses(known: &Known<'_>) -> Vec<SocketAddr> {
         .collect();
     // The sort is stable: within a rank the order of the host stays.
     of_host.sort_by_key(|address| {
-        let is_last = address.is_loopback() && *address != request_local;
-        (address.is_ipv6(), *address != request_local, is_last)
+        let is_of_request = *address == request_local && !(known.is_passed_on && address.is_loopback());
+        (address.is_ipv6(), !is_of_request, address.is_loopback() && !is_of_request)
     });
 
     let mut ordered: Vec<SocketAddr> = Vec::new();
@@ -93,12 +107,17 @@ mod tests {
     }
 
     fn ordered(public: &[&str], local: &str, peer: &str, host: &[&str]) -> Vec<String> {
+        passed_on(false, public, local, peer, host)
+    }
+
+    fn passed_on(is_passed_on: bool, public: &[&str], local: &str, peer: &str, host: &[&str]) -> Vec<String> {
         let host_addresses: Vec<IpAddr> = host.iter().map(|text| ip(text)).collect();
         let public_ips: Vec<IpAddr> = public.iter().map(|text| ip(text)).collect();
         let known = Known {
             public_ips: &public_ips,
             request_local: ip(local),
             request_peer: ip(peer),
+            is_passed_on,
             host_addresses: &host_addresses,
             port: 50_000,
             has_tcp: false,
@@ -136,6 +155,12 @@ mod tests {
     }
 
     #[test]
+    fn t03_behind_a_proxy_on_this_host_loopback_is_last() {
+        let addresses = passed_on(true, &[], "127.0.0.1", "127.0.0.1", &HOST);
+        assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "127.0.0.1", "2001:db8::5", "::1"]);
+    }
+
+    #[test]
     fn a_local_peer_on_another_address_gets_loopback_last() {
         let addresses = ordered(&[], "192.168.1.5", "192.168.1.5", &HOST);
         assert_eq!(addresses, ["192.168.1.5", "10.0.0.7", "127.0.0.1", "2001:db8::5", "::1"]);
@@ -167,6 +192,8 @@ mod tests {
         let bridges: Vec<&str> = bridges.iter().map(String::as_str).collect();
         let addresses = ordered(&[], "10.0.0.7", "10.0.0.99", &bridges);
         assert_eq!((addresses.len(), addresses[0].as_str()), (UDP_MAX, "10.0.0.7"));
+        let addresses = ordered(&[], "2001:db8::5", "2001:db8::99", &bridges);
+        assert_eq!((addresses.len(), addresses[UDP_MAX - 1].as_str()), (UDP_MAX, "2001:db8::5"));
     }
 
     #[test]
@@ -177,6 +204,7 @@ mod tests {
             public_ips: &[],
             request_local,
             request_peer,
+            is_passed_on: false,
             host_addresses: &host_addresses,
             port: 50_000,
             has_tcp: true,

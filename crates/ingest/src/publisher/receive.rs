@@ -45,12 +45,15 @@ pub(super) fn is_rtcp(bytes: &[u8]) -> bool {
 }
 
 impl Publisher {
-    /// Whether this datagram is for this session, when several share a socket: it comes from an address that has shown
-    /// to be the publisher's, or it is a connectivity check that names this session.
+    /// Whether this datagram is for this session, when several share a socket: it is a connectivity check that names this session,
+    /// or something else from an address that has shown to be the publisher's. A check names the session of a publisher who has
+    /// begun anew from the address of the one before.
     #[must_use]
     pub fn accepts(&self, source: SocketAddr, bytes: &[u8]) -> bool {
-        self.is_known(source)
-            || BindingRequest::parse(bytes).is_some_and(|request| request.local_ufrag() == self.ice.ufrag)
+        match BindingRequest::parse(bytes) {
+            Some(request) => request.local_ufrag() == self.ice.ufrag,
+            None => self.is_known(source),
+        }
     }
 
     /// A datagram came from `source` to our `destination`, when our wallclock showed `wallclock`.
@@ -160,6 +163,10 @@ impl Publisher {
         };
         self.alive_at = self.now;
         if let Some(remote) = self.remote_streams.get_mut(&ssrc) {
+            // One that somebody has caught and sends again leads nowhere.
+            if known.is_none() || index.get() > remote.highest {
+                self.media_path = Some((path.1, path.0));
+            }
             remote.highest = remote.highest.max(index.get());
         }
         self.feed(path, bytes);

@@ -82,6 +82,8 @@ pub struct World {
     pub channel: Option<ChannelId>,
     pub server: Option<Publisher>,
     pub server_address: SocketAddr,
+    /// Where the server sees the client.
+    pub client_address: SocketAddr,
     pub offer: String,
     pub answer: String,
     to_server: VecDeque<(Instant, Vec<u8>)>,
@@ -111,6 +113,8 @@ pub struct World {
     pub client_closed: bool,
     /// Everything the server has sent, in order.
     pub sent_by_server: Vec<Vec<u8>>,
+    /// Where to, but for answers to checks.
+    pub sent_to: Vec<SocketAddr>,
     /// Everything the client has sent.
     pub sent_by_client: Vec<Vec<u8>>,
 }
@@ -163,6 +167,7 @@ impl World {
             channel,
             server: Some(server),
             server_address: SERVER.parse().unwrap(),
+            client_address: CLIENT.parse().unwrap(),
             offer: text,
             answer,
             to_server: VecDeque::new(),
@@ -183,6 +188,7 @@ impl World {
             keyframe_requests: Vec::new(),
             client_closed: false,
             sent_by_server: Vec::new(),
+            sent_to: Vec::new(),
             sent_by_client: Vec::new(),
         }
     }
@@ -238,7 +244,7 @@ impl World {
 
     fn deliver(&mut self) {
         while let Some(bytes) = due(&mut self.to_server, self.now) {
-            self.give_to_server(CLIENT.parse().unwrap(), &bytes);
+            self.give_to_server(self.client_address, &bytes);
         }
         while let Some(bytes) = due(&mut self.to_client, self.now) {
             let receive =
@@ -296,7 +302,10 @@ impl World {
         let Some(server) = &mut self.server else { return };
         while let Some(output) = server.poll_output() {
             match output {
-                Output::Transmit { bytes, .. } => {
+                Output::Transmit { bytes, destination, .. } => {
+                    if bytes[0] >= 2 {
+                        self.sent_to.push(destination);
+                    }
                     self.sent_by_server.push(bytes.clone());
                     self.to_client.push_back((self.now + LATENCY, bytes));
                 }

@@ -43,6 +43,8 @@ pub struct Addresses {
     pub peer: SocketAddr,
     /// The address of ours that it dialled.
     pub local: SocketAddr,
+    /// Whether the request says that a proxy has passed it on, trusted or not.
+    pub is_passed_on: bool,
 }
 
 /// Bytes in the clear or under TLS.

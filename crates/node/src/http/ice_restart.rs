@@ -38,6 +38,7 @@ pub(super) async fn restart(
         public_ips: &app.public_ips,
         request_local: addresses.local.ip(),
         request_peer: addresses.peer.ip(),
+        is_passed_on: addresses.is_passed_on,
         host_addresses: &host,
         port,
         has_tcp: app.tcp_ports.contains(&port),

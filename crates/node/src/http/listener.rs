@@ -117,7 +117,7 @@ impl Acceptor {
             let (stream, peer, place) = self.admission.accept(&tcp, "of HTTP").await;
             let Ok(local) = stream.local_addr() else { continue };
             let _ = stream.set_nodelay(true);
-            self.begin(stream, Addresses { peer, local }, place).await;
+            self.begin(stream, Addresses { peer, local, is_passed_on: false }, place).await;
         }
     }
 
@@ -158,7 +158,7 @@ impl axum::serve::Listener for Listener {
     }
 
     fn local_addr(&self) -> io::Result<Addresses> {
-        Ok(Addresses { peer: self.local, local: self.local })
+        Ok(Addresses { peer: self.local, local: self.local, is_passed_on: false })
     }
 }
 

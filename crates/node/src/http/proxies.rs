@@ -12,18 +12,22 @@ use config::Network;
 
 use super::{Addresses, App, text};
 
+const FORWARDED: &str = "forwarded";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_HOST: &str = "x-forwarded-host";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// Lets a request that came through a trusted proxy count as its client's.
+/// Lets a request that came through a trusted proxy count as its client's, and tells of every proxy that there is one: whoever
+/// lies about that gets addresses in another order.
 pub(super) async fn see_through(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    if let Some(ConnectInfo(addresses)) = request.extensions().get::<ConnectInfo<Addresses>>()
-        && let Some(client) = client(&app.trusted_proxies, addresses.peer.ip(), request.headers())
-    {
+    if let Some(ConnectInfo(addresses)) = request.extensions().get::<ConnectInfo<Addresses>>() {
+        let headers = request.headers();
+        let client = client(&app.trusted_proxies, addresses.peer.ip(), headers);
         // Of its port the proxy says nothing.
-        let peer = SocketAddr::new(client, 0);
-        let addresses = Addresses { peer, ..*addresses };
+        let peer = client.map_or(addresses.peer, |client| SocketAddr::new(client, 0));
+        let is_passed_on =
+            [FORWARDED_FOR, FORWARDED_HOST, FORWARDED].iter().any(|name| headers.contains_key(*name));
+        let addresses = Addresses { peer, is_passed_on, ..*addresses };
         request.extensions_mut().insert(ConnectInfo(addresses));
     }
     next.run(request).await

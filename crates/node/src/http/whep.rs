@@ -143,6 +143,7 @@ pub(super) fn viewer_candidates(app: &App, shard: usize, addresses: Addresses) -
         public_ips: &app.public_ips,
         request_local: addresses.local.ip(),
         request_peer: addresses.peer.ip(),
+        is_passed_on: addresses.is_passed_on,
         host_addresses: &host_addresses(),
         port,
         has_tcp: app.tcp_ports.contains(&port),

@@ -27,6 +27,7 @@ pub(super) async fn create(app: &Arc<App>, mut posted: Posted) -> Result<Created
         public_ips: &app.public_ips,
         request_local: posted.addresses.local.ip(),
         request_peer: posted.addresses.peer.ip(),
+        is_passed_on: posted.addresses.is_passed_on,
         host_addresses: &host,
         port: *port,
         has_tcp: app.tcp_ports.contains(port),

@@ -41,7 +41,7 @@ impl Connected<IncomingStream<'_, Pipes>> for Connection {
 }
 
 fn addresses() -> Addresses {
-    Addresses { peer: (CLIENT, 1).into(), local: (CLIENT, 2).into() }
+    Addresses { peer: (CLIENT, 1).into(), local: (CLIENT, 2).into(), is_passed_on: false }
 }
 
 /// A body of one byte every 30 s.
