@@ -201,27 +201,6 @@ async fn a_token_is_an_attribute_or_is_asked_for() -> Result {
 }
 
 #[tokio::test]
-async fn a_browser_without_webrtc_is_told_so() -> Result {
-    if !tools::has("a_browser_without_webrtc", CHROMIUM) {
-        return Ok(());
-    }
-    let (program, site, browser) = stage(one_layer()).await?;
-    let watched = embedded(&browser, &site, "").await?;
-    let begin = format!("delete window.RTCPeerConnection, {PLAYER}.setAttribute('src', '/layered/demo')");
-    watched.evaluate(&begin).await?;
-    watched.wait_until(&format!("{PLAYER}.state === 'refused'"), SOON).await?;
-    ensure!(text(&watched, &format!("{PLAYER}.message")).await?.contains("WebRTC"));
-    let published = browser.open(&program.url("/publish/show?source=clock")).await?;
-    published.wait_until("window.mediaTree !== undefined", SOON).await?;
-    let begin = "delete window.RTCPeerConnection, document.getElementById('form').requestSubmit()";
-    published.evaluate(begin).await?;
-    published.wait_until("mediaTree.state === 'refused'", SOON).await?;
-    ensure!(text(&published, "document.getElementById('error').textContent").await?.contains("WebRTC"));
-    has_no_errors(&watched)?;
-    has_no_errors(&published)
-}
-
-#[tokio::test]
 async fn the_frame_plays_and_nothing_else_may_be_framed() -> Result {
     if !tools::has("the_frame_plays", CHROMIUM) {
         return Ok(());

@@ -132,6 +132,31 @@ fn quoted<'a>(source: &'a str, beginning: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_without_webrtc_is_told_so() -> Result {
+    if !tools::has("a_browser_without_webrtc", CHROMIUM) {
+        return Ok(());
+    }
+    let program = node("up").start().await?;
+    let browser = Browser::chromium().await?;
+    let page = browser.open(&program.url("/publish/show?source=clock")).await?;
+    page.wait_until("window.mediaTree !== undefined", SOON).await?;
+    let watch = r#"(async () => {
+      delete window.RTCPeerConnection;
+      document.getElementById("form").requestSubmit();
+      const { Player } = await import("/assets/player.js");
+      window.player = new Player(document.createElement("div"), "/whep/show");
+      player.start(null);
+    })()"#;
+    page.evaluate(watch).await?;
+    page.wait_until("mediaTree.state === 'refused' && player.state === 'refused'", SOON).await?;
+    let said = page.evaluate("[document.getElementById('error').textContent, player.message]").await?;
+    let word = "This browser has WebRTC switched off.";
+    assert_eq!(said, json!([word, word]));
+    ensure!(page.errors().is_empty(), "{:?}", page.errors());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_page_has_no_words_for_it_says_in_those_of_the_server() -> Result {
     if !tools::has("what_the_page_has_no_words_for", CHROMIUM) {
         return Ok(());
