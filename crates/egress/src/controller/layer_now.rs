@@ -14,7 +14,8 @@ pub struct LayerNow {
 }
 
 /// The layer nearest to `wanted` that can be given to a viewer that gets `current`: itself or the next worse one, else the
-/// next better one. What is better than the current one must have been there for a while. `wanted` if there is none.
+/// next better one. What is better than the current one must have been there for a while. `current` if nothing comes at all: a
+/// publisher that stumbles goes on with what it sent.
 #[must_use]
 pub fn nearest(layers: &[LayerNow], wanted: u8, current: u8) -> u8 {
     let is_there = |index: &u8| {
@@ -23,5 +24,5 @@ pub fn nearest(layers: &[LayerNow], wanted: u8, current: u8) -> u8 {
     };
     let worse = (wanted..layers.len() as u8).find(is_there);
     let is_active = |index: &u8| layers.get(usize::from(*index)).is_some_and(|layer| layer.is_active);
-    worse.or_else(|| (0..wanted).rev().find(is_active)).unwrap_or(wanted)
+    worse.or_else(|| (0..wanted).rev().find(is_active)).unwrap_or(current)
 }

@@ -296,7 +296,7 @@ fn the_nearest_layer_that_is_there_is_given() {
     assert_eq!(nearest(&there(0b111), 1, 1), 1);
     assert_eq!(nearest(&there(0b101), 1, 1), 2, "worse rather than better");
     assert_eq!(nearest(&there(0b001), 1, 1), 0);
-    assert_eq!(nearest(&there(0b000), 1, 1), 1, "nothing is there");
+    assert_eq!(nearest(&there(0b000), 0, 1), 1, "nothing is there");
     assert_eq!(nearest(&there(0b111), 0, 2), 2, "what has just come may go again");
     assert_eq!(nearest(&LAYERS, 0, 2), 0);
     assert_eq!(nearest(&LAYERS, 9, 2), 2, "there are not so many");

@@ -449,12 +449,17 @@ fn who_has_chosen_a_layer_that_dries_up_gets_the_next_one_and_it_back() {
 }
 
 #[test]
-fn silence_of_all_layers_moves_nobody() {
+fn silence_of_all_layers_moves_nobody_nor_back_to_one_that_had_dried_up() {
     let mut scene = live_scene();
-    scene.play_with(Duration::from_secs(5), |packet| packet.audio_level.is_some());
-    assert_eq!(scene.shard.layer(VIEWER), Some(0));
-    scene.play(Duration::from_secs(3));
-    assert_eq!(course(&scene), [0]);
+    let best = scene.publisher.video_ssrc();
+    for dried_up in [None, Some(best)] {
+        scene.play_with(Duration::from_secs(4), |packet| Some(packet.ssrc) != dried_up);
+        let before = scene.shard.layer(VIEWER);
+        scene.play_with(Duration::from_secs(5), |packet| packet.audio_level.is_some());
+        assert_eq!(scene.shard.layer(VIEWER), before);
+    }
+    scene.play_with(Duration::from_secs(3), |packet| packet.ssrc != best);
+    assert_eq!(course(&scene), [0, 1]);
 }
 
 #[test]
