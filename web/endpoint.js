@@ -53,6 +53,8 @@ export function* links(header) {
  * or null, and `tag` names the ICE session; rejects with Refused or a network error.
  */
 export async function postOffer(url, offer, token, signal) {
+  // What was pasted may bring spaces along.
+  token = token?.trim() || null;
   if (!KEY.test(token ?? "")) throw new Refused(400, null, { problem: { code: "token-malformed" } });
   const response = await fetch(url, {
     method: "POST",

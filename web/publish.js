@@ -45,6 +45,7 @@ if (wantedSource) wantedSource.checked = true;
 
 if (parameters.get("layers") === "3") at("layers").value = "3";
 
+const typedKey = () => at("key").value.trim();
 const chosenSource = () => form.elements.source.value;
 
 function showChoices() {
@@ -150,7 +151,7 @@ async function start() {
     const stream = source?.stream ?? (await openSource());
     if (stream === null) return;
     if (stream.getTracks().length === 0) throw new Error(words.text("no_tracks"));
-    const token = at("key").value || null;
+    const token = typedKey() || null;
     const picture = {
       codec: at("codec").value,
       bitrate: Number(at("bitrate").value),
@@ -181,7 +182,7 @@ function handleChange() {
     isWanted = false;
     fail(message);
   }
-  if (state === "live") remember(keyName, at("key").value);
+  if (state === "live") remember(keyName, typedKey());
   showState();
   if (state === "key") at("key").focus();
 }
@@ -288,7 +289,7 @@ at("source").addEventListener("change", () => {
 });
 for (const id of ["camera", "microphone"]) at(id).addEventListener("change", closeSource);
 at("bitrate").addEventListener("change", () => publisher.setBitrate(Number(at("bitrate").value)));
-at("key").addEventListener("input", () => encoderPanel.setKey(at("key").value));
+at("key").addEventListener("input", () => encoderPanel.setKey(typedKey()));
 for (const button of document.querySelectorAll("[data-copy]")) {
   setAttribute(button, "aria-label", words.text("copy_what", { what: labelOf(button.dataset.copy) }));
   button.addEventListener("click", () => copy(at(button.dataset.copy)));

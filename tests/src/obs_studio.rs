@@ -91,7 +91,7 @@ impl Release {
 }
 
 /// The OBS of this root folder, and where it finds `home`.
-fn inside<'a>(root: &str, home: &Path) -> (Command, &'a Path) {
+fn inside(root: &str, home: &Path) -> (Command, &'static Path) {
     // What is mounted goes with the process, which is the same from first to last.
     let script =
         r#"mount --bind /proc "$0/proc" && mount --bind "$1" "$0$2" && shift 2 && exec chroot "$0" obs "$@""#;

@@ -22,7 +22,7 @@ pub struct Turn {
     /// Its port, for UDP and TCP.
     pub port: u16,
     /// Its port for TLS.
-    pub tls_port: u16,
+    tls_port: u16,
     /// SHA-256 of its certificate's public key in base64, as Chromium wants to be told whom it may trust.
     pub key_hash: String,
     _process: Child,

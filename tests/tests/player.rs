@@ -194,7 +194,7 @@ async fn a_token_is_an_attribute_or_is_asked_for() -> Result {
         let is_said = format!("{is_asked} && {PLAYER}.message.includes('the key has characters')");
         asked.wait_until(&is_said, SOON).await.with_context(|| key.to_owned())?;
     }
-    asked.evaluate(&give("SECRET-VIEW")).await?;
+    asked.evaluate(&give(" SECRET-VIEW ")).await?;
     asked.wait_until(&format!("{PLAYER}.state === 'live'"), SOON).await?;
     ensure!(asked.evaluate(&format!("{PLAYER}.shadowRoot.querySelector('form').hidden")).await? == true);
     Ok(())

@@ -87,14 +87,8 @@ impl Publisher {
                 let obs = ObsStudio::rtmp(Release::Debian12, node.rtmp, &stream).await?;
                 (Inside::ObsStudio(Box::new(obs)), Clock::Capture)
             }
-            Self::ObsStudioWhip => {
-                let obs = ObsStudio::whip(Release::Debian13, &whip, PUBLISH_TOKEN).await?;
-                (Inside::ObsStudio(Box::new(obs)), Clock::Capture)
-            }
-            Self::ObsStudioLayers => {
-                let obs = ObsStudio::whip(Release::Debian14, &whip, PUBLISH_TOKEN).await?;
-                (Inside::ObsStudio(Box::new(obs)), Clock::Capture)
-            }
+            Self::ObsStudioWhip => over_whip(Release::Debian13, &whip).await?,
+            Self::ObsStudioLayers => over_whip(Release::Debian14, &whip).await?,
             Self::FfmpegWhip => {
                 let folder = tempfile::tempdir().context("a folder for a certificate")?;
                 let [certificate, key] = encoders::certificate_of_ffmpeg(folder.path())?;
@@ -118,6 +112,11 @@ impl Publisher {
 
 async fn publish(browser: Browser, url: &str, codec: &str) -> anyhow::Result<Inside> {
     Ok(Inside::Page(watching::publish_test_picture(&browser, url, codec).await?, Box::new(browser)))
+}
+
+async fn over_whip(release: Release, url: &str) -> anyhow::Result<(Inside, Clock)> {
+    let obs = ObsStudio::whip(release, url, PUBLISH_TOKEN).await?;
+    Ok((Inside::ObsStudio(Box::new(obs)), Clock::Capture))
 }
 
 async fn play(mut encoder: Encoder, folder: Option<TempDir>) -> anyhow::Result<(Inside, Clock)> {
